@@ -1,0 +1,422 @@
+//! Classification of one received packet: pure, total, and the same code in the kernel and in the tests.
+
+use crate::limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS};
+
+/// What a packet is. Every packet has exactly one outcome.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// TCP, SYN without ACK: a request for a connection.
+    TcpSyn = 0,
+    /// TCP, SYN and ACK.
+    TcpSynAck = 1,
+    /// TCP, ACK without SYN, FIN or RST: data and acknowledgements.
+    TcpAck = 2,
+    /// TCP, FIN without SYN or RST.
+    TcpFin = 3,
+    /// TCP, RST without SYN.
+    TcpRst = 4,
+    /// TCP with PSH or URG alone; no stack sends it.
+    TcpOther = 5,
+    /// UDP.
+    Udp = 6,
+    /// `ICMP` over IPv4 or `ICMPv6` over IPv6.
+    Icmp = 7,
+    /// IP with any other protocol, tunnels and encrypted packets (ESP) among them.
+    OtherProtocol = 8,
+    /// No IP: ARP, LLDP, IPX and so on.
+    NonIp = 9,
+    /// A fragment without a whole transport header. A first fragment with a whole TCP or UDP header has the outcome of that header.
+    Fragment = 10,
+    /// The frame ends before its headers do, or before the length that IP states.
+    Truncated = 11,
+    /// A header states a length or version that cannot be (IHL or data offset below 5, IP length below its
+    /// header, a header that does not fit into the length that IP states).
+    MalformedLength = 12,
+    /// TCP, SYN and FIN together (and perhaps more).
+    MalformedSynFin = 13,
+    /// TCP, SYN and RST together without FIN.
+    MalformedSynRst = 14,
+    /// TCP, none of FIN, SYN, RST, PSH, ACK and URG.
+    MalformedNoFlags = 15,
+    /// More tags or extension headers than are walked, or headers that the hook cannot read.
+    Unparsed = 16,
+}
+
+impl Outcome {
+    /// How many there are.
+    pub const COUNT: usize = 17;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::TcpSyn,
+        Self::TcpSynAck,
+        Self::TcpAck,
+        Self::TcpFin,
+        Self::TcpRst,
+        Self::TcpOther,
+        Self::Udp,
+        Self::Icmp,
+        Self::OtherProtocol,
+        Self::NonIp,
+        Self::Fragment,
+        Self::Truncated,
+        Self::MalformedLength,
+        Self::MalformedSynFin,
+        Self::MalformedSynRst,
+        Self::MalformedNoFlags,
+        Self::Unparsed,
+    ];
+
+    /// The name in metrics and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TcpSyn => "tcp_syn",
+            Self::TcpSynAck => "tcp_syn_ack",
+            Self::TcpAck => "tcp_ack",
+            Self::TcpFin => "tcp_fin",
+            Self::TcpRst => "tcp_rst",
+            Self::TcpOther => "tcp_other",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::OtherProtocol => "other_protocol",
+            Self::NonIp => "non_ip",
+            Self::Fragment => "fragment",
+            Self::Truncated => "truncated",
+            Self::MalformedLength => "malformed_length",
+            Self::MalformedSynFin => "malformed_syn_fin",
+            Self::MalformedSynRst => "malformed_syn_rst",
+            Self::MalformedNoFlags => "malformed_no_flags",
+            Self::Unparsed => "unparsed",
+        }
+    }
+}
+
+/// Network protocol of a packet.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Neither, or the frame ended before it could be told.
+    None = 0,
+    /// By its `EtherType`, IPv4.
+    Ipv4 = 1,
+    /// By its `EtherType`, IPv6.
+    Ipv6 = 2,
+}
+
+impl Family {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [Self::None, Self::Ipv4, Self::Ipv6];
+
+    /// The name in metrics and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}
+
+/// Read access to the bytes of one frame.
+pub trait Frame {
+    /// Bytes of the frame as received, also of those that cannot be read here (pages of a non-linear buffer).
+    fn length(&self) -> usize;
+    /// The byte at `offset`, if it can be read.
+    fn byte(&self, offset: usize) -> Option<u8>;
+    /// The big-endian 16-bit number at `offset`, if it can be read.
+    fn be16(&self, offset: usize) -> Option<u16>;
+}
+
+impl Frame for [u8] {
+    #[inline]
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn byte(&self, offset: usize) -> Option<u8> {
+        self.get(offset).copied()
+    }
+
+    #[inline]
+    fn be16(&self, offset: usize) -> Option<u16> {
+        let bytes = self.get(offset..offset + 2)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+}
+
+/// A classified packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// What it is.
+    pub outcome: Outcome,
+    /// Its network protocol.
+    pub family: Family,
+    /// Offset of the IP header; meaningful when `family` is not [`Family::None`].
+    pub network: usize,
+    /// Offset of the TCP header; meaningful when `outcome` is one of TCP's.
+    pub transport: usize,
+}
+
+const ETHERNET_HEADER: usize = 14;
+const VLAN_TAG: usize = 4;
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+/// IEEE 802.1ad service tag, the outer one of `QinQ`.
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+/// FIN, SYN, RST, PSH, ACK, URG; ECE and CWR say nothing about what a segment is.
+const FLAGS: u8 = 0x3f;
+
+/// Classifies a frame that begins with an Ethernet header.
+///
+/// `offloaded` says that the kernel merged or not yet split this packet (GRO, GSO), for which an IP length of zero stands for
+/// the whole buffer (`iph_totlen` in the kernel's `include/linux/ip.h`).
+#[inline(always)]
+pub fn ethernet<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
+    let mut offset = ETHERNET_HEADER;
+    let Some(mut ethertype) = frame.be16(ETHERNET_HEADER - 2) else {
+        return outcome_of(unreadable(frame, ETHERNET_HEADER));
+    };
+    let mut tags = 0;
+    while ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ {
+        if tags == VLAN_TAGS {
+            return outcome_of(Outcome::Unparsed);
+        }
+        tags += 1;
+        offset += VLAN_TAG;
+        let Some(inner) = frame.be16(offset - 2) else {
+            return outcome_of(unreadable(frame, offset));
+        };
+        ethertype = inner;
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset, offloaded),
+        ETHERTYPE_IPV6 => ipv6(frame, offset, offloaded),
+        _ => outcome_of(Outcome::NonIp),
+    }
+}
+
+/// Classifies a packet that begins with its IP header (tun, `WireGuard`, IP tunnels). `offloaded`: see [`ethernet`].
+#[inline(always)]
+pub fn raw_ip<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
+    match frame.byte(0).map(|byte| byte >> 4) {
+        Some(4) => ipv4(frame, 0, offloaded),
+        Some(6) => ipv6(frame, 0, offloaded),
+        Some(_) => outcome_of(Outcome::NonIp),
+        None => outcome_of(unreadable(frame, 1)),
+    }
+}
+
+#[inline(always)]
+fn outcome_of(outcome: Outcome) -> Packet {
+    Packet { outcome, family: Family::None, network: 0, transport: 0 }
+}
+
+/// Why bytes up to `end` could not be read: the frame is too short, or the hook does not have them at hand.
+#[inline(always)]
+fn unreadable<F: Frame + ?Sized>(frame: &F, end: usize) -> Outcome {
+    if end > frame.length() { Outcome::Truncated } else { Outcome::Unparsed }
+}
+
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Packet {
+    let (outcome, transport) = match ipv4_transport(frame, network, offloaded) {
+        Ok(transport) => (transport.outcome(frame, ICMP), transport.start),
+        Err(outcome) => (outcome, 0),
+    };
+    Packet { outcome, family: Family::Ipv4, network, transport }
+}
+
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Packet {
+    let (outcome, transport) = match ipv6_transport(frame, network, offloaded) {
+        Ok(transport) => (transport.outcome(frame, ICMPV6), transport.start),
+        Err(outcome) => (outcome, 0),
+    };
+    Packet { outcome, family: Family::Ipv6, network, transport }
+}
+
+/// RFC 791, section 3.1.
+#[inline(always)]
+fn ipv4_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Result<Transport, Outcome> {
+    let header = network + IPV4_HEADER;
+    // The protocol is not the header's last field: a frame that ends behind it is cut all the same.
+    if header > frame.length() {
+        return Err(Outcome::Truncated);
+    }
+    let version_ihl = frame.byte(network).ok_or(Outcome::Unparsed)?;
+    let total = frame.be16(network + 2).ok_or(Outcome::Unparsed)? as usize;
+    let fragment = frame.be16(network + 6).ok_or(Outcome::Unparsed)?;
+    let protocol = frame.byte(network + 9).ok_or(Outcome::Unparsed)?;
+    let header_length = ((version_ihl & 0x0f) as usize) * 4;
+    if version_ihl >> 4 != 4 || header_length < IPV4_HEADER {
+        return Err(Outcome::MalformedLength);
+    }
+    let end = if total == 0 && offloaded { frame.length() } else { network + total };
+    let start = network + header_length;
+    if start > end {
+        return Err(Outcome::MalformedLength);
+    }
+    if end > frame.length() {
+        return Err(Outcome::Truncated);
+    }
+    if fragment & 0x1fff != 0 {
+        return Err(Outcome::Fragment);
+    }
+    Ok(Transport { protocol, start, end, fragmented: fragment & 0x2000 != 0 })
+}
+
+/// RFC 8200, section 4. An ESP header (RFC 4303) ends the walk: what follows is encrypted.
+#[inline(always)]
+fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Result<Transport, Outcome> {
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTING: u8 = 43;
+    const FRAGMENT: u8 = 44;
+    const AUTHENTICATION: u8 = 51;
+    const DESTINATION_OPTIONS: u8 = 60;
+    const MOBILITY: u8 = 135;
+    const HIP: u8 = 139;
+    const SHIM6: u8 = 140;
+
+    let mut start = network + IPV6_HEADER;
+    if start > frame.length() {
+        return Err(Outcome::Truncated);
+    }
+    let version = frame.byte(network).ok_or(Outcome::Unparsed)? >> 4;
+    let payload = frame.be16(network + 4).ok_or(Outcome::Unparsed)? as usize;
+    let mut protocol = frame.byte(network + 6).ok_or(Outcome::Unparsed)?;
+    if version != 6 {
+        return Err(Outcome::MalformedLength);
+    }
+    let end = if payload == 0 && offloaded { frame.length() } else { start + payload };
+    if end > frame.length() {
+        return Err(Outcome::Truncated);
+    }
+    let mut fragmented = false;
+    let mut walked = 0;
+    while matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
+    ) {
+        if walked == IPV6_EXTENSION_HEADERS {
+            return Err(Outcome::Unparsed);
+        }
+        walked += 1;
+        // In a fragmented packet the rest of the chain may stand in a later fragment (RFC 7112 forbids it, the field does not).
+        let unfit = if fragmented { Outcome::Fragment } else { Outcome::MalformedLength };
+        if start + 8 > end {
+            return Err(unfit);
+        }
+        let next = frame.byte(start).ok_or(Outcome::Unparsed)?;
+        let units = frame.byte(start + 1).ok_or(Outcome::Unparsed)? as usize;
+        let length = match protocol {
+            FRAGMENT => {
+                let field = frame.be16(start + 2).ok_or(Outcome::Unparsed)?;
+                if field & 0xfff8 != 0 {
+                    return Err(Outcome::Fragment);
+                }
+                // Offset zero and no more to come is an atomic fragment (RFC 6946): a whole packet.
+                fragmented |= field & 1 != 0;
+                8
+            }
+            // RFC 4302, 2.2: in 4-octet units minus 2.
+            AUTHENTICATION => (units + 2) * 4,
+            _ => (units + 1) * 8,
+        };
+        start += length;
+        if start > end {
+            return Err(if fragmented { Outcome::Fragment } else { Outcome::MalformedLength });
+        }
+        protocol = next;
+    }
+    Ok(Transport { protocol, start, end, fragmented })
+}
+
+/// Where the transport header begins, and where IP says the packet ends.
+struct Transport {
+    protocol: u8,
+    start: usize,
+    end: usize,
+    fragmented: bool,
+}
+
+impl Transport {
+    #[inline(always)]
+    fn outcome<F: Frame + ?Sized>(&self, frame: &F, icmp: u8) -> Outcome {
+        match self.protocol {
+            TCP => self.tcp(frame),
+            UDP if self.start + UDP_HEADER > self.end => self.unfit(),
+            UDP => Outcome::Udp,
+            protocol if protocol == icmp => Outcome::Icmp,
+            _ => Outcome::OtherProtocol,
+        }
+    }
+
+    /// A header that does not fit into the packet: it goes on in the next fragment, or it lies.
+    #[inline(always)]
+    fn unfit(&self) -> Outcome {
+        if self.fragmented { Outcome::Fragment } else { Outcome::MalformedLength }
+    }
+
+    /// RFC 9293, section 3.1.
+    #[inline(always)]
+    fn tcp<F: Frame + ?Sized>(&self, frame: &F) -> Outcome {
+        if self.start + TCP_HEADER > self.end {
+            return self.unfit();
+        }
+        let Some(offset_flags) = frame.be16(self.start + 12) else {
+            return Outcome::Unparsed;
+        };
+        let header_length = (offset_flags >> 12) as usize * 4;
+        if header_length < TCP_HEADER {
+            return Outcome::MalformedLength;
+        }
+        if self.start + header_length > self.end {
+            return self.unfit();
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the flags are the low byte")]
+        flags_outcome(offset_flags as u8)
+    }
+}
+
+#[inline(always)]
+fn flags_outcome(flags: u8) -> Outcome {
+    let flags = flags & FLAGS;
+    // What most packets are is asked first.
+    if flags & (SYN | FIN | RST) == 0 {
+        return match flags {
+            0 => Outcome::MalformedNoFlags,
+            _ if flags & ACK != 0 => Outcome::TcpAck,
+            _ => Outcome::TcpOther,
+        };
+    }
+    if flags & SYN == 0 {
+        return if flags & RST != 0 { Outcome::TcpRst } else { Outcome::TcpFin };
+    }
+    match flags {
+        _ if flags & FIN != 0 => Outcome::MalformedSynFin,
+        _ if flags & RST != 0 => Outcome::MalformedSynRst,
+        _ if flags & ACK != 0 => Outcome::TcpSynAck,
+        _ => Outcome::TcpSyn,
+    }
+}

@@ -1,0 +1,18 @@
+//! Hard limits of the kernel side. They bound its memory whatever an attacker sends.
+
+/// Interfaces that are counted apart; slot 0 counts for all that come after.
+pub const INTERFACES: u32 = 256;
+/// Size of the direct-mapped table from interface index to slot, a power of two.
+pub const INTERFACE_TABLE: u32 = 4096;
+/// Listening addresses that are counted apart; slot 0 counts for all that come after.
+pub const LISTENERS: u32 = 1024;
+/// Local addresses of single hosts (/32, /128).
+pub const LOCAL_ADDRESSES: u32 = 4096;
+/// Local prefixes wider than a host, such as 127.0.0.0/8.
+pub const LOCAL_PREFIXES: u32 = 256;
+/// Connections whose life is timed at one moment; see [`crate::names::SAMPLE_MASK`].
+pub const TIMED_CONNECTIONS: u32 = 65_536;
+/// VLAN tags that are walked in a frame.
+pub const VLAN_TAGS: usize = 2;
+/// IPv6 extension headers that are walked in a packet.
+pub const IPV6_EXTENSION_HEADERS: usize = 8;

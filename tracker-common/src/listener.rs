@@ -1,0 +1,161 @@
+//! Listening addresses: how the kernel side finds the listener of a SYN, and what it counts for it.
+//!
+//! A *listener* is a local address and port on which at least one socket listens; the sockets of a
+//! `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
+
+use crate::{classify::Family, histogram::Histogram};
+
+/// An IPv4 address as the IPv6 address that maps it (RFC 4291, 2.5.5.2), so that one key holds both.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// Whether the address is an IPv4 address in mapped form.
+#[inline(always)]
+#[must_use]
+pub fn is_mapped(address: &[u8; 16]) -> bool {
+    let mut index = 0;
+    while index < 10 {
+        if address[index] != 0 {
+            return false;
+        }
+        index += 1;
+    }
+    address[10] == 0xff && address[11] == 0xff
+}
+
+/// The IPv4 wildcard, 0.0.0.0, in mapped form.
+pub const ANY_V4: [u8; 16] = mapped([0; 4]);
+/// The IPv6 wildcard, ::.
+pub const ANY_V6: [u8; 16] = [0; 16];
+
+/// Key of [`crate::names::LISTENERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerKey {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Port in host byte order.
+    pub port: u32,
+    /// IPv6 address, or IPv4 address in mapped form.
+    pub address: [u8; 16],
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 24);
+
+/// Value of [`crate::names::LISTENERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// Index into [`crate::names::LISTENER_COUNTERS`] and [`crate::names::LISTENER_CENSUS`]; 0 when all were taken.
+    pub slot: u32,
+    /// Listening sockets at this address. Zero: closed, and the daemon will free the slot.
+    pub sockets: u32,
+    /// Changes of `sockets` by events; lets the daemon see that a census raced with one.
+    pub version: u32,
+    /// [`Listener::V6ONLY`] or zero.
+    pub flags: u32,
+    /// When the first socket began to listen, nanoseconds of `CLOCK_BOOTTIME`; 0 when before the daemon.
+    pub opened_ns: u64,
+    /// Cgroup (v2) of the first socket.
+    pub cgroup: u64,
+    /// Process (thread group) that called listen(); 0 when before the daemon.
+    pub pid: u32,
+    /// User of that socket.
+    pub uid: u32,
+    /// Name of the thread that called listen().
+    pub comm: [u8; 16],
+}
+
+impl Listener {
+    /// An IPv6 socket that takes no IPv4 (`IPV6_V6ONLY`).
+    pub const V6ONLY: u32 = 1;
+}
+
+const _: () = assert!(size_of::<Listener>() == 56);
+
+/// Who listens at a port on a wildcard address. Entry of [`crate::names::PORTS`], by port.
+///
+/// One array access answers for most SYNs; the hash map is asked only where `specific` says that some socket
+/// listens on a single address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Slot plus one of the listener on 0.0.0.0; 0 for none.
+    pub any_v4: u32,
+    /// Slot plus one of the listener on ::; 0 for none.
+    pub any_v6: u32,
+    /// The same when that listener takes IPv4 too; 0 for none.
+    pub any_v6_dual: u32,
+    /// Listeners on single addresses at this port.
+    pub specific: u32,
+    /// SYNs to local addresses at this port that met no listener.
+    pub refused_syns: u64,
+}
+
+const _: () = assert!(size_of::<Port>() == 24);
+
+/// Events of one listener. Value of [`crate::names::LISTENER_COUNTERS`], by slot, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerCounters {
+    /// SYNs that came by a watched interface, repeats included, by [`Family`] of the packet.
+    pub syns: [u64; Family::COUNT],
+    /// Handshakes completed whose last ACK came by a watched interface.
+    pub completed: [u64; Family::COUNT],
+    /// Handshakes completed by way of any other interface, such as loopback.
+    pub completed_unwatched: [u64; Family::COUNT],
+    /// Time from the first SYN-ACK to ESTABLISHED.
+    pub handshake_time: Histogram,
+}
+
+const _: () = assert!(size_of::<ListenerCounters>() == 9 * 8 + 208);
+
+/// What the census saw of one listener. Value of [`crate::names::LISTENER_CENSUS`], by slot.
+///
+/// The figures are sums over the sockets of a `SO_REUSEPORT` group.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerCensus {
+    /// Number of the census that wrote this; another number: nothing was seen.
+    pub generation: u32,
+    /// Listening sockets.
+    pub sockets: u32,
+    /// Requests in the SYN queue (`icsk_accept_queue.qlen`).
+    pub syn_queue: u32,
+    /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
+    pub syn_queue_young: u32,
+    /// Connections that wait for accept() (`sk_ack_backlog`).
+    pub accept_queue: u32,
+    /// Limit of the accept queue (`sk_max_ack_backlog`), which is also that of the SYN queue.
+    pub accept_queue_max: u32,
+    /// Half-open request sockets found at this address.
+    pub half_open: u32,
+    /// Established sockets at this address.
+    pub connected: u32,
+    /// Requests that these sockets dropped since they began to listen (`sk_drops`, of which the namespace's
+    /// TcpExt `ListenDrops` is the sum).
+    pub drops: u64,
+    /// Inode number of the first listening socket, to find its process by `/proc/PID/fd`.
+    pub inode: u64,
+}
+
+const _: () = assert!(size_of::<ListenerCensus>() == 48);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: each is #[repr(C)] of integers, has no padding (its size is asserted above as the sum of its
+    // fields), and any bit pattern is a value.
+    unsafe impl aya::Pod for super::ListenerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Listener {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ListenerCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ListenerCensus {}
+}

@@ -1,0 +1,136 @@
+//! Names of programs, maps, globals and kernel fields; each is written once, here.
+
+/// XDP program on physical and virtio interfaces.
+pub const PROGRAM_XDP: &str = "tracker_xdp";
+/// tcx or clsact classifier on all other interfaces.
+pub const PROGRAM_TC: &str = "tracker_tc";
+/// Socket events by the BTF-typed tracepoint `inet_sock_set_state`.
+pub const PROGRAM_SOCK_BTF: &str = "tracker_sock_btf";
+/// Socket events by the raw tracepoint of the same name, where the kernel has no BTF.
+pub const PROGRAM_SOCK_RAW: &str = "tracker_sock_raw";
+/// Census of all sockets by `bpf_iter/tcp`.
+pub const PROGRAM_CENSUS: &str = "tracker_census";
+/// All programs of the object.
+pub const PROGRAMS: [&str; 5] =
+    [PROGRAM_XDP, PROGRAM_TC, PROGRAM_SOCK_BTF, PROGRAM_SOCK_RAW, PROGRAM_CENSUS];
+
+/// Direct-mapped table of [`crate::counters::Interface`].
+pub const INTERFACES: &str = "INTERFACES";
+/// Per CPU and slot: [`crate::counters::InterfaceCounters`].
+pub const INTERFACE_COUNTERS: &str = "INTERFACE_CTRS";
+/// Set of local host addresses, 16 bytes each.
+pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRS";
+/// Trie of local prefixes wider than a host, mapped form.
+pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
+/// By port: [`crate::listener::Port`].
+pub const PORTS: &str = "PORTS";
+/// [`crate::listener::Listener`] by [`crate::listener::ListenerKey`].
+pub const LISTENERS: &str = "LISTENERS";
+/// Queue of free listener slots.
+pub const FREE_SLOTS: &str = "FREE_SLOTS";
+/// Per CPU and slot: [`crate::listener::ListenerCounters`].
+pub const LISTENER_COUNTERS: &str = "LISTENER_CTRS";
+/// By slot: [`crate::listener::ListenerCensus`].
+pub const LISTENER_CENSUS: &str = "LISTENER_CENSUS";
+/// Per CPU: one [`crate::counters::SocketCounters`].
+pub const SOCKET_COUNTERS: &str = "SOCKET_CTRS";
+/// Start of sampled connections: `CLOCK_MONOTONIC` nanoseconds by socket.
+pub const TIMED: &str = "TIMED";
+/// One [`crate::counters::Census`].
+pub const CENSUS: &str = "CENSUS";
+/// Number of the census under way.
+pub const CENSUS_GENERATION: &str = "CENSUS_GEN";
+/// Per CPU: a counter for each [`crate::counters::Loss`].
+pub const LOSSES: &str = "LOSSES";
+/// Ring buffer of the kernel side's log lines, as aya-log names it.
+pub const LOG: &str = "AYA_LOGS";
+/// All maps of the object, besides the sections of globals.
+pub const MAPS: [&str; 15] = [
+    INTERFACES,
+    INTERFACE_COUNTERS,
+    LOCAL_ADDRESSES,
+    LOCAL_PREFIXES,
+    PORTS,
+    LISTENERS,
+    FREE_SLOTS,
+    LISTENER_COUNTERS,
+    LISTENER_CENSUS,
+    SOCKET_COUNTERS,
+    TIMED,
+    CENSUS,
+    CENSUS_GENERATION,
+    LOSSES,
+    LOG,
+];
+
+/// Global: inode number of the only network namespace whose sockets are counted.
+pub const NETNS: &str = "NETNS";
+/// Global: a connection is timed when a random number and this mask are 0; a power of two less one.
+pub const SAMPLE_MASK: &str = "SAMPLE_MASK";
+/// Global: bit of `skc_ipv6only` in its byte.
+pub const IPV6ONLY_BIT: &str = "IPV6ONLY_BIT";
+
+/// A field of a kernel structure whose offset the daemon reads from the kernel's BTF and hands to the programs as
+/// a frozen global. The offsets move between kernels, even in stable updates.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Name of the global.
+    pub global: &'static str,
+    /// Name of the structure.
+    pub structure: &'static str,
+    /// Members from the structure to the field.
+    pub path: &'static [&'static str],
+    /// Without a required field the daemon does not start; any other reads as [`ABSENT`].
+    pub required: bool,
+}
+
+/// Offset of a field that the kernel does not have.
+pub const ABSENT: u32 = 0xffff;
+
+const fn field(global: &'static str, structure: &'static str, path: &'static [&'static str]) -> Field {
+    Field { global, structure, path, required: true }
+}
+
+/// The field that holds the bit [`IPV6ONLY_BIT`].
+pub const IPV6ONLY: Field = field("OFF_IPV6ONLY", "sock_common", &["skc_ipv6only"]);
+
+/// All fields that the programs read.
+pub const FIELDS: [Field; 30] = [
+    field("OFF_FAMILY", "sock_common", &["skc_family"]),
+    field("OFF_STATE", "sock_common", &["skc_state"]),
+    field("OFF_SADDR", "sock_common", &["skc_rcv_saddr"]),
+    field("OFF_DADDR", "sock_common", &["skc_daddr"]),
+    field("OFF_NUM", "sock_common", &["skc_num"]),
+    field("OFF_DPORT", "sock_common", &["skc_dport"]),
+    field("OFF_SADDR6", "sock_common", &["skc_v6_rcv_saddr"]),
+    field("OFF_DADDR6", "sock_common", &["skc_v6_daddr"]),
+    field("OFF_NET", "sock_common", &["skc_net", "net"]),
+    IPV6ONLY,
+    field("OFF_INUM", "net", &["ns", "inum"]),
+    field("OFF_PROTOCOL", "sock", &["sk_protocol"]),
+    field("OFF_ERR", "sock", &["sk_err"]),
+    field("OFF_UID", "sock", &["sk_uid"]),
+    field("OFF_RX_IFINDEX", "sock", &["sk_rx_dst_ifindex"]),
+    field("OFF_ACK_BACKLOG", "sock", &["sk_ack_backlog"]),
+    field("OFF_MAX_ACK_BACKLOG", "sock", &["sk_max_ack_backlog"]),
+    field("OFF_DROPS", "sock", &["sk_drops"]),
+    field("OFF_SOCKET", "sock", &["sk_socket"]),
+    field("OFF_CGROUP", "sock", &["sk_cgrp_data", "cgroup"]),
+    field("OFF_CGROUP_KN", "cgroup", &["kn"]),
+    field("OFF_KN_ID", "kernfs_node", &["id"]),
+    field("OFF_SPORT", "inet_sock", &["inet_sport"]),
+    field("OFF_QLEN", "inet_connection_sock", &["icsk_accept_queue", "qlen"]),
+    field("OFF_YOUNG", "inet_connection_sock", &["icsk_accept_queue", "young"]),
+    field("OFF_SRTT", "tcp_sock", &["srtt_us"]),
+    field("OFF_TOTAL_RETRANS", "tcp_sock", &["total_retrans"]),
+    field("OFF_RETRANS_STAMP", "tcp_sock", &["retrans_stamp"]),
+    field("OFF_TW_SUBSTATE", "inet_timewait_sock", &["tw_substate"]),
+    // Since Linux 6.7 (commit 3868ab0f1925); before it the number of repeats gives a lower bound.
+    Field { global: "OFF_RTO_TIME", structure: "tcp_sock", path: &["total_rto_time"], required: false },
+];
+// `socket_alloc.vfs_inode` and `inode.i_ino` stand apart: they are added up to one offset from `sk_socket`.
+
+/// The two fields whose offsets add up to the global [`INODE`].
+pub const INODE_FIELDS: [(&str, &[&str]); 2] = [("socket_alloc", &["vfs_inode"]), ("inode", &["i_ino"])];
+/// Global: offset of the inode number from the `struct socket` of a socket.
+pub const INODE: &str = "OFF_INODE";

@@ -1,0 +1,187 @@
+//! Answers of the local API: their field names are a contract (docs/api.md).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::{ByFamily, MapFill, PortSyns, Process, Program, Unwatched};
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// When it began to count.
+    pub started_at: Timestamp,
+    /// When the figures were read.
+    pub taken_at: Timestamp,
+    /// Network namespace.
+    pub netns: u32,
+    /// `ok`, `warning` or `critical`.
+    pub health: Health,
+    /// What is wrong, empty when `health` is `ok`.
+    pub problems: Vec<String>,
+    /// Watched interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Interfaces that are not watched, with the reason.
+    pub unwatched: Vec<Unwatched>,
+    /// How socket events are read: `tp_btf` or `raw_tp`.
+    pub socket_events: String,
+    /// The last census, if one has succeeded.
+    pub census: Option<CensusStatus>,
+    /// What could not be counted or kept: name to count.
+    pub losses: BTreeMap<String, u64>,
+    /// Kernel programs.
+    pub programs: Vec<Program>,
+    /// Kernel maps that can fill up.
+    pub maps: Vec<MapFill>,
+}
+
+/// How well the daemon can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Everything is seen and counted.
+    Ok,
+    /// Some figure is a lower bound or stale.
+    Warning,
+    /// A whole source of figures is missing.
+    Critical,
+}
+
+/// A watched interface.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name.
+    pub name: String,
+    /// Index; 0 for `other`.
+    pub index: u32,
+    /// `xdp`, `tcx`, `clsact` or `lower`.
+    pub hook: String,
+    /// Why this hook.
+    pub reason: String,
+    /// Packets received since the daemon started.
+    pub packets: u64,
+    /// SYNs received.
+    pub syns: u64,
+    /// Packets received by outcome and family, those that are not zero: outcome to family to count.
+    pub outcomes: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// The last census.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CensusStatus {
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Time to the next one, seconds.
+    pub interval_seconds: f64,
+    /// Sockets it found.
+    pub sockets: u64,
+}
+
+/// Answer of `GET /v1/listeners`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listeners {
+    /// When the counters were read.
+    pub taken_at: Timestamp,
+    /// When queues, `half_open` and `connected` were read; null before the first census.
+    pub census_at: Option<Timestamp>,
+    /// Listening addresses, by port and address.
+    pub listeners: Vec<Listener>,
+    /// SYNs to local addresses at ports where nothing listens.
+    pub no_listener: NoListener,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub address: String,
+    /// Local port.
+    pub port: u16,
+    /// Whether an IPv6 listener takes IPv4 too.
+    pub dual_stack: bool,
+    /// The process; null when it may not be read.
+    pub process: Option<Process>,
+    /// Owner of the socket; null when it is older than the daemon.
+    pub uid: Option<u32>,
+    /// Listening sockets (`SO_REUSEPORT` group).
+    pub sockets: u32,
+    /// SYNs by watched interfaces since the daemon started, repeats included.
+    pub syns_received: u64,
+    /// The same by family.
+    pub syns_by_family: ByFamily,
+    /// SYNs per second.
+    pub syn_rate: f64,
+    /// Handshakes completed, by all interfaces.
+    pub handshakes_completed: u64,
+    /// The same by family.
+    pub handshakes_by_family: ByFamily,
+    /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a
+    /// repeated SYN counts again.
+    pub handshakes_unanswered: u64,
+    /// Half-open request sockets; null before the first census that saw this listener, as all that follow.
+    pub half_open: Option<u32>,
+    /// Requests in the SYN queue.
+    pub syn_queue: Option<u32>,
+    /// Connections that wait for accept().
+    pub accept_queue: Option<u32>,
+    /// Limit of the accept queue.
+    pub accept_queue_max: Option<u32>,
+    /// Requests dropped by these sockets since they began to listen.
+    pub overflows: Option<u64>,
+    /// Established sockets.
+    pub connected: Option<u32>,
+    /// Verdict of the flood detector; null when there is none.
+    pub verdict: Option<String>,
+}
+
+/// SYNs that met no listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoListener {
+    /// SYNs since the daemon started.
+    pub syns_received: u64,
+    /// The same by family.
+    pub syns_by_family: ByFamily,
+    /// How many ports received at least one.
+    pub ports: u32,
+    /// The ports with most, most first.
+    pub top_ports: Vec<PortSyns>,
+}
+
+/// Answer of `GET /v1/states`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct States {
+    /// When the event counters were read.
+    pub taken_at: Timestamp,
+    /// When `states` was counted; null before the first census.
+    pub census_at: Option<Timestamp>,
+    /// Network namespace to family to state to sockets. Null before the first census.
+    pub states: Option<BTreeMap<u32, BTreeMap<String, BTreeMap<String, u64>>>>,
+    /// Network namespace to family to `OLD->NEW` to events since the daemon started, those that are not zero.
+    pub transitions: BTreeMap<u32, BTreeMap<String, BTreeMap<String, u64>>>,
+    /// Ends of established connections: family to kind to count.
+    pub closes: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Connects.
+    pub connects: Connects,
+    /// Handshakes completed as a server.
+    pub handshakes_completed: u64,
+}
+
+/// Calls of connect() that ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Connects {
+    /// Begun.
+    pub attempted: u64,
+    /// Established.
+    pub established: u64,
+    /// Failed, by name of the error: `ECONNREFUSED` and so on; `ECANCELED` is a connect that the process gave up.
+    pub failed: BTreeMap<String, u64>,
+}

@@ -1,0 +1,202 @@
+//! Everything the daemon knows at one moment. Metrics, API and alerts are views of it.
+//!
+//! Counters run since the daemon started.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters};
+use tracker_common::histogram::Histogram;
+
+/// Everything the daemon knows at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When the kernel's maps were read.
+    pub taken_at: Timestamp,
+    /// When the daemon began to count.
+    pub started_at: Timestamp,
+    /// Inode number of the network namespace, as in `readlink /proc/self/ns/net`.
+    pub netns: u32,
+    /// Watched interfaces, by name; the counts of those that have no slot of their own are in one called `other`.
+    pub interfaces: Vec<Interface>,
+    /// Interfaces that exist and are not watched, with the reason.
+    pub unwatched: Vec<Unwatched>,
+    /// Listening addresses, by port and address.
+    pub listeners: Vec<Listener>,
+    /// SYNs to local addresses at ports where nothing listens.
+    pub no_listener: NoListener,
+    /// Socket events.
+    pub sockets: SocketCounters,
+    /// One in so many connections has its lifetime measured.
+    pub lifetime_sample: u32,
+    /// Socket states of the last census, if one has succeeded.
+    pub census: Option<CensusReport>,
+    /// Why the last census failed, if it did.
+    pub census_error: Option<String>,
+    /// What could not be counted or kept, by [`Loss`].
+    pub losses: [u64; Loss::COUNT],
+    /// Kernel programs.
+    pub programs: Vec<Program>,
+    /// Kernel maps that can fill up.
+    pub maps: Vec<MapFill>,
+    /// How long it took to read the kernel's maps, seconds.
+    pub read_seconds: f64,
+}
+
+/// A watched interface.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Index; 0 for `other`.
+    pub index: u32,
+    /// Hook by which its packets are seen: `xdp`, `tcx`, `clsact` or, for a device that is stacked on a watched one, `lower`.
+    pub hook: &'static str,
+    /// Why this hook and no other.
+    pub reason: String,
+    /// What it received.
+    pub counters: InterfaceCounters,
+}
+
+/// An interface that is not watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// Name.
+    pub name: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// The process behind a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+}
+
+/// A listening address. The sockets of a `SO_REUSEPORT` group are one.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address; 0.0.0.0 and :: are the wildcards.
+    pub address: IpAddr,
+    /// Local port.
+    pub port: u16,
+    /// Whether an IPv6 listener takes IPv4 too.
+    pub dual_stack: bool,
+    /// The process that called listen(), or that holds the socket when it is older than the daemon; none when that may not be read.
+    pub process: Option<Process>,
+    /// User that owns the socket; none when it is older than the daemon.
+    pub uid: Option<u32>,
+    /// Listening sockets at this address.
+    pub sockets: u32,
+    /// SYNs by watched interfaces, repeats included.
+    pub syns: ByFamily,
+    /// SYNs per second, over the last second or more.
+    pub syn_rate: f64,
+    /// Handshakes completed by watched interfaces.
+    pub completed: ByFamily,
+    /// Handshakes completed by other interfaces, such as loopback.
+    pub completed_unwatched: ByFamily,
+    /// Time from the first SYN-ACK to ESTABLISHED.
+    pub handshake_time: Histogram,
+    /// What the last census saw; none when it was opened after it.
+    pub census: Option<ListenerQueues>,
+}
+
+/// Counts of IPv4 and of IPv6 packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByFamily {
+    /// IPv4.
+    pub ipv4: u64,
+    /// IPv6.
+    pub ipv6: u64,
+}
+
+impl ByFamily {
+    /// Both.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.ipv4 + self.ipv6
+    }
+}
+
+/// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerQueues {
+    /// Requests in the SYN queue.
+    pub syn_queue: u32,
+    /// Those of them whose SYN-ACK was not yet repeated.
+    pub syn_queue_young: u32,
+    /// Connections that wait for accept().
+    pub accept_queue: u32,
+    /// Limit of the accept queue, and of the SYN queue.
+    pub accept_queue_max: u32,
+    /// Half-open request sockets.
+    pub half_open: u32,
+    /// Established sockets.
+    pub connected: u32,
+    /// Requests that the sockets dropped since they began to listen.
+    pub drops: u64,
+}
+
+/// SYNs that met no listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NoListener {
+    /// The ports with most SYNs, most first.
+    pub top_ports: Vec<PortSyns>,
+    /// How many ports received at least one.
+    pub ports: u32,
+}
+
+/// SYNs to one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSyns {
+    /// Port.
+    pub port: u16,
+    /// SYNs.
+    pub syns: u64,
+}
+
+/// A census: when, at what cost, and what it found.
+#[derive(Clone, Copy, Debug)]
+pub struct CensusReport {
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Time to the next one, seconds.
+    pub interval_seconds: f64,
+    /// Sockets by family and state.
+    pub counts: Census,
+}
+
+/// A kernel program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Name in the kernel.
+    pub name: String,
+    /// `xdp`, `tc`, `tp_btf`, `raw_tp` or `iter`.
+    pub kind: String,
+    /// Kernel's id.
+    pub id: u32,
+    /// How many times it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
+    pub run_count: u64,
+    /// Time it ran, seconds; as above.
+    pub run_seconds: f64,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFill {
+    /// Name.
+    pub name: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Most it can hold.
+    pub capacity: u64,
+}

@@ -1,0 +1,3 @@
+//! The tracker daemon and its command line.
+
+pub mod kernel;

@@ -1,0 +1,2 @@
+//! Entry point of the `tracker` binary.
+fn main() {}
