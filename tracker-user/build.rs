@@ -8,9 +8,10 @@ const TOOLCHAIN: &str = "tracker-bpf";
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=../tracker-common/src");
-    // aya-ebpf opens one unstable feature (assembly for the BPF target); this lets that crate alone do so on a stable rustc.
+    // aya-ebpf and the kernel programs (crate `tracker`) open one unstable feature, assembly for the BPF target; this
+    // lets these two crates alone do so on a stable rustc.
     // SAFETY: the build script has a single thread.
-    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf") };
+    unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf,tracker") };
     aya_build::build_ebpf(
         [Package { name: "tracker-ebpf", root_dir: "../tracker-ebpf", ..Package::default() }],
         Toolchain::Custom(TOOLCHAIN),

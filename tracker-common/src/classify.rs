@@ -121,14 +121,20 @@ impl Family {
     }
 }
 
+/// A header as it stands in a packet, its numbers in network byte order.
+///
+/// # Safety
+/// An implementor is `#[repr(C)]`, without padding, aligned to at most two bytes, and any bytes are a value of it.
+pub unsafe trait Header: Copy {}
+
 /// Read access to the bytes of one frame.
+///
+/// Whole headers are read, not bytes: one check of bounds is enough for each, and the kernel's verifier can follow it.
 pub trait Frame {
     /// Bytes of the frame as received, also of those that cannot be read here (pages of a non-linear buffer).
     fn length(&self) -> usize;
-    /// The byte at `offset`, if it can be read.
-    fn byte(&self, offset: usize) -> Option<u8>;
-    /// The big-endian 16-bit number at `offset`, if it can be read.
-    fn be16(&self, offset: usize) -> Option<u16>;
+    /// The header at `offset`, if all of it can be read.
+    fn header<H: Header>(&self, offset: usize) -> Option<H>;
 }
 
 impl Frame for [u8] {
@@ -138,16 +144,87 @@ impl Frame for [u8] {
     }
 
     #[inline]
-    fn byte(&self, offset: usize) -> Option<u8> {
-        self.get(offset).copied()
-    }
-
-    #[inline]
-    fn be16(&self, offset: usize) -> Option<u16> {
-        let bytes = self.get(offset..offset + 2)?;
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    fn header<H: Header>(&self, offset: usize) -> Option<H> {
+        let bytes = self.get(offset..offset + size_of::<H>())?;
+        // SAFETY: `bytes` has the size of an H, and any bytes are a value of it.
+        Some(unsafe { bytes.as_ptr().cast::<H>().read_unaligned() })
     }
 }
+
+// SAFETY: integers.
+unsafe impl Header for [u16; 2] {}
+// SAFETY: integers.
+unsafe impl Header for [u16; 8] {}
+
+/// `EtherType` or the type behind a VLAN tag.
+type EtherType = u16;
+// SAFETY: an integer.
+unsafe impl Header for u16 {}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv4Header {
+    version_ihl: u8,
+    tos: u8,
+    total_length: u16,
+    identification: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: [u16; 2],
+    destination: [u16; 2],
+}
+// SAFETY: as the trait demands; the size is asserted below.
+unsafe impl Header for Ipv4Header {}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ipv6Header {
+    version: u8,
+    class_and_flow: [u8; 3],
+    payload_length: u16,
+    next_header: u8,
+    hop_limit: u8,
+    source: [u16; 8],
+    destination: [u16; 8],
+}
+// SAFETY: as the trait demands; the size is asserted below.
+unsafe impl Header for Ipv6Header {}
+
+/// The start that all IPv6 extension headers share, and the offset field of a fragment header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ExtensionHeader {
+    next_header: u8,
+    length: u8,
+    fragment: u16,
+    rest: [u16; 2],
+}
+// SAFETY: as the trait demands; the size is asserted below.
+unsafe impl Header for ExtensionHeader {}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct TcpHeader {
+    source_port: u16,
+    destination_port: u16,
+    sequence: [u16; 2],
+    acknowledgement: [u16; 2],
+    offset_flags: u16,
+    window: u16,
+    checksum: u16,
+    urgent: u16,
+}
+// SAFETY: as the trait demands; the size is asserted below.
+unsafe impl Header for TcpHeader {}
+
+const _: () = assert!(
+    size_of::<Ipv4Header>() == IPV4_HEADER
+        && size_of::<Ipv6Header>() == IPV6_HEADER
+        && size_of::<ExtensionHeader>() == 8
+        && size_of::<TcpHeader>() == TCP_HEADER
+);
 
 /// A classified packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +271,7 @@ const FLAGS: u8 = 0x3f;
 #[inline(always)]
 pub fn ethernet<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
     let mut offset = ETHERNET_HEADER;
-    let Some(mut ethertype) = frame.be16(ETHERNET_HEADER - 2) else {
+    let Some(mut ethertype) = frame.header::<EtherType>(ETHERNET_HEADER - 2).map(u16::from_be) else {
         return outcome_of(unreadable(frame, ETHERNET_HEADER));
     };
     let mut tags = 0;
@@ -204,7 +281,7 @@ pub fn ethernet<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
         }
         tags += 1;
         offset += VLAN_TAG;
-        let Some(inner) = frame.be16(offset - 2) else {
+        let Some(inner) = frame.header::<EtherType>(offset - 2).map(u16::from_be) else {
             return outcome_of(unreadable(frame, offset));
         };
         ethertype = inner;
@@ -219,11 +296,11 @@ pub fn ethernet<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
 /// Classifies a packet that begins with its IP header (tun, `WireGuard`, IP tunnels). `offloaded`: see [`ethernet`].
 #[inline(always)]
 pub fn raw_ip<F: Frame + ?Sized>(frame: &F, offloaded: bool) -> Packet {
-    match frame.byte(0).map(|byte| byte >> 4) {
+    match frame.header::<u16>(0).map(|word| u16::from_be(word) >> 12) {
         Some(4) => ipv4(frame, 0, offloaded),
         Some(6) => ipv6(frame, 0, offloaded),
         Some(_) => outcome_of(Outcome::NonIp),
-        None => outcome_of(unreadable(frame, 1)),
+        None => outcome_of(unreadable(frame, 2)),
     }
 }
 
@@ -259,17 +336,13 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Packet
 /// RFC 791, section 3.1.
 #[inline(always)]
 fn ipv4_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool) -> Result<Transport, Outcome> {
-    let header = network + IPV4_HEADER;
-    // The protocol is not the header's last field: a frame that ends behind it is cut all the same.
-    if header > frame.length() {
-        return Err(Outcome::Truncated);
-    }
-    let version_ihl = frame.byte(network).ok_or(Outcome::Unparsed)?;
-    let total = frame.be16(network + 2).ok_or(Outcome::Unparsed)? as usize;
-    let fragment = frame.be16(network + 6).ok_or(Outcome::Unparsed)?;
-    let protocol = frame.byte(network + 9).ok_or(Outcome::Unparsed)?;
-    let header_length = ((version_ihl & 0x0f) as usize) * 4;
-    if version_ihl >> 4 != 4 || header_length < IPV4_HEADER {
+    let Some(header) = frame.header::<Ipv4Header>(network) else {
+        return Err(unreadable(frame, network + IPV4_HEADER));
+    };
+    let header_length = (header.version_ihl & 0x0f) as usize * 4;
+    let total = u16::from_be(header.total_length) as usize;
+    let fragment = u16::from_be(header.fragment);
+    if header.version_ihl >> 4 != 4 || header_length < IPV4_HEADER {
         return Err(Outcome::MalformedLength);
     }
     let end = if total == 0 && offloaded { frame.length() } else { network + total };
@@ -283,7 +356,7 @@ fn ipv4_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool)
     if fragment & 0x1fff != 0 {
         return Err(Outcome::Fragment);
     }
-    Ok(Transport { protocol, start, end, fragmented: fragment & 0x2000 != 0 })
+    Ok(Transport { protocol: header.protocol, start, end, fragmented: fragment & 0x2000 != 0 })
 }
 
 /// RFC 8200, section 4. An ESP header (RFC 4303) ends the walk: what follows is encrypted.
@@ -299,13 +372,12 @@ fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool)
     const SHIM6: u8 = 140;
 
     let mut start = network + IPV6_HEADER;
-    if start > frame.length() {
-        return Err(Outcome::Truncated);
-    }
-    let version = frame.byte(network).ok_or(Outcome::Unparsed)? >> 4;
-    let payload = frame.be16(network + 4).ok_or(Outcome::Unparsed)? as usize;
-    let mut protocol = frame.byte(network + 6).ok_or(Outcome::Unparsed)?;
-    if version != 6 {
+    let Some(header) = frame.header::<Ipv6Header>(network) else {
+        return Err(unreadable(frame, start));
+    };
+    let payload = u16::from_be(header.payload_length) as usize;
+    let mut protocol = header.next_header;
+    if header.version >> 4 != 6 {
         return Err(Outcome::MalformedLength);
     }
     let end = if payload == 0 && offloaded { frame.length() } else { start + payload };
@@ -327,11 +399,11 @@ fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool)
         if start + 8 > end {
             return Err(unfit);
         }
-        let next = frame.byte(start).ok_or(Outcome::Unparsed)?;
-        let units = frame.byte(start + 1).ok_or(Outcome::Unparsed)? as usize;
+        let header = frame.header::<ExtensionHeader>(start).ok_or(Outcome::Unparsed)?;
+        let units = header.length as usize;
         let length = match protocol {
             FRAGMENT => {
-                let field = frame.be16(start + 2).ok_or(Outcome::Unparsed)?;
+                let field = u16::from_be(header.fragment);
                 if field & 0xfff8 != 0 {
                     return Err(Outcome::Fragment);
                 }
@@ -347,7 +419,7 @@ fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize, offloaded: bool)
         if start > end {
             return Err(if fragmented { Outcome::Fragment } else { Outcome::MalformedLength });
         }
-        protocol = next;
+        protocol = header.next_header;
     }
     Ok(Transport { protocol, start, end, fragmented })
 }
@@ -384,9 +456,10 @@ impl Transport {
         if self.start + TCP_HEADER > self.end {
             return self.unfit();
         }
-        let Some(offset_flags) = frame.be16(self.start + 12) else {
+        let Some(header) = frame.header::<TcpHeader>(self.start) else {
             return Outcome::Unparsed;
         };
+        let offset_flags = u16::from_be(header.offset_flags);
         let header_length = (offset_flags >> 12) as usize * 4;
         if header_length < TCP_HEADER {
             return Outcome::MalformedLength;

@@ -126,6 +126,8 @@ pub struct SocketCounters {
     pub handshake_time: Histogram,
     /// Time from ESTABLISHED to CLOSE of a sample of the connections.
     pub lifetime: Histogram,
+    /// Connections that are being timed: the sum over all CPUs, each of which may have wrapped below zero.
+    pub timed: u64,
 }
 
 impl Default for SocketCounters {
@@ -137,11 +139,12 @@ impl Default for SocketCounters {
             connect_time: Histogram::default(),
             handshake_time: Histogram::default(),
             lifetime: Histogram::default(),
+            timed: 0,
         }
     }
 }
 
-const _: () = assert!(size_of::<SocketCounters>() == 8 * 2 * (169 + 6 + 134) + 3 * 208);
+const _: () = assert!(size_of::<SocketCounters>() == 8 * 2 * (169 + 6 + 134) + 3 * 208 + 8);
 
 /// What the kernel side could not count or keep: each makes a figure elsewhere a lower bound.
 /// Index into [`crate::names::LOSSES`].

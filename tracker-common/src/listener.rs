@@ -17,14 +17,7 @@ pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
 #[inline(always)]
 #[must_use]
 pub fn is_mapped(address: &[u8; 16]) -> bool {
-    let mut index = 0;
-    while index < 10 {
-        if address[index] != 0 {
-            return false;
-        }
-        index += 1;
-    }
-    address[10] == 0xff && address[11] == 0xff
+    matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
 }
 
 /// The IPv4 wildcard, 0.0.0.0, in mapped form.
@@ -50,18 +43,18 @@ const _: () = assert!(size_of::<ListenerKey>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// Index into [`crate::names::LISTENER_COUNTERS`] and [`crate::names::LISTENER_CENSUS`]; 0 when all were taken.
-    pub slot: u32,
     /// Listening sockets at this address. Zero: closed, and the daemon will free the slot.
-    pub sockets: u32,
+    pub sockets: u64,
     /// Changes of `sockets` by events; lets the daemon see that a census raced with one.
-    pub version: u32,
-    /// [`Listener::V6ONLY`] or zero.
-    pub flags: u32,
+    pub version: u64,
     /// When the first socket began to listen, nanoseconds of `CLOCK_BOOTTIME`; 0 when before the daemon.
     pub opened_ns: u64,
     /// Cgroup (v2) of the first socket.
     pub cgroup: u64,
+    /// Index into [`crate::names::LISTENER_COUNTERS`] and [`crate::names::LISTENER_CENSUS`]; 0 when all were taken.
+    pub slot: u32,
+    /// [`Listener::V6ONLY`] or zero.
+    pub flags: u32,
     /// Process (thread group) that called listen(); 0 when before the daemon.
     pub pid: u32,
     /// User of that socket.
@@ -75,7 +68,7 @@ impl Listener {
     pub const V6ONLY: u32 = 1;
 }
 
-const _: () = assert!(size_of::<Listener>() == 56);
+const _: () = assert!(size_of::<Listener>() == 64);
 
 /// Who listens at a port on a wildcard address. Entry of [`crate::names::PORTS`], by port.
 ///
@@ -90,10 +83,10 @@ pub struct Port {
     pub any_v6: u32,
     /// The same when that listener takes IPv4 too; 0 for none.
     pub any_v6_dual: u32,
+    /// Keeps what follows aligned.
+    pub padding: u32,
     /// Listeners on single addresses at this port.
-    pub specific: u32,
-    /// SYNs to local addresses at this port that met no listener.
-    pub refused_syns: u64,
+    pub specific: u64,
 }
 
 const _: () = assert!(size_of::<Port>() == 24);

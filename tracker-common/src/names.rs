@@ -24,6 +24,8 @@ pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRS";
 pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 /// By port: [`crate::listener::Port`].
 pub const PORTS: &str = "PORTS";
+/// By port: SYNs to local addresses that met no listener. The daemon maps it into its memory.
+pub const REFUSED_SYNS: &str = "REFUSED_SYNS";
 /// [`crate::listener::Listener`] by [`crate::listener::ListenerKey`].
 pub const LISTENERS: &str = "LISTENERS";
 /// Queue of free listener slots.
@@ -45,12 +47,13 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 16] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
     LOCAL_PREFIXES,
     PORTS,
+    REFUSED_SYNS,
     LISTENERS,
     FREE_SLOTS,
     LISTENER_COUNTERS,

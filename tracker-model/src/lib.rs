@@ -2,7 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod errno;
 pub mod rate;
+#[cfg(any(test, feature = "sample"))]
+pub mod sample;
+pub mod series;
 pub mod snapshot;
+pub mod view;
 
 pub use snapshot::Snapshot;

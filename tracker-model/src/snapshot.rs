@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// SYNs to local addresses at ports where nothing listens.
     pub no_listener: NoListener,
+    /// How socket events are seen: `tp_btf` or `raw_tp`.
+    pub socket_events: String,
     /// Socket events.
     pub sockets: SocketCounters,
     /// One in so many connections has its lifetime measured.

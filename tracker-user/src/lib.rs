@@ -1,3 +1,12 @@
 //! The tracker daemon and its command line.
+#![deny(unsafe_code)]
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod kernel;
+pub mod logging;
+pub mod metrics;
+pub mod source;
+pub mod web;

@@ -1,2 +1,6 @@
 //! Entry point of the `tracker` binary.
-fn main() {}
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    tracker_user::cli::main()
+}

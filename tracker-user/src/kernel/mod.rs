@@ -1,8 +1,24 @@
 //! The border to the kernel: the only place that knows aya.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+use tokio::sync::{mpsc, oneshot, watch};
 use tracker_model::Snapshot;
+
+mod attach;
+mod btf;
+mod census;
+mod error;
+mod links;
+mod listeners;
+mod local;
+mod maps;
+mod object;
+mod process;
+mod reader;
+mod select;
+
+pub use error::KernelError;
 
 /// What the kernel side needs to know at load.
 #[derive(Clone, Debug)]
@@ -18,7 +34,7 @@ pub struct Settings {
     /// One in so many connections has its lifetime measured; a power of two.
     pub lifetime_sample: u32,
     /// Shortest time between two census passes.
-    pub census_interval: std::time::Duration,
+    pub census_interval: Duration,
     /// Whether the kernel programs log.
     pub kernel_log: bool,
 }
@@ -37,7 +53,7 @@ pub enum Hook {
 /// Which tracepoint sees socket events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketEvents {
-    /// tp_btf, or raw_tp where the kernel has no BTF.
+    /// `tp_btf`, or `raw_tp` where the kernel has no BTF.
     Auto,
     /// The BTF-typed tracepoint.
     TpBtf,
@@ -45,25 +61,67 @@ pub enum SocketEvents {
     RawTp,
 }
 
+/// A request for a fresh snapshot.
+type Request = oneshot::Sender<Arc<Snapshot>>;
+
 /// A running kernel side. Dropping it detaches everything.
-pub struct Kernel;
+pub struct Kernel {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    requests: Option<mpsc::Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Kernel {
     /// Loads and attaches the programs, seeds the listeners, takes the first census and starts the thread that reads.
-    pub fn start(_settings: &Settings) -> anyhow::Result<Self> {
-        anyhow::bail!("not there yet")
+    ///
+    /// All of it works on the network namespace of the calling thread.
+    pub fn start(settings: &Settings) -> Result<Self, KernelError> {
+        let (requests, incoming) = mpsc::channel(16);
+        let (started, ready) = std::sync::mpsc::channel();
+        let settings = settings.clone();
+        let thread = std::thread::Builder::new()
+            .name("kernel".into())
+            .spawn(move || reader::run(&settings, incoming, &started))
+            .map_err(|source| KernelError::Io { what: "start a thread".into(), source })?;
+        match ready.recv() {
+            Ok(Ok(snapshots)) => Ok(Self { snapshots, requests: Some(requests), thread: Some(thread) }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(KernelError::Io {
+                what: "start the kernel side".into(),
+                source: std::io::Error::other("its thread ended"),
+            }),
+        }
     }
 
     /// The newest snapshot; at most a second old.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        unimplemented!()
+        self.snapshots.borrow().clone()
     }
 
-    /// Reads the kernel's maps now, with a census when the last is older than half a second.
+    /// Reads the kernel's maps now, with a census unless one was just taken.
     pub async fn refresh(&self) -> Arc<Snapshot> {
-        unimplemented!()
+        let (answer, fresh) = oneshot::channel();
+        if let Some(requests) = &self.requests
+            && requests.send(answer).await.is_ok()
+            && let Ok(snapshot) = fresh.await
+        {
+            return snapshot;
+        }
+        self.snapshot()
     }
 
     /// Detaches everything and waits until it is done.
     pub fn stop(self) {}
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // The thread ends when nobody can ask it any more.
+        self.requests = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the kernel thread panicked");
+        }
+    }
 }

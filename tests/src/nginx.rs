@@ -1,0 +1,76 @@
+//! A real server: nginx.
+
+use std::{fs, net::Ipv4Addr, time::Duration};
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::{http, namespace::Namespace, process::Process};
+
+/// nginx with one worker, listening on 0.0.0.0 and on ::, a socket each, with a configuration of its own.
+///
+/// It answers every request with a few bytes and closes when the request says `Connection: close`; otherwise it leaves
+/// the connection open for the client to close.
+#[derive(Debug)]
+pub struct Nginx {
+    process: Process,
+    port: u16,
+    // Dropped after the process that lives in it.
+    _directory: TempDir,
+}
+
+impl Nginx {
+    /// Starts it and waits until it answers. That takes a connection over loopback.
+    pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("trk-nginx-").tempdir()?;
+        let path = directory.path();
+        let configuration = path.join("nginx.conf");
+        fs::write(&configuration, text(&path.display().to_string(), port))?;
+        let mut command = namespace.command("nginx");
+        command.arg("-p").arg(path).arg("-c").arg(&configuration).args(["-e", "stderr"]);
+        let mut process = Process::start("nginx", &mut command, &path.join("log"))?;
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        process.wait_until(Duration::from_secs(10), || {
+            http::get(namespace, address, "/").is_ok_and(|answer| answer.status == 200)
+        })?;
+        Ok(Self { process, port, _directory: directory })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id: the master's, which made the listening sockets.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+fn text(directory: &str, port: u16) -> String {
+    format!(
+        "daemon off;
+user root;
+worker_processes 1;
+pid {directory}/pid;
+error_log stderr;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    keepalive_requests 1000000;
+    server {{
+        listen 0.0.0.0:{port} backlog=4096;
+        listen [::]:{port} ipv6only=on backlog=4096;
+        location / {{ return 200 \"tracker\\n\"; }}
+    }}
+}}
+"
+    )
+}

@@ -1,0 +1,96 @@
+//! Census: every TCP socket of the namespace, minisockets included, counted in the kernel by `bpf_iter/tcp`.
+//!
+//! The iterator meets the listeners first and then all others (`bpf_iter_tcp_batch` in the kernel's
+//! `net/ipv4/tcp_ipv4.c`). Its namespace is that of the thread which created it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::generated::bpf_skc_to_tcp_timewait_sock, macros::map, maps::Array,
+};
+use tracker_common::{
+    counters::Census,
+    listener::ListenerCensus,
+    state::{COUNT as STATES, ESTABLISHED, LISTEN, NEW_SYN_RECV, TIME_WAIT},
+};
+
+use crate::{
+    fields::{self, Memory, Typed},
+    listeners::{self, Met},
+};
+
+#[map]
+static CENSUS: Array<Census> = Array::with_max_entries(1, 0);
+
+#[map]
+static CENSUS_GEN: Array<u32> = Array::with_max_entries(1, 0);
+
+/// `struct bpf_iter__tcp`.
+#[repr(C)]
+pub(crate) struct IteratorContext {
+    meta: *const u8,
+    socket: *const u8,
+    uid: u32,
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+pub extern "C" fn tracker_census(ctx: *mut c_void) -> i32 {
+    // SAFETY: the context of an iterator over TCP sockets.
+    let socket = unsafe { (*ctx.cast::<IteratorContext>()).socket };
+    // A last call without a socket ends the pass.
+    if !socket.is_null() {
+        // SAFETY: the kernel holds a reference to the socket during this call.
+        unsafe { count(socket) };
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn count(socket: *const u8) {
+    // SAFETY: the caller's: `socket` is a `sock_common`; all kinds of sockets begin with one.
+    unsafe {
+        let Some(family) = fields::family::<Typed>(socket) else { return };
+        let (Some(census), Some(generation)) = (CENSUS.get_ptr_mut(0), CENSUS_GEN.get(0)) else { return };
+        let mut state: u8 = Typed::read(socket, &fields::OFF_STATE);
+        if state == TIME_WAIT {
+            // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this field.
+            let minisocket = bpf_skc_to_tcp_timewait_sock(socket.cast_mut().cast());
+            if !minisocket.is_null() {
+                state = Typed::read(minisocket.cast(), &fields::OFF_TW_SUBSTATE);
+            }
+        }
+        if usize::from(state) < STATES {
+            (*census).states[family][usize::from(state)] += 1;
+        }
+        match state {
+            LISTEN => listener(socket, family, *generation),
+            NEW_SYN_RECV => listeners::met::<Typed>(socket, family, *generation, Met::HalfOpen),
+            ESTABLISHED => listeners::met::<Typed>(socket, family, *generation, Met::Connected),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn listener(socket: *const u8, family: usize, generation: u32) {
+    let tcp = Typed::tcp_sock(socket);
+    if tcp.is_null() {
+        return;
+    }
+    // SAFETY: the caller's: `socket` is a listening `sock`, `tcp` the same socket as a `tcp_sock`, which begins with
+    // the `inet_connection_sock` and the `sock`.
+    unsafe {
+        let queues = ListenerCensus {
+            syn_queue: Typed::read(tcp, &fields::OFF_QLEN),
+            syn_queue_young: Typed::read(tcp, &fields::OFF_YOUNG),
+            accept_queue: Typed::read(tcp, &fields::OFF_ACK_BACKLOG),
+            accept_queue_max: Typed::read(tcp, &fields::OFF_MAX_ACK_BACKLOG),
+            drops: u64::from(Typed::read::<u32>(tcp, &fields::OFF_DROPS)),
+            inode: fields::inode(tcp),
+            ..ListenerCensus::default()
+        };
+        // The iterator's pointer is a `sock_common` to the verifier; the cast one is a full socket.
+        listeners::seen::<Typed>(tcp, family, generation, queues);
+    }
+}

@@ -1,0 +1,189 @@
+//! Socket events: every state transition of TCP sockets, as `inet_sock_set_state` tells it.
+//!
+//! Known of that tracepoint, and minded here: it shows neither TIME_WAIT nor half-open requests; LISTEN to SYN_RECV
+//! comes when a handshake completes and, before Linux 6.18, with the listener's fields; at the end of a connection
+//! `skc_num` is already 0, the port still stands in `inet_sport`.
+
+use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns, macros::map, maps::PerCpuArray};
+use aya_log_ebpf::debug;
+use tracker_common::{
+    counters::{CloseKind, Loss, SocketCounters},
+    histogram,
+    names::ABSENT,
+    state::{
+        CLOSE, CLOSE_WAIT, COUNT as STATES, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT,
+    },
+};
+
+use crate::{
+    count,
+    fields::{self, Memory},
+    interfaces, listeners, losses, timed,
+};
+
+#[map]
+static SOCKET_CTRS: PerCpuArray<SocketCounters> = PerCpuArray::with_max_entries(1, 0);
+
+const IPPROTO_TCP: u16 = 6;
+const EADDRNOTAVAIL: usize = 99;
+const ECONNRESET: i32 = 104;
+const EPIPE: i32 = 32;
+const ETIMEDOUT: i32 = 110;
+
+/// Counts one transition of a socket.
+///
+/// # Safety
+/// `socket` is the first argument of `inet_sock_set_state`, readable by `M`.
+#[inline(always)]
+pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8, old: u32, new: u32) {
+    // SAFETY: the caller's, for all reads of `socket` below.
+    unsafe {
+        if M::read::<u16>(socket, &fields::OFF_PROTOCOL) != IPPROTO_TCP
+            || fields::netns::<M>(socket) != fields::NETNS.load()
+        {
+            return;
+        }
+        let Some(family) = fields::family::<M>(socket) else { return };
+        let (from, to) = ((old & 15) as usize, (new & 15) as usize);
+        if from >= STATES || to >= STATES {
+            return;
+        }
+        let Some(counters) = SOCKET_CTRS.get_ptr_mut(0) else { return };
+        let counters = &mut *counters;
+        if let Some(table) = counters.transitions.get_mut(family) {
+            count::add(table, from, to, 1);
+        }
+        match (from as u8, to as u8) {
+            (SYN_SENT, ESTABLISHED) => connected::<M>(counters, socket),
+            (SYN_SENT, CLOSE) => failed::<M, C>(ctx, counters, socket, family),
+            (SYN_RECV, ESTABLISHED) => accepted::<M>(counters, socket, family),
+            (CLOSE, LISTEN) => {
+                debug!(ctx, "listen: port {}", M::read::<u16>(socket, &fields::OFF_NUM));
+                listeners::opened::<M>(socket, family);
+            }
+            (LISTEN, CLOSE) => {
+                debug!(ctx, "listener closed: port {}", M::read::<u16>(socket, &fields::OFF_NUM));
+                listeners::closed::<M>(socket, family);
+            }
+            (ESTABLISHED, FIN_WAIT1) => count::add(&mut counters.closes, family, CloseKind::Local as usize, 1),
+            (ESTABLISHED, CLOSE_WAIT) => count::add(&mut counters.closes, family, CloseKind::Peer as usize, 1),
+            (ESTABLISHED, CLOSE) => {
+                let kind = aborted(M::read(socket, &fields::OFF_ERR));
+                count::add(&mut counters.closes, family, kind as usize, 1);
+            }
+            _ => {}
+        }
+        // A connection of any kind ends; those that were never established were never timed.
+        if to as u8 == CLOSE && !matches!(from as u8, LISTEN | SYN_SENT) {
+            if let Some(us) = timed::died(socket, &mut counters.timed) {
+                counters.lifetime.count(us, histogram::LIFETIME_SHIFT);
+            }
+        }
+    }
+}
+
+/// How an established connection ended that went straight to CLOSE. `tcp_reset` sets ECONNRESET (EPIPE once the peer
+/// has closed) before the transition; a local abort sets its error, if any, after it.
+#[inline(always)]
+fn aborted(error: i32) -> CloseKind {
+    match error {
+        0 => CloseKind::ResetLocally,
+        ECONNRESET | EPIPE => CloseKind::ResetByPeer,
+        ETIMEDOUT => CloseKind::TimedOut,
+        _ => CloseKind::Error,
+    }
+}
+
+/// connect() succeeded. Without repeats the kernel's first round-trip sample is the time from SYN to SYN-ACK, in
+/// microseconds; with repeats the time runs from `retrans_stamp`, which `tcp_connect` sets to the time of the first
+/// SYN, in milliseconds.
+#[inline(always)]
+unsafe fn connected<M: Memory>(counters: &mut SocketCounters, socket: *const u8) {
+    timed::born(socket, &mut counters.timed);
+    let tcp = M::tcp_sock(socket);
+    if tcp.is_null() {
+        return;
+    }
+    // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`.
+    unsafe {
+        let us = if M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS) == 0 {
+            u64::from(M::read::<u32>(tcp, &fields::OFF_SRTT) >> 3)
+        } else {
+            let now_ms = (bpf_ktime_get_ns() / 1_000_000) as u32;
+            let first_syn_ms = M::read::<u32>(tcp, &fields::OFF_RETRANS_STAMP);
+            u64::from(now_ms.wrapping_sub(first_syn_ms)) * 1000
+        };
+        counters.connect_time.count(us, histogram::HANDSHAKE_SHIFT);
+    }
+}
+
+/// connect() failed. Without a port it never left this host: that is `EADDRNOTAVAIL`, whatever `sk_err` says.
+#[inline(always)]
+unsafe fn failed<M: Memory, C: EbpfContext>(
+    ctx: &C,
+    counters: &mut SocketCounters,
+    socket: *const u8,
+    family: usize,
+) {
+    let tcp = M::tcp_sock(socket);
+    if tcp.is_null() {
+        return;
+    }
+    // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`, which begins with the `inet_sock`.
+    unsafe {
+        let errno = if M::read::<u16>(tcp, &fields::OFF_SPORT) == 0 {
+            EADDRNOTAVAIL
+        } else {
+            M::read::<i32>(socket, &fields::OFF_ERR) as usize
+        };
+        debug!(ctx, "connect failed: errno {}", errno);
+        count::add(&mut counters.connect_failures, family, errno, 1);
+    }
+}
+
+/// A handshake completed on the server's side.
+#[inline(always)]
+unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, family: usize) {
+    timed::born(socket, &mut counters.timed);
+    let tcp = M::tcp_sock(socket);
+    if tcp.is_null() {
+        return;
+    }
+    // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`.
+    unsafe {
+        let us = handshake_us::<M>(tcp);
+        match us {
+            Some(us) => counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT),
+            None => losses::count(Loss::HandshakeUntimed),
+        }
+        let address = fields::local_address::<M>(socket, family);
+        let port = M::read::<u16>(socket, &fields::OFF_NUM);
+        let packets = listeners::family_of(&address);
+        if let Some(slot) = listeners::find(&address, port, packets) {
+            let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
+            listeners::count_completed(slot, packets, interfaces::find(interface).is_some(), us);
+        }
+    }
+}
+
+/// Time from the first SYN-ACK to the ACK that completes the handshake, in microseconds, if the kernel kept it
+/// (`tcp_create_openreq_child`, `tcp_synack_rtt_meas`).
+#[inline(always)]
+unsafe fn handshake_us<M: Memory>(tcp: *const u8) -> Option<u64> {
+    // SAFETY: the caller's: `tcp` is a `tcp_sock`.
+    unsafe {
+        let repeats = M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS);
+        if repeats != 0 && fields::OFF_RTO_TIME.load() != ABSENT {
+            let ms = M::read::<u32>(tcp, &fields::OFF_RTO_TIME);
+            if ms != 0 {
+                return Some(u64::from(ms) * 1000);
+            }
+        }
+        let srtt = M::read::<u32>(tcp, &fields::OFF_SRTT);
+        if srtt != 0 {
+            return Some(u64::from(srtt >> 3));
+        }
+        // The kernel keeps no time: n repeats with doubling pauses, the first after a second, took at least this.
+        (repeats != 0).then(|| ((1 << (repeats & 7)) - 1) * 1_000_000)
+    }
+}

@@ -1,0 +1,203 @@
+//! Listeners: a series for each of the first 256, and one for the rest.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use tracker_common::histogram::{BUCKETS, Histogram};
+
+use crate::snapshot::{ByFamily, Listener, ListenerQueues};
+
+/// Most listeners that have a series of their own at one moment.
+const MAX: usize = 256;
+
+type Key = (u32, IpAddr, u16);
+
+fn key(listener: &Listener) -> Key {
+    (listener.netns, listener.address, listener.port)
+}
+
+/// Which listeners have a series of their own.
+///
+/// A listener keeps what it got until it closes: one that counts in the rest is not taken out of it, or the rest
+/// would go back.
+#[derive(Debug, Default)]
+pub struct ListenerSeries {
+    own: HashSet<Key>,
+    rest: HashMap<Key, ListenerCounters>,
+    sum: Option<ListenerCounters>,
+}
+
+/// The listeners of one snapshot.
+#[derive(Debug)]
+pub struct Split<'a> {
+    /// Those with a series of their own.
+    pub own: Vec<&'a Listener>,
+    /// The rest, if there ever was one.
+    pub other: Option<OtherListeners>,
+}
+
+/// The rest of the listeners.
+#[derive(Clone, Debug, Default)]
+pub struct OtherListeners {
+    /// Everything that was counted for them; never goes back.
+    pub counters: ListenerCounters,
+    /// Sum of their queues at the last census.
+    pub queues: ListenerQueues,
+    /// Sum of their sockets.
+    pub sockets: u64,
+}
+
+/// The counters of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenerCounters {
+    /// SYNs by watched interfaces.
+    pub syns: ByFamily,
+    /// Handshakes completed by watched interfaces.
+    pub completed: ByFamily,
+    /// Handshakes completed by other interfaces.
+    pub completed_unwatched: ByFamily,
+    /// Time from the first SYN-ACK to ESTABLISHED.
+    pub handshake_time: Histogram,
+    /// Requests dropped.
+    pub drops: u64,
+}
+
+impl From<&Listener> for ListenerCounters {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            syns: listener.syns,
+            completed: listener.completed,
+            completed_unwatched: listener.completed_unwatched,
+            handshake_time: listener.handshake_time,
+            drops: listener.census.map_or(0, |census| census.drops),
+        }
+    }
+}
+
+impl ListenerCounters {
+    /// Adds what was counted between two readings. A counter that went back began anew at zero.
+    fn advance(&mut self, before: &Self, now: &Self) {
+        let step = |sum: &mut u64, before: u64, now: u64| *sum += now.checked_sub(before).unwrap_or(now);
+        let steps = |sum: &mut ByFamily, before: ByFamily, now: ByFamily| {
+            step(&mut sum.ipv4, before.ipv4, now.ipv4);
+            step(&mut sum.ipv6, before.ipv6, now.ipv6);
+        };
+        steps(&mut self.syns, before.syns, now.syns);
+        steps(&mut self.completed, before.completed, now.completed);
+        steps(&mut self.completed_unwatched, before.completed_unwatched, now.completed_unwatched);
+        step(&mut self.drops, before.drops, now.drops);
+        let (sum, before, now) = (&mut self.handshake_time, &before.handshake_time, &now.handshake_time);
+        step(&mut sum.sum_us, before.sum_us, now.sum_us);
+        for bucket in 0..BUCKETS {
+            step(&mut sum.buckets[bucket], before.buckets[bucket], now.buckets[bucket]);
+        }
+    }
+}
+
+impl ListenerSeries {
+    /// Takes in the listeners of a snapshot.
+    pub fn update<'a>(&mut self, listeners: &'a [Listener]) -> Split<'a> {
+        let open: HashSet<Key> = listeners.iter().map(key).collect();
+        self.own.retain(|key| open.contains(key));
+        self.rest.retain(|key, _| open.contains(key));
+        let mut own = Vec::with_capacity(listeners.len().min(MAX));
+        let mut other = OtherListeners::default();
+        for listener in listeners {
+            if self.has_own(key(listener)) {
+                own.push(listener);
+            } else {
+                self.count_in_rest(listener);
+                other.sockets += u64::from(listener.sockets);
+                add_queues(&mut other.queues, listener.census.unwrap_or_default());
+            }
+        }
+        Split { own, other: self.sum.map(|counters| OtherListeners { counters, ..other }) }
+    }
+
+    fn has_own(&mut self, key: Key) -> bool {
+        if self.own.contains(&key) {
+            return true;
+        }
+        let free = self.own.len() < MAX && !self.rest.contains_key(&key);
+        free && self.own.insert(key)
+    }
+
+    fn count_in_rest(&mut self, listener: &Listener) {
+        let now = ListenerCounters::from(listener);
+        let before = self.rest.insert(key(listener), now).unwrap_or_default();
+        self.sum.get_or_insert_default().advance(&before, &now);
+    }
+}
+
+fn add_queues(sum: &mut ListenerQueues, queues: ListenerQueues) {
+    sum.syn_queue += queues.syn_queue;
+    sum.syn_queue_young += queues.syn_queue_young;
+    sum.accept_queue += queues.accept_queue;
+    sum.accept_queue_max += queues.accept_queue_max;
+    sum.half_open += queues.half_open;
+    sum.connected += queues.connected;
+    sum.drops += queues.drops;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    fn listeners(ports: std::ops::Range<u16>, syns: u64) -> Vec<Listener> {
+        ports
+            .map(|port| {
+                let mut listener = sample::listener("192.0.2.1", port);
+                listener.syns.ipv4 = syns;
+                listener.handshake_time.buckets[2] = syns;
+                listener.census = Some(ListenerQueues { half_open: 2, drops: 1, ..ListenerQueues::default() });
+                listener
+            })
+            .collect()
+    }
+
+    #[test]
+    fn few_listeners_all_have_their_own_series() {
+        let all = listeners(0..256, 5);
+        let mut series = ListenerSeries::default();
+        let split = series.update(&all);
+        assert_eq!((split.own.len(), split.other.is_none()), (256, true));
+    }
+
+    #[test]
+    fn the_rest_is_summed() {
+        let all = listeners(0..260, 5);
+        let mut series = ListenerSeries::default();
+        let split = series.update(&all);
+        assert_eq!(split.own.len(), 256);
+        let other = split.other.unwrap();
+        assert_eq!((other.counters.syns.ipv4, other.counters.handshake_time.buckets[2]), (20, 20));
+        assert_eq!((other.queues.half_open, other.counters.drops, other.sockets), (8, 4, 4));
+    }
+
+    #[test]
+    fn the_rest_never_goes_back_when_its_listeners_close_or_begin_anew() {
+        let mut series = ListenerSeries::default();
+        series.update(&listeners(0..258, 5));
+        let all = listeners(0..257, 6);
+        let other = series.update(&all).other.unwrap();
+        assert_eq!((other.counters.syns.ipv4, other.sockets), (11, 1), "5 of the closed one, 6 of the open one");
+        let all = listeners(0..257, 2);
+        let other = series.update(&all).other.unwrap();
+        assert_eq!(other.counters.syns.ipv4, 13, "it was closed and opened again between two snapshots");
+    }
+
+    #[test]
+    fn a_freed_series_goes_to_a_new_listener_not_to_one_of_the_rest() {
+        let mut series = ListenerSeries::default();
+        series.update(&listeners(0..257, 5));
+        let mut all = listeners(1..257, 5);
+        all.extend(listeners(1000..1001, 1));
+        let split = series.update(&all);
+        let ports: Vec<_> = split.own.iter().map(|listener| listener.port).collect();
+        assert!(ports.contains(&1000) && !ports.contains(&256));
+        assert_eq!((ports.len(), split.other.unwrap().counters.syns.ipv4), (256, 5));
+    }
+}

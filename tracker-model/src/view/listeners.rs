@@ -1,0 +1,117 @@
+//! The answer of `tracker listeners`.
+
+use tracker_common::{classify::Family, counters::SynTarget};
+
+use crate::{
+    api::{Listener, Listeners, NoListener},
+    snapshot::{self, ByFamily, ListenerQueues, Snapshot},
+};
+
+/// The answer of `GET /v1/listeners`.
+#[must_use]
+pub fn listeners(snapshot: &Snapshot) -> Listeners {
+    let refused = snapshot.syns(SynTarget::NoListener);
+    Listeners {
+        taken_at: snapshot.taken_at,
+        census_at: snapshot.census.map(|census| census.taken_at),
+        listeners: snapshot.listeners.iter().map(listener).collect(),
+        no_listener: NoListener {
+            syns_received: refused.total(),
+            syns_by_family: refused,
+            ports: snapshot.no_listener.ports,
+            top_ports: snapshot.no_listener.top_ports.clone(),
+        },
+    }
+}
+
+fn listener(listener: &snapshot::Listener) -> Listener {
+    let queue = |read: fn(&ListenerQueues) -> u32| listener.census.as_ref().map(read);
+    let handshakes = ByFamily {
+        ipv4: listener.completed.ipv4 + listener.completed_unwatched.ipv4,
+        ipv6: listener.completed.ipv6 + listener.completed_unwatched.ipv6,
+    };
+    Listener {
+        netns: listener.netns,
+        address: listener.address.to_string(),
+        port: listener.port,
+        dual_stack: listener.dual_stack,
+        process: listener.process.clone(),
+        uid: listener.uid,
+        sockets: listener.sockets,
+        syns_received: listener.syns.total(),
+        syns_by_family: listener.syns,
+        syn_rate: listener.syn_rate,
+        handshakes_completed: handshakes.total(),
+        handshakes_by_family: handshakes,
+        handshakes_unanswered: unanswered(listener),
+        half_open: queue(|census| census.half_open),
+        syn_queue: queue(|census| census.syn_queue),
+        accept_queue: queue(|census| census.accept_queue),
+        accept_queue_max: queue(|census| census.accept_queue_max),
+        overflows: listener.census.map(|census| census.drops),
+        connected: queue(|census| census.connected),
+        verdict: None,
+    }
+}
+
+/// SYNs by watched interfaces that neither completed a handshake nor are half-open. The counters are read one after
+/// the other, so the difference can be short of zero for a moment.
+fn unanswered(listener: &snapshot::Listener) -> u64 {
+    let half_open = listener.census.map_or(0, |census| u64::from(census.half_open));
+    listener.syns.total().saturating_sub(listener.completed.total()).saturating_sub(half_open)
+}
+
+impl Snapshot {
+    /// SYNs that watched interfaces received for `target`.
+    #[must_use]
+    pub fn syns(&self, target: SynTarget) -> ByFamily {
+        let sum = |family: Family| {
+            self.interfaces.iter().map(|interface| interface.counters.syns[target as usize][family as usize]).sum()
+        };
+        ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn a_listener_shows_its_counters_and_queues() {
+        let answer = listeners(&sample::snapshot());
+        let web = &answer.listeners[1];
+        assert_eq!((web.address.as_str(), web.port, web.dual_stack), ("::", 443, true));
+        assert_eq!((web.syns_received, web.syns_by_family), (150, ByFamily { ipv4: 100, ipv6: 50 }));
+        assert_eq!(web.handshakes_completed, 90 + 40 + 2 + 1, "all interfaces");
+        assert_eq!(web.handshakes_by_family, ByFamily { ipv4: 92, ipv6: 41 });
+        assert_eq!(web.handshakes_unanswered, 150 - 130 - 5, "watched interfaces, without those still half-open");
+        assert_eq!((web.half_open, web.syn_queue, web.connected), (Some(5), Some(4), Some(40)));
+        assert_eq!((web.accept_queue, web.accept_queue_max, web.overflows), (Some(1), Some(511), Some(2)));
+    }
+
+    #[test]
+    fn a_listener_opened_after_the_census_has_no_queues_yet() {
+        let answer = listeners(&sample::snapshot());
+        let ssh = &answer.listeners[0];
+        assert_eq!(ssh.address, "192.0.2.1");
+        assert_eq!((ssh.half_open, ssh.accept_queue, ssh.overflows, ssh.connected), (None, None, None, None));
+        assert_eq!((ssh.process.as_ref(), ssh.uid), (None, None));
+    }
+
+    #[test]
+    fn no_more_are_unanswered_than_were_received() {
+        let mut snapshot = sample::snapshot();
+        snapshot.listeners[1].completed.ipv4 = 1_000;
+        assert_eq!(listeners(&snapshot).listeners[1].handshakes_unanswered, 0);
+    }
+
+    #[test]
+    fn syns_to_no_listener_are_summed_over_the_interfaces() {
+        let mut snapshot = sample::snapshot();
+        snapshot.interfaces.push(snapshot.interfaces[0].clone());
+        let answer = listeners(&snapshot).no_listener;
+        assert_eq!(answer.syns_by_family, ByFamily { ipv4: 20, ipv6: 60 });
+        assert_eq!((answer.syns_received, answer.ports, answer.top_ports.len()), (80, 2, 2));
+    }
+}

@@ -1,0 +1,9 @@
+//! Views: what the API answers, made of a [`crate::Snapshot`] alone.
+
+mod listeners;
+mod states;
+mod status;
+
+pub use listeners::listeners;
+pub use states::{connects_attempted, connects_established, states};
+pub use status::{Daemon, SOCKET_EVENTS_NONE, status};

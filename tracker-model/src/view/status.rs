@@ -1,0 +1,230 @@
+//! The answer of `tracker status`: what is watched, and how far the figures can be trusted.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tracker_common::{
+    classify::{Family, Outcome},
+    counters::{InterfaceCounters, Loss},
+};
+
+use crate::{
+    api::{CensusStatus, Health, InterfaceStatus, Status},
+    snapshot::{Interface, Snapshot},
+};
+
+/// `socket_events` when no program sees them.
+pub const SOCKET_EVENTS_NONE: &str = "none";
+/// A snapshot is taken every second; an older one than this means that reading the kernel's maps has stopped.
+const SNAPSHOT_STALE_SECONDS: i64 = 10;
+/// A census may be late by this many intervals.
+const CENSUS_STALE_INTERVALS: f64 = 3.0;
+
+/// What the daemon knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Daemon<'a> {
+    /// Its version.
+    pub version: &'a str,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// The answer of `GET /v1/status`.
+#[must_use]
+pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status {
+    let problems = problems(snapshot, now);
+    Status {
+        version: daemon.version.to_owned(),
+        pid: daemon.pid,
+        started_at: snapshot.started_at,
+        taken_at: snapshot.taken_at,
+        netns: snapshot.netns,
+        health: problems.iter().map(|(health, _)| *health).max().unwrap_or(Health::Ok),
+        problems: problems.into_iter().map(|(_, text)| text).collect(),
+        interfaces: snapshot.interfaces.iter().map(interface).collect(),
+        unwatched: snapshot.unwatched.clone(),
+        socket_events: socket_events(snapshot).to_owned(),
+        census: snapshot.census.map(|census| CensusStatus {
+            taken_at: census.taken_at,
+            seconds: census.seconds,
+            interval_seconds: census.interval_seconds,
+            sockets: census.counts.states.as_flattened().iter().sum(),
+        }),
+        losses: Loss::ALL.into_iter().map(|loss| (loss.name().to_owned(), snapshot.losses[loss as usize])).collect(),
+        programs: snapshot.programs.clone(),
+        maps: snapshot.maps.clone(),
+    }
+}
+
+fn interface(interface: &Interface) -> InterfaceStatus {
+    let counters = &interface.counters;
+    InterfaceStatus {
+        name: interface.name.clone(),
+        index: interface.index,
+        hook: interface.hook.to_owned(),
+        reason: interface.reason.clone(),
+        packets: counters.packets.as_flattened().iter().sum(),
+        syns: counters.packets[Outcome::TcpSyn as usize].iter().sum(),
+        outcomes: outcomes(counters),
+    }
+}
+
+fn outcomes(counters: &InterfaceCounters) -> BTreeMap<String, BTreeMap<String, u64>> {
+    Outcome::ALL
+        .into_iter()
+        .map(|outcome| {
+            let by_family: BTreeMap<_, _> = Family::ALL
+                .into_iter()
+                .map(|family| (family.name().to_owned(), counters.packets[outcome as usize][family as usize]))
+                .filter(|(_, packets)| *packets > 0)
+                .collect();
+            (outcome.name().to_owned(), by_family)
+        })
+        .filter(|(_, by_family)| !by_family.is_empty())
+        .collect()
+}
+
+fn socket_events(snapshot: &Snapshot) -> &str {
+    if snapshot.socket_events.is_empty() { SOCKET_EVENTS_NONE } else { &snapshot.socket_events }
+}
+
+/// What is wrong, worst first.
+fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, String)> {
+    let mut problems = Vec::new();
+    if snapshot.interfaces.is_empty() {
+        problems.push((Health::Critical, "no interface is watched: packets and SYNs are not counted".to_owned()));
+    }
+    if socket_events(snapshot) == SOCKET_EVENTS_NONE {
+        let text = "no socket events: transitions, handshakes and connects are not counted";
+        problems.push((Health::Critical, text.to_owned()));
+    }
+    let age = now.duration_since(snapshot.taken_at).as_secs();
+    if age > SNAPSHOT_STALE_SECONDS {
+        problems.push((
+            Health::Critical,
+            format!("the figures are {age} s old: the daemon no longer reads the kernel's maps"),
+        ));
+    }
+    problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
+    for loss in Loss::ALL {
+        let lost = snapshot.losses[loss as usize];
+        if lost > 0 {
+            problems.push((Health::Warning, format!("{}: {lost} {}", loss.name(), consequence(loss))));
+        }
+    }
+    problems
+}
+
+fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
+    match (&snapshot.census_error, snapshot.census) {
+        (Some(error), None) => Some(format!("the census failed: {error}; socket states and queues are unknown")),
+        (Some(error), Some(census)) => Some(format!(
+            "the last census failed: {error}; socket states and queues are those of {:.0}",
+            census.taken_at
+        )),
+        (None, None) => Some("there was no census yet: socket states and queues are unknown".to_owned()),
+        (None, Some(census)) => {
+            let age = now.duration_since(census.taken_at).as_secs_f64();
+            let limit = (census.interval_seconds * CENSUS_STALE_INTERVALS).max(15.0);
+            (age > limit).then(|| format!("the last census is {age:.0} s old: socket states and queues are stale"))
+        }
+    }
+}
+
+/// What a loss means for the figures.
+fn consequence(loss: Loss) -> &'static str {
+    match loss {
+        Loss::ListenerTableFull => {
+            "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower bounds"
+        }
+        Loss::LifetimeTableFull => "sampled connections were not timed: the histogram of lifetimes is a lower bound",
+        Loss::HandshakeUntimed => {
+            "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are lower \
+             bounds, the counts of handshakes are exact"
+        }
+        Loss::InterfaceTableFull => {
+            "packets came by interfaces without a slot of their own: they count in the interface `other`"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    const DAEMON: Daemon<'static> = Daemon { version: "1.2.3", pid: 7 };
+
+    fn of(snapshot: &Snapshot) -> Status {
+        status(snapshot, DAEMON, snapshot.taken_at)
+    }
+
+    #[test]
+    fn a_healthy_daemon_reports_what_it_watches() {
+        let status = of(&sample::snapshot());
+        assert_eq!((status.health, status.problems.as_slice()), (Health::Ok, [].as_slice()));
+        assert_eq!((status.version.as_str(), status.pid), ("1.2.3", 7));
+        assert_eq!(status.socket_events, "tp_btf");
+        let census = status.census.unwrap();
+        assert_eq!(census.sockets, 3 + 40 + 5 + 7);
+        let eth0 = &status.interfaces[0];
+        assert_eq!((eth0.name.as_str(), eth0.packets, eth0.syns), ("eth0", 120 + 80 + 9 + 3, 120 + 80));
+        assert_eq!(eth0.outcomes["tcp_syn"], BTreeMap::from([("ipv4".to_owned(), 120), ("ipv6".to_owned(), 80)]));
+        assert_eq!(eth0.outcomes["non_ip"], BTreeMap::from([("none".to_owned(), 9)]));
+        assert!(!eth0.outcomes.contains_key("udp"), "outcomes that are zero are left out");
+        assert_eq!(status.losses.len(), Loss::COUNT);
+    }
+
+    #[test]
+    fn each_loss_is_a_warning_that_names_the_lower_bound() {
+        for loss in Loss::ALL {
+            let mut snapshot = sample::snapshot();
+            snapshot.losses[loss as usize] = 3;
+            let status = of(&snapshot);
+            assert_eq!(status.health, Health::Warning);
+            assert_eq!(status.losses[loss.name()], 3);
+            assert!(status.problems[0].starts_with(&format!("{}: 3 ", loss.name())), "{}", status.problems[0]);
+        }
+    }
+
+    #[test]
+    fn a_census_that_failed_or_is_late_is_a_warning() {
+        let mut snapshot = sample::snapshot();
+        snapshot.census_error = Some("out of memory".to_owned());
+        let status = of(&snapshot);
+        assert_eq!(status.health, Health::Warning);
+        assert!(status.problems[0].contains("out of memory; socket states and queues are those of 2027-"));
+        snapshot.census = None;
+        assert!(of(&snapshot).problems[0].ends_with("out of memory; socket states and queues are unknown"));
+        snapshot.census_error = None;
+        assert!(of(&snapshot).problems[0].starts_with("there was no census yet"));
+
+        let mut late = sample::snapshot();
+        late.taken_at += jiff::SignedDuration::from_secs(60);
+        assert!(of(&late).problems[0].starts_with("the last census is 61 s old"));
+    }
+
+    #[test]
+    fn a_missing_source_is_critical_and_outweighs_a_warning() {
+        let mut snapshot = sample::snapshot();
+        snapshot.losses[0] = 1;
+        snapshot.interfaces.clear();
+        let status = of(&snapshot);
+        assert_eq!((status.health, status.problems.len()), (Health::Critical, 2));
+        assert!(status.problems[0].starts_with("no interface is watched"));
+
+        let mut snapshot = sample::snapshot();
+        snapshot.socket_events.clear();
+        let status = of(&snapshot);
+        assert_eq!((status.health, status.socket_events.as_str()), (Health::Critical, "none"));
+    }
+
+    #[test]
+    fn figures_that_are_no_longer_read_are_critical() {
+        let snapshot = sample::snapshot();
+        let now = snapshot.taken_at + jiff::SignedDuration::from_secs(11);
+        let status = status(&snapshot, DAEMON, now);
+        assert_eq!(status.health, Health::Critical);
+        assert!(status.problems[0].starts_with("the figures are 11 s old"));
+    }
+}

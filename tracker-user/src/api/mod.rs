@@ -1,0 +1,121 @@
+//! The local API: HTTP and JSON over a Unix socket, the only door for commands.
+
+mod socket;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracker_model::{
+    Snapshot,
+    view::{self, Daemon},
+};
+
+pub use socket::{ApiSocket, SocketError};
+
+use crate::source::Source;
+
+/// Path of [`tracker_model::api::Status`].
+pub const STATUS: &str = "/v1/status";
+/// Path of [`tracker_model::api::Listeners`].
+pub const LISTENERS: &str = "/v1/listeners";
+/// Path of [`tracker_model::api::States`].
+pub const STATES: &str = "/v1/states";
+
+/// What is answered when there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, in one line.
+    pub error: String,
+}
+
+/// All paths of the API.
+pub fn router(source: Arc<dyn Source>) -> Router {
+    Router::new()
+        .route(STATUS, get(status))
+        .route(LISTENERS, get(listeners))
+        .route(STATES, get(states))
+        .fallback(unknown)
+        .with_state(source)
+}
+
+async fn status(State(source): State<Arc<dyn Source>>) -> Response {
+    let daemon = Daemon { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
+    answer(&*source, |snapshot| view::status(snapshot, daemon, Timestamp::now())).await
+}
+
+async fn listeners(State(source): State<Arc<dyn Source>>) -> Response {
+    answer(&*source, view::listeners).await
+}
+
+async fn states(State(source): State<Arc<dyn Source>>) -> Response {
+    answer(&*source, view::states).await
+}
+
+async fn unknown(uri: Uri) -> Response {
+    let paths = [STATUS, LISTENERS, STATES].join(", ");
+    refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
+}
+
+async fn answer<T: Serialize>(source: &dyn Source, view: impl FnOnce(&Snapshot) -> T) -> Response {
+    match source.refresh().await {
+        Some(snapshot) => Json(view(&snapshot)).into_response(),
+        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or stops; ask again".to_owned()),
+    }
+}
+
+fn refuse(status: StatusCode, error: String) -> Response {
+    (status, Json(Refusal { error })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{cli::client, source::Fixed};
+
+    async fn ask(source: Fixed, path: &str) -> anyhow::Result<Value> {
+        let directory = tempfile::tempdir()?;
+        let socket = ApiSocket::bind(&directory.path().join("api.sock"))?;
+        let (listener, _file) = socket.into_parts();
+        let path_of_socket = directory.path().join("api.sock");
+        tokio::spawn(axum::serve(listener, router(Arc::new(source))).into_future());
+        client::get(&path_of_socket, path).await
+    }
+
+    fn sample() -> Fixed {
+        Fixed(Some(Arc::new(tracker_model::sample::snapshot())))
+    }
+
+    #[tokio::test]
+    async fn every_path_answers_with_one_object() {
+        let status = ask(sample(), STATUS).await.unwrap();
+        assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(status["interfaces"][0]["name"], "eth0");
+        assert_eq!(status["taken_at"], "2027-01-15T08:00:00Z", "times are RFC 3339");
+        let listeners = ask(sample(), LISTENERS).await.unwrap();
+        assert_eq!(listeners["listeners"][1]["syns_received"], 150);
+        let states = ask(sample(), STATES).await.unwrap();
+        assert_eq!(states["states"]["4026531840"]["ipv4"]["established"], 40);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_starts_says_so() {
+        let error = ask(Fixed(None), STATUS).await.unwrap_err();
+        assert_eq!(error.to_string(), "the daemon starts or stops; ask again");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_refused_with_those_there_are() {
+        let error = ask(sample(), "/v1/nothing").await.unwrap_err();
+        assert_eq!(error.to_string(), "there is no /v1/nothing; the paths are /v1/status, /v1/listeners, /v1/states");
+    }
+}

@@ -1,0 +1,187 @@
+//! The values that settings can have, the same for flags, environment and file. Each error says what would be right.
+
+use std::{net::SocketAddr, time::Duration};
+
+use jiff::SignedDuration;
+use tracing::level_filters::LevelFilter;
+
+use crate::kernel::{Hook, SocketEvents};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Values of `--hook`.
+pub const HOOKS: [(&str, Hook); 3] = [("auto", Hook::Auto), ("xdp", Hook::Xdp), ("tc", Hook::Tc)];
+/// Values of `--socket-events`.
+pub const SOCKET_EVENTS: [(&str, SocketEvents); 3] =
+    [("auto", SocketEvents::Auto), ("tp_btf", SocketEvents::TpBtf), ("raw_tp", SocketEvents::RawTp)];
+/// Values of `--log-level`.
+pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+/// Values of `--log-format`.
+pub const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+/// Longest name of an interface (`IFNAMSIZ` less its end).
+const INTERFACE_NAME: usize = 15;
+const LARGEST_SAMPLE: u32 = 65_536;
+const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_millis(100);
+const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+/// Paths that the web server needs itself.
+const RESERVED_PATHS: [&str; 3] = ["/", "/healthz", "/readyz"];
+
+/// A value of `--hook`.
+pub fn hook(value: &str) -> Result<Hook, String> {
+    choice(&HOOKS, value)
+}
+
+/// A value of `--socket-events`.
+pub fn socket_events(value: &str) -> Result<SocketEvents, String> {
+    choice(&SOCKET_EVENTS, value)
+}
+
+/// A value of `--log-level`.
+pub fn log_level(value: &str) -> Result<LevelFilter, String> {
+    choice(&LOG_LEVELS, value)
+}
+
+/// A value of `--log-format`.
+pub fn log_format(value: &str) -> Result<LogFormat, String> {
+    choice(&LOG_FORMATS, value)
+}
+
+fn choice<T: Copy>(choices: &[(&str, T)], value: &str) -> Result<T, String> {
+    choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("must be one of {}", names.join(", "))
+    })
+}
+
+/// The name of a value, as it is written.
+#[must_use]
+pub fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
+    choices.iter().find(|(_, choice)| choice == value).map_or("", |(name, _)| *name)
+}
+
+/// A name or glob of an interface.
+pub fn interface(value: &str) -> Result<String, String> {
+    let is_glob = value.contains(['*', '?', '[']);
+    let wrong = value.is_empty() || value.contains(|c: char| c == '/' || c == ',' || c.is_whitespace());
+    if wrong || (!is_glob && value.len() > INTERFACE_NAME) {
+        return Err(format!("must be the name of an interface (at most {INTERFACE_NAME} bytes) or a glob such as veth*"));
+    }
+    match glob::Pattern::new(value) {
+        Ok(_) => Ok(value.to_owned()),
+        Err(error) => Err(format!("is no glob ({}); veth* and eth[0-3] are", error.msg)),
+    }
+}
+
+/// A value of `--lifetime-sample`.
+pub fn lifetime_sample(value: &str) -> Result<u32, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|sample: &u32| sample.is_power_of_two() && *sample <= LARGEST_SAMPLE)
+        .ok_or_else(|| format!("must be a power of two from 1 to {LARGEST_SAMPLE}"))
+}
+
+/// A value of `--census-interval`.
+pub fn census_interval(value: &str) -> Result<Duration, String> {
+    let interval: Option<SignedDuration> = value.parse().ok();
+    interval
+        .filter(|interval| (SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(interval))
+        .map(SignedDuration::unsigned_abs)
+        .ok_or_else(|| "must be a time with its unit from 100ms to 1h, such as 5s or 1m".to_owned())
+}
+
+/// A value of `--web.listen-address`. Without an address it is all addresses of the host.
+pub fn listen_address(value: &str) -> Result<SocketAddr, String> {
+    let whole = if value.starts_with(':') { format!("[::]{value}") } else { value.to_owned() };
+    whole.parse().map_err(|_| {
+        "must be an IP address and a port such as 127.0.0.1:10046 or [::1]:10046, or a port alone such as :10046"
+            .to_owned()
+    })
+}
+
+/// A value of `--web.telemetry-path`.
+pub fn telemetry_path(value: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/_.~-".contains(c);
+    if !value.starts_with('/') || value.starts_with("//") || !value.chars().all(plain) {
+        return Err("must begin with one / and hold only letters, digits and /_.~-".to_owned());
+    }
+    if RESERVED_PATHS.contains(&value) {
+        return Err("is taken by a page of the daemon; /metrics is usual".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_taken_by_name_and_named_again() {
+        for (name, hook_value) in HOOKS {
+            assert_eq!(hook(name), Ok(hook_value));
+            assert_eq!(name_of(&HOOKS, &hook_value), name);
+        }
+        assert_eq!(hook("XDP"), Err("must be one of auto, xdp, tc".to_owned()));
+        assert_eq!(log_level("loud"), Err("must be one of error, warn, info, debug, trace".to_owned()));
+    }
+
+    #[test]
+    fn interfaces_are_names_and_globs() {
+        for good in ["eth0", "veth*", "eth[0-3]", "enp0s31f6.100", "very-long-pattern-*"] {
+            assert_eq!(interface(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "a/b", "eth 0", "a-name-of-16-byte", "[", "eth[0"] {
+            assert!(interface(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_a_power_of_two() {
+        assert_eq!((lifetime_sample("1"), lifetime_sample("65536")), (Ok(1), Ok(65_536)));
+        for bad in ["0", "3", "131072", "-1", "8x", ""] {
+            assert!(lifetime_sample(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_interval_has_a_unit_and_a_range() {
+        assert_eq!(census_interval("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(census_interval("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(census_interval("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in ["5", "", "0s", "-5s", "99ms", "2h", "soon"] {
+            assert!(census_interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_port() {
+        assert_eq!(listen_address("127.0.0.1:80").unwrap().to_string(), "127.0.0.1:80");
+        assert_eq!(listen_address("[::1]:80").unwrap().to_string(), "[::1]:80");
+        assert_eq!(listen_address(":80").unwrap().to_string(), "[::]:80");
+        for bad in ["127.0.0.1", "::1:80x", "80", "", "host:80", "127.0.0.1:65536"] {
+            assert!(listen_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_telemetry_path_is_a_plain_path_of_its_own() {
+        assert_eq!(telemetry_path("/a/metrics"), Ok("/a/metrics".to_owned()));
+        for bad in ["", "metrics", "/", "//x", "/healthz", "/{x}", "/a?b", "/a b", "/ä"] {
+            assert!(telemetry_path(bad).is_err(), "{bad}");
+        }
+    }
+}

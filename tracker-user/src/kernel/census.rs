@@ -1,0 +1,85 @@
+//! The census: one pass of the iterator over all TCP sockets of the namespace.
+
+use std::{
+    io::Read as _,
+    time::{Duration, Instant},
+};
+
+use aya::{Ebpf, programs::Iter};
+use jiff::Timestamp;
+use tracker_common::{counters::Census, names};
+use tracker_model::snapshot::CensusReport;
+
+use super::{error::KernelError, maps::Maps, object};
+
+/// A census may take this share of one CPU: the pause after it is so many times its length.
+const PAUSE: u32 = 100;
+
+/// Takes censuses.
+pub struct Taker {
+    shortest_interval: Duration,
+    generation: u32,
+    /// The last one that succeeded.
+    pub last: Option<CensusReport>,
+    /// Why the last one failed, if it did.
+    pub error: Option<String>,
+    next: Instant,
+}
+
+impl Taker {
+    /// With at least this pause between two.
+    pub fn new(shortest_interval: Duration) -> Self {
+        Self { shortest_interval, generation: 0, last: None, error: None, next: Instant::now() }
+    }
+
+    /// Whether the next one is due.
+    pub fn is_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    /// The number of the last one, as the kernel side writes it.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Takes one. What fails is kept in `error`; the figures of the last success stay and show their age.
+    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps) {
+        let begun = Instant::now();
+        let taken_at = Timestamp::now();
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let result = pass(object, maps, self.generation);
+        let spent = begun.elapsed();
+        let interval = self.shortest_interval.max(spent * PAUSE);
+        self.next = Instant::now() + interval;
+        match result {
+            Ok(counts) => {
+                let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
+                self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
+                self.error = None;
+            }
+            Err(error) => {
+                tracing::warn!("census: {error}");
+                self.error = Some(error.to_string());
+            }
+        }
+    }
+}
+
+fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, KernelError> {
+    let map = |name| move |source| KernelError::Map { name, source };
+    maps.census.set(0, Census::default(), 0).map_err(map(names::CENSUS))?;
+    maps.census_generation.set(0, generation, 0).map_err(map(names::CENSUS_GENERATION))?;
+    let name = names::PROGRAM_CENSUS;
+    let fail = |source| KernelError::Attach { name, target: "bpf_iter/tcp".into(), source };
+    let program: &mut Iter = object::program(object, name)?;
+    let id = program.attach().map_err(fail)?;
+    let link = program.take_link(id).map_err(fail)?;
+    let mut file = link.into_file().map_err(|error| KernelError::Io {
+        what: "create the census iterator".into(),
+        source: std::io::Error::other(error),
+    })?;
+    // The program writes nothing; reading to the end is what drives it.
+    file.read_to_end(&mut Vec::new())
+        .map_err(|source| KernelError::Io { what: "read the census iterator".into(), source })?;
+    maps.census.get(&0, 0).map_err(map(names::CENSUS))
+}

@@ -1,0 +1,128 @@
+//! Why the kernel side cannot be had, each with the way out.
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+use super::btf::BtfError;
+
+/// Why the kernel side cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Type information of the kernel is missing.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The process may not load programs.
+    #[error(
+        "no right to load BPF programs; run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN \
+         (`tracker doctor` tells which is missing)"
+    )]
+    NoRight,
+    /// The object does not load.
+    #[error("load the kernel programs: {0}")]
+    Load(#[source] EbpfError),
+    /// One program does not load.
+    #[error("load {name}: {}", gist(.source))]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: ProgramError,
+    },
+    /// A program does not attach.
+    #[error("attach {name} to {target}: {}", gist(.source))]
+    Attach {
+        /// Its name.
+        name: &'static str,
+        /// Interface or tracepoint.
+        target: String,
+        /// Why.
+        source: ProgramError,
+    },
+    /// The object has no such program: it and this binary do not fit together.
+    #[error("the object has no program {0}")]
+    NoSuchProgram(&'static str),
+    /// The object has no such map: it and this binary do not fit together.
+    #[error("the object has no map {0}")]
+    NoSuchMap(&'static str),
+    /// A map cannot be read or written.
+    #[error("map {name}: {source}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// The number of CPUs is not known.
+    #[error("{path}: {source}")]
+    Cpus {
+        /// File that tells it.
+        path: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The named interface does not exist.
+    #[error("no such interface: {name}; there are: {existing}")]
+    NoSuchInterface {
+        /// As asked for.
+        name: String,
+        /// Those that exist.
+        existing: String,
+    },
+    /// The named interface is down.
+    #[error("interface {name} is down; bring it up with `ip link set {name} up`, or name another with --interface")]
+    InterfaceDown {
+        /// As asked for.
+        name: String,
+    },
+    /// The named interface has neither Ethernet nor IP packets.
+    #[error("interface {name} cannot be watched: {reason}")]
+    Unsupported {
+        /// As asked for.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel does not tell its interfaces or routes.
+    #[error("netlink: {0}")]
+    Netlink(String),
+    /// A file of /proc or a thread failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// One line of a program error. The verifier's log, if there is one, is logged at debug level where the error arises.
+fn gist(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let statistics = ["processed", "stack depth", "verification time", "peak_states"];
+            let telling = |line: &&str| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word));
+            match log.lines().rev().find(telling) {
+                Some(line) => format!("{io_error}: the verifier says: {line}"),
+                None => io_error.to_string(),
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => other.to_string(),
+    }
+}
+
+impl KernelError {
+    /// An error of loading, told apart by its cause.
+    pub(super) fn program(name: &'static str, source: ProgramError) -> Self {
+        if let ProgramError::LoadError { verifier_log, .. } = &source {
+            tracing::debug!(program = name, "verifier log:\n{verifier_log}");
+        }
+        if denied(&source) { Self::NoRight } else { Self::Program { name, source } }
+    }
+}
+
+/// Whether a program was refused for want of a capability: EPERM with nothing from the verifier.
+fn denied(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, verifier_log }
+        if io_error.raw_os_error() == Some(libc::EPERM) && verifier_log.to_string().trim().is_empty())
+}

@@ -1,0 +1,204 @@
+//! The listeners as the kernel side keeps them, mended by the census and freed when they are gone.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tracker_common::{
+    classify::Family,
+    limits,
+    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey},
+    names,
+};
+use tracker_model::{
+    rate,
+    snapshot::{self, ByFamily, ListenerQueues, Process},
+};
+
+use super::{
+    error::KernelError,
+    maps::{Maps, Sum as _},
+    process::Finder,
+};
+
+/// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting.
+const KEEP: Duration = Duration::from_secs(60);
+/// A rate is taken over at least this time.
+const RATE_OVER: Duration = Duration::from_millis(900);
+
+/// What the daemon keeps about listeners between two readings.
+#[derive(Default)]
+pub struct Listeners {
+    closed: HashMap<ListenerKey, Instant>,
+    rates: HashMap<ListenerKey, Rate>,
+    processes: Finder,
+    /// Entries of the map at the last reading, closed ones too.
+    pub entries: u64,
+    /// Slots that are taken.
+    pub slots: u64,
+}
+
+struct Rate {
+    at: (Timestamp, u64),
+    per_second: f64,
+}
+
+fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
+    move |source| KernelError::Map { name, source }
+}
+
+/// All entries of the listener map.
+fn entries(maps: &Maps) -> Vec<(ListenerKey, Listener)> {
+    // An entry that goes while the map is walked ends the walk; the next reading has the rest.
+    maps.listeners.iter().filter_map(Result::ok).collect()
+}
+
+/// Fills the queue of free slots; slot 0 is shared by those that get none.
+pub fn fill_slots(maps: &mut Maps) -> Result<(), KernelError> {
+    for slot in 1..=limits::LISTENERS {
+        maps.free_slots.push(slot, 0).map_err(map(names::FREE_SLOTS))?;
+    }
+    Ok(())
+}
+
+/// Event counts of all listeners before a census, to see which it raced with.
+pub fn versions(maps: &Maps) -> HashMap<ListenerKey, u64> {
+    entries(maps).into_iter().map(|(key, listener)| (key, listener.version)).collect()
+}
+
+/// Sets the number of sockets to what the census counted, where no event changed it meanwhile: sockets older than the
+/// daemon, and groups of them, are known by the census alone.
+pub fn reconcile(maps: &mut Maps, before: &HashMap<ListenerKey, u64>, generation: u32) -> Result<(), KernelError> {
+    for (key, listener) in entries(maps) {
+        if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
+            continue;
+        }
+        let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+        let seen = if census.generation == generation { u64::from(census.sockets) } else { 0 };
+        if seen != listener.sockets && seen != 0 {
+            let mended = Listener { sockets: seen, ..listener };
+            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
+        }
+    }
+    Ok(())
+}
+
+impl Listeners {
+    /// Reads all listeners that are open.
+    pub fn read(
+        &mut self,
+        maps: &mut Maps,
+        generation: u32,
+        now: Timestamp,
+    ) -> Result<Vec<snapshot::Listener>, KernelError> {
+        let mut open = Vec::new();
+        let (mut count, mut slots) = (0, 0);
+        for (key, listener) in entries(maps) {
+            count += 1;
+            slots += u64::from(listener.slot != 0);
+            if listener.sockets == 0 {
+                self.free(maps, &key, &listener)?;
+                continue;
+            }
+            self.closed.remove(&key);
+            let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            let counters = ListenerCounters::sum(&values);
+            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let census = (listener.slot != 0 && census.generation == generation).then_some(census);
+            open.push(self.report(key, &listener, &counters, census, now));
+        }
+        (self.entries, self.slots) = (count, slots);
+        let closed = &self.closed;
+        self.rates.retain(|key, _| !closed.contains_key(key));
+        self.processes.search();
+        open.sort_by(|a, b| (a.port, a.address).cmp(&(b.port, b.address)));
+        Ok(open)
+    }
+
+    fn report(
+        &mut self,
+        key: ListenerKey,
+        listener: &Listener,
+        counters: &ListenerCounters,
+        census: Option<ListenerCensus>,
+        now: Timestamp,
+    ) -> snapshot::Listener {
+        let syns = by_family(counters.syns);
+        snapshot::Listener {
+            netns: key.netns,
+            address: address(key.address),
+            port: u16::try_from(key.port).unwrap_or_default(),
+            dual_stack: key.address == ANY_V6 && listener.flags & Listener::V6ONLY == 0,
+            process: self.process(listener, census),
+            uid: (listener.opened_ns != 0).then_some(listener.uid),
+            sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
+            syns,
+            syn_rate: self.rate(key, now, syns.total()),
+            completed: by_family(counters.completed),
+            completed_unwatched: by_family(counters.completed_unwatched),
+            handshake_time: counters.handshake_time,
+            census: census.map(queues),
+        }
+    }
+
+    fn process(&mut self, listener: &Listener, census: Option<ListenerCensus>) -> Option<Process> {
+        if listener.pid != 0 {
+            let end = listener.comm.iter().position(|byte| *byte == 0).unwrap_or(listener.comm.len());
+            let comm = String::from_utf8_lossy(&listener.comm[..end]).into_owned();
+            return Some(Process { pid: listener.pid, comm });
+        }
+        self.processes.holder(census?.inode)
+    }
+
+    fn rate(&mut self, key: ListenerKey, now: Timestamp, syns: u64) -> f64 {
+        let rate = self.rates.entry(key).or_insert(Rate { at: (now, syns), per_second: 0.0 });
+        if now.duration_since(rate.at.0).as_secs_f64() >= RATE_OVER.as_secs_f64() || now < rate.at.0 {
+            rate.per_second = rate::per_second(rate.at, (now, syns));
+            rate.at = (now, syns);
+        }
+        rate.per_second
+    }
+
+    /// Frees the slot of a listener that closed a while ago.
+    ///
+    /// A socket that begins to listen there between the reading and the removal loses its entry; the next census
+    /// brings it back.
+    fn free(&mut self, maps: &mut Maps, key: &ListenerKey, listener: &Listener) -> Result<(), KernelError> {
+        if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP {
+            return Ok(());
+        }
+        maps.listeners.remove(key).map_err(map(names::LISTENERS))?;
+        self.closed.remove(key);
+        self.rates.remove(key);
+        if listener.slot != 0 {
+            let zeros = maps.zeros();
+            maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
+        }
+        Ok(())
+    }
+}
+
+fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {
+    ByFamily { ipv4: counts[Family::Ipv4 as usize], ipv6: counts[Family::Ipv6 as usize] }
+}
+
+fn address(octets: [u8; 16]) -> IpAddr {
+    let address = Ipv6Addr::from(octets);
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}
+
+fn queues(census: ListenerCensus) -> ListenerQueues {
+    ListenerQueues {
+        syn_queue: census.syn_queue,
+        syn_queue_young: census.syn_queue_young,
+        accept_queue: census.accept_queue,
+        accept_queue_max: census.accept_queue_max,
+        half_open: census.half_open,
+        connected: census.connected,
+        drops: census.drops,
+    }
+}

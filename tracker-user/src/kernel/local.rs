@@ -1,0 +1,51 @@
+//! Keeps the kernel side's sets of local addresses equal to the `local` routes.
+
+use std::collections::BTreeSet;
+
+use aya::maps::lpm_trie::Key;
+use tracker_common::names;
+
+use super::{error::KernelError, links::Netlink, maps::Maps};
+
+/// The local addresses that the kernel side knows.
+#[derive(Default)]
+pub struct LocalAddresses {
+    known: BTreeSet<(u8, [u8; 16])>,
+}
+
+impl LocalAddresses {
+    /// Asks for the present addresses and changes what differs.
+    pub async fn update(&mut self, netlink: &Netlink, maps: &mut Maps) -> Result<(), KernelError> {
+        let present: BTreeSet<_> = netlink.local_prefixes().await?.into_iter().collect();
+        for (length, address) in self.known.difference(&present) {
+            // Removing what is gone already is no loss.
+            let _ = match length {
+                128 => maps.local_addresses.remove(address),
+                length => maps.local_prefixes.remove(&Key::new(u32::from(*length), *address)),
+            };
+        }
+        let mut known = &self.known & &present;
+        for prefix in present.difference(&self.known) {
+            let (length, address) = *prefix;
+            let result = match length {
+                128 => maps.local_addresses.insert(address, 1, 0).map_err(|error| (names::LOCAL_ADDRESSES, error)),
+                length => maps
+                    .local_prefixes
+                    .insert(&Key::new(u32::from(length), address), 1, 0)
+                    .map_err(|error| (names::LOCAL_PREFIXES, error)),
+            };
+            match result {
+                Ok(()) => drop(known.insert(*prefix)),
+                Err((name, source)) => tracing::warn!("{}", KernelError::Map { name, source }),
+            }
+        }
+        self.known = known;
+        Ok(())
+    }
+
+    /// How many host addresses and how many wider prefixes are known.
+    pub fn counts(&self) -> (u64, u64) {
+        let hosts = self.known.iter().filter(|(length, _)| *length == 128).count() as u64;
+        (hosts, self.known.len() as u64 - hosts)
+    }
+}

@@ -1,0 +1,134 @@
+//! Loading the object with the kernel programs.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader,
+    programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
+};
+use tracker_common::names;
+
+use super::{
+    Settings, SocketEvents,
+    btf::{self, KERNEL_BTF},
+    error::KernelError,
+};
+
+/// The kernel programs, as the build script left them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker"));
+
+/// Tracepoint of socket events.
+const SOCK_STATE: &str = "inet_sock_set_state";
+
+/// Loads maps and globals; no program is in the kernel yet.
+pub fn open(settings: &Settings, netns: u32) -> Result<Ebpf, KernelError> {
+    let path = settings.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
+    let offsets = btf::offsets(path)?;
+    let sample_mask = settings.lifetime_sample.saturating_sub(1);
+    // The levels of aya-log: 0 is silent, 4 is debug.
+    let log_level: u8 = if settings.kernel_log { 4 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    for (name, offset) in &offsets {
+        loader.override_global(name, offset, true);
+    }
+    loader.override_global(names::NETNS, &netns, true);
+    loader.override_global(names::SAMPLE_MASK, &sample_mask, true);
+    loader.override_global(aya_log::LEVEL, &log_level, true);
+    loader.load(OBJECT).map_err(|error| match &error {
+        EbpfError::MapError(aya::maps::MapError::CreateError { io_error, .. })
+            if io_error.raw_os_error() == Some(libc::EPERM) =>
+        {
+            KernelError::NoRight
+        }
+        _ => KernelError::Load(error),
+    })
+}
+
+/// A program of the object, by name and type.
+pub fn program<'a, T>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = object.program_mut(name).ok_or(KernelError::NoSuchProgram(name))?;
+    program.try_into().map_err(|source| KernelError::Program { name, source })
+}
+
+/// Loads the XDP program.
+pub fn load_xdp(object: &mut Ebpf) -> Result<(), KernelError> {
+    program::<Xdp>(object, names::PROGRAM_XDP)?
+        .load()
+        .map_err(|source| KernelError::program(names::PROGRAM_XDP, source))
+}
+
+/// Loads the classifier.
+pub fn load_tc(object: &mut Ebpf) -> Result<(), KernelError> {
+    program::<SchedClassifier>(object, names::PROGRAM_TC)?
+        .load()
+        .map_err(|source| KernelError::program(names::PROGRAM_TC, source))
+}
+
+/// Loads the census; the kernel must have BTF of its own.
+pub fn load_census(object: &mut Ebpf) -> Result<(), KernelError> {
+    let btf = kernel_btf()?;
+    program::<Iter>(object, names::PROGRAM_CENSUS)?
+        .load("tcp", &btf)
+        .map_err(|source| KernelError::program(names::PROGRAM_CENSUS, source))
+}
+
+/// Attaches socket events; returns how: `tp_btf` or `raw_tp`.
+pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&'static str, KernelError> {
+    match wanted {
+        SocketEvents::TpBtf => attach_tp_btf(object),
+        SocketEvents::RawTp => attach_raw_tp(object),
+        SocketEvents::Auto => attach_tp_btf(object).or_else(|error| match error {
+            KernelError::NoRight => Err(error),
+            error => {
+                tracing::warn!("tp_btf cannot be had, raw_tp instead: {error}");
+                attach_raw_tp(object)
+            }
+        }),
+    }
+}
+
+fn attach_tp_btf(object: &mut Ebpf) -> Result<&'static str, KernelError> {
+    let name = names::PROGRAM_SOCK_BTF;
+    let btf = kernel_btf()?;
+    let program = program::<BtfTracePoint>(object, name)?;
+    program.load(SOCK_STATE, &btf).map_err(|source| KernelError::program(name, source))?;
+    program.attach().map_err(|source| KernelError::Attach { name, target: SOCK_STATE.into(), source })?;
+    Ok("tp_btf")
+}
+
+fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
+    let name = names::PROGRAM_SOCK_RAW;
+    let program = program::<RawTracePoint>(object, name)?;
+    program.load().map_err(|source| KernelError::program(name, source))?;
+    program.attach(SOCK_STATE).map_err(|source| KernelError::Attach { name, target: SOCK_STATE.into(), source })?;
+    Ok("raw_tp")
+}
+
+/// BTF of the running kernel, as the kernel itself must have it for typed tracepoints and iterators.
+pub fn kernel_btf() -> Result<Btf, KernelError> {
+    Btf::from_sys_fs().map_err(|error| {
+        KernelError::Btf(btf::BtfError::Read {
+            path: KERNEL_BTF.into(),
+            source: std::io::Error::other(error.to_string()),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{OBJECT, names};
+
+    #[test]
+    fn the_object_has_just_the_programs_and_maps_that_are_named() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+        let maps: BTreeSet<_> = object.maps.keys().map(String::as_str).filter(|name| !name.starts_with('.')).collect();
+        assert_eq!(programs, names::PROGRAMS.into_iter().collect());
+        assert_eq!(maps, names::MAPS.into_iter().collect());
+    }
+}

@@ -1,0 +1,326 @@
+//! The thread that owns the kernel side: it attaches, follows changes of interfaces, takes censuses and reads the maps.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc as std_mpsc},
+    time::{Duration, Instant},
+};
+
+use aya::{Ebpf, programs::ProgramInfo};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+use tracker_common::{
+    counters::{Loss, SocketCounters},
+    limits, names,
+};
+use tracker_model::{
+    Snapshot,
+    snapshot::{MapFill, NoListener, PortSyns, Program},
+};
+
+use super::{
+    Request, Settings,
+    attach::Attachments,
+    census::Taker,
+    error::KernelError,
+    links::{Changes, Netlink},
+    listeners::{self, Listeners},
+    local::LocalAddresses,
+    maps::{Maps, Sum as _},
+    object, select,
+};
+
+/// Between two readings.
+const TICK: Duration = Duration::from_secs(1);
+/// Changes of interfaces come in bursts; they are looked at together after this time.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Routes that make other addresses local bring no notification that is subscribed to: looked at this often.
+const ROUTES: Duration = Duration::from_secs(30);
+/// A census on request is taken only when the last one is at least so old, and ten times as old as it took.
+const FRESH: Duration = Duration::from_millis(250);
+/// Ports without a listener that are named; the rest is in the total.
+const TOP_PORTS: usize = 10;
+
+/// How the thread tells that it runs, or why not.
+type Started = std_mpsc::Sender<Result<watch::Receiver<Arc<Snapshot>>, KernelError>>;
+
+/// Body of the thread. Ends, and detaches everything, when `requests` is closed.
+pub fn run(settings: &Settings, requests: mpsc::Receiver<Request>, started: &Started) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(|source| KernelError::Io { what: "start a runtime".into(), source });
+    match result {
+        Ok(runtime) => runtime.block_on(serve(settings, requests, started)),
+        Err(error) => drop(started.send(Err(error))),
+    }
+}
+
+async fn serve(settings: &Settings, requests: mpsc::Receiver<Request>, started: &Started) {
+    let (mut side, changes) = match Side::start(settings).await {
+        Ok(side) => side,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    match side.read() {
+        Ok(snapshot) => {
+            let (sender, receiver) = watch::channel(Arc::new(snapshot));
+            if started.send(Ok(receiver)).is_ok() {
+                side.follow(requests, changes, &sender).await;
+            }
+        }
+        Err(error) => drop(started.send(Err(error))),
+    }
+    side.attachments.clear(&mut side.maps);
+}
+
+/// Everything of the kernel side that is kept between two readings.
+struct Side {
+    object: Ebpf,
+    maps: Maps,
+    netlink: Netlink,
+    local: LocalAddresses,
+    attachments: Attachments,
+    listeners: Listeners,
+    census: Taker,
+    census_at: Instant,
+    started_at: Timestamp,
+    netns: u32,
+    lifetime_sample: u32,
+    socket_events: &'static str,
+    log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Side {
+    async fn start(settings: &Settings) -> Result<(Self, Changes), KernelError> {
+        let (netlink, changes) = Netlink::connect()?;
+        let links = netlink.links().await?;
+        select::check(&links, &settings.interfaces)?;
+        let netns = own_netns()?;
+        let mut object = object::open(settings, netns)?;
+        let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
+        let mut maps = Maps::take(&mut object)?;
+        listeners::fill_slots(&mut maps)?;
+        let mut local = LocalAddresses::default();
+        local.update(&netlink, &mut maps).await?;
+        // Events first, then the census: a listener that opens in between is known to both.
+        let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
+        let mut census = Taker::new(settings.census_interval);
+        match object::load_census(&mut object) {
+            Ok(()) => {}
+            Err(KernelError::NoRight) => return Err(KernelError::NoRight),
+            Err(error) => census.error = Some(format!("sockets are not counted by state: {error}")),
+        }
+        let attachments = Attachments::new(settings.hook, settings.interfaces.clone());
+        let mut side = Self {
+            object,
+            maps,
+            netlink,
+            local,
+            attachments,
+            listeners: Listeners::default(),
+            census,
+            census_at: Instant::now(),
+            started_at: Timestamp::now(),
+            netns,
+            lifetime_sample: settings.lifetime_sample,
+            socket_events,
+            log,
+        };
+        side.take_census()?;
+        if let Err(error) = side.attachments.update(&mut side.object, &mut side.maps, &links) {
+            side.attachments.clear(&mut side.maps);
+            return Err(error);
+        }
+        Ok((side, changes))
+    }
+
+    /// Reads each second, on request, and whenever interfaces or addresses change.
+    async fn follow(
+        &mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut changes: Changes,
+        snapshots: &watch::Sender<Arc<Snapshot>>,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut routes = tokio::time::interval(ROUTES);
+        let mut settled = None;
+        loop {
+            let settle = async {
+                match settled {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                request = requests.recv() => {
+                    let Some(request) = request else { return };
+                    self.refresh(snapshots);
+                    // Nobody waits any more when this fails.
+                    let _ = request.send(snapshots.borrow().clone());
+                }
+                _ = tick.tick() => self.publish(snapshots),
+                change = changes.next() => {
+                    if change.is_none() {
+                        tracing::error!("no more notifications of interfaces: new ones are not watched");
+                        changes = futures_channel::mpsc::unbounded().1;
+                    }
+                    settled.get_or_insert(tokio::time::Instant::now() + SETTLE);
+                }
+                () = settle => {
+                    settled = None;
+                    self.interfaces().await;
+                }
+                _ = routes.tick() => self.addresses().await,
+            }
+        }
+    }
+
+    async fn interfaces(&mut self) {
+        match self.netlink.links().await {
+            // An interface named by the user may go and come back while the daemon runs; it was warned of.
+            Ok(links) => drop(self.attachments.update(&mut self.object, &mut self.maps, &links)),
+            Err(error) => tracing::warn!("list interfaces: {error}"),
+        }
+        self.addresses().await;
+    }
+
+    async fn addresses(&mut self) {
+        if let Err(error) = self.local.update(&self.netlink, &mut self.maps).await {
+            tracing::warn!("list local addresses: {error}");
+        }
+    }
+
+    /// A reading on request, with a census unless one was just taken.
+    fn refresh(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
+        let cost = self.census.last.map_or(0.0, |last| last.seconds);
+        if self.census_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
+            && let Err(error) = self.take_census()
+        {
+            tracing::warn!("census: {error}");
+        }
+        self.publish_read(snapshots);
+    }
+
+    fn publish(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        if self.census.is_due()
+            && let Err(error) = self.take_census()
+        {
+            tracing::warn!("census: {error}");
+        }
+        self.publish_read(snapshots);
+    }
+
+    fn publish_read(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
+        match self.read() {
+            Ok(snapshot) => drop(snapshots.send_replace(Arc::new(snapshot))),
+            Err(error) => tracing::error!("read the kernel's maps: {error}"),
+        }
+    }
+
+    fn take_census(&mut self) -> Result<(), KernelError> {
+        let before = listeners::versions(&self.maps);
+        self.census.take(&mut self.object, &mut self.maps);
+        self.census_at = Instant::now();
+        listeners::reconcile(&mut self.maps, &before, self.census.generation())
+    }
+
+    fn read(&mut self) -> Result<Snapshot, KernelError> {
+        let begun = Instant::now();
+        let taken_at = Timestamp::now();
+        let map = |name| move |source| KernelError::Map { name, source };
+        let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
+        let listeners = self.listeners.read(&mut self.maps, self.census.generation(), taken_at)?;
+        let sockets = self.maps.socket_counters.get(&0, 0).map_err(map(names::SOCKET_COUNTERS))?;
+        let sockets = SocketCounters::sum(&sockets);
+        let mut losses = [0; Loss::COUNT];
+        for loss in Loss::ALL {
+            let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
+            losses[loss as usize] = u64::sum(&values);
+        }
+        Ok(Snapshot {
+            taken_at,
+            started_at: self.started_at,
+            netns: self.netns,
+            interfaces,
+            unwatched,
+            listeners,
+            no_listener: self.no_listener(),
+            lifetime_sample: self.lifetime_sample,
+            socket_events: self.socket_events.into(),
+            census: self.census.last,
+            census_error: self.census.error.clone(),
+            losses,
+            programs: self.programs(),
+            maps: self.fill(sockets.timed),
+            sockets,
+            read_seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn no_listener(&self) -> NoListener {
+        let mut top: Vec<PortSyns> = Vec::new();
+        let mut ports = 0;
+        for (port, syns) in self.maps.refused_syns.read().filter(|(_, syns)| *syns != 0) {
+            ports += 1;
+            top.push(PortSyns { port, syns });
+        }
+        top.sort_by_key(|entry| (std::cmp::Reverse(entry.syns), entry.port));
+        top.truncate(TOP_PORTS);
+        NoListener { top_ports: top, ports }
+    }
+
+    fn fill(&self, timed: u64) -> Vec<MapFill> {
+        let (addresses, prefixes) = self.local.counts();
+        [
+            (names::LISTENERS, self.listeners.entries, limits::LISTENERS * 4),
+            (names::LISTENER_COUNTERS, self.listeners.slots, limits::LISTENERS),
+            (names::INTERFACE_COUNTERS, self.attachments.slots(), limits::INTERFACES - 1),
+            (names::LOCAL_ADDRESSES, addresses, limits::LOCAL_ADDRESSES),
+            (names::LOCAL_PREFIXES, prefixes, limits::LOCAL_PREFIXES),
+            (names::TIMED, timed, limits::TIMED_CONNECTIONS),
+        ]
+        .into_iter()
+        .map(|(name, entries, capacity)| MapFill { name: name.into(), entries, capacity: capacity.into() })
+        .collect()
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let kinds = BTreeMap::from([
+            (names::PROGRAM_XDP, "xdp"),
+            (names::PROGRAM_TC, "tc"),
+            (names::PROGRAM_SOCK_BTF, "tp_btf"),
+            (names::PROGRAM_SOCK_RAW, "raw_tp"),
+            (names::PROGRAM_CENSUS, "iter"),
+        ]);
+        let report = |(name, program): (&str, &aya::programs::Program)| {
+            // A program that was not loaded has no info.
+            let info: ProgramInfo = program.info().ok()?;
+            Some(Program {
+                name: name.into(),
+                kind: kinds.get(name).copied().unwrap_or_default().into(),
+                id: info.id(),
+                run_count: info.run_count(),
+                run_seconds: info.run_time().as_secs_f64(),
+            })
+        };
+        let mut programs: Vec<_> = self.object.programs().filter_map(report).collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        programs
+    }
+}
+
+/// Inode number of this thread's network namespace.
+fn own_netns() -> Result<u32, KernelError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = "/proc/thread-self/ns/net";
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| KernelError::Io { what: format!("read {path}; is /proc mounted?"), source })?;
+    // The kernel's namespace inode numbers are 32 bits wide (`ns_common.inum`).
+    Ok(u32::try_from(metadata.ino()).unwrap_or_default())
+}

@@ -1,0 +1,206 @@
+//! Which interfaces are watched: pure rules over the list of interfaces.
+//!
+//! A packet that passes several interfaces of a host (a VLAN on a NIC, a port of a bridge) must be counted once. It is
+//! counted where it comes in; devices stacked on a watched one are seen through it.
+
+use std::collections::BTreeMap;
+
+use super::{
+    error::KernelError,
+    links::{Layer, Link},
+};
+
+/// What is done with an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Attach to it.
+    Watch,
+    /// Its packets are seen on another interface, of this index.
+    SeenOn(u32),
+    /// Leave it, for this reason.
+    Skip(String),
+}
+
+/// Devices whose packets have all passed the device below.
+const STACKED: [&str; 6] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"];
+/// Devices whose packets have all passed one of their members.
+const CONTROLLERS: [&str; 4] = ["bridge", "bond", "team", "vrf"];
+/// Devices on which nothing arrives that did not arrive elsewhere before.
+const NEVER: [&str; 3] = ["ifb", "dummy", "nlmon"];
+
+/// Chooses for each interface, by index. `patterns` are names and globs; empty stands for the default.
+#[must_use]
+pub fn choose(links: &BTreeMap<u32, Link>, patterns: &[String]) -> BTreeMap<u32, Choice> {
+    let mut choices = BTreeMap::new();
+    for link in links.values() {
+        let choice = if patterns.is_empty() { by_default(links, link) } else { by_name(link, patterns) };
+        choices.insert(link.index, choice);
+    }
+    // What is stacked on a watched interface is seen through it, by default as by name.
+    let watched = |index: u32| choices.get(&index) == Some(&Choice::Watch);
+    let mut seen = Vec::new();
+    for link in links.values().filter(|link| !watched(link.index)) {
+        if let Some(lower) = below(links, link, &watched, 0) {
+            seen.push((link.index, Choice::SeenOn(lower)));
+        }
+    }
+    choices.extend(seen);
+    choices
+}
+
+fn by_default(links: &BTreeMap<u32, Link>, link: &Link) -> Choice {
+    let kind = link.kind.as_deref().unwrap_or_default();
+    if link.layer == Layer::Loopback {
+        return Choice::Skip("loopback; watch it with --interface".into());
+    }
+    if !link.up {
+        return Choice::Skip("down".into());
+    }
+    if link.layer == Layer::Other {
+        return Choice::Skip("its packets have neither an Ethernet nor an IP header".into());
+    }
+    if NEVER.contains(&kind) {
+        return Choice::Skip(format!("a device of kind {kind} receives nothing of its own"));
+    }
+    if STACKED.contains(&kind) && link.lower.is_some_and(|lower| links.contains_key(&lower)) {
+        return Choice::Skip("stacked on an interface that is not watched".into());
+    }
+    if CONTROLLERS.contains(&kind) {
+        return Choice::Skip(format!("a {kind} without a watched member"));
+    }
+    Choice::Watch
+}
+
+fn by_name(link: &Link, patterns: &[String]) -> Choice {
+    if !patterns.iter().any(|pattern| matches(pattern, &link.name)) {
+        return Choice::Skip("not named by --interface".into());
+    }
+    if !link.up {
+        return Choice::Skip("down".into());
+    }
+    if link.layer == Layer::Other {
+        return Choice::Skip("its packets have neither an Ethernet nor an IP header".into());
+    }
+    Choice::Watch
+}
+
+/// The watched interface through which all packets of this one come, if there is one.
+fn below(links: &BTreeMap<u32, Link>, link: &Link, watched: &impl Fn(u32) -> bool, depth: u32) -> Option<u32> {
+    // The kernel stacks at most 8 devices (MAX_NEST_DEV); a list read while it changes might even show a circle.
+    if depth == 8 {
+        return None;
+    }
+    let kind = link.kind.as_deref().unwrap_or_default();
+    let mut candidates: Vec<u32> = Vec::new();
+    if STACKED.contains(&kind) {
+        candidates.extend(link.lower);
+    }
+    if CONTROLLERS.contains(&kind) {
+        candidates.extend(links.values().filter(|member| member.controller == Some(link.index)).map(|member| member.index));
+    }
+    candidates.into_iter().filter(|index| *index != link.index).find_map(|index| {
+        if watched(index) { Some(index) } else { below(links, links.get(&index)?, watched, depth + 1) }
+    })
+}
+
+/// Names without a glob must exist and be up, and be of a kind that can be watched; checked once, at the start.
+pub fn check(links: &BTreeMap<u32, Link>, patterns: &[String]) -> Result<(), KernelError> {
+    for pattern in patterns.iter().filter(|pattern| !is_glob(pattern)) {
+        let Some(link) = links.values().find(|link| link.name == *pattern) else {
+            let existing: Vec<_> = links.values().map(|link| link.name.as_str()).collect();
+            return Err(KernelError::NoSuchInterface { name: pattern.clone(), existing: existing.join(", ") });
+        };
+        if !link.up {
+            return Err(KernelError::InterfaceDown { name: pattern.clone() });
+        }
+        if let Choice::Skip(reason) = by_name(link, patterns) {
+            return Err(KernelError::Unsupported { name: pattern.clone(), reason });
+        }
+    }
+    Ok(())
+}
+
+fn is_glob(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    if is_glob(pattern) {
+        glob::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(name))
+    } else {
+        pattern == name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: &str) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            up: true,
+            layer: Layer::Ethernet,
+            kind: (!kind.is_empty()).then(|| kind.into()),
+            lower: None,
+            controller: None,
+            has_xdp: false,
+        }
+    }
+
+    fn map(links: Vec<Link>) -> BTreeMap<u32, Link> {
+        links.into_iter().map(|link| (link.index, link)).collect()
+    }
+
+    #[test]
+    fn a_vlan_of_a_vlan_is_seen_on_the_nic() {
+        let outer = Link { lower: Some(2), ..link(3, "eth0.10", "vlan") };
+        let inner = Link { lower: Some(3), ..link(4, "eth0.10.20", "vlan") };
+        let choices = choose(&map(vec![link(2, "eth0", ""), outer, inner]), &[]);
+        assert_eq!(choices[&2], Choice::Watch);
+        assert_eq!(choices[&3], Choice::SeenOn(2));
+        assert_eq!(choices[&4], Choice::SeenOn(2));
+    }
+
+    #[test]
+    fn a_bridge_and_a_bond_are_seen_on_their_members() {
+        let port = Link { controller: Some(5), ..link(6, "veth0", "veth") };
+        let member = Link { controller: Some(7), ..link(8, "eth1", "") };
+        let vlan = Link { lower: Some(7), ..link(9, "bond0.5", "vlan") };
+        let choices = choose(&map(vec![link(5, "br0", "bridge"), port, link(7, "bond0", "bond"), member, vlan]), &[]);
+        assert_eq!(choices[&5], Choice::SeenOn(6));
+        assert_eq!(choices[&6], Choice::Watch);
+        assert_eq!(choices[&7], Choice::SeenOn(8));
+        assert_eq!(choices[&9], Choice::SeenOn(8));
+    }
+
+    #[test]
+    fn loopback_and_what_is_down_are_left_unless_named() {
+        let lo = Link { layer: Layer::Loopback, ..link(1, "lo", "") };
+        let down = Link { up: false, ..link(2, "eth0", "") };
+        let links = map(vec![lo, down]);
+        assert!(matches!(choose(&links, &[])[&1], Choice::Skip(_)));
+        assert!(matches!(choose(&links, &[])[&2], Choice::Skip(_)));
+        assert_eq!(choose(&links, &["lo".into()])[&1], Choice::Watch);
+        assert!(matches!(check(&links, &["eth0".into()]), Err(KernelError::InterfaceDown { .. })));
+        assert!(matches!(check(&links, &["eth9".into()]), Err(KernelError::NoSuchInterface { .. })));
+        assert!(check(&links, &["eth9*".into()]).is_ok());
+    }
+
+    #[test]
+    fn a_vlan_may_be_watched_by_name_alone() {
+        let vlan = Link { lower: Some(2), ..link(3, "eth0.10", "vlan") };
+        let choices = choose(&map(vec![link(2, "eth0", ""), vlan]), &["eth0.*".into()]);
+        assert_eq!(choices[&3], Choice::Watch);
+        assert_eq!(choices[&2], Choice::Skip("not named by --interface".into()));
+    }
+
+    #[test]
+    fn devices_in_a_circle_do_not_hang() {
+        let a = Link { lower: Some(3), ..link(2, "a", "vlan") };
+        let b = Link { lower: Some(2), ..link(3, "b", "vlan") };
+        let choices = choose(&map(vec![a, b]), &["c".into()]);
+        assert!(matches!(choices[&2], Choice::Skip(_)));
+    }
+}

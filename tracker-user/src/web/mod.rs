@@ -1,0 +1,143 @@
+//! The web server: metrics, health checks, and a page for people.
+
+mod bind;
+mod landing;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{Html, IntoResponse as _, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use tracker_model::Snapshot;
+
+pub use bind::{BindError, bind};
+
+use crate::{metrics::Metrics, source::Source};
+
+/// The daemon is not ready when the newest snapshot is older than this.
+const STALE_SECONDS: f64 = 10.0;
+
+struct Web {
+    source: Arc<dyn Source>,
+    metrics: Metrics,
+    telemetry_path: String,
+}
+
+/// All paths of the web server.
+pub fn router(source: Arc<dyn Source>, metrics: Metrics, telemetry_path: &str) -> Router {
+    let web = Web { source, metrics, telemetry_path: telemetry_path.to_owned() };
+    Router::new()
+        .route("/", get(landing_page))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route(telemetry_path, get(metrics_text))
+        .with_state(Arc::new(web))
+}
+
+async fn landing_page(State(web): State<Arc<Web>>) -> Html<String> {
+    Html(landing::page(web.source.snapshot().as_deref(), &web.telemetry_path))
+}
+
+async fn ready(State(web): State<Arc<Web>>) -> Response {
+    match readiness(web.source.snapshot().as_deref(), Timestamp::now()) {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn metrics_text(State(web): State<Arc<Web>>) -> Response {
+    match web.metrics.encode() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Whether the figures are there and fresh; else why not.
+fn readiness(snapshot: Option<&Snapshot>, now: Timestamp) -> Result<(), String> {
+    let Some(snapshot) = snapshot else {
+        return Err("the daemon starts or stops".to_owned());
+    };
+    let age = now.duration_since(snapshot.taken_at).as_secs_f64();
+    if age < STALE_SECONDS {
+        Ok(())
+    } else {
+        Err(format!("the figures are {age:.0} s old: the daemon no longer reads the kernel's maps"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::body::Bytes;
+    use hyper_util::rt::TokioIo;
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::source::Fixed;
+
+    /// Status, content type and body.
+    async fn ask(source: Arc<Fixed>, path: &str) -> (u16, String, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = router(source.clone(), Metrics::new(source).unwrap(), "/metrics");
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get(path).body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let kind = answer.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, kind.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn nothing() -> Arc<Fixed> {
+        Arc::new(Fixed(None))
+    }
+
+    #[tokio::test]
+    async fn metrics_have_the_content_type_of_the_text_format() {
+        let (status, kind, body) = ask(Fixed::sample(), "/metrics").await;
+        assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4"));
+        assert!(body.contains("\ntracker_syns_total{family=\"ipv4\",target=\"listener\"} 100\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn before_the_first_snapshot_there_is_health_but_no_readiness() {
+        assert_eq!(ask(nothing(), "/healthz").await.0, 200);
+        let (status, _, body) = ask(nothing(), "/readyz").await;
+        assert_eq!((status, body.as_str()), (503, "the daemon starts or stops\n"));
+        let (status, _, body) = ask(nothing(), "/metrics").await;
+        assert!(status == 200 && body.contains("tracker_build_info{") && !body.contains("tracker_syns_total"));
+    }
+
+    #[test]
+    fn figures_must_be_fresh() {
+        let snapshot = tracker_model::sample::snapshot();
+        let after = |seconds| snapshot.taken_at + SignedDuration::from_secs(seconds);
+        assert_eq!(readiness(Some(&snapshot), after(9)), Ok(()));
+        assert!(readiness(Some(&snapshot), after(10)).unwrap_err().starts_with("the figures are 10 s old"));
+    }
+
+    #[tokio::test]
+    async fn the_landing_page_links_to_everything() {
+        for source in [Fixed::sample(), nothing()] {
+            let (status, kind, body) = ask(source, "/").await;
+            assert_eq!((status, kind.as_str()), (200, "text/html; charset=utf-8"));
+            for link in ["\"/metrics\"", "\"/healthz\"", "\"/readyz\""] {
+                assert!(body.contains(link), "{link}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_page_is_not_found() {
+        assert_eq!(ask(Fixed::sample(), "/nothing").await.0, 404);
+    }
+}
