@@ -17,6 +17,7 @@ use crate::{
     count,
     fields::{self, Memory},
     losses,
+    sockets::UNTIMED,
 };
 
 #[map]
@@ -75,15 +76,15 @@ pub(crate) fn count_syn(slot: u32, family: Family) {
     }
 }
 
-/// Counts a completed handshake for a listener; `us` is its time, if the kernel kept one.
+/// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`].
 #[inline(always)]
-pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: Option<u64>) {
+pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: u64) {
     let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) else { return };
     // SAFETY: this CPU's own counters.
     let counters = unsafe { &mut *counters };
     let completed = if watched { &mut counters.completed } else { &mut counters.completed_unwatched };
     count::add_flat(completed, family as usize, 1);
-    if let Some(us) = us {
+    if us != UNTIMED {
         counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT);
     }
 }

@@ -152,9 +152,10 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
     // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`.
     unsafe {
         let us = handshake_us::<M>(tcp);
-        match us {
-            Some(us) => counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT),
-            None => losses::count(Loss::HandshakeUntimed),
+        if us == UNTIMED {
+            losses::count(Loss::HandshakeUntimed);
+        } else {
+            counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT);
         }
         let address = fields::local_address::<M>(socket, family);
         let port = M::read::<u16>(socket, &fields::OFF_NUM);
@@ -166,24 +167,31 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
     }
 }
 
-/// Time from the first SYN-ACK to the ACK that completes the handshake, in microseconds, if the kernel kept it
+/// Stands for a time that the kernel did not keep. No `Option`: its undefined half would be spilled to the stack, which
+/// the verifier refuses.
+pub(crate) const UNTIMED: u64 = u64::MAX;
+
+/// Time from the first SYN-ACK to the ACK that completes the handshake, in microseconds, or [`UNTIMED`]
 /// (`tcp_create_openreq_child`, `tcp_synack_rtt_meas`).
 #[inline(always)]
-unsafe fn handshake_us<M: Memory>(tcp: *const u8) -> Option<u64> {
+unsafe fn handshake_us<M: Memory>(tcp: *const u8) -> u64 {
     // SAFETY: the caller's: `tcp` is a `tcp_sock`.
     unsafe {
         let repeats = M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS);
         if repeats != 0 && fields::OFF_RTO_TIME.load() != ABSENT {
             let ms = M::read::<u32>(tcp, &fields::OFF_RTO_TIME);
             if ms != 0 {
-                return Some(u64::from(ms) * 1000);
+                return u64::from(ms) * 1000;
             }
         }
         let srtt = M::read::<u32>(tcp, &fields::OFF_SRTT);
         if srtt != 0 {
-            return Some(u64::from(srtt >> 3));
+            return u64::from(srtt >> 3);
+        }
+        if repeats == 0 {
+            return UNTIMED;
         }
         // The kernel keeps no time: n repeats with doubling pauses, the first after a second, took at least this.
-        (repeats != 0).then(|| ((1 << (repeats & 7)) - 1) * 1_000_000)
+        ((1 << (repeats & 7)) - 1) * 1_000_000
     }
 }

@@ -6,4 +6,4 @@ mod status;
 
 pub use listeners::listeners;
 pub use states::{connects_attempted, connects_established, states};
-pub use status::{Daemon, SOCKET_EVENTS_NONE, status};
+pub use status::{Daemon, socket_events, status};

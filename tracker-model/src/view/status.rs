@@ -13,8 +13,8 @@ use crate::{
     snapshot::{Interface, Snapshot},
 };
 
-/// `socket_events` when no program sees them.
-pub const SOCKET_EVENTS_NONE: &str = "none";
+/// What stands for the hook when no program sees socket events.
+const SOCKET_EVENTS_NONE: &str = "none";
 /// A snapshot is taken every second; an older one than this means that reading the kernel's maps has stopped.
 const SNAPSHOT_STALE_SECONDS: i64 = 10;
 /// A census may be late by this many intervals.
@@ -84,7 +84,9 @@ fn outcomes(counters: &InterfaceCounters) -> BTreeMap<String, BTreeMap<String, u
         .collect()
 }
 
-fn socket_events(snapshot: &Snapshot) -> &str {
+/// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
+#[must_use]
+pub fn socket_events(snapshot: &Snapshot) -> &str {
     if snapshot.socket_events.is_empty() { SOCKET_EVENTS_NONE } else { &snapshot.socket_events }
 }
 

@@ -105,7 +105,7 @@ mod tests {
     async fn metrics_have_the_content_type_of_the_text_format() {
         let (status, kind, body) = ask(Fixed::sample(), "/metrics").await;
         assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4"));
-        assert!(body.contains("\ntracker_syns_total{family=\"ipv4\",target=\"listener\"} 100\n"), "{body}");
+        assert!(body.contains("\ntracker_syns_total{target=\"listener\",family=\"ipv4\"} 100\n"), "{body}");
     }
 
     #[tokio::test]
