@@ -2,10 +2,12 @@
 //!
 //! Every part is a value that undoes itself when it is dropped, also while a panic unwinds.
 
+pub mod bench;
 pub mod bpf;
 pub mod client;
 pub mod command;
 pub mod daemon;
+pub mod frames;
 pub mod http;
 pub mod link;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! `cargo xtask run`
 
-use std::{os::unix::process::CommandExt as _, process};
+use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process};
 
 use anyhow::{Context as _, Result};
 
@@ -56,23 +56,30 @@ impl Arguments {
     }
 
     fn metrics_url(&self) -> String {
-        let address = self.value("--web.listen-address").unwrap_or("127.0.0.1:10046");
-        let path = self.value("--web.telemetry-path").unwrap_or("/metrics");
+        let listen = self.setting("web.listen-address", "127.0.0.1:10046");
+        let address = listen.split(',').next().unwrap_or(&listen);
+        let path = self.setting("web.telemetry-path", "/metrics");
         format!("http://{address}{path}")
     }
 
-    /// The value of a flag of the daemon, written `--flag value` or `--flag=value`.
-    fn value(&self, flag: &str) -> Option<&str> {
+    /// A setting of the daemon: of its flag, of its variable, or what holds when neither is there.
+    fn setting(&self, name: &str, default: &str) -> String {
+        let variable = format!("TRACKER_{}", name.replace(['.', '-'], "_").to_uppercase());
+        self.flag(&format!("--{name}")).or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The value of a flag, written `--flag value` or `--flag=value`.
+    fn flag(&self, flag: &str) -> Option<String> {
         let at = self.arguments.iter().position(|word| word.split('=').next() == Some(flag))?;
         match self.arguments[at].split_once('=') {
-            Some((_, value)) => Some(value),
-            None => self.arguments.get(at + 1).map(String::as_str),
+            Some((_, value)) => Some(value.to_owned()),
+            None => self.arguments.get(at + 1).cloned(),
         }
     }
 }
 
 /// sudo clears the environment; what the daemon reads from it has to go along.
-fn forwarded_through_sudo(host: &Host) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+fn forwarded_through_sudo(host: &Host) -> Vec<(OsString, OsString)> {
     if host.root { Vec::new() } else { host::forwarded(&["TRACKER_", "RUST_"]) }
 }
 

@@ -7,11 +7,7 @@ use toml::{
     de::{DeInteger, DeTable, DeValue},
 };
 
-use super::{
-    error::ConfigError,
-    raw::RawSettings,
-    value,
-};
+use super::{error::ConfigError, raw::RawSettings, value};
 
 /// What a key can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +149,8 @@ fn texts(value: &DeValue<'_>, kind: Kind) -> Result<Vec<String>, String> {
         (Kind::Text | Kind::List, DeValue::String(text)) => Ok(vec![text.to_string()]),
         (Kind::Number, DeValue::Integer(number)) => Ok(vec![decimal(number)]),
         (Kind::List, DeValue::Array(values)) => {
-            let texts: Option<Vec<_>> = values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect();
+            let texts: Option<Vec<_>> =
+                values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect();
             texts.ok_or_else(|| "must be a list of strings".to_owned())
         }
         (Kind::Text, _) => Err("must be a string in quotes".to_owned()),

@@ -78,7 +78,9 @@ pub fn interface(value: &str) -> Result<String, String> {
     let is_glob = value.contains(['*', '?', '[']);
     let wrong = value.is_empty() || value.contains(|c: char| c == '/' || c == ',' || c.is_whitespace());
     if wrong || (!is_glob && value.len() > INTERFACE_NAME) {
-        return Err(format!("must be the name of an interface (at most {INTERFACE_NAME} bytes) or a glob such as veth*"));
+        return Err(format!(
+            "must be the name of an interface (at most {INTERFACE_NAME} bytes) or a glob such as veth*"
+        ));
     }
     match glob::Pattern::new(value) {
         Ok(_) => Ok(value.to_owned()),

@@ -5,16 +5,24 @@ use xshell::cmd;
 
 use crate::host::Host;
 
-/// Installs "$@" and starts nothing: the tests start their own nginx and prometheus, in namespaces, on ports of their
-/// own. The policy file is Debian's way to say so, and is taken away again.
+/// Installs "$@" and starts nothing, now or at the next boot: the tests start their own nginx and prometheus, in
+/// namespaces. The policy file is Debian's way to say so; it is taken away again, also after an interruption.
 const INSTALL: &str = r#"
 policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT
-    trap 'exit 130' INT TERM HUP
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
+if [ -e "$policy" ]; then policy=; fi
+finish() {
+    if [ -n "$policy" ]; then rm -f "$policy"; fi
+    for service in $SERVICES; do
+        if [ -e "/etc/init.d/$service" ]; then update-rc.d "$service" disable; fi
+    done
+}
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+if [ -n "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
 fi
+# An earlier run may have been interrupted half-way.
+dpkg --configure -a
 apt-get --option DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$@"
 "#;
 
@@ -46,8 +54,8 @@ fn update(host: &Host) -> Result<()> {
     Host::run(&host.as_root(&[], "apt-get")?.arg("update"))
 }
 
-/// Installs packages.
-pub(super) fn install(host: &Host, packages: &[&str]) -> Result<()> {
+/// Installs packages. `services` are those that they would start at each boot.
+pub(super) fn install(host: &Host, packages: &[&str], services: &[&str]) -> Result<()> {
     for package in packages {
         if candidate(host, package)?.is_none() {
             bail!("apt has no package {package}; look for it under another name: apt-cache search {package}");
@@ -56,7 +64,8 @@ pub(super) fn install(host: &Host, packages: &[&str]) -> Result<()> {
     let sudo = if host.root { "" } else { "sudo " };
     let by_hand = format!("{sudo}apt-get install --no-install-recommends {}", packages.join(" "));
     println!("$ {by_hand}");
-    let variables = [("DEBIAN_FRONTEND".into(), "noninteractive".into())];
+    let variables =
+        [("DEBIAN_FRONTEND".into(), "noninteractive".into()), ("SERVICES".into(), services.join(" ").into())];
     let command = host.as_root(&variables, "sh")?.arg("-c").arg(INSTALL).arg("sh").args(packages);
     command.quiet().run().with_context(|| format!("run it by hand: {sudo}apt-get update && {by_hand}"))
 }

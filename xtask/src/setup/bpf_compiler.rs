@@ -69,7 +69,7 @@ fn minor(version: &str) -> Option<u32> {
 }
 
 fn from_debian(host: &Host) -> Result<()> {
-    apt::install(host, &PACKAGES)?;
+    apt::install(host, &PACKAGES, &[])?;
     Host::run(&cmd!(host.sh, "rustup toolchain link {TOOLCHAIN} /usr"))?;
     if Host::ask(cmd!(host.sh, "rustup run {TOOLCHAIN} cargo --version")).is_none() {
         // rustup lends the cargo of nightly, beta or stable, never that of a numbered toolchain.

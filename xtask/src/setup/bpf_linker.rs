@@ -62,6 +62,6 @@ fn llvm_prefix(host: &Host, llvm: u32) -> Result<String> {
     if !apt::present(host) {
         bail!("install LLVM {llvm} and zlib with their headers, then: LLVM_PREFIX=WHERE-LLVM-IS cargo xtask setup");
     }
-    apt::install(host, &[&format!("llvm-{llvm}-dev"), "zlib1g-dev"])?;
+    apt::install(host, &[&format!("llvm-{llvm}-dev"), "zlib1g-dev"], &[])?;
     Ok(prefix)
 }

@@ -8,7 +8,7 @@ use crate::host::Host;
 struct Tool {
     program: &'static str,
     package: &'static str,
-    /// What its package would start at each boot, had we not said otherwise.
+    /// What its package would start at each boot.
     service: Option<&'static str>,
 }
 
@@ -56,13 +56,9 @@ impl Step for TestTools {
         }
         let mut packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
         packages.dedup();
-        apt::install(host, &packages)?;
         let mut services: Vec<_> = missing.iter().filter_map(|tool| tool.service).collect();
         services.dedup();
-        for service in services {
-            Host::run(&host.as_root(&[], "update-rc.d")?.args([service, "disable"]))?;
-        }
-        Ok(())
+        apt::install(host, &packages, &services)
     }
 }
 

@@ -1,0 +1,115 @@
+//! Cost of a packet, by `BPF_PROG_TEST_RUN`.
+//!
+//! All cases run in turn, round by round, so that a machine that changes its speed changes it for all; a cost is the
+//! median over the rounds of the difference to the empty program of the same round.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use tracker_common::{classify::Outcome, counters::SynTarget};
+use tracker_user::kernel::trial::{Program, Trial};
+
+use super::report::{self, median};
+use crate::frames::{
+    build::{Peers, Recipe},
+    numbers::{ACK, SYN},
+};
+
+const ROUNDS: usize = 15;
+const REPEAT: u32 = 1_000_000;
+/// At most this over the empty program, nanoseconds.
+const NO_SYN: f64 = 8.0;
+/// As above.
+const WITH_SYN: f64 = 60.0;
+const LISTENING: u16 = 80;
+const CLOSED: u16 = 81;
+
+struct Case {
+    name: String,
+    program: Program,
+    frame: Vec<u8>,
+    budget: Option<f64>,
+}
+
+/// Measures both programs on packets of both families.
+pub fn run() -> Result<Vec<report::Result>> {
+    let mut trial = Trial::load()?;
+    let peers = Peers::default();
+    trial.add_local(IpAddr::V4(peers.destination_ipv4))?;
+    trial.add_local(IpAddr::V6(peers.destination_ipv6))?;
+    trial.add_listener(LISTENING)?;
+    check(&mut trial, &peers)?;
+    let mut results = Vec::new();
+    for (hook, empty, program) in [("xdp", Program::EmptyXdp, Program::Xdp), ("tc", Program::EmptyTc, Program::Tc)] {
+        results.extend(measure(&mut trial, &cases(hook, empty, program, &peers))?);
+    }
+    Ok(results)
+}
+
+fn frame(peers: &Peers, ipv6: bool, port: u16, flags: u8) -> Vec<u8> {
+    let peers = Peers { destination_port: port, ..*peers };
+    let recipe = if ipv6 { Recipe::ipv6(&peers) } else { Recipe::ipv4(&peers) };
+    recipe.tcp(flags).build().into()
+}
+
+fn cases(hook: &str, empty: Program, program: Program, peers: &Peers) -> Vec<Case> {
+    let mut cases = vec![Case {
+        name: format!("{hook}: empty program"),
+        program: empty,
+        frame: frame(peers, false, LISTENING, ACK),
+        budget: None,
+    }];
+    for (family, ipv6) in [("IPv4", false), ("IPv6", true)] {
+        for (what, port, flags, budget) in [
+            ("no SYN", LISTENING, ACK, NO_SYN),
+            ("SYN to a listener", LISTENING, SYN, WITH_SYN),
+            ("SYN to none", CLOSED, SYN, WITH_SYN),
+        ] {
+            cases.push(Case {
+                name: format!("{hook}: {family} {what}, over the empty program"),
+                program,
+                frame: frame(peers, ipv6, port, flags),
+                budget: Some(budget),
+            });
+        }
+    }
+    cases
+}
+
+/// The programs do on these frames what the names of the cases say: a fast program that counts nothing is no result.
+fn check(trial: &mut Trial, peers: &Peers) -> Result<()> {
+    for program in [Program::Xdp, Program::Tc] {
+        for ipv6 in [false, true] {
+            trial.counted()?;
+            trial.run(program, &frame(peers, ipv6, LISTENING, ACK), 1)?;
+            trial.run(program, &frame(peers, ipv6, LISTENING, SYN), 1)?;
+            trial.run(program, &frame(peers, ipv6, CLOSED, SYN), 1)?;
+            let counted = trial.counted()?;
+            let family = 1 + usize::from(ipv6);
+            ensure!(counted.packets[Outcome::TcpAck as usize][family] == 1, "no-SYN packet not counted: {counted:?}");
+            ensure!(counted.syns[SynTarget::Listener as usize][family] == 1, "SYN to a listener not counted");
+            ensure!(counted.syns[SynTarget::NoListener as usize][family] == 1, "SYN to none not counted");
+        }
+    }
+    Ok(())
+}
+
+fn measure(trial: &mut Trial, cases: &[Case]) -> Result<Vec<report::Result>> {
+    let mut times = vec![Vec::with_capacity(ROUNDS); cases.len()];
+    for _ in 0..ROUNDS {
+        for (case, times) in cases.iter().zip(&mut times) {
+            let nanoseconds = trial.run(case.program, &case.frame, REPEAT)?.as_secs_f64() * 1e9;
+            times.push(nanoseconds);
+        }
+    }
+    let empty = times[0].clone();
+    let over_empty = |times: &[f64]| median(times.iter().zip(&empty).map(|(time, empty)| time - empty).collect());
+    Ok(cases
+        .iter()
+        .zip(&times)
+        .map(|(case, times)| match case.budget {
+            Some(budget) => report::Result::budgeted(&case.name, over_empty(times), "ns", budget),
+            None => report::Result::reference(&case.name, median(times.clone()), "ns"),
+        })
+        .collect())
+}

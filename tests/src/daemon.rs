@@ -1,0 +1,252 @@
+//! tracker itself: the daemon in a namespace, and its commands.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tracker_model::api::{Listeners, States, Status};
+
+use crate::{bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process};
+
+/// Port of the daemon's metrics in the lab.
+const WEB_PORT: u16 = 10046;
+/// How long a daemon may take to start, or to say why it does not.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to stop.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The binary under test: `TRACKER_BIN`, or the one that was built beside the tests.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("TRACKER_BIN") {
+        return Ok(path.into());
+    }
+    let test = env::current_exe().context("where the tests are")?;
+    let beside = test.ancestors().skip(1).take(2).map(|directory| directory.join("tracker")).find(|path| path.exists());
+    beside.context("no tracker beside the tests: build it with `cargo build -p tracker-user`, or set TRACKER_BIN")
+}
+
+/// How a daemon is started.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    namespace: &'a Namespace,
+    arguments: Vec<String>,
+    wrapper: Vec<String>,
+    socket: Option<PathBuf>,
+    directory: TempDir,
+}
+
+/// A daemon in `namespace`, with a socket and an empty configuration of its own.
+pub fn settings(namespace: &Namespace) -> Result<Settings<'_>> {
+    let directory = tempfile::Builder::new().prefix("trk-daemon-").tempdir()?;
+    fs::write(directory.path().join("tracker.toml"), "")?;
+    Ok(Settings { namespace, arguments: Vec::new(), wrapper: Vec::new(), socket: None, directory })
+}
+
+impl<'a> Settings<'a> {
+    /// Adds arguments of `tracker run`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it through a program that runs the command given to it last, such as setpriv.
+    #[must_use]
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Another path for the socket.
+    #[must_use]
+    pub fn socket(mut self, path: &Path) -> Self {
+        self.socket = Some(path.to_owned());
+        self
+    }
+
+    /// Replaces the empty configuration file.
+    pub fn configuration(self, text: &str) -> Result<Self> {
+        fs::write(self.configuration_path(), text)?;
+        Ok(self)
+    }
+
+    /// Lets a user without rights keep the socket in the daemon's directory, and run the binary wherever it is.
+    pub fn owned_by(self, user: u32) -> Result<Self> {
+        std::os::unix::fs::chown(self.directory.path(), Some(user), Some(user)).context("give the directory away")?;
+        let copy = self.binary_copy();
+        fs::copy(binary()?, &copy)?;
+        std::os::unix::fs::chown(&copy, Some(user), Some(user)).context("give the binary away")?;
+        Ok(self)
+    }
+
+    fn binary_copy(&self) -> PathBuf {
+        self.directory.path().join("tracker")
+    }
+
+    /// Where its configuration is.
+    #[must_use]
+    pub fn configuration_path(&self) -> PathBuf {
+        self.directory.path().join("tracker.toml")
+    }
+
+    fn socket_path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.directory.path().join("tracker.sock"))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let copy = self.binary_copy();
+        let binary = if copy.exists() { copy } else { binary()? };
+        let mut words = self.wrapper.iter().map(PathBuf::from).chain([binary]);
+        let mut command = self.namespace.command(words.next().context("no word")?);
+        command.args(words).arg("run").arg("--config").arg(self.configuration_path());
+        command.arg("--api.socket").arg(self.socket_path());
+        if !self.arguments.iter().any(|argument| argument == "--web.listen-address") {
+            command.arg("--web.listen-address").arg(format!("127.0.0.1:{WEB_PORT}"));
+        }
+        command.args(&self.arguments);
+        without_settings(&mut command);
+        Ok(command)
+    }
+
+    /// Starts it and waits until it answers commands with a first census. No TCP connection is made for that.
+    pub fn start(self) -> Result<Daemon<'a>> {
+        let socket = self.socket_path();
+        let process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
+        let mut daemon = Daemon { namespace: self.namespace, process, socket, directory: self.directory };
+        let (socket, process) = (&daemon.socket, &mut daemon.process);
+        process.wait_until(START, || {
+            ask::<Status>(socket, &["status"]).is_ok_and(|status| status.census.is_some())
+        })?;
+        Ok(daemon)
+    }
+
+    /// Runs it although it cannot start, and returns how it ended.
+    pub fn refused(self) -> Result<Refusal> {
+        let mut process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
+        let status = process.wait(START)?;
+        let left = fs::exists(self.socket_path())?;
+        ensure!(!left || self.socket.is_some(), "the socket is left");
+        Ok(Refusal { status, output: process.output() })
+    }
+}
+
+/// How a daemon that could not start ended.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote.
+    pub output: String,
+}
+
+/// A running daemon. Dropping it kills it.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    namespace: &'a Namespace,
+    process: Process,
+    socket: PathBuf,
+    directory: TempDir,
+}
+
+impl<'a> Daemon<'a> {
+    /// Starts one with default settings.
+    pub fn start(namespace: &'a Namespace) -> Result<Self> {
+        settings(namespace)?.start()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// A directory that lives as long as the daemon.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where it serves metrics, in its namespace.
+    #[must_use]
+    pub fn web(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, WEB_PORT).into()
+    }
+
+    /// `tracker status`.
+    pub fn status(&self) -> Result<Status> {
+        ask(&self.socket, &["status"])
+    }
+
+    /// `tracker listeners`.
+    pub fn listeners(&self) -> Result<Listeners> {
+        ask(&self.socket, &["listeners"])
+    }
+
+    /// `tracker states`.
+    pub fn states(&self) -> Result<States> {
+        ask(&self.socket, &["states"])
+    }
+
+    /// A path of its web server. The connection is one more in the namespace, over loopback.
+    pub fn get(&self, path: &str) -> Result<http::Answer> {
+        http::get(self.namespace, self.web(), path)
+    }
+
+    /// A scrape.
+    pub fn metrics(&self) -> Result<Scrape> {
+        let answer = self.get("/metrics")?;
+        ensure!(answer.status == 200, "/metrics answers {}: {}", answer.status, answer.body);
+        Scrape::parse(answer.body)
+    }
+
+    /// Stops it by a signal and checks that it goes well and leaves nothing.
+    pub fn stop(mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)?;
+        let status = self.process.wait(STOP)?;
+        ensure!(status.success(), "tracker ended with {status} on {signal}:\n{}", self.log());
+        ensure!(!fs::exists(&self.socket)?, "{} is left", self.socket.display());
+        bpf::ensure_nothing_left(self.namespace)
+    }
+
+    /// Kills it and checks that nothing is left in the kernel.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill();
+        bpf::ensure_nothing_left(self.namespace)
+    }
+}
+
+/// Runs a command of tracker against a socket and reads its JSON.
+fn ask<T: DeserializeOwned>(socket: &Path, words: &[&str]) -> Result<T> {
+    let mut command = Command::new(binary()?);
+    without_settings(&mut command).env("TRACKER_API_SOCKET", socket).args(words).args(["-o", "json"]);
+    let text = command::stdout_of(&mut command)?;
+    serde_json::from_str(&text).with_context(|| format!("{words:?} answers what is not in the contract: {text}"))
+}
+
+/// Keeps the caller's own settings of tracker from a command.
+fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TRACKER_")) {
+        command.env_remove(name);
+    }
+    command
+}

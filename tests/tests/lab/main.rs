@@ -1,0 +1,3 @@
+//! tracker in the lab: on real namespaces, with real peers and real traffic. Needs root.
+
+mod itself;

@@ -1,0 +1,30 @@
+//! Programs that do nothing: what is measured against them is the cost of tracker's own. Not part of the daemon.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    bindings::xdp_action::XDP_PASS,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never reached: nothing here can panic.
+    loop {}
+}
+
+#[xdp]
+pub fn empty_xdp(_: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+#[classifier]
+pub fn empty_tc(_: TcContext) -> i32 {
+    -1
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

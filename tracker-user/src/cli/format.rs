@@ -1,0 +1,104 @@
+//! Numbers and times as people read them.
+
+use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit};
+
+/// What stands for a value that is not known.
+pub(super) const UNKNOWN: &str = "-";
+
+/// A count, its thousands apart: 12,345.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A count that may be unknown.
+pub(super) fn known(number: Option<impl Into<u64>>) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), |number| count(number.into()))
+}
+
+/// A rate: with one decimal while that says something.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive and far from the limits"
+)]
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second == 0.0 {
+        "0".to_owned()
+    } else if per_second < 99.95 {
+        format!("{per_second:.1}")
+    } else {
+        count(per_second.round() as u64)
+    }
+}
+
+/// A length of time, in two units at most: 2h 5m.
+pub(super) fn length(time: SignedDuration) -> String {
+    let unit = match time.as_secs() {
+        ..60 => Unit::Second,
+        60..86_400 => Unit::Minute,
+        _ => Unit::Hour,
+    };
+    let rounded = time.round(SignedDurationRound::new().smallest(unit).mode(RoundMode::Trunc)).unwrap_or(time);
+    let (days, rest) = (rounded.as_hours() / 24, rounded - SignedDuration::from_hours(rounded.as_hours() / 24 * 24));
+    match (days, rest.is_zero()) {
+        (0, _) => format!("{rest:#}"),
+        (days, true) => format!("{days}d"),
+        (days, false) => format!("{days}d {rest:#}"),
+    }
+}
+
+/// How long ago something was.
+pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", length(now.duration_since(time).max(SignedDuration::ZERO)))
+}
+
+/// A short time, in the unit that suits it.
+pub(super) fn short(seconds: f64) -> String {
+    if seconds < 1e-3 {
+        format!("{:.0}µs", seconds * 1e6)
+    } else if seconds < 1.0 {
+        format!("{:.1}ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.1}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        let shown = [0, 7, 999, 1_000, 12_345, 1_234_567, u64::MAX].map(count);
+        assert_eq!(shown, ["0", "7", "999", "1,000", "12,345", "1,234,567", "18,446,744,073,709,551,615"]);
+        assert_eq!((known(None::<u64>), known(Some(1_000_u32))), ("-".to_owned(), "1,000".to_owned()));
+    }
+
+    #[test]
+    fn rates_have_a_decimal_while_they_are_small() {
+        let shown = [0.0, 0.04, 12.34, 99.94, 99.96, 12_345.6].map(rate);
+        assert_eq!(shown, ["0", "0.0", "12.3", "99.9", "100", "12,346"]);
+    }
+
+    #[test]
+    fn times_are_relative_in_two_units() {
+        let shown = [0, 5, 59, 60, 3_599, 7_500, 86_400, 90_000, 950_000].map(|s| length(SignedDuration::from_secs(s)));
+        assert_eq!(shown, ["0s", "5s", "59s", "1m", "59m", "2h 5m", "1d", "1d 1h", "10d 23h"]);
+        let now = Timestamp::from_second(1_000).unwrap();
+        assert_eq!(ago(Timestamp::from_millisecond(997_600).unwrap(), now), "2s ago");
+        assert_eq!(ago(Timestamp::from_second(1_001).unwrap(), now), "0s ago", "clocks step");
+    }
+
+    #[test]
+    fn short_times_have_the_unit_that_suits() {
+        assert_eq!([0.000_012, 0.002_04, 1.26].map(short), ["12µs", "2.0ms", "1.3s"]);
+    }
+}

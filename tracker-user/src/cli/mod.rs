@@ -1,0 +1,73 @@
+//! The command line: what is asked, and how the answer is shown. Exit codes: 0 fine, 1 failed, 2 wrong usage.
+
+mod args;
+mod check;
+pub mod client;
+mod failure;
+mod format;
+mod listeners;
+mod output;
+mod run;
+mod states;
+mod status;
+mod table;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use tracker_model::api::{Listeners, States, Status};
+
+pub use args::{Cli, Command};
+pub use output::{Output, View};
+
+use crate::{api, config};
+
+/// Parses the command line and does what it asks.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let output = cli.output.unwrap_or_default();
+    let socket = cli.api_socket;
+    let at = socket.as_deref().unwrap_or(Path::new(config::DEFAULT_API_SOCKET));
+    match cli.command {
+        Command::Run(args) => run::run(args, socket, cli.output),
+        Command::Status(args) if args.check => Ok(check::check(ask(at, api::STATUS))),
+        Command::Status(_) => show::<Status>(at, api::STATUS, output, status::render),
+        Command::Listeners => show::<Listeners>(at, api::LISTENERS, output, listeners::render),
+        Command::States => show::<States>(at, api::STATES, output, states::render),
+    }
+}
+
+/// Asks the daemon and prints its answer.
+fn show<T: DeserializeOwned + Serialize>(
+    socket: &Path,
+    path: &str,
+    output: Output,
+    render: fn(&T, View) -> String,
+) -> Result<ExitCode> {
+    let answer: T = ask(socket, path)?;
+    let text = match output {
+        Output::Json => output::json(&answer)?,
+        Output::Table | Output::Wide => render(&answer, View::of_terminal(output, Timestamp::now())),
+    };
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start a runtime")?.block_on(client::get(socket, path))
+}

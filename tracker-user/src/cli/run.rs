@@ -1,0 +1,31 @@
+//! `tracker run`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use super::{
+    args::RunArgs,
+    failure::UsageError,
+    output::{self, Output},
+};
+use crate::{config, daemon};
+
+/// Starts the daemon, or checks its settings.
+pub(super) fn run(args: Box<RunArgs>, api_socket: Option<PathBuf>, output: Option<Output>) -> Result<ExitCode> {
+    if output.or(args.ignored_output).is_some() {
+        return Err(UsageError("`tracker run` prints no answer; leave -o out".to_owned()).into());
+    }
+    let mut flags = args.settings;
+    flags.api_socket = api_socket;
+    let (settings, file) = config::load(flags, args.config.as_deref())?;
+    if args.check_config {
+        let origin = file.map_or_else(|| "no configuration file".to_owned(), |path| path.display().to_string());
+        output::print(&format!(
+            "# The settings that hold, from flags, environment, {origin} and defaults.\n{settings}"
+        ))?;
+    } else {
+        daemon::run(&settings)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,172 @@
+//! `tracker states` as tables.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use tracker_common::{SOCKET_FAMILY_NAMES, counters::CloseKind, state};
+use tracker_model::api::{Connects, States};
+
+use super::{
+    format::{UNKNOWN, ago, count},
+    output::View,
+    table::{self, Column},
+};
+
+type ByState = BTreeMap<String, u64>;
+type ByFamily<T> = BTreeMap<String, T>;
+
+/// States in the order in which a connection goes through them.
+const ORDER: [u8; 12] = [
+    state::LISTEN,
+    state::NEW_SYN_RECV,
+    state::SYN_SENT,
+    state::SYN_RECV,
+    state::ESTABLISHED,
+    state::FIN_WAIT1,
+    state::FIN_WAIT2,
+    state::CLOSING,
+    state::TIME_WAIT,
+    state::CLOSE_WAIT,
+    state::LAST_ACK,
+    state::CLOSE,
+];
+
+/// The answer as tables.
+pub(super) fn render(answer: &States, view: View) -> String {
+    let mut text = String::new();
+    for (netns, counts) in answer.states.iter().flatten() {
+        let _ = writeln!(text, "{}", states(*netns, counts));
+    }
+    let census = answer.census_at.map_or_else(|| UNKNOWN.to_owned(), |time| ago(time, view.now));
+    let _ = writeln!(text, "Counted {census}. All below is since the daemon started.\n");
+    text += &closes(&answer.closes);
+    let _ = writeln!(text, "\nHandshakes completed as a server: {}", count(answer.handshakes_completed));
+    let _ = writeln!(text, "Connects: {}", connects(&answer.connects));
+    if view.wide {
+        for (netns, counts) in &answer.transitions {
+            let _ = write!(text, "\n{}", transitions(*netns, counts));
+        }
+    }
+    text
+}
+
+fn states(netns: u32, counts: &ByFamily<ByState>) -> String {
+    let names = ORDER.map(|number| state::NAMES[usize::from(number)]);
+    let title = Column::Text("STATE");
+    let table =
+        by_family(title, names.into_iter().map(str::to_owned), |name, family| counts.get(family)?.get(name).copied());
+    format!("Network namespace {netns}\n{table}")
+}
+
+fn closes(counts: &ByFamily<ByState>) -> String {
+    let names = CloseKind::ALL.map(CloseKind::name);
+    let title = Column::Text("CONNECTION ENDED BY");
+    let words = |name: &str| match name {
+        "local" => "local close".to_owned(),
+        "peer" => "peer's close".to_owned(),
+        other => other.replace('_', " "),
+    };
+    let named: BTreeMap<String, &str> = names.into_iter().map(|name| (words(name), name)).collect();
+    let in_order = names.into_iter().map(words);
+    by_family(title, in_order, |words, family| counts.get(family)?.get(*named.get(words)?).copied())
+}
+
+fn transitions(netns: u32, counts: &ByFamily<ByState>) -> String {
+    let names: std::collections::BTreeSet<String> = counts.values().flat_map(BTreeMap::keys).cloned().collect();
+    let known = |name: &str, family: &str| Some(counts.get(family)?.get(name).copied().unwrap_or(0));
+    let table = by_family(Column::Text("TRANSITION"), names.into_iter(), known);
+    format!("Network namespace {netns}\n{table}")
+}
+
+/// A table with a column for each family.
+fn by_family(title: Column, names: impl Iterator<Item = String>, of: impl Fn(&str, &str) -> Option<u64>) -> String {
+    let rows = names.map(|name| {
+        let counts = SOCKET_FAMILY_NAMES.map(|family| of(&name, family).map_or_else(|| UNKNOWN.to_owned(), count));
+        [name].into_iter().chain(counts).collect()
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    table::render(&[title, Column::Number("IPV4"), Column::Number("IPV6")], rows, None)
+}
+
+fn connects(connects: &Connects) -> String {
+    let failed: u64 = connects.failed.values().sum();
+    let mut text = format!(
+        "{} attempted, {} established, {} failed",
+        count(connects.attempted),
+        count(connects.established),
+        count(failed)
+    );
+    let mut reasons: Vec<_> = connects.failed.iter().collect();
+    reasons.sort_by_key(|(_, failures)| std::cmp::Reverse(**failures));
+    if !reasons.is_empty() {
+        let reasons: Vec<_> =
+            reasons.into_iter().map(|(name, failures)| format!("{name} {}", count(*failures))).collect();
+        let _ = write!(text, " ({})", reasons.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_model::{Snapshot, sample, view as views};
+
+    use super::*;
+
+    fn shown(snapshot: &Snapshot, wide: bool) -> String {
+        render(&views::states(snapshot), View { wide, now: snapshot.taken_at, columns: None })
+    }
+
+    #[test]
+    fn every_state_has_a_line_also_at_zero() {
+        let text = shown(&sample::snapshot(), false);
+        let expected = "\
+Network namespace 4026531840
+STATE        IPV4 IPV6
+listen          3    0
+half_open       5    0
+syn_sent        0    0
+syn_recv        0    0
+established    40    0
+fin_wait1       0    0
+fin_wait2       0    0
+closing         0    0
+time_wait       0    7
+close_wait      0    0
+last_ack        0    0
+close           0    0
+
+Counted 1s ago. All below is since the daemon started.
+
+CONNECTION ENDED BY  IPV4 IPV6
+local close            60    0
+peer's close            0    0
+reset by peer           0    0
+reset locally           0    0
+timed out               0    0
+error                   0    0
+
+Handshakes completed as a server: 133
+Connects: 25 attempted, 20 established, 5 failed (ECANCELED 2, ECONNREFUSED 2, EADDRNOTAVAIL 1)
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_order_holds_every_named_state_once() {
+        let all: std::collections::BTreeSet<_> = ORDER.into_iter().collect();
+        assert_eq!(all, (1..=12).collect());
+    }
+
+    #[test]
+    fn wide_adds_the_transitions_that_were_seen() {
+        let text = shown(&sample::snapshot(), true);
+        assert!(text.contains("TRANSITION              IPV4 IPV6\n"), "{text}");
+        assert!(text.contains("syn_recv->established    133    0\n"), "{text}");
+    }
+
+    #[test]
+    fn before_the_first_census_there_is_no_table_of_states() {
+        let mut snapshot = sample::snapshot();
+        snapshot.census = None;
+        assert!(shown(&snapshot, false).starts_with("Counted -. All below"));
+    }
+}

@@ -1,0 +1,194 @@
+//! `tracker status` as tables.
+
+use std::fmt::Write as _;
+
+use tracker_model::api::{Health, Status};
+
+use super::{
+    format::{UNKNOWN, ago, count, length, short},
+    output::View,
+    table::{self, Column},
+};
+
+/// The answer on one screen.
+pub(super) fn render(status: &Status, view: View) -> String {
+    let mut text = head(status, view);
+    if !status.interfaces.is_empty() {
+        let _ = write!(text, "\n{}", interfaces(status, view));
+    }
+    if !status.unwatched.is_empty() {
+        let _ = write!(text, "\n{}", unwatched(status, view));
+    }
+    if !status.maps.is_empty() {
+        let _ = write!(text, "\n{}", maps(status, view));
+    }
+    if view.wide && !status.programs.is_empty() {
+        let _ = write!(text, "\n{}", programs(status, view));
+    }
+    text
+}
+
+fn head(status: &Status, view: View) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    let up = length(view.now.duration_since(status.started_at));
+    line("Daemon", &format!("tracker {}, process {}, counting for {up}", status.version, status.pid));
+    line("Health", health(status.health));
+    for problem in &status.problems {
+        line("", problem);
+    }
+    line("Namespace", &status.netns.to_string());
+    line("Socket events", &status.socket_events);
+    line("Census", &census(status, view));
+    line("Losses", &losses(status));
+    text
+}
+
+fn health(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "ok",
+        Health::Warning => "warning",
+        Health::Critical => "critical",
+    }
+}
+
+fn census(status: &Status, view: View) -> String {
+    status.census.map_or_else(
+        || UNKNOWN.to_owned(),
+        |census| {
+            let (sockets, cost, interval) =
+                (count(census.sockets), short(census.seconds), short(census.interval_seconds));
+            format!("{}: {sockets} sockets in {cost}, next after {interval}", ago(census.taken_at, view.now))
+        },
+    )
+}
+
+fn losses(status: &Status) -> String {
+    let lost: Vec<_> = status
+        .losses
+        .iter()
+        .filter(|(_, lost)| **lost > 0)
+        .map(|(name, lost)| format!("{name} {}", count(*lost)))
+        .collect();
+    if lost.is_empty() { "none".to_owned() } else { lost.join(", ") }
+}
+
+fn interfaces(status: &Status, view: View) -> String {
+    let columns = [
+        Column::Text("INTERFACE"),
+        Column::Text("HOOK"),
+        Column::Number("PACKETS"),
+        Column::Number("SYNS"),
+        Column::Text(" REASON"),
+    ];
+    let rows = status.interfaces.iter().map(|interface| {
+        let counts = [interface.packets, interface.syns].map(count);
+        let [packets, syns] = counts;
+        vec![interface.name.clone(), interface.hook.clone(), packets, syns, format!(" {}", interface.reason)]
+    });
+    table::render(&columns, rows.collect(), view.columns)
+}
+
+fn unwatched(status: &Status, view: View) -> String {
+    let rows = status.unwatched.iter().map(|interface| vec![interface.name.clone(), interface.reason.clone()]);
+    table::render(&[Column::Text("NOT WATCHED"), Column::Text("REASON")], rows.collect(), view.columns)
+}
+
+fn maps(status: &Status, view: View) -> String {
+    let columns = [Column::Text("MAP"), Column::Number("ENTRIES"), Column::Number("CAPACITY"), Column::Number("USED")];
+    let rows = status.maps.iter().map(|map| {
+        let used = map.entries.saturating_mul(100).checked_div(map.capacity);
+        let used = used.map_or_else(|| UNKNOWN.to_owned(), |percent| format!("{percent}%"));
+        vec![map.name.clone(), count(map.entries), count(map.capacity), used]
+    });
+    table::render(&columns, rows.collect(), view.columns)
+}
+
+fn programs(status: &Status, view: View) -> String {
+    let columns = [
+        Column::Text("PROGRAM"),
+        Column::Text("KIND"),
+        Column::Number("ID"),
+        Column::Number("RUNS"),
+        Column::Number("NS/RUN"),
+    ];
+    let rows = status.programs.iter().map(|program| {
+        // The kernel counts runs only while kernel.bpf_stats_enabled is 1.
+        let counted = program.run_count > 0;
+        let runs = if counted { count(program.run_count) } else { UNKNOWN.to_owned() };
+        let cost = if counted { nanoseconds(program.run_seconds, program.run_count) } else { UNKNOWN.to_owned() };
+        vec![program.name.clone(), program.kind.clone(), program.id.to_string(), runs, cost]
+    });
+    table::render(&columns, rows.collect(), view.columns)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+fn nanoseconds(seconds: f64, runs: u64) -> String {
+    format!("{:.0}", seconds * 1e9 / runs as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_model::{Snapshot, sample, view as views};
+
+    use super::*;
+
+    fn shown(snapshot: &Snapshot, wide: bool) -> String {
+        let daemon = views::Daemon { version: "1.2.3", pid: 815 };
+        let status = views::status(snapshot, daemon, snapshot.taken_at);
+        render(&status, View { wide, now: snapshot.taken_at, columns: Some(100) })
+    }
+
+    #[test]
+    fn one_screen_tells_what_is_watched_and_at_what_cost() {
+        let text = shown(&sample::snapshot(), false);
+        let expected = "\
+Daemon        tracker 1.2.3, process 815, counting for 2h
+Health        ok
+Namespace     4026531840
+Socket events tp_btf
+Census        1s ago: 55 sockets in 2.0ms, next after 5.0s
+Losses        none
+
+INTERFACE  HOOK  PACKETS SYNS  REASON
+eth0       xdp       212  200  virtio_net has native XDP
+
+NOT WATCHED  REASON
+lo           loopback
+
+MAP        ENTRIES CAPACITY USED
+LISTENERS        2    1,024   0%
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn problems_and_losses_are_told() {
+        let mut snapshot = sample::snapshot();
+        snapshot.losses[3] = 1_234;
+        let text = shown(&snapshot, false);
+        assert!(
+            text.contains("Health        warning\n              interface_table_full: 1234 packets came"),
+            "{text}"
+        );
+        assert!(text.contains("Losses        interface_table_full 1,234\n"));
+    }
+
+    #[test]
+    fn wide_shows_the_programs_and_their_cost() {
+        let mut snapshot = sample::snapshot();
+        snapshot.programs[1].run_count = 0;
+        let text = shown(&snapshot, true);
+        assert!(text.contains("tracker_xdp       xdp     41 1,000    500\n"), "{text}");
+        assert!(text.contains("tracker_sock_btf  tp_btf  42     -      -\n"), "{text}");
+    }
+
+    #[test]
+    fn a_census_that_never_was_is_unknown() {
+        let mut snapshot = sample::snapshot();
+        snapshot.census = None;
+        assert!(shown(&snapshot, false).contains("Census        -\n"));
+    }
+}

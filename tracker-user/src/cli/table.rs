@@ -1,0 +1,51 @@
+//! Tables without borders, as those of ss(8) and kubectl.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+/// A column: its head, and whether it holds numbers.
+pub(super) enum Column {
+    /// Words, to the left.
+    Text(&'static str),
+    /// Numbers, to the right.
+    Number(&'static str),
+}
+
+/// A table with these columns. With a width, long cells are wrapped to fit in.
+pub(super) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    table.set_header(columns.iter().map(|column| match column {
+        Column::Text(head) | Column::Number(head) => Cell::new(head),
+    }));
+    table.add_rows(rows);
+    for (column, kind) in table.column_iter_mut().zip(columns) {
+        if matches!(kind, Column::Number(_)) {
+            column.set_padding((0, 1)).set_cell_alignment(CellAlignment::Right);
+        } else {
+            column.set_padding((0, 2));
+        }
+    }
+    table.trim_fmt() + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_go_left_and_numbers_right_without_trailing_blanks() {
+        let rows = vec![vec!["eth0".to_owned(), "1,234".to_owned()], vec!["lo".to_owned(), "7".to_owned()]];
+        let text = render(&[Column::Text("NAME"), Column::Number("SYNS")], rows, None);
+        assert_eq!(text, "NAME   SYNS\neth0  1,234\nlo        7\n");
+    }
+
+    #[test]
+    fn long_cells_are_wrapped_to_the_width() {
+        let rows = vec![vec!["eth0".to_owned(), "a reason of some length that goes on".to_owned()]];
+        let text = render(&[Column::Text("NAME"), Column::Text("REASON")], rows, Some(30));
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 30), "{text}");
+    }
+}

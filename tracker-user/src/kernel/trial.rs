@@ -1,0 +1,140 @@
+//! The packet programs on frames of one's own, by `BPF_PROG_TEST_RUN`: for tests and benchmarks. No interface is
+//! touched.
+
+use std::{net::IpAddr, time::Duration};
+
+use aya::{
+    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    programs::{SchedClassifier, TestRunResult, Xdp},
+};
+use tracker_common::{
+    counters::{Interface, InterfaceCounters},
+    listener::{ANY_V4, ANY_V6, Port, mapped},
+    names,
+};
+
+use super::{
+    Hook, Settings, SocketEvents,
+    error::KernelError,
+    maps::{Maps, Sum as _},
+    object,
+};
+
+static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
+
+/// The kernel runs trials as if packets came by loopback, whose index is 1 in every namespace.
+const LOOPBACK: u32 = 1;
+
+/// A packet program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// An XDP program that does nothing.
+    EmptyXdp,
+    /// A classifier that does nothing.
+    EmptyTc,
+    /// tracker's XDP program.
+    Xdp,
+    /// tracker's classifier.
+    Tc,
+}
+
+/// Loaded packet programs with maps of their own.
+pub struct Trial {
+    object: Ebpf,
+    empty: Ebpf,
+    maps: Maps,
+    ports: aya::maps::Array<aya::maps::MapData, Port>,
+    seen: InterfaceCounters,
+}
+
+impl Trial {
+    /// Loads the programs.
+    pub fn load() -> Result<Self, KernelError> {
+        let settings = Settings {
+            interfaces: Vec::new(),
+            hook: Hook::Auto,
+            socket_events: SocketEvents::Auto,
+            btf: None,
+            lifetime_sample: 1,
+            census_interval: Duration::from_secs(5),
+            kernel_log: false,
+        };
+        let mut object = object::open(&settings, 0)?;
+        object::load_xdp(&mut object)?;
+        object::load_tc(&mut object)?;
+        let mut empty = EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)?;
+        let name = "empty";
+        object::program::<Xdp>(&mut empty, "empty_xdp")?.load().map_err(|source| KernelError::program(name, source))?;
+        object::program::<SchedClassifier>(&mut empty, "empty_tc")?
+            .load()
+            .map_err(|source| KernelError::program(name, source))?;
+        let ports = object.take_map(names::PORTS).ok_or(KernelError::NoSuchMap(names::PORTS))?;
+        let ports = ports.try_into().map_err(|source| KernelError::Map { name: names::PORTS, source })?;
+        let mut maps = Maps::take(&mut object)?;
+        maps.interfaces
+            .set(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 }, 0)
+            .map_err(|source| KernelError::Map { name: names::INTERFACES, source })?;
+        Ok(Self { object, empty, maps, ports, seen: InterfaceCounters::default() })
+    }
+
+    /// Makes an address local.
+    pub fn add_local(&mut self, address: IpAddr) -> Result<(), KernelError> {
+        let octets = match address {
+            IpAddr::V4(address) => mapped(address.octets()),
+            IpAddr::V6(address) => address.octets(),
+        };
+        self.maps
+            .local_addresses
+            .insert(octets, 1, 0)
+            .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })
+    }
+
+    /// Makes the programs see a listener on the wildcard of both families.
+    pub fn add_listener(&mut self, port: u16) -> Result<(), KernelError> {
+        const _: () = assert!(ANY_V4[15] == 0 && ANY_V6[15] == 0, "wildcards need no entry in the hash map");
+        let entry = Port { any_v4: 2, any_v6: 3, any_v6_dual: 0, padding: 0, specific: 0 };
+        self.ports
+            .set(u32::from(port), entry, 0)
+            .map_err(|source| KernelError::Map { name: names::PORTS, source })
+    }
+
+    /// Runs a program `repeat` times on a frame of at least 14 bytes; returns the mean time of one run, which the
+    /// kernel gives in whole nanoseconds.
+    ///
+    /// # Errors
+    /// The kernel refuses the frame or the rights.
+    pub fn run(&mut self, program: Program, frame: &[u8], repeat: u32) -> Result<Duration, KernelError> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result: Result<TestRunResult, _> = match program {
+            Program::EmptyXdp => object::program::<Xdp>(&mut self.empty, "empty_xdp")?.test_run(options),
+            Program::EmptyTc => object::program::<SchedClassifier>(&mut self.empty, "empty_tc")?.test_run(options),
+            Program::Xdp => object::program::<Xdp>(&mut self.object, names::PROGRAM_XDP)?.test_run(options),
+            Program::Tc => object::program::<SchedClassifier>(&mut self.object, names::PROGRAM_TC)?.test_run(options),
+        };
+        let name = if matches!(program, Program::Xdp | Program::EmptyXdp) { names::PROGRAM_XDP } else { names::PROGRAM_TC };
+        result.map(|result| result.duration).map_err(|source| KernelError::Program { name, source })
+    }
+
+    /// What was counted since the last call.
+    pub fn counted(&mut self) -> Result<InterfaceCounters, KernelError> {
+        let values = self
+            .maps
+            .interface_counters
+            .get(&1, 0)
+            .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
+        let now = InterfaceCounters::sum(&values);
+        let mut since = now;
+        for (outcome, families) in since.packets.iter_mut().enumerate() {
+            for (family, count) in families.iter_mut().enumerate() {
+                *count -= self.seen.packets[outcome][family];
+            }
+        }
+        for (target, families) in since.syns.iter_mut().enumerate() {
+            for (family, count) in families.iter_mut().enumerate() {
+                *count -= self.seen.syns[target][family];
+            }
+        }
+        self.seen = now;
+        Ok(since)
+    }
+}

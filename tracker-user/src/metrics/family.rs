@@ -1,0 +1,201 @@
+//! What a metric is, and how its samples are put together.
+
+use std::collections::HashMap;
+
+use prometheus::{
+    core::Desc,
+    proto::{self, Bucket, Counter, Gauge, LabelPair, MetricFamily, MetricType},
+};
+use tracker_common::histogram::{Histogram, edge_us};
+
+const MICROSECONDS: f64 = 1e6;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, but for restarts.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by duration.
+    Histogram,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells, in one line.
+    pub help: &'static str,
+}
+
+impl Metric {
+    pub(super) const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Counter, labels, help }
+    }
+
+    pub(super) const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Gauge, labels, help }
+    }
+
+    pub(super) const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Histogram, labels, help }
+    }
+
+    /// Begins to fill it.
+    pub(super) fn samples(&'static self) -> Samples {
+        Samples { metric: self, rows: Vec::new() }
+    }
+
+    /// The family of a metric that has no labels.
+    pub(super) fn single(&'static self, value: f64) -> MetricFamily {
+        let mut samples = self.samples();
+        samples.add(&[], value);
+        samples.family()
+    }
+}
+
+/// The samples of one metric.
+pub(super) struct Samples {
+    metric: &'static Metric,
+    rows: Vec<proto::Metric>,
+}
+
+impl Samples {
+    /// Adds the value of a counter or gauge; `labels` are in the order of the metric's.
+    pub(super) fn add(&mut self, labels: &[&str], value: f64) {
+        let mut row = self.row(labels);
+        if self.metric.kind == Kind::Counter {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            row.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            row.set_gauge(gauge);
+        }
+        self.rows.push(row);
+    }
+
+    /// Adds a count.
+    pub(super) fn count(&mut self, labels: &[&str], value: u64) {
+        self.add(labels, float(value));
+    }
+
+    /// Adds a histogram whose first edge is `2^shift` µs.
+    pub(super) fn histogram(&mut self, labels: &[&str], histogram: &Histogram, shift: u32) {
+        let mut cumulative = 0;
+        let mut buckets = Vec::with_capacity(histogram.buckets.len());
+        for (index, count) in histogram.buckets.iter().enumerate() {
+            cumulative += count;
+            if let Some(edge) = edge_us(index, shift) {
+                let mut bucket = Bucket::default();
+                bucket.set_cumulative_count(cumulative);
+                bucket.set_upper_bound(float(edge) / MICROSECONDS);
+                buckets.push(bucket);
+            }
+        }
+        let mut proto = proto::Histogram::default();
+        proto.set_bucket(buckets);
+        proto.set_sample_count(cumulative);
+        proto.set_sample_sum(float(histogram.sum_us) / MICROSECONDS);
+        let mut row = self.row(labels);
+        row.set_histogram(proto);
+        self.rows.push(row);
+    }
+
+    fn row(&self, values: &[&str]) -> proto::Metric {
+        debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        proto::Metric::from_label(self.metric.labels.iter().zip(values).map(pair).collect())
+    }
+
+    /// All of them.
+    pub(super) fn family(self) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        family.set_name(self.metric.name.to_owned());
+        family.set_help(self.metric.help.to_owned());
+        family.set_field_type(match self.metric.kind {
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Gauge => MetricType::GAUGE,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        });
+        family.set_metric(self.rows);
+        family
+    }
+}
+
+/// The text format has floats only.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, which no counter of a host reaches in years")]
+pub(super) fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// Descriptions for the registry, which refuses bad names and duplicates.
+pub(super) fn descs<'a>(metrics: impl Iterator<Item = &'a &'static Metric>) -> prometheus::Result<Vec<Desc>> {
+    metrics
+        .map(|metric| {
+            let labels = metric.labels.iter().map(|&label| label.to_owned()).collect();
+            Desc::new(metric.name.to_owned(), metric.help.to_owned(), labels, HashMap::new())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use tracker_common::histogram::BUCKETS;
+
+    use super::*;
+
+    fn row<'a>(families: &'a [MetricFamily], name: &str, labels: &[&str]) -> Option<&'a proto::Metric> {
+        let family = families.iter().find(|family| family.name() == name)?;
+        let is_it = |row: &&proto::Metric| row.get_label().iter().map(LabelPair::value).eq(labels.iter().copied());
+        family.get_metric().iter().find(is_it)
+    }
+
+    /// The value of the series with these label values, in the order of the metric's labels.
+    pub(in crate::metrics) fn value(families: &[MetricFamily], name: &str, labels: &[&str]) -> Option<f64> {
+        let row = row(families, name, labels)?;
+        let family = families.iter().find(|family| family.name() == name)?;
+        Some(match family.get_field_type() {
+            MetricType::COUNTER => row.get_counter().get_value(),
+            _ => row.get_gauge().get_value(),
+        })
+    }
+
+    /// Count and sum of a histogram.
+    pub(in crate::metrics) fn histogram(families: &[MetricFamily], name: &str, labels: &[&str]) -> (u64, f64) {
+        let histogram = row(families, name, labels).unwrap().get_histogram();
+        (histogram.get_sample_count(), histogram.get_sample_sum())
+    }
+
+    static TIME: Metric = Metric::histogram("time_seconds", &["port"], "Time.");
+
+    #[test]
+    fn buckets_are_cumulative_and_in_seconds() {
+        let mut histogram = Histogram { sum_us: 3_000_000, ..Histogram::default() };
+        histogram.buckets[0] = 2;
+        histogram.buckets[2] = 3;
+        histogram.buckets[BUCKETS - 1] = 4;
+        let mut samples = TIME.samples();
+        samples.histogram(&["80"], &histogram, 4);
+        let family = samples.family();
+        let proto = family.get_metric()[0].get_histogram();
+        let bucket =
+            |index: usize| (proto.get_bucket()[index].upper_bound(), proto.get_bucket()[index].cumulative_count());
+        assert_eq!([bucket(0), bucket(1), bucket(2)], [(16e-6, 2), (32e-6, 2), (64e-6, 5)]);
+        assert_eq!(bucket(BUCKETS - 2).1, 5, "the last bucket has no edge; the encoder adds it as +Inf");
+        assert_eq!((proto.get_bucket().len(), proto.get_sample_count()), (BUCKETS - 1, 9));
+        assert!((proto.get_sample_sum() - 3.0).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,169 @@
+//! Metrics: the last snapshot as Prometheus sees it. A scrape reads nothing from the kernel, so it costs the same at
+//! any number of sockets.
+
+mod family;
+mod host;
+mod listeners;
+mod packets;
+mod process;
+mod sockets;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::{
+    Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+use tracker_model::{
+    Snapshot,
+    series::{ListenerSeries, PortSeries},
+};
+
+pub use family::{Kind, Metric};
+
+use crate::source::Source;
+
+/// Every metric of the daemon, by the file that fills it.
+pub const ALL: [&[&Metric]; 5] =
+    [&packets::METRICS, &listeners::METRICS, &sockets::METRICS, &host::METRICS, &process::METRICS];
+
+/// The registry of all metrics.
+#[derive(Clone)]
+pub struct Metrics(Registry);
+
+impl Metrics {
+    /// Registers everything that is exported.
+    pub fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(SnapshotCollector::new(source)?))?;
+        registry.register(Box::new(process::ProcessCollector::new()?))?;
+        Ok(Self(registry))
+    }
+
+    /// All metrics in the text format.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.0.gather())
+    }
+}
+
+/// Which ports and listeners have a series of their own.
+#[derive(Default)]
+struct Series {
+    ports: PortSeries,
+    listeners: ListenerSeries,
+}
+
+/// Makes metrics of the last snapshot.
+struct SnapshotCollector {
+    source: Arc<dyn Source>,
+    series: Mutex<Series>,
+    descs: Vec<Desc>,
+}
+
+impl SnapshotCollector {
+    fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
+        let own = [packets::METRICS.as_slice(), &listeners::METRICS, &sockets::METRICS, &host::METRICS];
+        let descs = family::descs(own.into_iter().flatten())?;
+        Ok(Self { source, series: Mutex::default(), descs })
+    }
+}
+
+impl Collector for SnapshotCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = vec![host::build_info()];
+        if let Some(snapshot) = self.source.snapshot() {
+            let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            families.extend(of(&snapshot, &mut series));
+        }
+        families
+    }
+}
+
+fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
+    let mut families = packets::families(snapshot, &mut series.ports);
+    families.extend(listeners::families(series.listeners.update(&snapshot.listeners)));
+    families.extend(sockets::families(snapshot));
+    families.extend(host::families(snapshot));
+    families
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        io::Write as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use crate::source::Fixed;
+
+    fn text(snapshot: Snapshot) -> String {
+        Metrics::new(Arc::new(Fixed(Some(Arc::new(snapshot))))).unwrap().encode().unwrap()
+    }
+
+    fn sample() -> String {
+        text(tracker_model::sample::snapshot())
+    }
+
+    #[test]
+    fn a_full_snapshot_fills_every_metric_and_no_other() {
+        let text = sample();
+        let filled: BTreeSet<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let known: BTreeSet<_> = ALL.into_iter().flatten().map(|metric| metric.name).collect();
+        assert_eq!(filled, known);
+    }
+
+    #[test]
+    fn no_series_appears_twice() {
+        let mut seen = BTreeSet::new();
+        for line in sample().lines().filter(|line| !line.starts_with('#')) {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            assert!(seen.insert(series.to_owned()), "{series}");
+        }
+    }
+
+    #[test]
+    fn every_label_is_declared() {
+        for family in Metrics::new(Fixed::sample()).unwrap().0.gather() {
+            let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
+            for series in family.get_metric() {
+                let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
+                assert_eq!(labels, metric.labels, "{}", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn promtool_finds_nothing_to_say() {
+        let Ok(mut promtool) = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+        else {
+            eprintln!("skipped: there is no promtool (Debian: prometheus)");
+            return;
+        };
+        promtool.stdin.take().unwrap().write_all(sample().as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn a_scrape_is_bounded_whatever_the_number_of_listeners() {
+        let mut snapshot = tracker_model::sample::snapshot();
+        snapshot.listeners = (1..=1_024).map(|port| tracker_model::sample::listener("192.0.2.1", port)).collect();
+        let text = text(snapshot);
+        let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+        assert_eq!(of("tracker_listener_sockets"), 257);
+        assert!(text.contains("tracker_listener_sockets{address=\"other\",port=\"other\"} 768\n"));
+    }
+}

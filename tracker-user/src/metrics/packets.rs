@@ -1,0 +1,116 @@
+//! Packets and SYNs by the interfaces that are watched.
+
+use prometheus::proto::MetricFamily;
+use tracker_common::{
+    classify::{Family, Outcome},
+    counters::SynTarget,
+};
+use tracker_model::{Snapshot, series::PortSeries};
+
+use super::family::Metric;
+
+static PACKETS: Metric = Metric::counter(
+    "tracker_interface_packets_total",
+    &["interface", "outcome", "family"],
+    "Packets received by watched interfaces, by what they are; every packet has exactly one outcome.",
+);
+static INTERFACES: Metric = Metric::gauge(
+    "tracker_interface_info",
+    &["interface", "hook"],
+    "Interfaces that are watched and the hook that sees their packets; always 1.",
+);
+static SYNS: Metric = Metric::counter(
+    "tracker_syns_total",
+    &["target", "family"],
+    "SYNs received by watched interfaces, repeats included, by what they were addressed to.",
+);
+static NO_LISTENER: Metric = Metric::counter(
+    "tracker_no_listener_syns_total",
+    &["port"],
+    "SYNs to local addresses at ports where nothing listens: the top ports, and the rest in port=\"other\".",
+);
+
+/// The metrics of this file.
+pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LISTENER];
+
+/// The families of this file.
+pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
+    vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(snapshot, ports)]
+}
+
+fn packets(snapshot: &Snapshot) -> MetricFamily {
+    let mut samples = PACKETS.samples();
+    for interface in &snapshot.interfaces {
+        for outcome in Outcome::ALL {
+            for family in Family::ALL {
+                let packets = interface.counters.packets[outcome as usize][family as usize];
+                if packets > 0 || is_possible(outcome, family) {
+                    samples.count(&[&interface.name, outcome.name(), family.name()], packets);
+                }
+            }
+        }
+    }
+    samples.family()
+}
+
+/// Whether packets of this outcome can be of this family: only these are exported at zero.
+fn is_possible(outcome: Outcome, family: Family) -> bool {
+    match family {
+        Family::None => matches!(outcome, Outcome::NonIp | Outcome::Truncated | Outcome::Unparsed),
+        Family::Ipv4 | Family::Ipv6 => outcome != Outcome::NonIp,
+    }
+}
+
+fn interfaces(snapshot: &Snapshot) -> MetricFamily {
+    let mut samples = INTERFACES.samples();
+    for interface in &snapshot.interfaces {
+        samples.add(&[&interface.name, interface.hook], 1.0);
+    }
+    samples.family()
+}
+
+fn syns(snapshot: &Snapshot) -> MetricFamily {
+    let mut samples = SYNS.samples();
+    for target in SynTarget::ALL {
+        let syns = snapshot.syns(target);
+        samples.count(&[target.name(), Family::Ipv4.name()], syns.ipv4);
+        samples.count(&[target.name(), Family::Ipv6.name()], syns.ipv6);
+    }
+    samples.family()
+}
+
+fn no_listener(snapshot: &Snapshot, ports: &mut PortSeries) -> MetricFamily {
+    ports.update(snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+    let mut samples = NO_LISTENER.samples();
+    for (port, syns) in ports.own() {
+        samples.count(&[&port.to_string()], *syns);
+    }
+    samples.count(&["other"], ports.other());
+    samples.family()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::family::tests::value;
+
+    #[test]
+    fn packets_are_exported_also_at_zero_where_they_are_possible() {
+        let families = families(&tracker_model::sample::snapshot(), &mut PortSeries::default());
+        let packets = |outcome, family| value(&families, "tracker_interface_packets_total", &["eth0", outcome, family]);
+        assert_eq!(packets("tcp_syn", "ipv4"), Some(120.0));
+        assert_eq!(packets("udp", "ipv6"), Some(0.0));
+        assert_eq!(packets("non_ip", "none"), Some(9.0));
+        assert_eq!((packets("udp", "none"), packets("non_ip", "ipv4")), (None, None));
+    }
+
+    #[test]
+    fn syns_are_exported_by_target_and_port() {
+        let families = families(&tracker_model::sample::snapshot(), &mut PortSeries::default());
+        assert_eq!(value(&families, "tracker_syns_total", &["not_local", "ipv6"]), Some(0.0));
+        assert_eq!(value(&families, "tracker_syns_total", &["no_listener", "ipv6"]), Some(30.0));
+        assert_eq!(value(&families, "tracker_no_listener_syns_total", &["23"]), Some(30.0));
+        assert_eq!(value(&families, "tracker_no_listener_syns_total", &["other"]), Some(0.0));
+        assert_eq!(value(&families, "tracker_interface_info", &["eth0", "xdp"]), Some(1.0));
+    }
+}

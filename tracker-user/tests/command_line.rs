@@ -1,0 +1,148 @@
+//! The binary as a user runs it, as far as no kernel program is needed: usage, settings, errors, exit codes.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn tracker(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracker"));
+    // Variables of whoever runs the tests must not count.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TRACKER_") || name == "NOTIFY_SOCKET") {
+        command.env_remove(name);
+    }
+    command.args(words);
+    command
+}
+
+fn run(words: &[&str]) -> (i32, String, String) {
+    parts(&tracker(words).output().unwrap())
+}
+
+/// Exit code, standard output, standard error.
+fn parts(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn is_one_line(text: &str) -> bool {
+    text.starts_with("tracker: ") && text.ends_with('\n') && text.lines().count() == 1
+}
+
+#[test]
+fn version_and_help_are_fine() {
+    let (code, out, _) = run(&["--version"]);
+    assert_eq!((code, out), (0, format!("tracker {}\n", env!("CARGO_PKG_VERSION"))));
+    for command in ["run", "status", "listeners", "states"] {
+        let (code, out, err) = run(&[command, "--help"]);
+        assert!(code == 0 && out.contains("Examples:") && err.is_empty(), "{command}");
+    }
+    let (_, out, _) = run(&["run", "--help"]);
+    assert!(!out.contains("--output"), "-o is not for the daemon:\n{out}");
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_code_2() {
+    for words in [
+        &["run", "--no-such-flag"][..],
+        &["nothing"],
+        &["status", "-o", "xml"],
+        &["run", "--lifetime-sample", "3"],
+        &["-o", "json", "run"],
+        &["run", "-o", "json"],
+    ] {
+        let (code, out, err) = run(words);
+        assert!(code == 2 && out.is_empty() && is_one_line(&err), "{words:?}: {code} {err}");
+    }
+    assert_eq!(run(&[]).0, 2);
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let output = tracker(&["run"]).env("TRACKER_HOOK", "foo").output().unwrap();
+    let (code, _, err) = parts(&output);
+    assert_eq!(code, 2);
+    assert!(err.contains("'foo' for the variable TRACKER_HOOK: must be one of auto, xdp, tc"), "{err}");
+}
+
+#[test]
+fn flags_outweigh_variables_and_variables_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tracker.toml");
+    fs::write(&path, "hook = 'xdp'\nlifetime-sample = 4\nlog-level = 'warn'\n").unwrap();
+    let output = tracker(&["run", "--check-config", "--hook", "tc"])
+        .env("TRACKER_CONFIG", &path)
+        .env("TRACKER_HOOK", "auto")
+        .env("TRACKER_LIFETIME_SAMPLE", "2")
+        .env("TRACKER_API_SOCKET", "/tmp/x")
+        .output()
+        .unwrap();
+    let (code, out, err) = parts(&output);
+    assert_eq!(code, 0, "{err}");
+    for line in ["hook = \"tc\"", "lifetime-sample = 2", "log-level = \"warn\"", "api.socket = \"/tmp/x\""] {
+        assert!(out.lines().any(|other| other == line), "{line} in\n{out}");
+    }
+}
+
+#[test]
+fn a_bad_file_is_one_line_and_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tracker.toml");
+    for (text, expected) in [
+        ("\nhok = 'tc'\n", ":2: unknown key `hok` (= 'tc'); did you mean `hook`?"),
+        ("hook = 'foo'\n", ":1: hook = 'foo': must be one of auto, xdp, tc"),
+        ("hook = \n", ":1: "),
+    ] {
+        fs::write(&path, text).unwrap();
+        let (code, _, err) = run(&["run", "--config", path.to_str().unwrap()]);
+        assert!(code == 2 && is_one_line(&err), "{err}");
+        assert!(err.contains(&format!("{}{expected}", path.display())), "{err}");
+    }
+    let (code, _, err) = run(&["run", "--config", "/nonexistent.toml"]);
+    assert!(code == 2 && is_one_line(&err) && err.contains("/nonexistent.toml"), "{err}");
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_one_line_with_the_way_out() {
+    for command in ["status", "listeners", "states"] {
+        let (code, out, err) = run(&[command, "--api.socket", "/nonexistent/socket"]);
+        assert!(code == 1 && out.is_empty() && is_one_line(&err), "{err}");
+        assert!(err.contains("start it with `tracker run` or name its socket with --api.socket"), "{err}");
+    }
+}
+
+#[test]
+fn a_check_of_a_daemon_that_is_not_there_is_critical() {
+    let (code, out, err) = run(&["status", "--check", "--api.socket", "/nonexistent/socket"]);
+    assert_eq!((code, err.as_str(), out.lines().count()), (2, "", 1));
+    assert!(out.starts_with("TRACKER CRITICAL: cannot reach the daemon"), "{out}");
+}
+
+#[test]
+fn what_stands_in_the_way_of_the_daemon_is_one_line_and_code_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    let taken = directory.path().join("taken");
+    let _daemon = UnixListener::bind(&taken).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+
+    let start = |socket: &Path, address: &str| {
+        run(&["run", "--api.socket", socket.to_str().unwrap(), "--web.listen-address", address])
+    };
+    for (socket, address, expected) in [
+        (directory.path().join("free"), address.as_str(), "stop what listens there"),
+        (taken.clone(), "127.0.0.1:0", "another daemon answers"),
+        (file.clone(), "127.0.0.1:0", "is no socket"),
+        ("/proc/nowhere/socket".into(), "127.0.0.1:0", "cannot create /proc/nowhere"),
+    ] {
+        let (code, _, err) = start(&socket, address);
+        assert!(code == 1 && is_one_line(&err) && err.contains(expected), "{code} {err}");
+    }
+    assert!(!directory.path().join("free").exists() && taken.exists());
+    assert_eq!(fs::read_to_string(file).unwrap(), "precious");
+}

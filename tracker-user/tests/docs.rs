@@ -1,0 +1,165 @@
+//! The pages under docs/ name every command, flag, variable, key, metric and field that there is, and no other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
+
+use clap::CommandFactory as _;
+use serde_json::Value;
+use tracker_model::{sample, view};
+use tracker_user::{api::Refusal, cli::Cli, config, metrics};
+
+fn page(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// First cell, without backticks, and the whole row, of every table row that begins with code.
+fn rows(page: &str) -> BTreeMap<String, String> {
+    let first = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+    page.lines().filter_map(|line| Some((first(line)?, line.to_owned()))).collect()
+}
+
+#[test]
+fn every_metric_has_a_row_with_its_type_and_labels() {
+    let page = page("metrics.md");
+    let rows = rows(&page);
+    let mut names = BTreeSet::new();
+    for metric in metrics::ALL.into_iter().flatten() {
+        let row = rows.get(metric.name).unwrap_or_else(|| panic!("docs/metrics.md has no row for {}", metric.name));
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2], format!("{:?}", metric.kind).to_lowercase(), "{row}");
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        assert_eq!(cells[3], labels.join(", "), "{row}");
+        names.insert(metric.name);
+    }
+    for name in rows.keys().filter(|name| name.starts_with("tracker_") || name.starts_with("process_")) {
+        assert!(names.contains(name.as_str()), "docs/metrics.md names {name}, which there is not");
+    }
+}
+
+#[test]
+fn every_value_of_a_label_that_is_fixed_is_named() {
+    let page = page("metrics.md");
+    let outcomes = tracker_common::classify::Outcome::ALL.map(tracker_common::classify::Outcome::name);
+    let targets = tracker_common::counters::SynTarget::ALL.map(tracker_common::counters::SynTarget::name);
+    let closes = tracker_common::counters::CloseKind::ALL.map(tracker_common::counters::CloseKind::name);
+    let losses = tracker_common::counters::Loss::ALL.map(tracker_common::counters::Loss::name);
+    let states = tracker_common::state::NAMES.into_iter().skip(1);
+    for name in outcomes.into_iter().chain(targets).chain(closes).chain(losses).chain(states) {
+        assert!(page.contains(&format!("`{name}`")), "docs/metrics.md does not name {name}");
+    }
+}
+
+#[test]
+fn every_command_and_flag_is_described() {
+    let page = page("commands.md");
+    let root = Cli::command();
+    let general = page.split("\n## ").next().unwrap();
+    for argument in root.get_arguments() {
+        described(general, argument);
+    }
+    for command in root.get_subcommands() {
+        let title = format!("`tracker {}`\n", command.get_name());
+        let section = page.split("\n## ").find(|section| section.starts_with(&title));
+        let section = section.unwrap_or_else(|| panic!("docs/commands.md has no section on {}", command.get_name()));
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            described(section, argument);
+        }
+    }
+}
+
+fn described(section: &str, argument: &clap::Arg) {
+    let flag = format!("--{}", argument.get_long().unwrap());
+    let is_its = |cell: &str| cell == flag || cell.starts_with(&format!("{flag} "));
+    let rows = rows(section);
+    let row = rows.iter().find(|(cell, _)| is_its(cell)).map(|(_, row)| row);
+    let row = row.unwrap_or_else(|| panic!("docs/commands.md has no row for {flag}"));
+    if let Some(variable) = argument.get_env() {
+        assert!(row.contains(&format!("`{}`", variable.to_str().unwrap())), "{row}");
+    }
+}
+
+#[test]
+fn every_key_has_a_row_with_its_flag_and_variable() {
+    let rows = rows(&page("configuration.md"));
+    for key in config::KEYS {
+        let row = rows.get(key.name).unwrap_or_else(|| panic!("docs/configuration.md has no row for {}", key.name));
+        let variable = format!("TRACKER_{}", key.name.replace(['.', '-'], "_").to_uppercase());
+        assert!(row.starts_with(&format!("| `{0}` | `--{0}` | `{variable}` | ", key.name)), "{row}");
+        let kind = match key.kind {
+            config::Kind::Text => "| string |",
+            config::Kind::Number => "| number |",
+            config::Kind::List => "| string or list of strings |",
+        };
+        assert!(row.contains(kind), "{row}");
+    }
+    let known: BTreeSet<_> = config::KEYS.iter().map(|key| key.name).collect();
+    for name in rows.keys() {
+        assert!(known.contains(name.as_str()), "docs/configuration.md names {name}, which there is not");
+    }
+}
+
+#[test]
+fn every_field_of_the_api_has_a_row() {
+    let page = page("api.md");
+    let snapshot = sample::snapshot();
+    let daemon = view::Daemon { version: "1", pid: 1 };
+    let mut status = serde_json::to_value(view::status(&snapshot, daemon, snapshot.taken_at)).unwrap();
+    status["problems"] = Value::Array(vec![Value::String(String::new())]);
+    let answers = [
+        ("`GET /v1/status`\n", status),
+        ("`GET /v1/listeners`\n", serde_json::to_value(view::listeners(&snapshot)).unwrap()),
+        ("`GET /v1/states`\n", serde_json::to_value(view::states(&snapshot)).unwrap()),
+    ];
+    let refusal = serde_json::to_value(Refusal { error: String::new() }).unwrap();
+    let general = page.split("\n## ").next().unwrap();
+    compare("docs/api.md", general, &refusal);
+    for (title, answer) in answers {
+        let section = page.split("\n## ").find(|section| section.starts_with(title)).unwrap();
+        compare(title.trim(), section, &answer);
+    }
+}
+
+fn compare(title: &str, section: &str, answer: &Value) {
+    let mut fields = BTreeSet::new();
+    collect("", answer, &mut fields);
+    let rows = rows(section);
+    for field in &fields {
+        assert!(rows.contains_key(field), "{title} has no row for {field}");
+    }
+    for row in rows.keys() {
+        // A row may also head those of its fields.
+        let is_head = fields.iter().any(|field| field.starts_with(&format!("{row}.")));
+        assert!(fields.contains(row) || is_head, "{title} names {row}, which there is not");
+    }
+}
+
+/// Fields whose keys are names or numbers of the host.
+const MAPS: [&str; 6] = ["losses", "interfaces[].outcomes", "states", "transitions", "closes", "connects.failed"];
+
+/// Paths of all values: `a.b` in an object, `a[]` in a list, `a.*` in a map.
+fn collect(path: &str, value: &Value, fields: &mut BTreeSet<String>) {
+    let is_map = MAPS.iter().any(|map| path == *map || path.starts_with(&format!("{map}.*")));
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let key = if is_map { "*" } else { key };
+                let inner = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                collect(&inner, value, fields);
+            }
+        }
+        Value::Array(values) => {
+            for value in values {
+                collect(&format!("{path}[]"), value, fields);
+            }
+        }
+        // Null here has fields in another element.
+        Value::Null if path == "listeners[].process" => {}
+        _ => {
+            fields.insert(path.to_owned());
+        }
+    }
+}
