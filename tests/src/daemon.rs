@@ -1,6 +1,7 @@
 //! tracker itself: the daemon in a namespace, and its commands.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,9 +13,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use tracker_model::api::{Listeners, States, Status};
+use tracker_model::api::{Listener, Listeners, States, Status};
 
-use crate::{bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process};
+use crate::{
+    Family, bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process, ss::Counts,
+};
 
 /// Port of the daemon's metrics in the lab.
 const WEB_PORT: u16 = 10046;
@@ -205,6 +208,28 @@ impl<'a> Daemon<'a> {
     /// `tracker states`.
     pub fn states(&self) -> Result<States> {
         ask(&self.socket, &["states"])
+    }
+
+    /// One listener of `tracker listeners`; none when it is not among them.
+    pub fn listener(&self, address: SocketAddr) -> Result<Option<Listener>> {
+        let ip = address.ip().to_string();
+        let found = |listener: &Listener| listener.port == address.port() && listener.address == ip;
+        Ok(self.listeners()?.listeners.into_iter().find(found))
+    }
+
+    /// Sockets of a family by state, those that are not zero, as [`crate::ss::count`] has them.
+    pub fn counts(&self, family: Family) -> Result<Counts> {
+        let mut states = self.states()?.states.context("no census yet")?;
+        let mut families = states.remove(&self.namespace.inode()).context("nothing of the daemon's own namespace")?;
+        let counts = families.remove(family.name()).context("a family is missing")?;
+        Ok(counts.into_iter().filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// Transitions of the sockets of a family, those that are not zero.
+    pub fn transitions(&self, family: Family) -> Result<BTreeMap<String, u64>> {
+        let mut states = self.states()?.transitions;
+        let mut families = states.remove(&self.namespace.inode()).context("nothing of the daemon's own namespace")?;
+        families.remove(family.name()).context("a family is missing")
     }
 
     /// A path of its web server. The connection is one more in the namespace, over loopback.

@@ -56,6 +56,10 @@ impl Pair {
             namespace.sysctl("net.ipv4.tcp_max_tw_buckets", "200000")?;
             namespace.sysctl("net.ipv4.tcp_max_syn_backlog", "8192")?;
             namespace.sysctl("net.core.somaxconn", "8192")?;
+            // Nothing is lost, so what is slow is never repeated: no loss probes, and where the kernel lets us (since
+            // Linux 6.11) no repeat before two seconds.
+            namespace.sysctl("net.ipv4.tcp_early_retrans", "0")?;
+            let _absent_before = namespace.sysctl("net.ipv4.tcp_rto_min_us", "2000000");
             // Errors by ICMP at once, however many.
             namespace.sysctl("net.ipv4.icmp_ratelimit", "0")?;
             namespace.sysctl("net.ipv6.icmp.ratelimit", "0")?;

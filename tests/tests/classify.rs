@@ -29,7 +29,7 @@ fn table_case_by_case() {
     let wrong: Vec<_> = table::cases(&Peers::default())
         .into_iter()
         .filter_map(|case| {
-            let packet = ethernet(case.frame.as_slice(), false);
+            let packet = ethernet(case.frame.as_slice());
             let right = (packet.outcome, packet.family) == (case.outcome, case.family);
             (!right).then(|| {
                 let table::Case { name, frame, outcome, family } = case;
@@ -101,7 +101,7 @@ fn a_million_generated_frames_agree_with_the_oracle() {
 
 /// The classifier's answer, after it was found to be the oracle's.
 fn compare(frame: &[u8], seed: u64, index: usize) -> Packet {
-    let packet = ethernet(frame, false);
+    let packet = ethernet(frame);
     let verdict = oracle::judge(frame);
     let place = || format!("seed {seed}, index {index}: {}", hex(frame));
     assert_eq!((packet.outcome, packet.family), (verdict.outcome, verdict.family), "{}", place());
@@ -136,7 +136,7 @@ fn raw_ip_agrees_with_ethernet() {
     let table = table::cases(&Peers::default()).into_iter().map(|case| case.frame);
     let mut compared = 0;
     for frame in table.chain(generate::stream_from(100, 0).take(50_000)) {
-        let framed = ethernet(frame.as_slice(), false);
+        let framed = ethernet(frame.as_slice());
         let packet = frame.get(framed.network..).unwrap_or_default();
         // Without Ethernet the first four bits alone tell the protocol.
         let same_family = match packet.first().map(|byte| byte >> 4) {
@@ -150,7 +150,7 @@ fn raw_ip_agrees_with_ethernet() {
         if packet.len() < 2 {
             continue; // raw_ip reads the version in a word of two bytes
         }
-        let raw = raw_ip(packet, false);
+        let raw = raw_ip(packet);
         let transport = framed.transport.saturating_sub(framed.network);
         let expected = Packet { network: 0, transport, ..framed };
         assert_eq!(raw, expected, "{}", hex(&frame));
@@ -167,12 +167,41 @@ fn raw_ip_tells_the_protocol_by_the_version() {
         (&[0x50; 40], Outcome::NonIp),
         (&[0xf0; 40], Outcome::NonIp),
     ] {
-        let packet = raw_ip(bytes, false);
+        let packet = raw_ip(bytes);
         assert_eq!((packet.outcome, packet.family), (outcome, Family::None), "{}", hex(bytes));
     }
     for (first, family) in [(0x45, Family::Ipv4), (0x60, Family::Ipv6)] {
-        let packet = raw_ip(&[first; 10][..], false);
+        let packet = raw_ip(&[first; 10][..]);
         assert_eq!((packet.outcome, packet.family), (Outcome::Truncated, family));
+    }
+}
+
+/// A frame as the kernel may hold it.
+struct Buffer<'a> {
+    bytes: &'a [u8],
+    /// Bytes within the hook's reach; the rest stands in pages of a non-linear buffer.
+    readable: usize,
+    offloaded: bool,
+}
+
+impl<'a> Buffer<'a> {
+    /// As it is on the wire.
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, readable: bytes.len(), offloaded: false }
+    }
+}
+
+impl Frame for Buffer<'_> {
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn is_offloaded(&self) -> bool {
+        self.offloaded
+    }
+
+    fn header<H: Header>(&self, offset: usize) -> Option<H> {
+        self.bytes[..self.readable].header(offset)
     }
 }
 
@@ -232,39 +261,24 @@ fn offloaded_packets_may_state_no_length() {
         ("ipv6 cut", v6.protocol(FRAGMENT).build().payload_length(0).cut(50), Outcome::Truncated, Outcome::Truncated),
     ];
     for (name, frame, offloaded, plain) in cases {
-        assert_eq!(ethernet(frame.bytes.as_slice(), true).outcome, offloaded, "{name}, offloaded");
-        assert_eq!(ethernet(frame.bytes.as_slice(), false).outcome, plain, "{name}, as it is on the wire");
-    }
-}
-
-/// A frame whose end stands where the hook does not reach, as in the pages of a non-linear buffer.
-struct Linear<'a> {
-    bytes: &'a [u8],
-    readable: usize,
-}
-
-impl Frame for Linear<'_> {
-    fn length(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn header<H: Header>(&self, offset: usize) -> Option<H> {
-        self.bytes[..self.readable].header(offset)
+        let merged = Buffer { offloaded: true, ..Buffer::of(&frame.bytes) };
+        assert_eq!(ethernet(&merged).outcome, offloaded, "{name}, offloaded");
+        assert_eq!(ethernet(frame.bytes.as_slice()).outcome, plain, "{name}, as it is on the wire");
     }
 }
 
 #[test]
 fn bytes_out_of_reach_make_a_packet_unparsed_and_nothing_else() {
     for case in table::cases(&Peers::default()) {
-        let whole = ethernet(case.frame.as_slice(), false);
+        let whole = ethernet(case.frame.as_slice());
         for readable in 0..case.frame.len().min(200) {
-            let partial = ethernet(&Linear { bytes: &case.frame, readable }, false);
+            let partial = ethernet(&Buffer { readable, ..Buffer::of(&case.frame) });
             let unparsed = partial.outcome == Outcome::Unparsed;
             assert!(unparsed || partial == whole, "{} with {readable} readable: {partial:?}", case.name);
         }
     }
     let syn = Recipe::ipv4(&Peers::default()).tcp(SYN).payload(&[0; 10]).build().bytes;
-    let outcome = |readable| ethernet(&Linear { bytes: &syn, readable }, false).outcome;
+    let outcome = |readable| ethernet(&Buffer { readable, ..Buffer::of(&syn) }).outcome;
     // TCP's fixed header has to be there; what it carries has not.
     assert_eq!((outcome(34 + 19), outcome(34 + 20)), (Outcome::Unparsed, Outcome::TcpSyn));
 }

@@ -6,19 +6,26 @@ use tracker_common::{
     listener::mapped,
 };
 
-use crate::{count, interfaces, listeners, local};
+use crate::{count, listeners, local};
 
-/// The part of a packet that can be read directly, of `length` bytes in all.
+/// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
+/// wire.
 pub(crate) struct Bytes {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) length: usize,
+    pub(crate) segments: u32,
 }
 
 impl Frame for Bytes {
     #[inline(always)]
     fn length(&self) -> usize {
         self.length
+    }
+
+    #[inline(always)]
+    fn is_offloaded(&self) -> bool {
+        self.segments > 1
     }
 
     #[inline(always)]
@@ -34,21 +41,22 @@ impl Frame for Bytes {
     }
 }
 
-/// Classifies a packet by the header it begins with. `offloaded`: see [`classify::ethernet`].
+/// Classifies a packet by the header it begins with.
 #[inline(always)]
-pub(crate) fn classify(bytes: &Bytes, interface: Interface, offloaded: bool) -> Packet {
+pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
     if interface.flags & Interface::RAW_IP == 0 {
-        classify::ethernet(bytes, offloaded)
+        classify::ethernet(bytes)
     } else {
-        classify::raw_ip(bytes, offloaded)
+        classify::raw_ip(bytes)
     }
 }
 
-/// Counts a packet that stands for `segments` packets on the wire.
+/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire.
 #[inline(always)]
-pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common::counters::InterfaceCounters, segments: u64) {
+pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common::counters::InterfaceCounters) {
     // SAFETY: the counters are this CPU's own.
     let counters = unsafe { &mut *counters };
+    let segments = if bytes.segments > 1 { u64::from(bytes.segments) } else { 1 };
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
     if packet.outcome == Outcome::TcpSyn {
         if let Some(target) = syn(bytes, packet) {
@@ -94,13 +102,4 @@ fn destination(bytes: &Bytes, packet: Packet) -> Option<([u8; 16], u16)> {
     };
     let port = u16::from_be(bytes.header::<u16>(packet.transport + 2)?);
     Some((address, port))
-}
-
-/// What both hooks do with a packet.
-#[inline(always)]
-pub(crate) fn received(bytes: &Bytes, interface_index: u32, offloaded: bool, segments: u64) {
-    if let Some((interface, counters)) = interfaces::counters(interface_index) {
-        let packet = classify(bytes, interface, offloaded);
-        count(bytes, packet, counters, segments);
-    }
 }

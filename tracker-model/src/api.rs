@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{ByFamily, MapFill, PortSyns, Process, Program, Unwatched};
 
+/// Something for each stable name.
+pub type ByName<T> = BTreeMap<String, T>;
+/// Something for each network namespace, by inode number.
+pub type ByNamespace<T> = BTreeMap<u32, T>;
+
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -33,7 +38,7 @@ pub struct Status {
     /// The last census, if one has succeeded.
     pub census: Option<CensusStatus>,
     /// What could not be counted or kept: name to count.
-    pub losses: BTreeMap<String, u64>,
+    pub losses: ByName<u64>,
     /// Kernel programs.
     pub programs: Vec<Program>,
     /// Kernel maps that can fill up.
@@ -68,7 +73,7 @@ pub struct InterfaceStatus {
     /// SYNs received.
     pub syns: u64,
     /// Packets received by outcome and family, those that are not zero: outcome to family to count.
-    pub outcomes: BTreeMap<String, BTreeMap<String, u64>>,
+    pub outcomes: ByName<ByName<u64>>,
 }
 
 /// The last census.
@@ -131,7 +136,7 @@ pub struct Listener {
     pub half_open: Option<u32>,
     /// Requests in the SYN queue.
     pub syn_queue: Option<u32>,
-    /// Connections that wait for accept().
+    /// Connections that wait for `accept()`.
     pub accept_queue: Option<u32>,
     /// Limit of the accept queue.
     pub accept_queue_max: Option<u32>,
@@ -164,18 +169,18 @@ pub struct States {
     /// When `states` was counted; null before the first census.
     pub census_at: Option<Timestamp>,
     /// Network namespace to family to state to sockets. Null before the first census.
-    pub states: Option<BTreeMap<u32, BTreeMap<String, BTreeMap<String, u64>>>>,
+    pub states: Option<ByNamespace<ByName<ByName<u64>>>>,
     /// Network namespace to family to `OLD->NEW` to events since the daemon started, those that are not zero.
-    pub transitions: BTreeMap<u32, BTreeMap<String, BTreeMap<String, u64>>>,
+    pub transitions: ByNamespace<ByName<ByName<u64>>>,
     /// Ends of established connections: family to kind to count.
-    pub closes: BTreeMap<String, BTreeMap<String, u64>>,
+    pub closes: ByName<ByName<u64>>,
     /// Connects.
     pub connects: Connects,
     /// Handshakes completed as a server.
     pub handshakes_completed: u64,
 }
 
-/// Calls of connect() that ended.
+/// Calls of `connect()` that ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connects {
     /// Begun.
@@ -183,5 +188,5 @@ pub struct Connects {
     /// Established.
     pub established: u64,
     /// Failed, by name of the error: `ECONNREFUSED` and so on; `ECANCELED` is a connect that the process gave up.
-    pub failed: BTreeMap<String, u64>,
+    pub failed: ByName<u64>,
 }

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-/// Name of a connect that the process gave up, by close() or by its own end: it has no errno.
+/// Name of a connect that the process gave up, by `close()` or by its own end: it has no errno.
 pub const GIVEN_UP: &str = "ECANCELED";
 
 /// Name of an index into [`tracker_common::counters::SocketCounters::connect_failures`].

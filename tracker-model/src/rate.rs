@@ -5,7 +5,10 @@ use jiff::Timestamp;
 /// Increase per second between two readings. Zero when time did not advance or the counter went back
 /// (it was reset), for then no rate is known.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway; 2^53 events between two readings do not happen")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate is rounded anyway; 2^53 events between two readings do not happen"
+)]
 pub fn per_second(before: (Timestamp, u64), now: (Timestamp, u64)) -> f64 {
     let seconds = now.0.duration_since(before.0).as_secs_f64();
     match now.1.checked_sub(before.1) {

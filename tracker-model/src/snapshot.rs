@@ -90,7 +90,7 @@ pub struct Listener {
     pub port: u16,
     /// Whether an IPv6 listener takes IPv4 too.
     pub dual_stack: bool,
-    /// The process that called listen(), or that holds the socket when it is older than the daemon; none when that may not be read.
+    /// The process that called `listen()`, or that holds the socket when it is older than the daemon; none when that may not be read.
     pub process: Option<Process>,
     /// User that owns the socket; none when it is older than the daemon.
     pub uid: Option<u32>,
@@ -134,7 +134,7 @@ pub struct ListenerQueues {
     pub syn_queue: u32,
     /// Those of them whose SYN-ACK was not yet repeated.
     pub syn_queue_young: u32,
-    /// Connections that wait for accept().
+    /// Connections that wait for `accept()`.
     pub accept_queue: u32,
     /// Limit of the accept queue, and of the SYN queue.
     pub accept_queue_max: u32,

@@ -1,6 +1,6 @@
 //! The daemon: the one place where settings, kernel side, API and web server meet.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::IntoFuture as _, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -157,9 +157,7 @@ impl Servers {
     }
 }
 
-fn wait_until_set(mut flag: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        // An error says that the sender is gone, which is a stop too.
-        let _ = flag.wait_for(|set| *set).await;
-    }
+async fn wait_until_set(mut flag: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which is a stop too.
+    let _ = flag.wait_for(|set| *set).await;
 }

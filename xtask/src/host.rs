@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use cargo_metadata::MetadataCommand;
 use xshell::{Cmd, Shell};
 
@@ -45,7 +45,11 @@ impl Host {
 
     /// Runs a command with its output shown.
     pub(crate) fn run(command: &Cmd<'_>) -> Result<()> {
-        command.run().with_context(|| format!("to see more, run it by hand: {command}"))
+        command.run().map_err(|error| match error.to_string() {
+            // xshell's message repeats the command, which is wanted alone, to be copied.
+            message if message.contains("non-zero") => anyhow!("this failed; to try it by hand: {command}"),
+            message => anyhow!("{message}; to try it by hand: {command}"),
+        })
     }
 
     /// What a command writes, trimmed; `None` when it cannot be started or fails.
@@ -81,10 +85,10 @@ impl Host {
         }
         let words = words
             .into_iter()
-            .map(|word| word.into_string().map_err(|word| anyhow::anyhow!("{} is not UTF-8", word.display())))
+            .map(|word| word.into_string().map_err(|word| anyhow!("{} is not UTF-8", word.display())))
             .collect::<Result<Vec<_>>>()?;
         // Debug of a list of strings is also an array of TOML.
-        Ok(vec!["--config".to_owned(), format!("target.'cfg(all())'.runner = {words:?}")])
+        Ok(vec!["--config".to_owned(), format!("target.\"cfg(all())\".runner = {words:?}")])
     }
 
     /// What the lab gets: the daemon to test, and a PATH that reaches every program.

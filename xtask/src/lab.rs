@@ -13,7 +13,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask lab                   prints what stands and how to use it; Ctrl-C takes it down
+  cargo xtask lab                   prints what stands, how to use it, and how to take it down
   cargo xtask lab -- --help         what the lab understands")]
 pub(crate) struct Arguments {
     /// Arguments of the lab

@@ -41,6 +41,7 @@ impl Arguments {
     fn announce(&self, host: &Host) {
         let sudo = if host.root { "" } else { "sudo " };
         let tracker = format!("{sudo}{}", host.shown(&host.daemon()).display());
+        let socket = self.flag("--api.socket").map(|socket| format!(" --api.socket {socket}")).unwrap_or_default();
         let url = self.metrics_url();
         println!(
             "\n\
@@ -48,10 +49,10 @@ impl Arguments {
             metrics   {url}\n\n\
             Try, in another terminal:\n\n  \
             curl -s {url} | grep ^tracker_\n  \
-            {tracker} status        what is attached, and how\n  \
-            {tracker} listeners     SYNs, handshakes and queues of each listener\n  \
-            {tracker} states        sockets by state\n  \
-            {tracker} doctor        what this kernel and these rights allow\n"
+            {tracker} status{socket}        what is attached, and how\n  \
+            {tracker} listeners{socket}     SYNs, handshakes and queues of each listener\n  \
+            {tracker} states{socket}        sockets by state\n  \
+            {tracker} doctor{socket}        what this kernel and these rights allow\n"
         );
     }
 

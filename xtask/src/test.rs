@@ -77,14 +77,17 @@ fn lint(host: &Host, stages: &mut Stages) {
     let sh = &host.sh;
     stages.run("format", || Host::run(&cmd!(sh, "cargo fmt --all --check")));
     // The kernel programs are linted as host code: clippy has no core for the BPF target.
-    stages.run("clippy", || Host::run(&cmd!(sh, "cargo clippy --workspace --all-targets -- --deny warnings")));
+    stages.run("clippy", || {
+        Host::run(&cmd!(sh, "cargo clippy --keep-going --workspace --all-targets -- --deny warnings"))
+    });
     stages.run("spelling", || Host::run(&cmd!(sh, "typos")));
     stages
         .run("dependencies", || Host::run(&cmd!(sh, "cargo deny check --hide-inclusion-graph licenses bans sources")));
     // Two binaries are called tracker, the daemon and the kernel's object; the documentation has room for one.
     stages.run("documentation", || {
-        let doc = cmd!(sh, "cargo doc --workspace --exclude tracker-ebpf --no-deps --document-private-items");
-        Host::run(&doc.env("RUSTDOCFLAGS", "--deny warnings"))
+        let deny = "RUSTDOCFLAGS=--deny warnings";
+        let options = ["--workspace", "--exclude", "tracker-ebpf", "--no-deps", "--document-private-items"];
+        Host::run(&cmd!(sh, "env {deny} cargo doc {options...}"))
     });
 }
 

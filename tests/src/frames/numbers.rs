@@ -17,7 +17,7 @@ pub const ETHERTYPE_MPLS: u16 = 0x8847;
 pub const QINQ: u16 = 0x88a8;
 /// `EtherType` of LLDP.
 pub const ETHERTYPE_LLDP: u16 = 0x88cc;
-/// `EtherType` of MACsec, IEEE 802.1AE.
+/// `EtherType` of `MACsec`, IEEE 802.1AE.
 pub const ETHERTYPE_MACSEC: u16 = 0x88e5;
 /// The unregistered tag of some vendors for the outer VLAN.
 pub const VENDOR_TAG: u16 = 0x9100;

@@ -129,7 +129,7 @@ struct Carried<'a> {
     fragmented: bool,
 }
 
-impl<'a> Carried<'a> {
+impl Carried<'_> {
     fn behind_extensions(self) -> Result<Self, Outcome> {
         let steps = std::iter::successors(Some(Ok(self)), |step| step.as_ref().ok()?.behind_extension());
         let walked = steps.take(IPV6_EXTENSION_HEADERS + 1).last().unwrap_or(Ok(self))?;

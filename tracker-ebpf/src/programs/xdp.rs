@@ -2,9 +2,13 @@
 
 use aya_ebpf::{bindings::xdp_action::XDP_PASS, macros::xdp, programs::XdpContext};
 
-use crate::packet::{self, Bytes};
+use crate::{
+    interfaces,
+    packet::{self, Bytes},
+};
 
 #[xdp]
+#[inline(always)]
 pub(crate) fn tracker_xdp(ctx: XdpContext) -> u32 {
     let (start, end) = (ctx.data(), ctx.data_end());
     // The packet is one piece (the program is loaded without support for fragments), so its length is that of what can be
@@ -12,7 +16,9 @@ pub(crate) fn tracker_xdp(ctx: XdpContext) -> u32 {
     // of bounds that the verifier wants to see.
     // SAFETY: a field of the context.
     let length = unsafe { core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) } as usize - start;
-    let bytes = Bytes { start, end, length };
-    packet::received(&bytes, ctx.ingress_ifindex() as u32, false, 1);
+    let bytes = Bytes { start, end, length, segments: 1 };
+    if let Some((interface, counters)) = interfaces::counters(ctx.ingress_ifindex() as u32) {
+        packet::count(&bytes, packet::classify(&bytes, interface), counters);
+    }
     XDP_PASS
 }

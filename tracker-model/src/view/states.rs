@@ -64,13 +64,13 @@ fn handshakes_completed(sockets: &SocketCounters, family: usize) -> u64 {
     counts[state::SYN_RECV as usize][state::ESTABLISHED as usize].saturating_sub(simultaneous_opens(sockets, family))
 }
 
-/// Calls of connect() that sent, or were about to send, a SYN.
+/// Calls of `connect()` that sent, or were about to send, a SYN.
 #[must_use]
 pub fn connects_attempted(sockets: &SocketCounters, family: usize) -> u64 {
     sockets.transitions[family][state::CLOSE as usize][state::SYN_SENT as usize]
 }
 
-/// Calls of connect() that were answered, simultaneous opens included.
+/// Calls of `connect()` that were answered, simultaneous opens included.
 #[must_use]
 pub fn connects_established(sockets: &SocketCounters, family: usize) -> u64 {
     sockets.transitions[family][state::SYN_SENT as usize][state::ESTABLISHED as usize]

@@ -103,8 +103,8 @@ mod tests {
         assert_eq!(status["taken_at"], "2027-01-15T08:00:00Z", "times are RFC 3339");
         let listeners = ask(sample(), LISTENERS).await.unwrap();
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
-        let states = ask(sample(), STATES).await.unwrap();
-        assert_eq!(states["states"]["4026531840"]["ipv4"]["established"], 40);
+        let answer = ask(sample(), STATES).await.unwrap();
+        assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let socket = cli.api_socket;
     let at = socket.as_deref().unwrap_or(Path::new(config::DEFAULT_API_SOCKET));
     match cli.command {
-        Command::Run(args) => run::run(args, socket, cli.output),
+        Command::Run(args) => run::run(*args, socket, cli.output),
         Command::Status(args) if args.check => Ok(check::check(ask(at, api::STATUS))),
         Command::Status(_) => show::<Status>(at, api::STATUS, output, status::render),
         Command::Listeners => show::<Listeners>(at, api::LISTENERS, output, listeners::render),

@@ -12,7 +12,7 @@ use super::{
 use crate::{config, daemon};
 
 /// Starts the daemon, or checks its settings.
-pub(super) fn run(args: Box<RunArgs>, api_socket: Option<PathBuf>, output: Option<Output>) -> Result<ExitCode> {
+pub(super) fn run(args: RunArgs, api_socket: Option<PathBuf>, output: Option<Output>) -> Result<ExitCode> {
     if output.or(args.ignored_output).is_some() {
         return Err(UsageError("`tracker run` prints no answer; leave -o out".to_owned()).into());
     }

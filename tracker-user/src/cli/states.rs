@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use tracker_common::{SOCKET_FAMILY_NAMES, counters::CloseKind, state};
-use tracker_model::api::{Connects, States};
+use tracker_model::api::{ByName, Connects, States};
 
 use super::{
     format::{UNKNOWN, ago, count},
@@ -11,8 +11,7 @@ use super::{
     table::{self, Column},
 };
 
-type ByState = BTreeMap<String, u64>;
-type ByFamily<T> = BTreeMap<String, T>;
+type ByFamily = ByName<ByName<u64>>;
 
 /// States in the order in which a connection goes through them.
 const ORDER: [u8; 12] = [
@@ -37,7 +36,7 @@ pub(super) fn render(answer: &States, view: View) -> String {
         let _ = writeln!(text, "{}", states(*netns, counts));
     }
     let census = answer.census_at.map_or_else(|| UNKNOWN.to_owned(), |time| ago(time, view.now));
-    let _ = writeln!(text, "Counted {census}. All below is since the daemon started.\n");
+    let _ = writeln!(text, "States of {census}. What follows is since the daemon started.\n");
     text += &closes(&answer.closes);
     let _ = writeln!(text, "\nHandshakes completed as a server: {}", count(answer.handshakes_completed));
     let _ = writeln!(text, "Connects: {}", connects(&answer.connects));
@@ -49,7 +48,7 @@ pub(super) fn render(answer: &States, view: View) -> String {
     text
 }
 
-fn states(netns: u32, counts: &ByFamily<ByState>) -> String {
+fn states(netns: u32, counts: &ByFamily) -> String {
     let names = ORDER.map(|number| state::NAMES[usize::from(number)]);
     let title = Column::Text("STATE");
     let table =
@@ -57,20 +56,12 @@ fn states(netns: u32, counts: &ByFamily<ByState>) -> String {
     format!("Network namespace {netns}\n{table}")
 }
 
-fn closes(counts: &ByFamily<ByState>) -> String {
-    let names = CloseKind::ALL.map(CloseKind::name);
-    let title = Column::Text("CONNECTION ENDED BY");
-    let words = |name: &str| match name {
-        "local" => "local close".to_owned(),
-        "peer" => "peer's close".to_owned(),
-        other => other.replace('_', " "),
-    };
-    let named: BTreeMap<String, &str> = names.into_iter().map(|name| (words(name), name)).collect();
-    let in_order = names.into_iter().map(words);
-    by_family(title, in_order, |words, family| counts.get(family)?.get(*named.get(words)?).copied())
+fn closes(counts: &ByFamily) -> String {
+    let kinds = CloseKind::ALL.map(CloseKind::name).into_iter().map(str::to_owned);
+    by_family(Column::Text("ENDED BY"), kinds, |kind, family| counts.get(family)?.get(kind).copied())
 }
 
-fn transitions(netns: u32, counts: &ByFamily<ByState>) -> String {
+fn transitions(netns: u32, counts: &ByFamily) -> String {
     let names: std::collections::BTreeSet<String> = counts.values().flat_map(BTreeMap::keys).cloned().collect();
     let known = |name: &str, family: &str| Some(counts.get(family)?.get(name).copied().unwrap_or(0));
     let table = by_family(Column::Text("TRANSITION"), names.into_iter(), known);
@@ -134,15 +125,15 @@ close_wait      0    0
 last_ack        0    0
 close           0    0
 
-Counted 1s ago. All below is since the daemon started.
+States of 1s ago. What follows is since the daemon started.
 
-CONNECTION ENDED BY  IPV4 IPV6
-local close            60    0
-peer's close            0    0
-reset by peer           0    0
-reset locally           0    0
-timed out               0    0
-error                   0    0
+ENDED BY       IPV4 IPV6
+local            60    0
+peer              0    0
+reset_by_peer     0    0
+reset_locally     0    0
+timed_out         0    0
+error             0    0
 
 Handshakes completed as a server: 133
 Connects: 25 attempted, 20 established, 5 failed (ECANCELED 2, ECONNREFUSED 2, EADDRNOTAVAIL 1)
@@ -167,6 +158,6 @@ Connects: 25 attempted, 20 established, 5 failed (ECANCELED 2, ECONNREFUSED 2, E
     fn before_the_first_census_there_is_no_table_of_states() {
         let mut snapshot = sample::snapshot();
         snapshot.census = None;
-        assert!(shown(&snapshot, false).starts_with("Counted -. All below"));
+        assert!(shown(&snapshot, false).starts_with("States of -. What follows"));
     }
 }

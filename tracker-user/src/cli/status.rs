@@ -84,8 +84,9 @@ fn interfaces(status: &Status, view: View) -> String {
         Column::Text(" REASON"),
     ];
     let rows = status.interfaces.iter().map(|interface| {
-        let counts = [interface.packets, interface.syns].map(count);
-        let [packets, syns] = counts;
+        // One that is seen on the interface below it is counted there.
+        let counted = |number| if interface.hook == "lower" { UNKNOWN.to_owned() } else { count(number) };
+        let [packets, syns] = [interface.packets, interface.syns].map(counted);
         vec![interface.name.clone(), interface.hook.clone(), packets, syns, format!(" {}", interface.reason)]
     });
     table::render(&columns, rows.collect(), view.columns)
@@ -162,6 +163,13 @@ MAP        ENTRIES CAPACITY USED
 LISTENERS        2    1,024   0%
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_interface_seen_on_another_has_no_counts() {
+        let mut snapshot = sample::snapshot();
+        snapshot.interfaces[0].hook = "lower";
+        assert!(shown(&snapshot, false).contains("eth0       lower        -    -  virtio_net"));
     }
 
     #[test]

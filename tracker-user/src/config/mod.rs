@@ -9,7 +9,7 @@ mod settings;
 pub mod value;
 
 pub use error::ConfigError;
-pub use file::{Key, KEYS, Kind};
+pub use file::{KEYS, Key, Kind};
 pub use raw::RawSettings;
 pub use settings::{LogSettings, Settings, WebSettings};
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use toml::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -84,21 +85,23 @@ impl Settings {
 /// The settings as a configuration file.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let interval = SignedDuration::try_from(self.kernel.census_interval).unwrap_or(SignedDuration::MAX);
+        let kernel = &self.kernel;
+        let interval = SignedDuration::try_from(kernel.census_interval).unwrap_or(SignedDuration::MAX);
         let listen: Vec<_> = self.web.listen.iter().map(ToString::to_string).collect();
-        writeln!(f, "interface = {:?}", self.kernel.interfaces)?;
-        writeln!(f, "hook = {:?}", name_of(&HOOKS, &self.kernel.hook))?;
-        writeln!(f, "socket-events = {:?}", name_of(&SOCKET_EVENTS, &self.kernel.socket_events))?;
-        if let Some(btf) = &self.kernel.btf {
-            writeln!(f, "btf = {btf:?}")?;
+        let mut line = |key: &str, value: Value| writeln!(f, "{key} = {value}");
+        line("interface", kernel.interfaces.clone().into())?;
+        line("hook", name_of(&HOOKS, &kernel.hook).into())?;
+        line("socket-events", name_of(&SOCKET_EVENTS, &kernel.socket_events).into())?;
+        if let Some(btf) = &kernel.btf {
+            line("btf", btf.to_string_lossy().as_ref().into())?;
         }
-        writeln!(f, "lifetime-sample = {}", self.kernel.lifetime_sample)?;
-        writeln!(f, "census-interval = \"{interval:#}\"")?;
-        writeln!(f, "web.listen-address = {listen:?}")?;
-        writeln!(f, "web.telemetry-path = {:?}", self.web.telemetry_path)?;
-        writeln!(f, "api.socket = {:?}", self.api_socket)?;
-        writeln!(f, "log-level = {:?}", name_of(&LOG_LEVELS, &self.log.level))?;
-        writeln!(f, "log-format = {:?}", name_of(&LOG_FORMATS, &self.log.format))
+        line("lifetime-sample", kernel.lifetime_sample.into())?;
+        line("census-interval", format!("{interval:#}").into())?;
+        line("web.listen-address", listen.into())?;
+        line("web.telemetry-path", self.web.telemetry_path.as_str().into())?;
+        line("api.socket", self.api_socket.to_string_lossy().as_ref().into())?;
+        line("log-level", name_of(&LOG_LEVELS, &self.log.level).into())?;
+        line("log-format", name_of(&LOG_FORMATS, &self.log.format).into())
     }
 }
 

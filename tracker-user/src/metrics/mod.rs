@@ -17,7 +17,7 @@ use prometheus::{
 };
 use tracker_model::{
     Snapshot,
-    series::{ListenerSeries, PortSeries},
+    series::{ListenerSeries, PortSeries, SynSeries},
 };
 
 pub use family::{Kind, Metric};
@@ -47,9 +47,10 @@ impl Metrics {
     }
 }
 
-/// Which ports and listeners have a series of their own.
+/// What must be remembered from scrape to scrape, so that no counter goes back.
 #[derive(Default)]
 struct Series {
+    syns: SynSeries,
     ports: PortSeries,
     listeners: ListenerSeries,
 }
@@ -85,7 +86,7 @@ impl Collector for SnapshotCollector {
 }
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families = packets::families(snapshot, &mut series.ports);
+    let mut families = packets::families(snapshot, &mut series.syns, &mut series.ports);
     families.extend(listeners::families(series.listeners.update(&snapshot.listeners)));
     families.extend(sockets::families(snapshot));
     families.extend(host::families(snapshot));
@@ -114,7 +115,8 @@ mod tests {
     #[test]
     fn a_full_snapshot_fills_every_metric_and_no_other() {
         let text = sample();
-        let filled: BTreeSet<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let filled: BTreeSet<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         let known: BTreeSet<_> = ALL.into_iter().flatten().map(|metric| metric.name).collect();
         assert_eq!(filled, known);
     }

@@ -5,7 +5,10 @@ use tracker_common::{
     classify::{Family, Outcome},
     counters::SynTarget,
 };
-use tracker_model::{Snapshot, series::PortSeries};
+use tracker_model::{
+    Snapshot,
+    series::{PortSeries, SynSeries},
+};
 
 use super::family::Metric;
 
@@ -30,17 +33,22 @@ static NO_LISTENER: Metric = Metric::counter(
     "SYNs to local addresses at ports where nothing listens: the top ports, and the rest in port=\"other\".",
 );
 
+/// Hook of an interface whose packets are counted on the one below it; it has no counters.
+const SEEN_BELOW: &str = "lower";
+
 /// The metrics of this file.
 pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LISTENER];
 
 /// The families of this file.
-pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(snapshot, ports)]
+pub(super) fn families(snapshot: &Snapshot, totals: &mut SynSeries, ports: &mut PortSeries) -> Vec<MetricFamily> {
+    totals.update(&snapshot.interfaces);
+    ports.update(totals.total(SynTarget::NoListener).total(), &snapshot.no_listener);
+    vec![packets(snapshot), interfaces(snapshot), syns(totals), no_listener(ports)]
 }
 
 fn packets(snapshot: &Snapshot) -> MetricFamily {
     let mut samples = PACKETS.samples();
-    for interface in &snapshot.interfaces {
+    for interface in snapshot.interfaces.iter().filter(|interface| interface.hook != SEEN_BELOW) {
         for outcome in Outcome::ALL {
             for family in Family::ALL {
                 let packets = interface.counters.packets[outcome as usize][family as usize];
@@ -69,18 +77,17 @@ fn interfaces(snapshot: &Snapshot) -> MetricFamily {
     samples.family()
 }
 
-fn syns(snapshot: &Snapshot) -> MetricFamily {
+fn syns(totals: &SynSeries) -> MetricFamily {
     let mut samples = SYNS.samples();
     for target in SynTarget::ALL {
-        let syns = snapshot.syns(target);
+        let syns = totals.total(target);
         samples.count(&[target.name(), Family::Ipv4.name()], syns.ipv4);
         samples.count(&[target.name(), Family::Ipv6.name()], syns.ipv6);
     }
     samples.family()
 }
 
-fn no_listener(snapshot: &Snapshot, ports: &mut PortSeries) -> MetricFamily {
-    ports.update(snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+fn no_listener(ports: &PortSeries) -> MetricFamily {
     let mut samples = NO_LISTENER.samples();
     for (port, syns) in ports.own() {
         samples.count(&[&port.to_string()], *syns);
@@ -94,9 +101,22 @@ mod tests {
     use super::*;
     use crate::metrics::family::tests::value;
 
+    fn of(snapshot: &Snapshot) -> Vec<MetricFamily> {
+        families(snapshot, &mut SynSeries::default(), &mut PortSeries::default())
+    }
+
+    #[test]
+    fn an_interface_seen_on_another_has_no_counters() {
+        let mut snapshot = tracker_model::sample::snapshot();
+        snapshot.interfaces[0].hook = "lower";
+        let families = of(&snapshot);
+        assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "udp", "ipv4"]), None);
+        assert_eq!(value(&families, "tracker_interface_info", &["eth0", "lower"]), Some(1.0));
+    }
+
     #[test]
     fn packets_are_exported_also_at_zero_where_they_are_possible() {
-        let families = families(&tracker_model::sample::snapshot(), &mut PortSeries::default());
+        let families = of(&tracker_model::sample::snapshot());
         let packets = |outcome, family| value(&families, "tracker_interface_packets_total", &["eth0", outcome, family]);
         assert_eq!(packets("tcp_syn", "ipv4"), Some(120.0));
         assert_eq!(packets("udp", "ipv6"), Some(0.0));
@@ -106,7 +126,7 @@ mod tests {
 
     #[test]
     fn syns_are_exported_by_target_and_port() {
-        let families = families(&tracker_model::sample::snapshot(), &mut PortSeries::default());
+        let families = of(&tracker_model::sample::snapshot());
         assert_eq!(value(&families, "tracker_syns_total", &["not_local", "ipv6"]), Some(0.0));
         assert_eq!(value(&families, "tracker_syns_total", &["no_listener", "ipv6"]), Some(30.0));
         assert_eq!(value(&families, "tracker_no_listener_syns_total", &["23"]), Some(30.0));

@@ -81,7 +81,7 @@ pub(super) static METRICS: [&Metric; 10] = [
     &LIFETIME_SAMPLE,
 ];
 
-/// Errors that are exported also at zero: what a connect() commonly ends with.
+/// Errors that are exported also at zero: what a `connect()` commonly ends with.
 const COMMON_ERRORS: [&str; 7] =
     ["ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "EADDRNOTAVAIL", "ECONNRESET", errno::GIVEN_UP];
 

@@ -39,6 +39,7 @@ fn header_length(table: &mut Table) {
     table.v4("ihl_0", frame.clone().ihl(0), MalformedLength);
     table.v4("ihl_1", frame.clone().ihl(1), MalformedLength);
     table.v4("ihl_4", frame.clone().ihl(4), MalformedLength);
+    table.v4("ihl_4_udp", table.ipv4().udp().build().ihl(4), MalformedLength);
     // The packet has 40 bytes.
     table.v4("ihl_15_beyond_packet", frame.clone().ihl(15), MalformedLength);
     table.v4("ihl_11_beyond_packet", frame.clone().ihl(11), MalformedLength);
@@ -110,9 +111,12 @@ fn fragments(table: &mut Table) {
     table.v4("fragment_field_0", whole.clone().fragment_field(0), TcpSyn);
     table.v4("dont_fragment", whole.clone().fragment_field(0x4000), TcpSyn);
     table.v4("evil_bit", whole.fragment_field(0x8000), TcpSyn);
-    for (name, offset, more) in
-        [("later_fragment", 1, true), ("last_fragment", 185, false), ("fragment_at_8191", 8191, false)]
-    {
+    for (name, offset, more) in [
+        ("later_fragment", 1, true),
+        ("last_fragment", 185, false),
+        ("fragment_at_4096", 4096, false),
+        ("fragment_at_8191", 8191, false),
+    ] {
         table.v4(name, v4.clone().tcp(SYN).payload(&[7; 4]).ip_fragment(offset, more).build(), Fragment);
         table.v4(format!("{name}_udp"), v4.clone().udp().ip_fragment(offset, more).build(), Fragment);
     }

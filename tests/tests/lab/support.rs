@@ -1,0 +1,75 @@
+//! What several cases need.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tracker_model::api::Listener;
+use tracker_tests::{Family, daemon::Daemon, namespace::Namespace, ss};
+
+/// Counts by name.
+pub(crate) fn counts<const N: usize>(entries: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    entries.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// Asks until the answer is yes, for up to ten seconds.
+pub(crate) fn eventually(what: &str, mut yes: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !yes()? {
+        ensure!(Instant::now() < deadline, "not within ten seconds: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Waits until ss shows nothing of a family in `namespace` but the states in `resting`.
+pub(crate) fn settled(namespace: &Namespace, resting: &[&str]) -> Result<()> {
+    eventually("all connections have closed", || {
+        let at_rest = |family| -> Result<bool> {
+            Ok(ss::count(namespace, family)?.keys().all(|state| resting.contains(&state.as_str())))
+        };
+        Ok(at_rest(Family::Ipv4)? && at_rest(Family::Ipv6)?)
+    })
+}
+
+/// Checks that the daemon counts the sockets of each state as `ss -tan` does, at one moment: ss is asked before and
+/// after, and the comparison made once both agree.
+pub(crate) fn assert_equal_to_ss(daemon: &Daemon<'_>, namespace: &Namespace) -> Result<()> {
+    for family in Family::BOTH {
+        eventually("the sockets rest for a moment", || {
+            let before = ss::count(namespace, family)?;
+            let seen = daemon.counts(family)?;
+            let rested = ss::count(namespace, family)? == before;
+            if rested {
+                assert_eq!(seen, before, "{family:?}: tracker (left) and ss (right)");
+            }
+            Ok(rested)
+        })?;
+    }
+    Ok(())
+}
+
+/// The wildcard address of a family with a port.
+pub(crate) fn wildcard(family: Family, port: u16) -> SocketAddr {
+    match family {
+        Family::Ipv4 => SocketAddr::from(([0, 0, 0, 0], port)),
+        Family::Ipv6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    }
+}
+
+/// An address that is in no namespace of the lab; answers to it are dropped by the client's.
+pub(crate) fn stranger(family: Family, host: u8) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::from([198, 18, 0, host]),
+        Family::Ipv6 => IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+    }
+}
+
+/// One listener, which must be known.
+pub(crate) fn listener(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Listener> {
+    daemon.listener(address)?.with_context(|| format!("tracker does not know the listener {address}"))
+}
