@@ -1,5 +1,9 @@
 //! tracker in the lab: on real namespaces, with real peers and real traffic. Needs root.
 
+mod existing;
+mod half_open;
 mod itself;
+mod listeners;
+mod no_listener;
 mod support;
 mod ten_thousand;
