@@ -6,23 +6,25 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tracker_model::api::{Listener, Listeners, States, Status};
 
-use crate::{
-    Family, bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process, ss::Counts,
-};
+use crate::{Family, bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process, ss::Counts};
 
 /// Port of the daemon's metrics in the lab.
 const WEB_PORT: u16 = 10046;
 /// How long a daemon may take to start, or to say why it does not.
 const START: Duration = Duration::from_secs(30);
+/// How long a census may be awaited when its figures are asked for.
+const CENSUS: Duration = Duration::from_secs(5);
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -125,9 +127,7 @@ impl<'a> Settings<'a> {
         let process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
         let mut daemon = Daemon { namespace: self.namespace, process, socket, directory: self.directory };
         let (socket, process) = (&daemon.socket, &mut daemon.process);
-        process.wait_until(START, || {
-            ask::<Status>(socket, &["status"]).is_ok_and(|status| status.census.is_some())
-        })?;
+        process.wait_until(START, || ask::<Status>(socket, &["status"]).is_ok_and(|status| status.census.is_some()))?;
         Ok(daemon)
     }
 
@@ -200,26 +200,25 @@ impl<'a> Daemon<'a> {
         ask(&self.socket, &["status"])
     }
 
-    /// `tracker listeners`.
+    /// `tracker listeners`. What comes from the census may be half a second old; see [`Self::counted_listeners`].
     pub fn listeners(&self) -> Result<Listeners> {
         ask(&self.socket, &["listeners"])
     }
 
-    /// `tracker states`.
+    /// `tracker states`. What comes from the census may be half a second old; see [`Self::counts`].
     pub fn states(&self) -> Result<States> {
         ask(&self.socket, &["states"])
     }
 
-    /// One listener of `tracker listeners`; none when it is not among them.
-    pub fn listener(&self, address: SocketAddr) -> Result<Option<Listener>> {
-        let ip = address.ip().to_string();
-        let found = |listener: &Listener| listener.port == address.port() && listener.address == ip;
-        Ok(self.listeners()?.listeners.into_iter().find(found))
+    /// `tracker listeners` with a census taken after this call began.
+    pub fn counted_listeners(&self) -> Result<Listeners> {
+        after_census(|| self.listeners(), |answer| answer.census_at)
     }
 
-    /// Sockets of a family by state, those that are not zero, as [`crate::ss::count`] has them.
+    /// Sockets of a family by state, those that are not zero, as [`crate::ss::count`] has them, by a census taken after
+    /// this call began.
     pub fn counts(&self, family: Family) -> Result<Counts> {
-        let mut states = self.states()?.states.context("no census yet")?;
+        let mut states = after_census(|| self.states(), |answer| answer.census_at)?.states.context("no census yet")?;
         let mut families = states.remove(&self.namespace.inode()).context("nothing of the daemon's own namespace")?;
         let counts = families.remove(family.name()).context("a family is missing")?;
         Ok(counts.into_iter().filter(|(_, count)| *count > 0).collect())
@@ -258,6 +257,28 @@ impl<'a> Daemon<'a> {
         self.process.kill();
         bpf::ensure_nothing_left(self.namespace)
     }
+}
+
+/// Asks until the answer rests on a census that was taken after this call began.
+fn after_census<T>(ask: impl Fn() -> Result<T>, census_at: impl Fn(&T) -> Option<Timestamp>) -> Result<T> {
+    let now = Timestamp::now();
+    loop {
+        let answer = ask()?;
+        if census_at(&answer).is_some_and(|taken| taken > now) {
+            return Ok(answer);
+        }
+        let waited = Timestamp::now().duration_since(now).unsigned_abs();
+        ensure!(waited < CENSUS, "no census within {CENSUS:?}, although its figures were asked for");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The listener at an address, if it is among them.
+#[must_use]
+pub fn find(listeners: Listeners, address: SocketAddr) -> Option<Listener> {
+    let ip = address.ip().to_string();
+    let found = |listener: &Listener| listener.port == address.port() && listener.address == ip;
+    listeners.listeners.into_iter().find(found)
 }
 
 /// Runs a command of tracker against a socket and reads its JSON.

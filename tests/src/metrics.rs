@@ -27,7 +27,8 @@ impl Scrape {
     /// Parses a scrape. Values of labels must be free of commas and quotes, as tracker's are.
     pub fn parse(text: String) -> Result<Self> {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let samples = lines.map(|line| parse_line(line).with_context(|| format!("line {line}"))).collect::<Result<_>>()?;
+        let samples =
+            lines.map(|line| parse_line(line).with_context(|| format!("line {line}"))).collect::<Result<_>>()?;
         Ok(Self { text, samples })
     }
 

@@ -119,7 +119,8 @@ impl Namespace {
     /// A counter of `/proc/net/snmp` or `/proc/net/netstat`, such as `Tcp` `RetransSegs` or `TcpExt` `ListenDrops`.
     pub fn counter(&self, group: &str, name: &str) -> Result<u64> {
         let text = self.enter(|| -> Result<String> {
-            Ok(fs::read_to_string("/proc/thread-self/net/snmp")? + &fs::read_to_string("/proc/thread-self/net/netstat")?)
+            Ok(fs::read_to_string("/proc/thread-self/net/snmp")?
+                + &fs::read_to_string("/proc/thread-self/net/netstat")?)
         })?;
         let mut lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
         let (names, values) = (lines.next().context("no such group")?, lines.next().context("no values")?);

@@ -33,12 +33,7 @@ impl Route<'_> {
     /// # Panics
     /// When the addresses are not of one family.
     #[must_use]
-    pub fn segment(
-        &self,
-        source: SocketAddr,
-        destination: SocketAddr,
-        adjust: impl FnOnce(&mut TcpHeader),
-    ) -> Vec<u8> {
+    pub fn segment(&self, source: SocketAddr, destination: SocketAddr, adjust: impl FnOnce(&mut TcpHeader)) -> Vec<u8> {
         let mut header = TcpHeader::new(source.port(), destination.port(), 1_000_000, 64_240);
         adjust(&mut header);
         let ethernet = PacketBuilder::ethernet2(self.from.mac, self.to.mac);
@@ -58,6 +53,7 @@ impl Route<'_> {
 #[must_use]
 pub fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
-    let tags: Vec<u8> = tags.iter().flat_map(|tag| [tag.kind.to_be_bytes(), tag.vlan.to_be_bytes()]).flatten().collect();
+    let tags: Vec<u8> =
+        tags.iter().flat_map(|tag| [tag.kind.to_be_bytes(), tag.vlan.to_be_bytes()]).flatten().collect();
     [addresses, &tags, rest].concat()
 }

@@ -85,6 +85,6 @@ fn generated_frames_agree_with_etherparse() {
             let expected = one(verdict.outcome, verdict.family, target);
             assert_eq!(trial.counted().unwrap(), expected, "{program:?}, frame {index}: {}", hex(&frame));
         }
-        assert!(targets.iter().all(|count| *count > 100), "SYNs by target: {targets:?}");
+        assert!(targets.iter().all(|count| *count >= 25), "SYNs by target: {targets:?}");
     }
 }

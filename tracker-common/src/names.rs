@@ -11,8 +11,7 @@ pub const PROGRAM_SOCK_RAW: &str = "tracker_sock_raw";
 /// Census of all sockets by `bpf_iter/tcp`.
 pub const PROGRAM_CENSUS: &str = "tracker_census";
 /// All programs of the object.
-pub const PROGRAMS: [&str; 5] =
-    [PROGRAM_XDP, PROGRAM_TC, PROGRAM_SOCK_BTF, PROGRAM_SOCK_RAW, PROGRAM_CENSUS];
+pub const PROGRAMS: [&str; 5] = [PROGRAM_XDP, PROGRAM_TC, PROGRAM_SOCK_BTF, PROGRAM_SOCK_RAW, PROGRAM_CENSUS];
 
 /// Direct-mapped table of [`crate::counters::Interface`].
 pub const INTERFACES: &str = "INTERFACES";

@@ -1,6 +1,5 @@
 //! Programs that do nothing: what is measured against them is the cost of tracker's own. Not part of the daemon.
-#![no_std]
-#![no_main]
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
@@ -14,6 +13,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // Never reached: nothing here can panic.
     loop {}
 }
+
+/// These programs are for the BPF target alone; this lets the lints run on the host.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
 
 #[xdp]
 pub fn empty_xdp(_: XdpContext) -> u32 {

@@ -62,9 +62,7 @@ impl Memory for Probed {
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
         // SAFETY: a probe read of a bad address fails; zero is a value of all types read here (integers, pointers).
-        unsafe {
-            bpf_probe_read_kernel(base.add(offset.load() as usize).cast::<T>()).unwrap_or(core::mem::zeroed())
-        }
+        unsafe { bpf_probe_read_kernel(base.add(offset.load() as usize).cast::<T>()).unwrap_or(core::mem::zeroed()) }
     }
 
     #[inline(always)]

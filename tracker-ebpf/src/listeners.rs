@@ -222,9 +222,8 @@ pub(crate) enum Met {
 #[inline(always)]
 pub(crate) unsafe fn met<M: Memory>(socket: *const u8, family: usize, generation: u32, met: Met) {
     // SAFETY: the caller's: `socket` is a `sock_common` of that family.
-    let (address, port) = unsafe {
-        (fields::local_address::<M>(socket, family), M::read::<u16>(socket, &fields::OFF_NUM))
-    };
+    let (address, port) =
+        unsafe { (fields::local_address::<M>(socket, family), M::read::<u16>(socket, &fields::OFF_NUM)) };
     let Some(slot) = find(&address, port, family_of(&address)) else { return };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: as in `seen`. The census meets listeners before all other sockets.

@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{
-        HashMap, LpmTrie,
-        lpm_trie::Key,
-    },
+    maps::{HashMap, LpmTrie, lpm_trie::Key},
 };
 use tracker_common::limits;
 

@@ -1,7 +1,6 @@
 //! tracker's kernel programs. Each file of `programs/` is one; what they share stands beside it, each map private
 //! to the file that gives access to it.
-#![no_std]
-#![no_main]
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod atomic;
@@ -22,6 +21,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // Never reached: the verifier refuses a program with a loop that does not end.
     loop {}
 }
+
+/// The programs are for the BPF target alone; this lets the lints run on the host.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
 
 /// Some helpers are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

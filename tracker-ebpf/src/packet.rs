@@ -44,11 +44,7 @@ impl Frame for Bytes {
 /// Classifies a packet by the header it begins with.
 #[inline(always)]
 pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
-    if interface.flags & Interface::RAW_IP == 0 {
-        classify::ethernet(bytes)
-    } else {
-        classify::raw_ip(bytes)
-    }
+    if interface.flags & Interface::RAW_IP == 0 { classify::ethernet(bytes) } else { classify::raw_ip(bytes) }
 }
 
 /// Counts a packet: one that was merged or has yet to be split counts as what is on the wire.

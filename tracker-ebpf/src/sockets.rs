@@ -10,9 +10,7 @@ use tracker_common::{
     counters::{CloseKind, Loss, SocketCounters},
     histogram,
     names::ABSENT,
-    state::{
-        CLOSE, CLOSE_WAIT, COUNT as STATES, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT,
-    },
+    state::{CLOSE, CLOSE_WAIT, COUNT as STATES, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
 };
 
 use crate::{
@@ -119,12 +117,7 @@ unsafe fn connected<M: Memory>(counters: &mut SocketCounters, socket: *const u8)
 
 /// connect() failed. Without a port it never left this host: that is `EADDRNOTAVAIL`, whatever `sk_err` says.
 #[inline(always)]
-unsafe fn failed<M: Memory, C: EbpfContext>(
-    ctx: &C,
-    counters: &mut SocketCounters,
-    socket: *const u8,
-    family: usize,
-) {
+unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounters, socket: *const u8, family: usize) {
     let tcp = M::tcp_sock(socket);
     if tcp.is_null() {
         return;

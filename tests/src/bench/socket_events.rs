@@ -34,7 +34,8 @@ pub fn run() -> Result<Vec<report::Result>> {
         let kernel = Kernel::start(&settings)?;
         let _statistics = kernel::statistics().context("switch on the kernel's statistics of programs")?;
         let mut results = Vec::new();
-        for (family, address) in [("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), ("IPv6", (Ipv6Addr::LOCALHOST, 0).into())]
+        for (family, address) in
+            [("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), ("IPv6", (Ipv6Addr::LOCALHOST, 0).into())]
         {
             let (mut per_event, mut per_connection) = (Vec::new(), Vec::new());
             for _ in 0..ROUNDS {

@@ -19,21 +19,12 @@ use tracker_tests::{
     ss,
 };
 
-use crate::support::{assert_equal_to_ss, eventually, listener, stranger, wildcard};
+use crate::support::{assert_equal_to_ss, counted, eventually, stranger, wildcard};
 
 const PORT: u16 = 1_000;
 /// Every state that a socket can rest in. `closing` and `syn_recv` last for moments only.
-const STATES: [&str; 9] = [
-    "established",
-    "syn_sent",
-    "fin_wait1",
-    "fin_wait2",
-    "time_wait",
-    "close_wait",
-    "last_ack",
-    "listen",
-    "half_open",
-];
+const STATES: [&str; 9] =
+    ["established", "syn_sent", "fin_wait1", "fin_wait2", "time_wait", "close_wait", "last_ack", "listen", "half_open"];
 
 #[test]
 fn sockets_in_every_state_that_are_older_than_the_daemon() -> Result<()> {
@@ -52,7 +43,7 @@ fn sockets_in_every_state_that_are_older_than_the_daemon() -> Result<()> {
         let seen = daemon.counts(family)?;
         assert_eq!(seen.len(), STATES.len(), "{family:?}: {seen:?}");
         assert!(STATES.iter().all(|state| seen.contains_key(*state)), "{family:?}: {seen:?}");
-        let listener = listener(&daemon, wildcard(family, PORT))?;
+        let listener = counted(&daemon, wildcard(family, PORT))?;
         assert_eq!((listener.half_open, listener.syn_queue), (Some(half_open), Some(half_open)));
         assert_eq!(listener.connected, Some(established));
         assert_eq!(listener.syns_received, 0, "they came before the daemon");

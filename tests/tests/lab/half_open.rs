@@ -1,6 +1,6 @@
 //! Half-open requests, queues and drops: as the kernel has them.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tracker_tests::{
     Family, client,
@@ -13,7 +13,7 @@ use tracker_tests::{
     ss,
 };
 
-use crate::support::{assert_equal_to_ss, eventually, listener, stranger, wildcard};
+use crate::support::{assert_equal_to_ss, counted, eventually, stranger, wildcard};
 
 const PORT: u16 = 80;
 
@@ -29,8 +29,11 @@ fn syns_that_are_never_answered_are_half_open() -> Result<()> {
     let daemon = Daemon::start(&pair.server)?;
     for (family, count) in [(Family::Ipv4, 100), (Family::Ipv6, 40)] {
         send_syns(&pair, family, count)?;
-        eventually("all have arrived", || Ok(ss::count(&pair.server, family)?.get("half_open") == Some(&count.into())))?;
-        let listener = listener(&daemon, wildcard(family, PORT))?;
+        eventually(
+            "all have arrived",
+            || Ok(ss::count(&pair.server, family)?.get("half_open") == Some(&count.into())),
+        )?;
+        let listener = counted(&daemon, wildcard(family, PORT))?;
         let count = u32::from(count);
         assert_eq!((listener.half_open, listener.syn_queue), (Some(count), Some(count)));
         assert_eq!(listener.syns_received, u64::from(count));
@@ -52,10 +55,10 @@ fn requests_that_expire_are_unanswered() -> Result<()> {
     let daemon = Daemon::start(&pair.server)?;
     send_syns(&pair, Family::Ipv4, 25)?;
     eventually("they have come and gone", || {
-        let seen = listener(&daemon, wildcard(Family::Ipv4, PORT))?;
+        let seen = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
         Ok(seen.syns_received == 25 && seen.half_open == Some(0))
     })?;
-    let seen = listener(&daemon, wildcard(Family::Ipv4, PORT))?;
+    let seen = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
     assert_eq!((seen.handshakes_completed, seen.handshakes_unanswered), (0, 25));
     daemon.stop(Signal::SIGTERM)
 }
@@ -77,8 +80,9 @@ fn an_application_that_does_not_accept_fills_its_queue() -> Result<()> {
         let before = pair.server.counter("TcpExt", "ListenDrops")?;
         send_syns(&pair, family, 3)?;
         eventually("they are dropped", || Ok(pair.server.counter("TcpExt", "ListenDrops")? == before + 3))?;
-        let seen = listener(&daemon, wildcard(family, PORT))?;
-        let kernel = &ss::listeners(&pair.server, family)?[0];
+        let seen = counted(&daemon, wildcard(family, PORT))?;
+        let kernel = ss::listeners(&pair.server, family)?.into_iter().find(|queue| queue.local.ends_with(":80"));
+        let kernel = kernel.context("ss shows the listener")?;
         assert_eq!((kernel.accept_queue, kernel.accept_queue_max), (5, 4), "what this test is about: {kernel:?}");
         assert_eq!((seen.accept_queue, seen.accept_queue_max), (Some(5), Some(4)));
         assert_eq!((seen.overflows, seen.half_open), (Some(3), Some(0)));

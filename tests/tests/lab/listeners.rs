@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
+use tracker_model::snapshot::Process;
 use tracker_tests::{
     Family, client,
     daemon::Daemon,
@@ -20,7 +21,7 @@ use tracker_tests::{
     server::{ListenOptions, connected, listen},
 };
 
-use crate::support::{eventually, listener, wildcard};
+use crate::support::{counted, eventually, known, wildcard};
 
 /// Rounds of listen() and a SYN right behind it.
 const ROUNDS: u16 = 150;
@@ -104,7 +105,7 @@ fn assert_each_had_one_syn(
     assert_eq!(answer.no_listener.syns_received, 0, "{:?}", answer.no_listener);
     for address in addresses {
         let ip = address.ip().to_string();
-        let found = answer.listeners.iter().find(|known| known.port == address.port() && known.address == ip);
+        let found = answer.listeners.iter().find(|one| one.port == address.port() && one.address == ip);
         let found = found.unwrap_or_else(|| panic!("{address} is not known"));
         assert_eq!((found.syns_received, found.handshakes_completed), (1, handshakes), "{address}");
     }
@@ -121,15 +122,15 @@ fn a_listener_that_closed_is_gone() -> Result<()> {
     let daemon = Daemon::start(&pair.server)?;
     let younger = listen(&pair.server, address(81), ListenOptions::default())?;
     for (listening, port) in [(older, 80), (younger, 81)] {
-        listener(&daemon, address(port))?;
+        assert!(known(&daemon, address(port))?.is_some());
         drop(listening);
-        assert_eq!(daemon.listener(address(port))?, None, "{port}");
+        assert_eq!(known(&daemon, address(port))?, None, "{port}");
         let failed = client::connect(&pair.client, address(port), 1).failed;
         assert_eq!(failed["ECONNREFUSED"], 1);
     }
     let seen = daemon.listeners()?;
     assert_eq!(seen.no_listener.syns_received, 2);
-    assert_eq!(seen.listeners.iter().filter(|known| known.address != "127.0.0.1").count(), 0);
+    assert_eq!(seen.listeners.iter().filter(|one| one.address != "127.0.0.1").count(), 0);
     daemon.stop(Signal::SIGTERM)
 }
 
@@ -142,18 +143,18 @@ fn a_reuseport_group_is_one_listener() -> Result<()> {
     // Two older than the daemon, two younger.
     let mut group = vec![member()?, member()?];
     let daemon = Daemon::start(&pair.server)?;
-    assert_eq!(listener(&daemon, address)?.sockets, 2);
+    assert_eq!(counted(&daemon, address)?.sockets, 2);
     group.extend([member()?, member()?]);
-    assert_eq!(listener(&daemon, address)?.sockets, 4);
+    assert_eq!(counted(&daemon, address)?.sockets, 4);
     let calls = client::connect(&pair.client, pair.link.right.socket(Family::Ipv4, 80), 40);
     assert_eq!(calls.streams.len(), 40);
-    let seen = listener(&daemon, address)?;
+    let seen = counted(&daemon, address)?;
     assert_eq!((seen.syns_received, seen.handshakes_completed), (40, 40));
     assert_eq!((seen.connected, seen.accept_queue), (Some(40), Some(40)), "the group's queues are summed");
     drop(group.split_off(1));
-    assert_eq!(listener(&daemon, address)?.sockets, 1);
+    assert_eq!(counted(&daemon, address)?.sockets, 1);
     drop(group);
-    assert_eq!(daemon.listener(address)?, None);
+    assert_eq!(known(&daemon, address)?, None);
     daemon.stop(Signal::SIGTERM)
 }
 
@@ -175,7 +176,7 @@ fn one_address_and_the_wildcard_are_two_listeners() -> Result<()> {
         if family == Family::Ipv4 {
             connected(&pair.client, "10.77.1.3:80".parse()?, &all)?;
         }
-        let seen = [listener(&daemon, single)?.syns_received, listener(&daemon, wildcard(family, 80))?.syns_received];
+        let seen = [counted(&daemon, single)?.syns_received, counted(&daemon, wildcard(family, 80))?.syns_received];
         assert_eq!(seen, [3, u64::from(family == Family::Ipv4)]);
     }
     daemon.stop(Signal::SIGTERM)
@@ -197,7 +198,7 @@ fn a_dual_stack_listener_is_reached_by_both_families() -> Result<()> {
                 kept.push(connected(&pair.client, pair.link.right.socket(family, 80), &listening)?);
             }
         }
-        let seen = listener(&daemon, address)?;
+        let seen = counted(&daemon, address)?;
         assert!(seen.dual_stack);
         assert_eq!((seen.syns_by_family.ipv4, seen.syns_by_family.ipv6), (4, 3));
         assert_eq!((seen.handshakes_by_family.ipv4, seen.handshakes_by_family.ipv6), (4, 3));
@@ -218,12 +219,11 @@ fn the_process_is_named_for_listeners_older_and_younger_than_the_daemon() -> Res
     let younger = Nginx::start(&pair.server, 81)?;
     for nginx in [&older, &younger] {
         for family in Family::BOTH {
-            let seen = listener(&daemon, wildcard(family, nginx.port()))?.process;
-            ensure!(seen.as_ref().is_some_and(|process| process.comm == "nginx"), "{seen:?} is not nginx");
-            assert_eq!(seen.map(|process| process.pid), Some(nginx.pid()));
+            let seen = counted(&daemon, wildcard(family, nginx.port()))?.process;
+            assert_eq!(seen, Some(Process { pid: nginx.pid(), comm: "nginx".to_owned() }));
         }
     }
-    let own = listener(&daemon, daemon.web())?.process.map(|process| process.pid);
+    let own = counted(&daemon, daemon.web())?.process.map(|process| process.pid);
     assert_eq!(own, Some(daemon.pid()), "the daemon's own listener");
     daemon.stop(Signal::SIGTERM)
 }

@@ -33,7 +33,8 @@ fn syns_to_no_listener(hook: &str) -> Result<()> {
     let _listener = listen(&pair.server, wildcard(Family::Ipv4, 80), ListenOptions::default())?;
     let daemon = daemon::settings(&pair.server)?.arguments(&["--hook", hook]).start()?;
     // The listener is of IPv4 alone: at its port, IPv6 meets none.
-    let sent = [(Family::Ipv4, 4_444, 30), (Family::Ipv6, 5_555, 20), (Family::Ipv6, 80, 10), (Family::Ipv4, 65_535, 5)];
+    let sent =
+        [(Family::Ipv4, 4_444, 30), (Family::Ipv6, 5_555, 20), (Family::Ipv6, 80, 10), (Family::Ipv4, 65_535, 5)];
     for (family, port, count) in sent {
         send_syns(&pair, family, pair.link.right.socket(family, port), count)?;
     }
@@ -71,10 +72,8 @@ fn addresses_that_come_and_go_decide_what_is_local() -> Result<()> {
     let pair = Pair::plain()?;
     let daemon = Daemon::start(&pair.server)?;
     let device = &pair.link.right.device;
-    let new: [SocketAddr; 2] = [
-        (Ipv4Addr::new(198, 51, 100, 7), 80).into(),
-        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 80).into(),
-    ];
+    let new: [SocketAddr; 2] =
+        [(Ipv4Addr::new(198, 51, 100, 7), 80).into(), (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7), 80).into()];
     let change = |verb: &str| -> Result<()> {
         pair.server.ip(&format!("addr {verb} {}/32 dev {device}", new[0].ip()))?;
         pair.server.ip(&format!("addr {verb} {}/128 dev {device}", new[1].ip()))

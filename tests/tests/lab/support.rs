@@ -9,7 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tracker_model::api::Listener;
-use tracker_tests::{Family, daemon::Daemon, namespace::Namespace, ss};
+use tracker_tests::{
+    Family,
+    daemon::{Daemon, find},
+    namespace::Namespace,
+    ss,
+};
 
 /// Counts by name.
 pub(crate) fn counts<const N: usize>(entries: [(&str, u64); N]) -> BTreeMap<String, u64> {
@@ -69,7 +74,12 @@ pub(crate) fn stranger(family: Family, host: u8) -> IpAddr {
     }
 }
 
-/// One listener, which must be known.
-pub(crate) fn listener(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Listener> {
-    daemon.listener(address)?.with_context(|| format!("tracker does not know the listener {address}"))
+/// A listener that must be known, with its queues and sockets of this moment.
+pub(crate) fn counted(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Listener> {
+    find(daemon.counted_listeners()?, address).with_context(|| format!("tracker does not know the listener {address}"))
+}
+
+/// Whether a listener is known at once, by the events alone.
+pub(crate) fn known(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Option<Listener>> {
+    Ok(find(daemon.listeners()?, address))
 }

@@ -12,7 +12,7 @@ use tracker_tests::{
     serial,
 };
 
-use crate::support::{assert_equal_to_ss, counts, listener, settled, wildcard};
+use crate::support::{assert_equal_to_ss, counted, counts, settled, wildcard};
 
 /// Connections of a family by who closes first.
 const EACH: u32 = 2_500;
@@ -121,7 +121,7 @@ fn assert_nothing_was_repeated(pair: &Pair) -> Result<()> {
 
 fn assert_listeners(daemon: &Daemon<'_>) -> Result<()> {
     for family in Family::BOTH {
-        let listener = listener(daemon, wildcard(family, PORT))?;
+        let listener = counted(daemon, wildcard(family, PORT))?;
         assert_eq!(listener.syns_received, PER_FAMILY);
         assert_eq!(listener.handshakes_completed, PER_FAMILY);
         assert_eq!(listener.handshakes_unanswered, 0);
@@ -159,7 +159,8 @@ fn assert_events(daemon: &Daemon<'_>) -> Result<()> {
         ]);
         assert_eq!(daemon.transitions(family)?, expected, "{family:?}");
         let closes = &states.closes[family.name()];
-        let (known, rest): (Vec<_>, Vec<_>) = closes.iter().partition(|(kind, _)| ["local", "peer"].contains(&kind.as_str()));
+        let (known, rest): (Vec<_>, Vec<_>) =
+            closes.iter().partition(|(kind, _)| ["local", "peer"].contains(&kind.as_str()));
         assert_eq!(known.into_iter().map(|(_, count)| *count).collect::<Vec<_>>(), [each, each], "{family:?}");
         assert!(rest.iter().all(|(_, count)| **count == 0), "{family:?}: {rest:?}");
     }
@@ -176,7 +177,8 @@ fn assert_packets(daemon: &Daemon<'_>, hook: &str) -> Result<()> {
         for outcome in ["tcp_syn", "tcp_fin"] {
             assert_eq!(interface.outcomes[outcome][family.name()], PER_FAMILY, "{outcome} {family:?}");
         }
-        let odd = ["truncated", "unparsed", "fragment", "tcp_rst", "tcp_other", "malformed_length", "malformed_no_flags"];
+        let odd =
+            ["truncated", "unparsed", "fragment", "tcp_rst", "tcp_other", "malformed_length", "malformed_no_flags"];
         for outcome in odd {
             let count = interface.outcomes.get(outcome).and_then(|families| families.get(family.name()));
             assert_eq!(count.copied().unwrap_or(0), 0, "{outcome} {family:?}");

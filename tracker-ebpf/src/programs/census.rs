@@ -5,9 +5,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    helpers::generated::bpf_skc_to_tcp_timewait_sock, macros::map, maps::Array,
-};
+use aya_ebpf::{helpers::generated::bpf_skc_to_tcp_timewait_sock, macros::map, maps::Array};
 use tracker_common::{
     counters::Census,
     listener::ListenerCensus,

@@ -22,7 +22,9 @@ pub(crate) fn tracker_tc(ctx: TcContext) -> i32 {
     let Some((interface, counters)) = interfaces::counters(index) else { return NEXT };
     let mut readable = bytes(&ctx);
     let wanted = if ctx.len() < HEADERS { ctx.len() } else { HEADERS };
-    if readable.end - readable.start < wanted as usize && ctx.pull_data(wanted).is_ok() {
+    if readable.end - readable.start < wanted as usize {
+        // Whether it succeeds or not, what was read of the context before no longer holds.
+        let _ = ctx.pull_data(wanted);
         readable = bytes(&ctx);
     }
     packet::count(&readable, packet::classify(&readable, interface), counters);

@@ -192,7 +192,11 @@ impl Attachments {
         Ok(())
     }
 
-    fn attach(&mut self, object: &mut Ebpf, link: &Link) -> Result<(Attached, &'static str, String, bool), KernelError> {
+    fn attach(
+        &mut self,
+        object: &mut Ebpf,
+        link: &Link,
+    ) -> Result<(Attached, &'static str, String, bool), KernelError> {
         let hardware = link.kind.is_none() && link.layer == Layer::Ethernet;
         let why_tc = match self.hook {
             Hook::Tc => "asked for by --hook tc".to_string(),
@@ -201,7 +205,8 @@ impl Attachments {
                 return Ok((attached, "xdp", "asked for by --hook xdp".into(), false));
             }
             Hook::Auto if !hardware => {
-                let kind = link.kind.as_deref().unwrap_or(if link.layer == Layer::Loopback { "loopback" } else { "tunnel" });
+                let kind =
+                    link.kind.as_deref().unwrap_or(if link.layer == Layer::Loopback { "loopback" } else { "tunnel" });
                 format!("on a device of kind {kind} XDP would slow bulk traffic")
             }
             Hook::Auto if link.has_xdp => "another XDP program is attached and stays".to_string(),
@@ -270,7 +275,11 @@ impl Attachments {
                 index: *index,
                 hook: watched.hook,
                 reason: watched.reason.clone(),
-                counters: if below || watched.slot == 0 { InterfaceCounters::default() } else { counters(watched.slot)? },
+                counters: if below || watched.slot == 0 {
+                    InterfaceCounters::default()
+                } else {
+                    counters(watched.slot)?
+                },
             });
         }
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
@@ -313,9 +322,9 @@ fn unregister(maps: &mut Maps, index: u32) -> Result<(), KernelError> {
 /// has no call for it.
 fn remove_clsact(interface: &str) {
     let run = |arguments: &[&str]| std::process::Command::new("tc").args(arguments).output();
-    let busy = ["ingress", "egress"].iter().any(|side| {
-        run(&["filter", "show", "dev", interface, side]).is_ok_and(|output| !output.stdout.is_empty())
-    });
+    let busy = ["ingress", "egress"]
+        .iter()
+        .any(|side| run(&["filter", "show", "dev", interface, side]).is_ok_and(|output| !output.stdout.is_empty()));
     if !busy && run(&["qdisc", "del", "dev", interface, "clsact"]).is_err() {
         tracing::warn!(interface, "the empty clsact qdisc stays: tc(8) is not there to remove it");
     }

@@ -123,7 +123,8 @@ fn link(message: LinkMessage) -> Option<Link> {
             LinkAttribute::LinkNetNsId(_) => lower_is_elsewhere = true,
             LinkAttribute::Controller(index) => link.controller = Some(index),
             LinkAttribute::Xdp(xdp) => {
-                link.has_xdp = xdp.iter().any(|xdp| matches!(xdp, LinkXdp::Attached(mode) if *mode != XdpAttached::None));
+                link.has_xdp =
+                    xdp.iter().any(|xdp| matches!(xdp, LinkXdp::Attached(mode) if *mode != XdpAttached::None));
             }
             LinkAttribute::LinkInfo(info) => {
                 link.kind = info.iter().find_map(|info| match info {
@@ -146,9 +147,14 @@ fn layer(kind: LinkLayerType) -> Layer {
     match kind {
         Type::Loopback => Layer::Loopback,
         Type::Ether => Layer::Ethernet,
-        Type::None | Type::Rawip | Type::Ppp | Type::Tunnel | Type::Tunnel6 | Type::Sit | Type::Ipgre | Type::Ip6gre => {
-            Layer::Ip
-        }
+        Type::None
+        | Type::Rawip
+        | Type::Ppp
+        | Type::Tunnel
+        | Type::Tunnel6
+        | Type::Sit
+        | Type::Ipgre
+        | Type::Ip6gre => Layer::Ip,
         _ => Layer::Other,
     }
 }

@@ -96,7 +96,8 @@ fn below(links: &BTreeMap<u32, Link>, link: &Link, watched: &impl Fn(u32) -> boo
         candidates.extend(link.lower);
     }
     if CONTROLLERS.contains(&kind) {
-        candidates.extend(links.values().filter(|member| member.controller == Some(link.index)).map(|member| member.index));
+        candidates
+            .extend(links.values().filter(|member| member.controller == Some(link.index)).map(|member| member.index));
     }
     candidates.into_iter().filter(|index| *index != link.index).find_map(|index| {
         if watched(index) { Some(index) } else { below(links, links.get(&index)?, watched, depth + 1) }

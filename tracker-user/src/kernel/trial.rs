@@ -93,9 +93,7 @@ impl Trial {
     pub fn add_listener(&mut self, port: u16) -> Result<(), KernelError> {
         const _: () = assert!(ANY_V4[15] == 0 && ANY_V6[15] == 0, "wildcards need no entry in the hash map");
         let entry = Port { any_v4: 2, any_v6: 3, any_v6_dual: 0, padding: 0, specific: 0 };
-        self.ports
-            .set(u32::from(port), entry, 0)
-            .map_err(|source| KernelError::Map { name: names::PORTS, source })
+        self.ports.set(u32::from(port), entry, 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
     }
 
     /// Runs a program `repeat` times on a frame of at least 14 bytes; returns the mean time of one run, which the
@@ -111,7 +109,8 @@ impl Trial {
             Program::Xdp => object::program::<Xdp>(&mut self.object, names::PROGRAM_XDP)?.test_run(options),
             Program::Tc => object::program::<SchedClassifier>(&mut self.object, names::PROGRAM_TC)?.test_run(options),
         };
-        let name = if matches!(program, Program::Xdp | Program::EmptyXdp) { names::PROGRAM_XDP } else { names::PROGRAM_TC };
+        let name =
+            if matches!(program, Program::Xdp | Program::EmptyXdp) { names::PROGRAM_XDP } else { names::PROGRAM_TC };
         result.map(|result| result.duration).map_err(|source| KernelError::Program { name, source })
     }
 
