@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::namespace::Namespace;
 
-/// Who closes a connection first, and so holds it in TIME_WAIT.
+/// Who closes a connection first, and so holds it in `TIME_WAIT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
     /// The server, once it has answered.
@@ -80,7 +80,7 @@ fn request(target: SocketAddr, closer: Closer) -> Result<()> {
     Ok(())
 }
 
-/// What became of calls of connect(): streams, and failures by name of the error.
+/// What became of calls of `connect()`: streams, and failures by name of the error.
 #[derive(Debug, Default)]
 pub struct Connects {
     /// The connections, still open.
@@ -89,7 +89,7 @@ pub struct Connects {
     pub failed: BTreeMap<String, u64>,
 }
 
-/// Calls connect() `count` times at once from inside a namespace and waits for all to return.
+/// Calls `connect()` `count` times at once from inside a namespace and waits for all to return.
 #[must_use]
 pub fn connect(namespace: &Namespace, target: SocketAddr, count: usize) -> Connects {
     let results: Vec<io::Result<TcpStream>> = namespace.enter(|| {

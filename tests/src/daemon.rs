@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,6 +23,8 @@ use crate::{Family, bpf, command, http, metrics::Scrape, namespace::Namespace, p
 const WEB_PORT: u16 = 10046;
 /// How long a daemon may take to start, or to say why it does not.
 const START: Duration = Duration::from_secs(30);
+/// How long a new snapshot may be awaited, with a census: a little more than the default interval of both.
+const SNAPSHOT: Duration = Duration::from_secs(8);
 /// How long a census may be awaited when its figures are asked for.
 const CENSUS: Duration = Duration::from_secs(5);
 /// How long it may take to stop.
@@ -236,11 +238,31 @@ impl<'a> Daemon<'a> {
         http::get(self.namespace, self.web(), path)
     }
 
-    /// A scrape.
+    /// A scrape that rests on a snapshot taken after this call began; scrapes show the last one, which is up to a second
+    /// old.
     pub fn metrics(&self) -> Result<Scrape> {
-        let answer = self.get("/metrics")?;
-        ensure!(answer.status == 200, "/metrics answers {}: {}", answer.status, answer.body);
-        Scrape::parse(answer.body)
+        let now = Timestamp::now().as_duration().as_secs_f64();
+        self.metrics_when(|scrape| scrape.sum("tracker_snapshot_timestamp_seconds", &[]) > now)
+    }
+
+    /// A scrape that rests also on a census taken after this call began, without a command that would ask for one.
+    pub fn metrics_after_census(&self) -> Result<Scrape> {
+        let now = Timestamp::now().as_duration().as_secs_f64();
+        self.metrics_when(|scrape| scrape.sum("tracker_census_timestamp_seconds", &[]) > now)
+    }
+
+    fn metrics_when(&self, new: impl Fn(&Scrape) -> bool) -> Result<Scrape> {
+        let start = Instant::now();
+        loop {
+            let answer = self.get("/metrics")?;
+            ensure!(answer.status == 200, "/metrics answers {}: {}", answer.status, answer.body);
+            let scrape = Scrape::parse(answer.body)?;
+            if new(&scrape) {
+                return Ok(scrape);
+            }
+            ensure!(start.elapsed() < SNAPSHOT, "no new snapshot within {SNAPSHOT:?}");
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Stops it by a signal and checks that it goes well and leaves nothing.

@@ -14,7 +14,7 @@ use crate::namespace::Namespace;
 /// How a listening socket is made.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenOptions {
-    /// Argument of listen().
+    /// Argument of `listen()`.
     pub backlog: i32,
     /// `SO_REUSEPORT`.
     pub reuse_port: bool,

@@ -24,7 +24,7 @@ pub fn count(namespace: &Namespace, family: Family) -> Result<Counts> {
 pub struct ListenQueue {
     /// Address and port as ss writes them.
     pub local: String,
-    /// `Recv-Q`: connections that wait for accept().
+    /// `Recv-Q`: connections that wait for `accept()`.
     pub accept_queue: u32,
     /// `Send-Q`: their limit.
     pub accept_queue_max: u32,

@@ -60,7 +60,7 @@ impl Wire {
         Ok(Self { state, thread: Some(thread) })
     }
 
-    /// Loses every frame from now on, or no longer.
+    /// Loses every frame from now on, those under way included; or no longer. Holds within 20 ms.
     pub fn cut(&self, cut: bool) {
         self.state.cut.store(cut, Ordering::Relaxed);
     }
@@ -83,6 +83,10 @@ fn carry(left: &PacketSocket, right: &PacketSocket, options: &WireOptions, state
     let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     while !state.stopping.load(Ordering::Relaxed) {
         let now = Instant::now();
+        let cut = state.cut.load(Ordering::Relaxed);
+        if cut {
+            under_way.clear();
+        }
         while let Some((_, frame)) = under_way.pop_front_if(|(due, _)| *due <= now) {
             left.send(&frame)?;
         }
@@ -94,13 +98,13 @@ fn carry(left: &PacketSocket, right: &PacketSocket, options: &WireOptions, state
         let [from_left, from_right] = ready.map(|fd| fd.any().unwrap_or(false));
         if from_left {
             let frame = left.receive(&mut buffer)?;
-            if !state.cut.load(Ordering::Relaxed) {
+            if !cut {
                 right.send(&tagged(frame, &tags))?;
             }
         }
         if from_right {
             let frame = right.receive(&mut buffer)?;
-            if !state.cut.load(Ordering::Relaxed) {
+            if !cut {
                 under_way.push_back((Instant::now() + options.delay, frame.to_vec()));
             }
         }

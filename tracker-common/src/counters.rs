@@ -60,7 +60,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Packets begin with the IP header (tun, WireGuard, IP tunnels), not with an Ethernet header.
+    /// Packets begin with the IP header (tun, `WireGuard`, IP tunnels), not with an Ethernet header.
     pub const RAW_IP: u16 = 1;
 }
 

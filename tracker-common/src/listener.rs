@@ -55,11 +55,11 @@ pub struct Listener {
     pub slot: u32,
     /// [`Listener::V6ONLY`] or zero.
     pub flags: u32,
-    /// Process (thread group) that called listen(); 0 when before the daemon.
+    /// Process (thread group) that called `listen()`; 0 when before the daemon.
     pub pid: u32,
     /// User of that socket.
     pub uid: u32,
-    /// Name of the thread that called listen().
+    /// Name of the thread that called `listen()`.
     pub comm: [u8; 16],
 }
 
@@ -121,7 +121,7 @@ pub struct ListenerCensus {
     pub syn_queue: u32,
     /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
     pub syn_queue_young: u32,
-    /// Connections that wait for accept() (`sk_ack_backlog`).
+    /// Connections that wait for `accept()` (`sk_ack_backlog`).
     pub accept_queue: u32,
     /// Limit of the accept queue (`sk_max_ack_backlog`), which is also that of the SYN queue.
     pub accept_queue_max: u32,

@@ -28,12 +28,11 @@ pub(crate) fn find(index: u32) -> Option<Interface> {
 /// shares slot 0.
 #[inline(always)]
 pub(crate) fn counters(index: u32) -> Option<(Interface, *mut InterfaceCounters)> {
-    let entry = match find(index) {
-        Some(entry) => entry,
-        None => {
-            losses::count(Loss::InterfaceTableFull);
-            Interface { index, slot: 0, flags: 0 }
-        }
+    let entry = if let Some(entry) = find(index) {
+        entry
+    } else {
+        losses::count(Loss::InterfaceTableFull);
+        Interface { index, slot: 0, flags: 0 }
     };
     Some((entry, INTERFACE_CTRS.get_ptr_mut(u32::from(entry.slot))?))
 }

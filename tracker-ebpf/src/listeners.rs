@@ -23,7 +23,7 @@ use crate::{
 #[map]
 static PORTS: Array<Port> = Array::with_max_entries(65_536, 0);
 
-/// BPF_F_MMAPABLE: the daemon looks through all ports each second, which would be a system call each.
+/// `BPF_F_MMAPABLE`: the daemon looks through all ports each second, which would be a system call each.
 const MMAPABLE: u32 = 1 << 10;
 
 #[map]
@@ -53,10 +53,10 @@ pub(crate) fn find(address: &[u8; 16], port: u16, family: Family) -> Option<u32>
     if entry.specific != 0 {
         let key = ListenerKey { netns: fields::NETNS.load(), port: u32::from(port), address: *address };
         // SAFETY: the value may change under the reader; every field is read by itself.
-        if let Some(listener) = unsafe { LISTENERS.get(key) } {
-            if listener.sockets != 0 {
-                return Some(listener.slot);
-            }
+        if let Some(listener) = unsafe { LISTENERS.get(key) }
+            && listener.sockets != 0
+        {
+            return Some(listener.slot);
         }
     }
     let slot_plus_one = match family {
@@ -249,12 +249,11 @@ fn add(key: &ListenerKey, fresh: &mut Listener) -> Option<*mut Listener> {
     if let Some(listener) = LISTENERS.get_ptr_mut(key) {
         return Some(listener);
     }
-    fresh.slot = match FREE_SLOTS.pop() {
-        Ok(Some(slot)) => slot,
-        _ => {
-            losses::count(Loss::ListenerTableFull);
-            0
-        }
+    fresh.slot = if let Ok(Some(slot)) = FREE_SLOTS.pop() {
+        slot
+    } else {
+        losses::count(Loss::ListenerTableFull);
+        0
     };
     if LISTENERS.insert(key, *fresh, BPF_NOEXIST).is_err() {
         if fresh.slot != 0 {

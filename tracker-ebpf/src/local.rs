@@ -9,7 +9,7 @@ use tracker_common::limits;
 #[map]
 static LOCAL_ADDRS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(limits::LOCAL_ADDRESSES, 0);
 
-/// BPF_F_NO_PREALLOC, which a trie demands.
+/// `BPF_F_NO_PREALLOC`, which a trie demands.
 const NO_PREALLOC: u32 = 1;
 
 #[map]

@@ -2,6 +2,13 @@
 //! to the file that gives access to it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "kernel numbers of known range; a checked conversion has a branch that panics, which no program may have"
+)]
+#![allow(clippy::needless_pass_by_value, reason = "the program macros pass the context by value")]
+#![allow(clippy::single_match_else, reason = "the verifier's view of each branch is easier to follow so")]
 
 mod atomic;
 mod count;

@@ -54,10 +54,10 @@ pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common
     let counters = unsafe { &mut *counters };
     let segments = if bytes.segments > 1 { u64::from(bytes.segments) } else { 1 };
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
-    if packet.outcome == Outcome::TcpSyn {
-        if let Some(target) = syn(bytes, packet) {
-            count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
-        }
+    if packet.outcome == Outcome::TcpSyn
+        && let Some(target) = syn(bytes, packet)
+    {
+        count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
     }
 }
 
@@ -69,32 +69,26 @@ fn syn(bytes: &Bytes, packet: Packet) -> Option<SynTarget> {
     if !local::is_local(&address) {
         return Some(SynTarget::NotLocal);
     }
-    match listeners::find(&address, port, packet.family) {
-        Some(slot) => {
-            listeners::count_syn(slot, packet.family);
-            Some(SynTarget::Listener)
-        }
-        None => {
-            listeners::count_refused(port);
-            Some(SynTarget::NoListener)
-        }
+    if let Some(slot) = listeners::find(&address, port, packet.family) {
+        listeners::count_syn(slot, packet.family);
+        Some(SynTarget::Listener)
+    } else {
+        listeners::count_refused(port);
+        Some(SynTarget::NoListener)
     }
 }
 
 /// Destination address, in mapped form, and port of a TCP packet.
 #[inline(always)]
 fn destination(bytes: &Bytes, packet: Packet) -> Option<([u8; 16], u16)> {
-    let address = match packet.family {
-        Family::Ipv4 => {
-            let [high, low] = bytes.header::<[u16; 2]>(packet.network + 16)?;
-            // SAFETY: both are 4 bytes without padding.
-            mapped(unsafe { core::mem::transmute::<[u16; 2], [u8; 4]>([high, low]) })
-        }
-        _ => {
-            let words = bytes.header::<[u16; 8]>(packet.network + 24)?;
-            // SAFETY: both are 16 bytes without padding.
-            unsafe { core::mem::transmute::<[u16; 8], [u8; 16]>(words) }
-        }
+    let address = if packet.family == Family::Ipv4 {
+        let [high, low] = bytes.header::<[u16; 2]>(packet.network + 16)?;
+        // SAFETY: both are 4 bytes without padding.
+        mapped(unsafe { core::mem::transmute::<[u16; 2], [u8; 4]>([high, low]) })
+    } else {
+        let words = bytes.header::<[u16; 8]>(packet.network + 24)?;
+        // SAFETY: both are 16 bytes without padding.
+        unsafe { core::mem::transmute::<[u16; 8], [u8; 16]>(words) }
     };
     let port = u16::from_be(bytes.header::<u16>(packet.transport + 2)?);
     Some((address, port))

@@ -1,6 +1,6 @@
 //! Socket events: every state transition of TCP sockets, as `inet_sock_set_state` tells it.
 //!
-//! Known of that tracepoint, and minded here: it shows neither TIME_WAIT nor half-open requests; LISTEN to SYN_RECV
+//! Known of that tracepoint, and minded here: it shows neither `TIME_WAIT` nor half-open requests; LISTEN to `SYN_RECV`
 //! comes when a handshake completes and, before Linux 6.18, with the listener's fields; at the end of a connection
 //! `skc_num` is already 0, the port still stands in `inet_sport`.
 
@@ -72,10 +72,11 @@ pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const 
             _ => {}
         }
         // A connection of any kind ends; those that were never established were never timed.
-        if to as u8 == CLOSE && !matches!(from as u8, LISTEN | SYN_SENT) {
-            if let Some(us) = timed::died(socket, &mut counters.timed) {
-                counters.lifetime.count(us, histogram::LIFETIME_SHIFT);
-            }
+        if to as u8 == CLOSE
+            && !matches!(from as u8, LISTEN | SYN_SENT)
+            && let Some(us) = timed::died(socket, &mut counters.timed)
+        {
+            counters.lifetime.count(us, histogram::LIFETIME_SHIFT);
         }
     }
 }
@@ -92,7 +93,7 @@ fn aborted(error: i32) -> CloseKind {
     }
 }
 
-/// connect() succeeded. Without repeats the kernel's first round-trip sample is the time from SYN to SYN-ACK, in
+/// `connect()` succeeded. Without repeats the kernel's first round-trip sample is the time from SYN to SYN-ACK, in
 /// microseconds; with repeats the time runs from `retrans_stamp`, which `tcp_connect` sets to the time of the first
 /// SYN, in milliseconds.
 #[inline(always)]
@@ -115,7 +116,7 @@ unsafe fn connected<M: Memory>(counters: &mut SocketCounters, socket: *const u8)
     }
 }
 
-/// connect() failed. Without a port it never left this host: that is `EADDRNOTAVAIL`, whatever `sk_err` says.
+/// `connect()` failed. Without a port it never left this host: that is `EADDRNOTAVAIL`, whatever `sk_err` says.
 #[inline(always)]
 unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounters, socket: *const u8, family: usize) {
     let tcp = M::tcp_sock(socket);

@@ -22,6 +22,7 @@ pub fn snapshot() -> Snapshot {
         started_at: taken_at - SignedDuration::from_hours(2),
         netns: 4_026_531_840,
         interfaces: vec![interface()],
+        departed: InterfaceCounters::default(),
         unwatched: vec![Unwatched { name: "lo".to_owned(), reason: "loopback".to_owned() }],
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
         no_listener: NoListener {

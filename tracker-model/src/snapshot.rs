@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub netns: u32,
     /// Watched interfaces, by name; the counts of those that have no slot of their own are in one called `other`.
     pub interfaces: Vec<Interface>,
+    /// What interfaces received that are gone or no longer watched; without it sums over interfaces would go back.
+    pub departed: InterfaceCounters,
     /// Interfaces that exist and are not watched, with the reason.
     pub unwatched: Vec<Unwatched>,
     /// Listening addresses, by port and address.

@@ -28,7 +28,7 @@ pub fn run() -> Result<Vec<report::Result>> {
             socket_events: SocketEvents::Auto,
             btf: None,
             lifetime_sample: 8,
-            census_interval: Duration::from_secs(3600),
+            census_interval: Duration::from_hours(1),
             kernel_log: false,
         };
         let kernel = Kernel::start(&settings)?;

@@ -1,4 +1,4 @@
-//! Calls of connect() that fail: counted by the error that the caller saw.
+//! Calls of `connect()` that fail: counted by the error that the caller saw.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,12 @@ const SOCKET_EVENTS: [&str; 2] = ["tp_btf", "raw_tp"];
 
 /// Calls a target `count` times from the client's namespace, where the daemon runs, and checks that it counts, over
 /// what it counted before, what the callers saw.
-fn assert_counts_what_callers_see(pair: &Pair, daemon: &Daemon<'_>, target: SocketAddr, count: usize) -> Result<Connects> {
+fn assert_counts_what_callers_see(
+    pair: &Pair,
+    daemon: &Daemon<'_>,
+    target: SocketAddr,
+    count: usize,
+) -> Result<Connects> {
     let before = daemon.states()?.connects;
     let seen = client::connect(&pair.client, target, count);
     let after = daemon.states()?.connects;
@@ -58,12 +63,16 @@ fn each_family(
 fn a_closed_port_is_econnrefused() -> Result<()> {
     let _alone = serial::alone();
     for events in SOCKET_EVENTS {
-        each_family(events, |_| Ok(()), |pair, daemon, family| {
-            let target = pair.link.right.socket(family, 81);
-            let seen = assert_counts_what_callers_see(pair, daemon, target, 20)?;
-            assert_eq!(seen.failed, counts([("ECONNREFUSED", 20)]));
-            Ok(())
-        })?;
+        each_family(
+            events,
+            |_| Ok(()),
+            |pair, daemon, family| {
+                let target = pair.link.right.socket(family, 81);
+                let seen = assert_counts_what_callers_see(pair, daemon, target, 20)?;
+                assert_eq!(seen.failed, counts([("ECONNREFUSED", 20)]));
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
@@ -90,11 +99,19 @@ fn icmp_errors_are_ehostunreach_and_enetunreach() -> Result<()> {
     let route = |pair: &Pair| -> Result<()> {
         pair.server.sysctl("net.ipv4.ip_forward", "1")?;
         pair.server.sysctl("net.ipv6.conf.all.forwarding", "1")?;
-        // Without its default routes the server's namespace knows no way but these dead ends.
+        // Without its default routes the server's namespace knows no way to strangers.
         pair.server.ip("route del default")?;
         pair.server.ip("-6 route del default")?;
-        pair.server.ip("route add unreachable 198.18.0.1")?;
-        pair.server.ip("-6 route add unreachable fd99::1 dev lo")
+        // A device with nobody behind it, and little patience with that.
+        pair.server.ip("link add dead type veth peer name end")?;
+        pair.server.ip("link set dead up")?;
+        pair.server.ip("link set end up")?;
+        for family in ["ipv4", "ipv6"] {
+            pair.server.sysctl(&format!("net.{family}.neigh.dead.mcast_solicit"), "1")?;
+            pair.server.sysctl(&format!("net.{family}.neigh.dead.retrans_time_ms"), "100")?;
+        }
+        pair.server.ip("route add 198.18.0.1 dev dead")?;
+        pair.server.ip("-6 route add fd99::1 dev dead")
     };
     for events in SOCKET_EVENTS {
         each_family(events, route, |pair, daemon, family| {
@@ -135,17 +152,21 @@ fn a_full_port_range_is_eaddrnotavail() -> Result<()> {
 fn a_call_that_is_given_up_is_ecanceled() -> Result<()> {
     let _alone = serial::alone();
     for events in SOCKET_EVENTS {
-        each_family(events, |_| Ok(()), |pair, daemon, family| {
-            let before = daemon.states()?.connects.failed.get("ECANCELED").copied().unwrap_or(0);
-            let target = SocketAddr::from((stranger(family, 1), 80));
-            let socket = pair.client.enter(|| Socket::new(Domain::for_address(target), Type::STREAM, None))?;
-            let result = socket.connect_timeout(&target.into(), Duration::from_millis(50));
-            ensure!(result.is_err(), "nobody answers");
-            drop(socket);
-            eventually("it is counted", || {
-                Ok(daemon.states()?.connects.failed.get("ECANCELED").copied() == Some(before + 1))
-            })
-        })?;
+        each_family(
+            events,
+            |_| Ok(()),
+            |pair, daemon, family| {
+                let before = daemon.states()?.connects.failed.get("ECANCELED").copied().unwrap_or(0);
+                let target = SocketAddr::from((stranger(family, 1), 80));
+                let socket = pair.client.enter(|| Socket::new(Domain::for_address(target), Type::STREAM, None))?;
+                let result = socket.connect_timeout(&target.into(), Duration::from_millis(50));
+                ensure!(result.is_err(), "nobody answers");
+                drop(socket);
+                eventually("it is counted", || {
+                    Ok(daemon.states()?.connects.failed.get("ECANCELED").copied() == Some(before + 1))
+                })
+            },
+        )?;
     }
     Ok(())
 }

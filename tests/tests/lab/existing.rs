@@ -114,7 +114,7 @@ fn half_open_requests(pair: &Pair, family: Family, target: SocketAddr, count: u8
     (1..=count).try_for_each(|host| socket.send(&route.syn((stranger(family, host), 1_024).into(), target)))
 }
 
-/// A connect() that nobody answers, in the namespace of the calling thread.
+/// A `connect()` that nobody answers, in the namespace of the calling thread.
 fn call_a_stranger(family: Family) -> Result<Socket> {
     let address = SocketAddr::from((stranger(family, 99), 80));
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

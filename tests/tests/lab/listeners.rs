@@ -23,7 +23,7 @@ use tracker_tests::{
 
 use crate::support::{counted, eventually, known, wildcard};
 
-/// Rounds of listen() and a SYN right behind it.
+/// Rounds of `listen()` and a SYN right behind it.
 const ROUNDS: u16 = 150;
 
 #[test]

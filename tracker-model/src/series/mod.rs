@@ -6,8 +6,6 @@
 
 mod listeners;
 mod ports;
-mod syns;
 
 pub use listeners::{ListenerCounters, ListenerSeries, OtherListeners, Split};
 pub use ports::PortSeries;
-pub use syns::SynSeries;

@@ -62,12 +62,11 @@ fn unanswered(listener: &snapshot::Listener) -> u64 {
 }
 
 impl Snapshot {
-    /// SYNs that watched interfaces received for `target`.
+    /// SYNs for `target` that watched interfaces received, those that are gone included.
     #[must_use]
     pub fn syns(&self, target: SynTarget) -> ByFamily {
-        let sum = |family: Family| {
-            self.interfaces.iter().map(|interface| interface.counters.syns[target as usize][family as usize]).sum()
-        };
+        let counters = || self.interfaces.iter().map(|interface| &interface.counters).chain([&self.departed]);
+        let sum = |family: Family| counters().map(|counters| counters.syns[target as usize][family as usize]).sum();
         ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
     }
 }
@@ -113,5 +112,13 @@ mod tests {
         let answer = listeners(&snapshot).no_listener;
         assert_eq!(answer.syns_by_family, ByFamily { ipv4: 20, ipv6: 60 });
         assert_eq!((answer.syns_received, answer.ports, answer.top_ports.len()), (80, 2, 2));
+    }
+
+    #[test]
+    fn an_interface_that_goes_leaves_its_count() {
+        let mut snapshot = sample::snapshot();
+        let before = listeners(&snapshot).no_listener.syns_received;
+        snapshot.departed = snapshot.interfaces.remove(0).counters;
+        assert_eq!(listeners(&snapshot).no_listener.syns_received, before);
     }
 }

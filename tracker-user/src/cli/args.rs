@@ -48,6 +48,13 @@ Examples:
   tracker states -o wide           with transitions
   tracker states -o json | jq '.states[].ipv4.time_wait'";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo tracker doctor
+  tracker doctor -o json | jq '.checks[] | select(.verdict != \"ok\")'
+
+It loads each program into the kernel and takes it out again; nothing stays. Exits 1 when the daemon could not run.";
+
 /// What this host's TCP does: SYNs, handshakes, listeners and socket states, seen in the kernel by eBPF.
 #[derive(Parser, Debug)]
 #[command(name = "tracker", version, about, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
@@ -80,6 +87,9 @@ pub enum Command {
     /// Show socket states, who closed first, connects and their failures
     #[command(after_help = STATES_EXAMPLES)]
     States,
+    /// Check what this kernel and these rights allow; asks no daemon
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
 }
 
 /// Flags of `tracker run`.
@@ -100,6 +110,14 @@ pub struct RunArgs {
     /// Settings.
     #[command(flatten)]
     pub settings: RawSettings,
+}
+
+/// Flags of `tracker doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Type information of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, env = "TRACKER_BTF", value_name = "FILE")]
+    pub btf: Option<PathBuf>,
 }
 
 /// Flags of `tracker status`.

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 pub mod client;
+mod doctor;
 mod failure;
 mod format;
 mod listeners;
@@ -47,6 +48,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) if args.check => Ok(check::check(ask(at, api::STATUS))),
         Command::Status(_) => show::<Status>(at, api::STATUS, output, status::render),
         Command::Listeners => show::<Listeners>(at, api::LISTENERS, output, listeners::render),
+        Command::Doctor(args) => doctor::run(args.btf.as_deref(), output),
         Command::States => show::<States>(at, api::STATES, output, states::render),
     }
 }

@@ -53,6 +53,8 @@ pub struct Attachments {
     unwatched: Vec<Unwatched>,
     free_slots: BTreeSet<u16>,
     loaded: HashSet<&'static str>,
+    /// What interfaces received that are no longer watched.
+    departed: InterfaceCounters,
 }
 
 impl Attachments {
@@ -60,7 +62,15 @@ impl Attachments {
     pub fn new(hook: Hook, patterns: Vec<String>) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "256")]
         let free_slots = (1..limits::INTERFACES as u16).collect();
-        Self { hook, patterns, watched: BTreeMap::new(), unwatched: Vec::new(), free_slots, loaded: HashSet::new() }
+        Self {
+            hook,
+            patterns,
+            watched: BTreeMap::new(),
+            unwatched: Vec::new(),
+            free_slots,
+            loaded: HashSet::new(),
+            departed: InterfaceCounters::default(),
+        }
     }
 
     /// Attaches to interfaces that came or went up, and forgets those that went.
@@ -157,10 +167,11 @@ impl Attachments {
     fn forget(&mut self, index: u32, maps: &mut Maps) -> Result<(), KernelError> {
         let Some(watched) = self.watched.remove(&index) else { return Ok(()) };
         tracing::info!(interface = watched.name, "no longer watched");
-        unregister(maps, index)?;
         let below = matches!(watched.attached, Attached::Below);
         let (name, own_clsact, slot) = (watched.name, watched.own_clsact, watched.slot);
+        // The program goes first: without the entry its packets would count as those of no known interface.
         drop(watched.attached);
+        unregister(maps, index)?;
         if own_clsact {
             remove_clsact(&name);
         }
@@ -180,9 +191,11 @@ impl Attachments {
         }
     }
 
-    /// A slot goes back with its counters at zero.
+    /// A slot goes back with its counters at zero; what they held is kept in `departed`.
     fn release(&mut self, slot: u16, maps: &mut Maps) -> Result<(), KernelError> {
         if slot != 0 {
+            let last = counters(maps, slot)?;
+            self.departed.add(&last);
             let zeros = maps.zeros();
             maps.interface_counters
                 .set(u32::from(slot), zeros, 0)
@@ -258,16 +271,14 @@ impl Attachments {
         u64::from(limits::INTERFACES - 1) - self.free_slots.len() as u64
     }
 
+    /// What interfaces received that are no longer watched.
+    pub fn departed(&self) -> InterfaceCounters {
+        self.departed
+    }
+
     /// What each watched interface received. Stacked ones are shown with the counters of none.
     pub fn read(&self, maps: &Maps) -> Result<(Vec<snapshot::Interface>, Vec<Unwatched>), KernelError> {
         let mut interfaces = Vec::new();
-        let counters = |slot: u16| -> Result<InterfaceCounters, KernelError> {
-            let values = maps
-                .interface_counters
-                .get(&u32::from(slot), 0)
-                .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
-            Ok(InterfaceCounters::sum(&values))
-        };
         for (index, watched) in &self.watched {
             let below = matches!(watched.attached, Attached::Below);
             interfaces.push(snapshot::Interface {
@@ -278,12 +289,12 @@ impl Attachments {
                 counters: if below || watched.slot == 0 {
                     InterfaceCounters::default()
                 } else {
-                    counters(watched.slot)?
+                    counters(maps, watched.slot)?
                 },
             });
         }
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-        let other = counters(0)?;
+        let other = counters(maps, 0)?;
         if other != InterfaceCounters::default() {
             interfaces.push(snapshot::Interface {
                 name: "other".into(),
@@ -295,6 +306,15 @@ impl Attachments {
         }
         Ok((interfaces, self.unwatched.clone()))
     }
+}
+
+/// Counters of a slot, summed over the CPUs.
+fn counters(maps: &Maps, slot: u16) -> Result<InterfaceCounters, KernelError> {
+    let values = maps
+        .interface_counters
+        .get(&u32::from(slot), 0)
+        .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
+    Ok(InterfaceCounters::sum(&values))
 }
 
 /// Enters an interface into the table; false when another one has its place.

@@ -25,7 +25,7 @@ use super::{
 };
 
 /// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting.
-const KEEP: Duration = Duration::from_secs(60);
+const KEEP: Duration = Duration::from_mins(1);
 /// A rate is taken over at least this time.
 const RATE_OVER: Duration = Duration::from_millis(900);
 
@@ -114,7 +114,7 @@ impl Listeners {
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
         self.processes.search();
-        open.sort_by(|a, b| (a.port, a.address).cmp(&(b.port, b.address)));
+        open.sort_by_key(|a| (a.port, a.address));
         Ok(open)
     }
 

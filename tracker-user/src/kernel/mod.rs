@@ -8,6 +8,7 @@ use tracker_model::Snapshot;
 mod attach;
 mod btf;
 mod census;
+pub mod doctor;
 mod error;
 mod links;
 mod listeners;
@@ -70,6 +71,15 @@ pub fn statistics() -> std::io::Result<OwnedFd> {
     aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(|error| error.io_error)
 }
 
+/// Gives memory back that loading took: type information of the kernel is parsed into some 10 MB and thrown away.
+fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a call without arguments that refer to memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// A request for a fresh snapshot.
 type Request = oneshot::Sender<Arc<Snapshot>>;
 
@@ -103,6 +113,7 @@ impl Kernel {
     }
 
     /// The newest snapshot; at most a second old.
+    #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshots.borrow().clone()
     }

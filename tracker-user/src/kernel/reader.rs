@@ -65,6 +65,7 @@ async fn serve(settings: &Settings, requests: mpsc::Receiver<Request>, started: 
     };
     match side.read() {
         Ok(snapshot) => {
+            super::trim();
             let (sender, receiver) = watch::channel(Arc::new(snapshot));
             if started.send(Ok(receiver)).is_ok() {
                 side.follow(requests, changes, &sender).await;
@@ -248,6 +249,7 @@ impl Side {
             started_at: self.started_at,
             netns: self.netns,
             interfaces,
+            departed: self.attachments.departed(),
             unwatched,
             listeners,
             no_listener: self.no_listener(),

@@ -17,7 +17,7 @@ use prometheus::{
 };
 use tracker_model::{
     Snapshot,
-    series::{ListenerSeries, PortSeries, SynSeries},
+    series::{ListenerSeries, PortSeries},
 };
 
 pub use family::{Kind, Metric};
@@ -50,7 +50,6 @@ impl Metrics {
 /// What must be remembered from scrape to scrape, so that no counter goes back.
 #[derive(Default)]
 struct Series {
-    syns: SynSeries,
     ports: PortSeries,
     listeners: ListenerSeries,
 }
@@ -86,7 +85,7 @@ impl Collector for SnapshotCollector {
 }
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families = packets::families(snapshot, &mut series.syns, &mut series.ports);
+    let mut families = packets::families(snapshot, &mut series.ports);
     families.extend(listeners::families(series.listeners.update(&snapshot.listeners)));
     families.extend(sockets::families(snapshot));
     families.extend(host::families(snapshot));

@@ -5,10 +5,7 @@ use tracker_common::{
     classify::{Family, Outcome},
     counters::SynTarget,
 };
-use tracker_model::{
-    Snapshot,
-    series::{PortSeries, SynSeries},
-};
+use tracker_model::{Snapshot, series::PortSeries};
 
 use super::family::Metric;
 
@@ -40,10 +37,9 @@ const SEEN_BELOW: &str = "lower";
 pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LISTENER];
 
 /// The families of this file.
-pub(super) fn families(snapshot: &Snapshot, totals: &mut SynSeries, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    totals.update(&snapshot.interfaces);
-    ports.update(totals.total(SynTarget::NoListener).total(), &snapshot.no_listener);
-    vec![packets(snapshot), interfaces(snapshot), syns(totals), no_listener(ports)]
+pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
+    ports.update(snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+    vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(ports)]
 }
 
 fn packets(snapshot: &Snapshot) -> MetricFamily {
@@ -77,10 +73,10 @@ fn interfaces(snapshot: &Snapshot) -> MetricFamily {
     samples.family()
 }
 
-fn syns(totals: &SynSeries) -> MetricFamily {
+fn syns(snapshot: &Snapshot) -> MetricFamily {
     let mut samples = SYNS.samples();
     for target in SynTarget::ALL {
-        let syns = totals.total(target);
+        let syns = snapshot.syns(target);
         samples.count(&[target.name(), Family::Ipv4.name()], syns.ipv4);
         samples.count(&[target.name(), Family::Ipv6.name()], syns.ipv6);
     }
@@ -102,7 +98,7 @@ mod tests {
     use crate::metrics::family::tests::value;
 
     fn of(snapshot: &Snapshot) -> Vec<MetricFamily> {
-        families(snapshot, &mut SynSeries::default(), &mut PortSeries::default())
+        families(snapshot, &mut PortSeries::default())
     }
 
     #[test]

@@ -1,0 +1,236 @@
+//! What this kernel and these rights allow: each check is made, not guessed.
+
+use std::{fs, path::Path, time::Duration};
+
+use aya::util::KernelVersion;
+use caps::{CapSet, Capability};
+use serde::{Deserialize, Serialize};
+use tracker_common::names;
+
+use super::{Hook, Settings, SocketEvents, btf, object};
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All is well.
+    Ok,
+    /// Something is not to be had; the daemon runs without it.
+    Limited,
+    /// The daemon cannot run.
+    Failed,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What follows for the user: what it allows, or what is lost and the way out.
+    pub consequence: String,
+}
+
+/// Everything that was checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The worst of all verdicts.
+    pub verdict: Verdict,
+    /// In the order of importance.
+    pub checks: Vec<Check>,
+}
+
+fn check(name: &str, verdict: Verdict, found: impl Into<String>, consequence: impl Into<String>) -> Check {
+    Check { name: name.into(), verdict, found: found.into(), consequence: consequence.into() }
+}
+
+/// Checks the running kernel and the rights of this process. `btf_file`: type information to use in place of the
+/// kernel's own.
+#[must_use]
+pub fn report(btf_file: Option<&Path>) -> Report {
+    let mut checks = vec![kernel(), type_information(btf_file)];
+    checks.extend(rights());
+    checks.extend(programs(btf_file));
+    checks.extend([tcx(), jit(), lockdown()]);
+    let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
+    Report { verdict, checks }
+}
+
+fn kernel() -> Check {
+    let name = "kernel";
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = format!("Linux {}", release.trim());
+    match KernelVersion::current() {
+        Ok(version) if version >= KernelVersion::new(6, 1, 0) => {
+            check(name, Verdict::Ok, release, "Linux 6.1 and later are supported")
+        }
+        _ => {
+            check(name, Verdict::Limited, release, "tracker is made for Linux 6.1 and later; older ones are not tried")
+        }
+    }
+}
+
+fn type_information(file: Option<&Path>) -> Check {
+    let name = "type information (BTF)";
+    let path = file.unwrap_or(Path::new(btf::KERNEL_BTF));
+    match btf::offsets(path) {
+        Ok(offsets) => {
+            let found = format!("{}: all {} fields that tracker reads", path.display(), offsets.len());
+            check(name, Verdict::Ok, found, "kernel structures are read where this very kernel has them")
+        }
+        Err(error) => check(name, Verdict::Failed, error.to_string(), "the daemon does not start"),
+    }
+}
+
+fn rights() -> Vec<Check> {
+    let needed = [
+        (Capability::CAP_BPF, "programs can be loaded", "no program can be loaded"),
+        (Capability::CAP_PERFMON, "programs may read sockets", "no program that reads sockets can be loaded"),
+        (Capability::CAP_NET_ADMIN, "interfaces can be watched", "no program can be attached to an interface"),
+    ];
+    let useful = [
+        (
+            &[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH][..],
+            "listeners older than the daemon are shown with their process",
+            "listeners older than the daemon are shown without their process",
+        ),
+        (
+            &[Capability::CAP_SYS_ADMIN][..],
+            "the run time of programs can be measured",
+            "the run time of programs cannot be measured (`tracker status -o wide`)",
+        ),
+    ];
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    // The older right covers the three newer ones for bpf(2).
+    let admin = has(Capability::CAP_SYS_ADMIN);
+    let mut checks: Vec<_> = needed
+        .into_iter()
+        .map(|(capability, allows, lost)| match (has(capability), admin) {
+            (true, _) => check(&capability.to_string(), Verdict::Ok, "held", allows),
+            (false, true) => check(&capability.to_string(), Verdict::Ok, "covered by CAP_SYS_ADMIN", allows),
+            (false, false) => {
+                let consequence = format!("{lost}; run as root, or give the process {capability}");
+                check(&capability.to_string(), Verdict::Failed, "not held", consequence)
+            }
+        })
+        .collect();
+    checks.extend(useful.into_iter().map(|(capabilities, allows, lost)| {
+        let name = capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if capabilities.iter().all(|capability| has(*capability)) {
+            check(&name, Verdict::Ok, "held", allows)
+        } else {
+            check(&name, Verdict::Limited, "not held", lost)
+        }
+    }));
+    checks
+}
+
+/// Loads each program, and attaches none but the tracepoints, which go again at once.
+fn programs(btf_file: Option<&Path>) -> Vec<Check> {
+    let settings = Settings {
+        interfaces: Vec::new(),
+        hook: Hook::Auto,
+        socket_events: SocketEvents::Auto,
+        btf: btf_file.map(Path::to_path_buf),
+        lifetime_sample: 1,
+        census_interval: Duration::from_secs(5),
+        kernel_log: false,
+    };
+    let mut object = match object::open(&settings, 0) {
+        Ok(object) => object,
+        Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
+    };
+    let xdp = object::load_xdp(&mut object);
+    let tc = object::load_tc(&mut object);
+    let typed = object::attach_socket_events(&mut object, SocketEvents::TpBtf).map(drop);
+    let raw = object::attach_socket_events(&mut object, SocketEvents::RawTp).map(drop);
+    let without_events = if raw.is_ok() { Verdict::Limited } else { Verdict::Failed };
+    let census = object::load_census(&mut object);
+    [
+        (
+            names::PROGRAM_XDP,
+            xdp,
+            "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
+            Verdict::Limited,
+            "packets are seen by tc on every interface",
+        ),
+        (
+            names::PROGRAM_TC,
+            tc,
+            "packets of all other interfaces are seen",
+            Verdict::Failed,
+            "packets of most interfaces cannot be seen",
+        ),
+        (
+            names::PROGRAM_SOCK_BTF,
+            typed,
+            "socket events are seen at the least cost",
+            without_events,
+            "raw_tp takes its place, at more cost for each event",
+        ),
+        (
+            names::PROGRAM_SOCK_RAW,
+            raw,
+            "there is a fallback for socket events",
+            Verdict::Limited,
+            "there is no fallback when tp_btf fails",
+        ),
+        (
+            names::PROGRAM_CENSUS,
+            census,
+            "sockets are counted by state, TIME_WAIT and half-open ones too; queues of listeners are read",
+            Verdict::Limited,
+            "sockets are not counted by state, queues are not shown, listeners older than the daemon are not known",
+        ),
+    ]
+    .into_iter()
+    .map(|(name, result, allows, verdict, lost)| match result {
+        Ok(()) => check(name, Verdict::Ok, "loads", allows),
+        Err(error) => check(name, verdict, error.to_string(), lost),
+    })
+    .collect()
+}
+
+fn tcx() -> Check {
+    let name = "tcx";
+    if KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0)) {
+        check(
+            name,
+            Verdict::Ok,
+            "there since Linux 6.6",
+            "no qdisc is added, and nothing stays when the daemon is killed",
+        )
+    } else {
+        let consequence = "a clsact qdisc is added to watched interfaces in its place, and removed at the end";
+        check(name, Verdict::Limited, "comes with Linux 6.6", consequence)
+    }
+}
+
+fn jit() -> Check {
+    let name = "BPF compiler (JIT)";
+    match fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").map(|value| value.trim().to_owned()) {
+        Ok(value) if value == "0" => {
+            let consequence = "programs are interpreted, several times slower; set net.core.bpf_jit_enable=1";
+            check(name, Verdict::Limited, "off", consequence)
+        }
+        Ok(_) => check(name, Verdict::Ok, "on", "programs run as machine code"),
+        // Absent in a namespace of its own; a kernel built with CONFIG_BPF_JIT_ALWAYS_ON has no choice.
+        Err(_) => check(name, Verdict::Ok, "not shown in this namespace", "most kernels have it always on"),
+    }
+}
+
+fn lockdown() -> Check {
+    let name = "lockdown";
+    // The active mode stands in brackets: none [integrity] confidentiality
+    let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    let mode = modes.split('[').nth(1).and_then(|rest| rest.split(']').next()).unwrap_or("not shown");
+    if mode == "confidentiality" {
+        let consequence = "kernel memory may not be read: no socket events, no census; boot with lockdown=integrity";
+        check(name, Verdict::Failed, mode, consequence)
+    } else {
+        check(name, Verdict::Ok, mode, "kernel memory may be read by programs")
+    }
+}
