@@ -7,19 +7,27 @@ use serde_json::Value;
 
 use crate::{command, namespace::Namespace};
 
+/// How many programs called `tracker_…` are in the kernel.
+pub fn loaded() -> Result<usize> {
+    Ok(programs()?.len())
+}
+
 /// Programs called `tracker_…` that no process holds: they are pinned, or attached beyond the life of their daemon.
 /// Those of a daemon that runs, here or elsewhere on the machine, are not among them.
 pub fn orphans() -> Result<BTreeSet<u64>> {
+    let programs = programs()?;
+    if programs.is_empty() {
+        return Ok(programs);
+    }
+    Ok(programs.difference(&held()).copied().collect())
+}
+
+fn programs() -> Result<BTreeSet<u64>> {
     let listed = command::output("bpftool", ["-j", "prog", "show"]).context("bpftool, of the package bpftool")?;
     let listed: Value = serde_json::from_str(&listed)?;
     let ours = |program: &&Value| program["name"].as_str().is_some_and(|name| name.starts_with("tracker_"));
     let ids = listed.as_array().context("no list")?.iter().filter(ours).filter_map(|program| program["id"].as_u64());
-    let ids: BTreeSet<u64> = ids.collect();
-    if ids.is_empty() {
-        return Ok(ids);
-    }
-    let held = held();
-    Ok(ids.difference(&held).copied().collect())
+    Ok(ids.collect())
 }
 
 /// The programs that processes hold, themselves or by a link.

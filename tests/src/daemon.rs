@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
@@ -131,6 +132,19 @@ impl<'a> Settings<'a> {
         let (socket, process) = (&daemon.socket, &mut daemon.process);
         process.wait_until(START, || ask::<Status>(socket, &["status"]).is_ok_and(|status| status.census.is_some()))?;
         Ok(daemon)
+    }
+
+    /// Starts it, sends SIGTERM after a moment, in whatever it does then, and checks that it ends well and leaves nothing.
+    pub fn stopped_after(self, moment: Duration) -> Result<()> {
+        let mut process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
+        thread::sleep(moment);
+        process.signal(Signal::SIGTERM)?;
+        let status = process.wait(STOP)?;
+        // Before it listens for signals, the signal ends it as it ends any process.
+        let ended = status.success() || status.signal() == Some(Signal::SIGTERM as i32);
+        ensure!(ended, "tracker ended with {status} on SIGTERM after {moment:?}:\n{}", process.output());
+        ensure!(!fs::exists(self.socket_path())?, "the socket is left after {moment:?}");
+        bpf::ensure_nothing_left(self.namespace)
     }
 
     /// Runs it although it cannot start, and returns how it ended.

@@ -1,12 +1,16 @@
 //! tracker in the lab: on real namespaces, with real peers and real traffic. Needs root.
 
+mod bad_input;
 mod closes;
 mod connects;
+mod environment;
 mod existing;
 mod half_open;
 mod itself;
 mod listeners;
 mod no_listener;
+mod scrape;
+mod stop;
 mod support;
 mod ten_thousand;
 mod times;
