@@ -18,15 +18,13 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
 
-/// Passes the packet.
 #[xdp]
-pub fn empty_xdp(_: XdpContext) -> u32 {
+pub(crate) fn empty_xdp(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Passes the packet on.
 #[classifier]
-pub fn empty_tc(_: TcContext) -> i32 {
+pub(crate) fn empty_tc(_: TcContext) -> i32 {
     -1
 }
 

@@ -126,7 +126,12 @@ fn socket_path_not_writable() -> Result<()> {
     // Neither below a file nor in /proc can even root make one.
     for path in ["/etc/passwd/tracker.sock", "/proc/tracker.sock"] {
         let settings = daemon::settings(&pair.server)?.socket(Path::new(path));
-        assert_refused(&pair.server, settings, FAILED, &["cannot create", path.trim_end_matches("/tracker.sock"), "--api.socket"])?;
+        assert_refused(
+            &pair.server,
+            settings,
+            FAILED,
+            &["cannot create", path.trim_end_matches("/tracker.sock"), "--api.socket"],
+        )?;
     }
     // Nor may nobody where nobody may write.
     let directory = tempfile::tempdir()?;
@@ -153,9 +158,8 @@ fn a_second_daemon_on_the_socket_of_a_first() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
     let first = daemon::settings(&pair.server)?.start()?;
-    let settings = daemon::settings(&pair.server)?
-        .socket(first.socket())
-        .arguments(&["--web.listen-address", "127.0.0.1:10047"]);
+    let settings =
+        daemon::settings(&pair.server)?.socket(first.socket()).arguments(&["--web.listen-address", "127.0.0.1:10047"]);
     assert_refused(&pair.server, settings, FAILED, &["another daemon", "--api.socket"]).or_else(|error| {
         // The first one's programs are attached, of course.
         anyhow::ensure!(error.to_string().contains("left on a device"), error);
@@ -201,9 +205,10 @@ fn unknown_key_of_the_configuration() -> Result<()> {
 fn bad_value_in_the_configuration() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
-    let cases: [(&str, &[&str]); 3] = [
+    let cases: [(&str, &[&str]); 4] = [
         ("hook = \"quick\"\n", &["tracker.toml:1", "hook", "quick", "auto", "xdp", "tc"]),
-        ("\nlifetime-sample = \"many\"\n", &["tracker.toml:2", "lifetime-sample", "many", "power of two"]),
+        ("\nlifetime-sample = 3\n", &["tracker.toml:2", "lifetime-sample", "3", "power of two"]),
+        ("lifetime-sample = \"8\"\n", &["tracker.toml:1", "lifetime-sample", "\"8\"", "without quotes"]),
         ("hook = \n", &["tracker.toml:1"]),
     ];
     for (text, words) in cases {

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
+use tracker_model::api::Health;
 use tracker_tests::{
     Family, client, command,
     daemon::{self, Daemon, Settings},
@@ -13,7 +14,7 @@ use tracker_tests::{
     server::{ListenOptions, listen},
 };
 
-use crate::support::{assert_equal_to_ss, counted, wildcard};
+use crate::support::{assert_equal_to_ss, counted, known, wildcard};
 
 /// User and group `nobody`.
 const NOBODY: u32 = 65_534;
@@ -48,7 +49,8 @@ fn it_runs_under_ip_netns_exec_where_tracefs_is_hidden() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
     let wrapper = ["ip", "netns", "exec", pair.server.name()];
-    let inside = command::stdout_of(pair.server.command(wrapper[0]).args(&wrapper[1..]).args(["ls", "/sys/kernel/tracing"]))?;
+    let inside =
+        command::stdout_of(pair.server.command(wrapper[0]).args(&wrapper[1..]).args(["ls", "/sys/kernel/tracing"]))?;
     assert_eq!(inside, "", "what this test is about: `ip netns exec` hides tracefs");
     runs(&pair, daemon::settings(&pair.server)?.through(&wrapper))
 }
@@ -65,15 +67,26 @@ fn it_runs_where_tracefs_is_not_mounted_at_all() -> Result<()> {
 }
 
 #[test]
-fn it_runs_without_kernel_btf_in_sysfs_when_a_file_has_it() -> Result<()> {
+fn it_runs_without_kernel_btf_and_without_a_census_when_a_file_has_the_types() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
     let directory = tempfile::tempdir()?;
     let copy = directory.path().join("vmlinux.btf");
     fs::copy("/sys/kernel/btf/vmlinux", &copy).context("copy the kernel's BTF")?;
-    let settings = daemon::settings(&pair.server)?.through(&without_btf());
+    let settings = daemon::settings(&pair.server)?.through(&without_btf()).without_census();
     let daemon = settings.arguments(&["--btf", copy.to_str().context("a plain path")?]).start()?;
-    assert_sees(&pair, &daemon)?;
+    for family in Family::BOTH {
+        let _listening = listen(&pair.server, wildcard(family, 80), ListenOptions::default())?;
+        let calls = client::connect(&pair.client, pair.link.right.socket(family, 80), 10);
+        assert_eq!(calls.streams.len(), 10);
+        let seen = known(&daemon, wildcard(family, 80))?.context("tracker knows the listener")?;
+        assert_eq!((seen.syns_received, seen.handshakes_completed, seen.connected), (10, 10, None));
+    }
+    let status = daemon.status()?;
+    assert_eq!(status.socket_events, "raw_tp");
+    assert!(status.census.is_none() && daemon.states()?.states.is_none());
+    assert!(status.health > Health::Ok, "{:?}", status.health);
+    assert!(status.problems.iter().any(|problem| problem.contains("census")), "{:?}", status.problems);
     daemon.stop(Signal::SIGTERM)
 }
 

@@ -31,7 +31,7 @@ fn promtool_finds_a_scrape_clean() -> Result<()> {
         let target = pair.link.right.socket(family, nginx.port());
         client::run(&pair.client, &Load { target, connections: 20, threads: 1, closer: Closer::Server })?;
         // A port without a listener, for the series that come with one.
-        client::connect(&pair.client, pair.link.right.socket(family, 81), 1);
+        assert_eq!(client::connect(&pair.client, pair.link.right.socket(family, 81), 1).streams.len(), 0);
     }
     let scrape = daemon.metrics()?;
     let mut promtool = Command::new("promtool")

@@ -225,7 +225,7 @@ impl Attachments {
             Hook::Auto if link.has_xdp => "another XDP program is attached and stays".to_string(),
             Hook::Auto => match self.attach_xdp(object, link, XdpMode::Driver) {
                 Ok(attached) => return Ok((attached, "xdp", "the driver runs XDP natively".into(), false)),
-                Err(error) => format!("native XDP was refused: {error}"),
+                Err(error) => format!("native XDP was refused: {}", error.cause()),
             },
         };
         let (attached, hook, own_clsact) = self.attach_tc(object, link)?;

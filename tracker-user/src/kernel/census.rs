@@ -23,13 +23,21 @@ pub struct Taker {
     pub last: Option<CensusReport>,
     /// Why the last one failed, if it did.
     pub error: Option<String>,
+    /// There is no program to take one with; `error` says why.
+    missing: bool,
     next: Instant,
 }
 
 impl Taker {
     /// With at least this pause between two.
     pub fn new(shortest_interval: Duration) -> Self {
-        Self { shortest_interval, generation: 0, last: None, error: None, next: Instant::now() }
+        Self { shortest_interval, generation: 0, last: None, error: None, missing: false, next: Instant::now() }
+    }
+
+    /// There will be none, for this reason.
+    pub fn give_up(&mut self, reason: String) {
+        self.error = Some(reason);
+        self.missing = true;
     }
 
     /// Whether the next one is due.
@@ -44,6 +52,9 @@ impl Taker {
 
     /// Takes one. What fails is kept in `error`; the figures of the last success stay and show their age.
     pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps) {
+        if self.missing {
+            return;
+        }
         let begun = Instant::now();
         let taken_at = Timestamp::now();
         self.generation = self.generation.wrapping_add(1).max(1);

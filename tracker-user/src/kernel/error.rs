@@ -94,6 +94,17 @@ pub enum KernelError {
     },
 }
 
+impl KernelError {
+    /// The cause alone, where the program and what it is for are plain from the context.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::Attach { source: ProgramError::SyscallError(error), .. } => error.io_error.to_string(),
+            Self::Program { source, .. } | Self::Attach { source, .. } => gist(source),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// One line of a program error. The verifier's log, if there is one, is logged at debug level where the error arises.
 fn gist(error: &ProgramError) -> String {
     match error {

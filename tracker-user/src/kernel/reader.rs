@@ -111,7 +111,12 @@ impl Side {
         match object::load_census(&mut object) {
             Ok(()) => {}
             Err(KernelError::NoRight) => return Err(KernelError::NoRight),
-            Err(error) => census.error = Some(format!("sockets are not counted by state: {error}")),
+            Err(error) => {
+                tracing::warn!("no census: {error}");
+                census.give_up(format!(
+                    "{error}; listeners older than the daemon are not known, and SYNs to them count as meeting none"
+                ));
+            }
         }
         let attachments = Attachments::new(settings.hook, settings.interfaces.clone());
         let mut side = Self {
