@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
@@ -15,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
-use tempfile::TempDir;
+use tempfile::{TempDir, TempPath};
 use tracker_model::api::{Listener, Listeners, States, Status};
 
 use crate::{Family, bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process, ss::Counts};
@@ -41,6 +44,14 @@ pub fn binary() -> Result<PathBuf> {
     beside.context("no tracker beside the tests: build it with `cargo build -p tracker-user`, or set TRACKER_BIN")
 }
 
+/// A copy of the binary that every user may run, wherever the first one is.
+pub fn readable_binary() -> Result<TempPath> {
+    let copy = tempfile::NamedTempFile::new()?.into_temp_path();
+    fs::copy(binary()?, &copy).context("copy tracker")?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Ok(copy)
+}
+
 /// How a daemon is started.
 #[derive(Debug)]
 pub struct Settings<'a> {
@@ -49,6 +60,7 @@ pub struct Settings<'a> {
     wrapper: Vec<String>,
     socket: Option<PathBuf>,
     has_census: bool,
+    binary: Option<TempPath>,
     directory: TempDir,
 }
 
@@ -56,7 +68,15 @@ pub struct Settings<'a> {
 pub fn settings(namespace: &Namespace) -> Result<Settings<'_>> {
     let directory = tempfile::Builder::new().prefix("trk-daemon-").tempdir()?;
     fs::write(directory.path().join("tracker.toml"), "")?;
-    Ok(Settings { namespace, arguments: Vec::new(), wrapper: Vec::new(), socket: None, has_census: true, directory })
+    Ok(Settings {
+        namespace,
+        arguments: Vec::new(),
+        wrapper: Vec::new(),
+        socket: None,
+        has_census: true,
+        binary: None,
+        directory,
+    })
 }
 
 impl<'a> Settings<'a> {
@@ -94,17 +114,11 @@ impl<'a> Settings<'a> {
         Ok(self)
     }
 
-    /// Lets a user without rights keep the socket in the daemon's directory, and run the binary wherever it is.
-    pub fn owned_by(self, user: u32) -> Result<Self> {
-        std::os::unix::fs::chown(self.directory.path(), Some(user), Some(user)).context("give the directory away")?;
-        let copy = self.binary_copy();
-        fs::copy(binary()?, &copy)?;
-        std::os::unix::fs::chown(&copy, Some(user), Some(user)).context("give the binary away")?;
+    /// Lets a user without rights keep the socket in the daemon's directory, and run the binary.
+    pub fn owned_by(mut self, user: u32) -> Result<Self> {
+        chown(self.directory.path(), Some(user), Some(user)).context("give the directory away")?;
+        self.binary = Some(readable_binary()?);
         Ok(self)
-    }
-
-    fn binary_copy(&self) -> PathBuf {
-        self.directory.path().join("tracker")
     }
 
     /// Where its configuration is.
@@ -118,8 +132,7 @@ impl<'a> Settings<'a> {
     }
 
     fn command(&self) -> Result<Command> {
-        let copy = self.binary_copy();
-        let binary = if copy.exists() { copy } else { binary()? };
+        let binary = self.binary.as_ref().map_or_else(binary, |copy| Ok(copy.to_path_buf()))?;
         let mut words = self.wrapper.iter().map(PathBuf::from).chain([binary]);
         let mut command = self.namespace.command(words.next().context("no word")?);
         command.args(words).arg("run").arg("--config").arg(self.configuration_path());
@@ -136,7 +149,8 @@ impl<'a> Settings<'a> {
     pub fn start(self) -> Result<Daemon<'a>> {
         let (socket, has_census) = (self.socket_path(), self.has_census);
         let process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
-        let mut daemon = Daemon { namespace: self.namespace, process, socket, directory: self.directory };
+        let mut daemon =
+            Daemon { namespace: self.namespace, process, socket, _binary: self.binary, directory: self.directory };
         let (socket, process) = (&daemon.socket, &mut daemon.process);
         process.wait_until(START, || {
             ask::<Status>(socket, &["status"]).is_ok_and(|status| status.census.is_some() || !has_census)
@@ -182,6 +196,7 @@ pub struct Daemon<'a> {
     namespace: &'a Namespace,
     process: Process,
     socket: PathBuf,
+    _binary: Option<TempPath>,
     directory: TempDir,
 }
 

@@ -57,8 +57,8 @@ impl Scrape {
         let name = format!("{histogram}_bucket");
         let mut cumulative: Vec<(f64, f64)> = Vec::new();
         for sample in self.select(&name, labels) {
-            let edge = sample.labels["le"].replace("+Inf", "inf").parse().expect("an edge is a number");
-            match cumulative.iter_mut().find(|(known, _)| *known == edge) {
+            let edge: f64 = sample.labels["le"].replace("+Inf", "inf").parse().expect("an edge is a number");
+            match cumulative.iter_mut().find(|(known, _)| known.total_cmp(&edge).is_eq()) {
                 Some((_, count)) => *count += sample.value,
                 None => cumulative.push((edge, sample.value)),
             }

@@ -19,7 +19,10 @@ use anyhow::{Context as _, Result, ensure};
 use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
-    sys::{prctl, signal::Signal, signal::kill},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, kill},
+    },
     unistd::Pid,
 };
 
@@ -92,11 +95,13 @@ impl Namespace {
         let handle = Arc::clone(&self.handle);
         let mut command = Command::new(program);
         // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes
-        // the system calls setns and prctl on a descriptor that it owns, and allocates nothing.
+        // the system calls setns (on a descriptor that it owns), prctl and sigprocmask, and allocates nothing.
         unsafe {
             command.pre_exec(move || {
                 setns(&*handle, CloneFlags::CLONE_NEWNET)?;
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // A child inherits the signals that its parent blocks, and would not stop on them.
+                SigSet::empty().thread_set_mask()?;
                 Ok(())
             });
         }

@@ -10,7 +10,6 @@ use crate::namespace;
 ///
 /// # Panics
 /// When the lab cannot work here: it needs root, for namespaces and packet sockets.
-#[must_use]
 pub fn alone() -> MutexGuard<'static, ()> {
     static CASE: Mutex<()> = Mutex::new(());
     assert!(Uid::effective().is_root(), "the lab needs root, for namespaces and raw frames: run `cargo xtask test`");

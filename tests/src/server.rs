@@ -47,8 +47,11 @@ pub fn listen_here(address: SocketAddr, options: ListenOptions) -> Result<TcpLis
 }
 
 /// Makes the next close of a connection send a reset.
-pub fn reset_on_close(stream: &TcpStream) -> Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO)).context("SO_LINGER of 0")
+///
+/// # Panics
+/// When `SO_LINGER` cannot be set, which would make the case another one.
+pub fn reset_on_close(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER of 0");
 }
 
 /// Waits until the peer closes or resets.

@@ -125,9 +125,9 @@ pub const FIELDS: [Field; 30] = [
     field("OFF_YOUNG", "inet_connection_sock", &["icsk_accept_queue", "young"]),
     field("OFF_SRTT", "tcp_sock", &["srtt_us"]),
     field("OFF_TOTAL_RETRANS", "tcp_sock", &["total_retrans"]),
-    field("OFF_RETRANS_STAMP", "tcp_sock", &["retrans_stamp"]),
     field("OFF_TW_SUBSTATE", "inet_timewait_sock", &["tw_substate"]),
     // Since Linux 6.7 (commit 3868ab0f1925); before it the number of repeats gives a lower bound.
+    Field { global: "OFF_RTO_STAMP", structure: "tcp_sock", path: &["rto_stamp"], required: false },
     Field { global: "OFF_RTO_TIME", structure: "tcp_sock", path: &["total_rto_time"], required: false },
 ];
 // `socket_alloc.vfs_inode` and `inode.i_ino` stand apart: they are added up to one offset from `sk_socket`.

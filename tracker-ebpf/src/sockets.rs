@@ -93,9 +93,7 @@ fn aborted(error: i32) -> CloseKind {
     }
 }
 
-/// `connect()` succeeded. Without repeats the kernel's first round-trip sample is the time from SYN to SYN-ACK, in
-/// microseconds; with repeats the time runs from `retrans_stamp`, which `tcp_connect` sets to the time of the first
-/// SYN, in milliseconds.
+/// `connect()` succeeded. Without repeats the kernel's first round-trip sample is the time from SYN to SYN-ACK.
 #[inline(always)]
 unsafe fn connected<M: Memory>(counters: &mut SocketCounters, socket: *const u8) {
     timed::born(socket, &mut counters.timed);
@@ -105,14 +103,34 @@ unsafe fn connected<M: Memory>(counters: &mut SocketCounters, socket: *const u8)
     }
     // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`.
     unsafe {
-        let us = if M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS) == 0 {
+        let repeats = M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS);
+        let us = if repeats == 0 {
             u64::from(M::read::<u32>(tcp, &fields::OFF_SRTT) >> 3)
         } else {
-            let now_ms = (bpf_ktime_get_ns() / 1_000_000) as u32;
-            let first_syn_ms = M::read::<u32>(tcp, &fields::OFF_RETRANS_STAMP);
-            u64::from(now_ms.wrapping_sub(first_syn_ms)) * 1000
+            repeated_us::<M>(tcp, repeats)
         };
         counters.connect_time.count(us, histogram::HANDSHAKE_SHIFT);
+    }
+}
+
+/// The kernel waits so long for the first answer to a SYN (`TCP_TIMEOUT_INIT`, RFC 6298 2.1).
+const FIRST_TIMEOUT_MS: u64 = 1000;
+
+/// Time from the first SYN to its answer when it was repeated, in microseconds.
+///
+/// Since Linux 6.7 the kernel sums up the time from the first timeout on (`tcp_update_rto_stats`): in `total_rto_time`,
+/// and before the answer is accounted for since `rto_stamp`. Older kernels keep no time; each repeat took a second or more.
+#[inline(always)]
+unsafe fn repeated_us<M: Memory>(tcp: *const u8, repeats: u32) -> u64 {
+    if fields::OFF_RTO_TIME.load() == ABSENT || fields::OFF_RTO_STAMP.load() == ABSENT {
+        return u64::from(repeats) * FIRST_TIMEOUT_MS * 1000;
+    }
+    // SAFETY: the caller's: `tcp` is a `tcp_sock`.
+    unsafe {
+        let since: u32 = M::read(tcp, &fields::OFF_RTO_STAMP);
+        let pending = if since == 0 { 0 } else { ((bpf_ktime_get_ns() / 1_000_000) as u32).wrapping_sub(since) };
+        let summed: u32 = M::read(tcp, &fields::OFF_RTO_TIME);
+        (FIRST_TIMEOUT_MS + u64::from(summed) + u64::from(pending)) * 1000
     }
 }
 

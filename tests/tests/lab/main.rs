@@ -2,10 +2,12 @@
 
 mod bad_input;
 mod closes;
+mod commands;
 mod connects;
 mod environment;
 mod existing;
 mod half_open;
+mod interfaces;
 mod itself;
 mod listeners;
 mod no_listener;

@@ -107,7 +107,6 @@ fn send_syns(pair: &Pair, family: Family, target: SocketAddr, count: u16) -> Res
     socket.send_all(frames.iter().map(Vec::as_slice))
 }
 
-#[expect(clippy::float_cmp, reason = "small integers, which are exact")]
 fn assert_not_local(daemon: &Daemon<'_>, counts: [u32; 2]) -> Result<()> {
     let seen = daemon.listeners()?.no_listener;
     assert_eq!((seen.syns_received, seen.ports, seen.top_ports.len()), (0, 0, 0));

@@ -34,6 +34,7 @@ fn sigint_ends_it_well_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
+#[expect(clippy::redundant_closure_for_method_calls, reason = "the method is of one lifetime, the closure of any")]
 fn sigkill_leaves_nothing_in_the_kernel() -> Result<()> {
     ends(|daemon| daemon.kill())
 }

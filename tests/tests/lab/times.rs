@@ -51,7 +51,7 @@ fn a_repeated_syn_ack_is_part_of_the_time_of_the_handshake() -> Result<()> {
     repeated(Duration::from_millis(200), Duration::from_millis(100), (0.524_288, 2.097_152))
 }
 
-/// Loses what is on the wire from `cut_after` the connect() for 300 ms.
+/// Loses what is on the wire from `cut_after` `connect()` for 300 ms.
 fn repeated(delay: Duration, cut_after: Duration, handshake: (f64, f64)) -> Result<()> {
     let pair = Pair::delayed(delay)?;
     let (calling, serving) = (Daemon::start(&pair.client)?, Daemon::start(&pair.server)?);
@@ -102,8 +102,11 @@ fn lifetimes_are_from_established_to_closed() -> Result<()> {
     daemon.stop(Signal::SIGTERM)
 }
 
+/// Both ends of a connection.
+type Ends = (TcpStream, TcpStream);
+
 /// Ten connections of each family, each with both its ends, and their listeners.
-fn connect(pair: &Pair) -> Result<(Vec<TcpListener>, Vec<(TcpStream, TcpStream)>)> {
+fn connect(pair: &Pair) -> Result<(Vec<TcpListener>, Vec<Ends>)> {
     let (mut listeners, mut ends) = (Vec::new(), Vec::new());
     for family in Family::BOTH {
         let listener = listen(&pair.server, wildcard(family, 80), ListenOptions::default())?;
@@ -127,8 +130,8 @@ fn assert_between(metrics: &Scrape, histogram: &str, labels: &[(&str, &str)], fr
     let inside = |edge: f64| edge > from && edge <= to;
     let filled: Vec<_> = buckets.iter().filter(|(_, count)| *count > 0.0).collect();
     let outside = sum(&|edge| !inside(edge) && edge > SCRAPE);
-    assert_eq!((sum(&inside), outside), (f64::from(count), 0.0), "{histogram}: {filled:?}");
     let seconds = metrics.sum(&format!("{histogram}_sum"), labels);
+    assert_eq!((sum(&inside), outside), (f64::from(count), 0.0), "{histogram}: {filled:?}, sum {seconds}");
     let scrapes = (sum(&|_| true) - f64::from(count)) * SCRAPE;
     let (least, most) = (f64::from(count) * from, f64::from(count) * to + scrapes);
     assert!((least..=most).contains(&seconds), "{histogram}: sum {seconds}");

@@ -76,7 +76,7 @@ impl Attachments {
     /// Attaches to interfaces that came or went up, and forgets those that went.
     ///
     /// # Errors
-    /// Only when an interface that the user named cannot be attached to, or a map fails.
+    /// Only when the rights are missing, an interface that the user named cannot be attached to, or a map fails.
     pub fn update(
         &mut self,
         object: &mut Ebpf,
@@ -111,7 +111,7 @@ impl Attachments {
                     if let Err(error) = self.watch(object, maps, link) {
                         tracing::warn!(interface = link.name, "not watched: {error}");
                         self.unwatched.push(Unwatched { name: link.name.clone(), reason: error.to_string() });
-                        if self.patterns.contains(&link.name) {
+                        if self.patterns.contains(&link.name) || matches!(error, KernelError::NoRight) {
                             result = Err(error);
                         }
                     }

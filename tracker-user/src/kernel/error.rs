@@ -10,6 +10,17 @@ pub enum KernelError {
     /// Type information of the kernel is missing.
     #[error(transparent)]
     Btf(#[from] BtfError),
+    /// The running kernel has no type information of its own, which some programs need whatever file is named.
+    #[error(
+        "{what} needs the running kernel's own type information (BTF) at {}, and it has none; {way_out}",
+        super::btf::KERNEL_BTF
+    )]
+    NoKernelBtf {
+        /// What needs it.
+        what: &'static str,
+        /// What to do.
+        way_out: &'static str,
+    },
     /// The process may not load programs.
     #[error(
         "no right to load BPF programs; run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN \

@@ -107,7 +107,7 @@ impl Listeners {
             let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
             let counters = ListenerCounters::sum(&values);
             let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
-            let census = (listener.slot != 0 && census.generation == generation).then_some(census);
+            let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             open.push(self.report(key, &listener, &counters, census, now));
         }
         (self.entries, self.slots) = (count, slots);

@@ -69,7 +69,7 @@ pub fn load_tc(object: &mut Ebpf) -> Result<(), KernelError> {
 
 /// Loads the census; the kernel must have BTF of its own.
 pub fn load_census(object: &mut Ebpf) -> Result<(), KernelError> {
-    let btf = kernel_btf()?;
+    let btf = kernel_btf("the census", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
     program::<Iter>(object, names::PROGRAM_CENSUS)?
         .load("tcp", &btf)
         .map_err(|source| KernelError::program(names::PROGRAM_CENSUS, source))
@@ -92,7 +92,7 @@ pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&
 
 fn attach_tp_btf(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     let name = names::PROGRAM_SOCK_BTF;
-    let btf = kernel_btf()?;
+    let btf = kernel_btf("tp_btf", "leave --socket-events at auto or choose raw_tp")?;
     let program = program::<BtfTracePoint>(object, name)?;
     program.load(SOCK_STATE, &btf).map_err(|source| KernelError::program(name, source))?;
     program.attach().map_err(|source| KernelError::Attach { name, target: SOCK_STATE.into(), source })?;
@@ -107,13 +107,11 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     Ok("raw_tp")
 }
 
-/// BTF of the running kernel, as the kernel itself must have it for typed tracepoints and iterators.
-pub fn kernel_btf() -> Result<Btf, KernelError> {
+/// Type information of the running kernel, as typed tracepoints and iterators are attached by it.
+fn kernel_btf(what: &'static str, way_out: &'static str) -> Result<Btf, KernelError> {
     Btf::from_sys_fs().map_err(|error| {
-        KernelError::Btf(btf::BtfError::Read {
-            path: KERNEL_BTF.into(),
-            source: std::io::Error::other(error.to_string()),
-        })
+        tracing::debug!("{KERNEL_BTF}: {error}");
+        KernelError::NoKernelBtf { what, way_out }
     })
 }
 
