@@ -18,10 +18,16 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
-use tempfile::{TempDir, TempPath};
+use tempfile::TempDir;
 use tracker_model::api::{Listener, Listeners, States, Status};
 
-use crate::{Family, bpf, command, http, metrics::Scrape, namespace::Namespace, process::Process, ss::Counts};
+use crate::{
+    Family, bpf, command, http,
+    metrics::Scrape,
+    namespace::{self, Namespace},
+    process::Process,
+    ss::Counts,
+};
 
 /// Port of the daemon's metrics in the lab.
 const WEB_PORT: u16 = 10046;
@@ -44,12 +50,22 @@ pub fn binary() -> Result<PathBuf> {
     beside.context("no tracker beside the tests: build it with `cargo build -p tracker-user`, or set TRACKER_BIN")
 }
 
-/// A copy of the binary that every user may run, wherever the first one is.
-pub fn readable_binary() -> Result<TempPath> {
-    let copy = tempfile::NamedTempFile::new()?.into_temp_path();
-    fs::copy(binary()?, &copy).context("copy tracker")?;
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
-    Ok(copy)
+/// A copy of the binary that every user may run, wherever the first one is. It goes when the value does.
+pub fn readable_binary() -> Result<Copy> {
+    let directory = namespace::scratch("binary")?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let path = directory.path().join("tracker");
+    fs::copy(binary()?, &path).context("copy tracker")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(Copy { path, _directory: directory })
+}
+
+/// A copy of the binary.
+#[derive(Debug)]
+pub struct Copy {
+    /// Where it is.
+    pub path: PathBuf,
+    _directory: TempDir,
 }
 
 /// How a daemon is started.
@@ -60,13 +76,13 @@ pub struct Settings<'a> {
     wrapper: Vec<String>,
     socket: Option<PathBuf>,
     has_census: bool,
-    binary: Option<TempPath>,
+    binary: Option<Copy>,
     directory: TempDir,
 }
 
 /// A daemon in `namespace`, with a socket and an empty configuration of its own.
 pub fn settings(namespace: &Namespace) -> Result<Settings<'_>> {
-    let directory = tempfile::Builder::new().prefix("trk-daemon-").tempdir()?;
+    let directory = namespace::scratch("daemon")?;
     fs::write(directory.path().join("tracker.toml"), "")?;
     Ok(Settings {
         namespace,
@@ -132,7 +148,7 @@ impl<'a> Settings<'a> {
     }
 
     fn command(&self) -> Result<Command> {
-        let binary = self.binary.as_ref().map_or_else(binary, |copy| Ok(copy.to_path_buf()))?;
+        let binary = self.binary.as_ref().map_or_else(binary, |copy| Ok(copy.path.clone()))?;
         let mut words = self.wrapper.iter().map(PathBuf::from).chain([binary]);
         let mut command = self.namespace.command(words.next().context("no word")?);
         command.args(words).arg("run").arg("--config").arg(self.configuration_path());
@@ -196,7 +212,7 @@ pub struct Daemon<'a> {
     namespace: &'a Namespace,
     process: Process,
     socket: PathBuf,
-    _binary: Option<TempPath>,
+    _binary: Option<Copy>,
     directory: TempDir,
 }
 

@@ -1,8 +1,10 @@
 //! Network namespaces that live as long as a value.
 
 use std::{
+    env,
     ffi::OsStr,
     fs::{self, File},
+    io,
     os::unix::{fs::MetadataExt, process::CommandExt},
     panic,
     path::{Path, PathBuf},
@@ -25,10 +27,11 @@ use nix::{
     },
     unistd::Pid,
 };
+use tempfile::TempDir;
 
 use crate::command;
 
-/// First part of every namespace's name; the process id of the lab and a number follow.
+/// First part of the name of every namespace and directory; the process id of the lab and a number or word follow.
 pub const PREFIX: &str = "trk-";
 
 /// Where `ip netns` keeps named namespaces.
@@ -143,25 +146,37 @@ impl Drop for Namespace {
     }
 }
 
-/// Deletes the namespaces that labs of dead processes left behind, with the processes in them.
+/// A directory for files of one part of the lab, which goes when the value does.
+pub fn scratch(part: &str) -> Result<TempDir> {
+    let prefix = format!("{PREFIX}{}-{part}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir().context("make a directory for the lab's files")
+}
+
+/// Deletes the namespaces that labs of dead processes left behind, with the processes in them, and their files.
 pub fn sweep() -> Result<()> {
-    let entries = match fs::read_dir(DIRECTORY) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("read {DIRECTORY}")),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if owner(name).is_some_and(|pid| kill(pid, None) == Err(Errno::ESRCH)) {
-            eprintln!("lab: deleting {name}, whose lab is gone");
-            delete(name)?;
-        }
+    for name in left_in(Path::new(DIRECTORY))? {
+        eprintln!("lab: deleting {name}, whose lab is gone");
+        delete(&name)?;
+    }
+    let files = env::temp_dir();
+    for name in left_in(&files)? {
+        fs::remove_dir_all(files.join(&name)).with_context(|| format!("delete {name}"))?;
     }
     Ok(())
 }
 
-/// The process whose lab made the namespace of this name.
+/// Names in a directory that are those of a lab whose process is gone.
+fn left_in(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| owner(name).is_some_and(|pid| kill(pid, None) == Err(Errno::ESRCH))).collect())
+}
+
+/// The process whose lab uses this name.
 fn owner(name: &str) -> Option<Pid> {
     let (pid, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
     pid.parse().ok().map(Pid::from_raw)

@@ -5,7 +5,11 @@ use std::{fs, net::Ipv4Addr, time::Duration};
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::{http, namespace::Namespace, process::Process};
+use crate::{
+    http,
+    namespace::{self, Namespace},
+    process::Process,
+};
 
 /// nginx with one worker, listening on 0.0.0.0 and on ::, a socket each, with a configuration of its own.
 ///
@@ -22,7 +26,7 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it and waits until it answers. That takes a connection over loopback.
     pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("trk-nginx-").tempdir()?;
+        let directory = namespace::scratch("nginx")?;
         let path = directory.path();
         let configuration = path.join("nginx.conf");
         fs::write(&configuration, text(&path.display().to_string(), port))?;

@@ -10,7 +10,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{http, namespace::Namespace, process::Process};
+use crate::{
+    http,
+    namespace::{self, Namespace},
+    process::Process,
+};
 
 /// Prometheus in a namespace, scraping one target every second.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub struct Prometheus<'a> {
 impl<'a> Prometheus<'a> {
     /// Starts it, its own port being 9090, and waits until it serves.
     pub fn start(namespace: &'a Namespace, target: SocketAddr) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("trk-prometheus-").tempdir()?;
+        let directory = namespace::scratch("prometheus")?;
         let path = directory.path();
         let configuration = path.join("prometheus.yml");
         let text = format!(

@@ -159,14 +159,21 @@ pub enum Loss {
     HandshakeUntimed = 2,
     /// A packet came by an interface that has no slot of its own; it counts in slot 0.
     InterfaceTableFull = 3,
+    /// A socket event was not seen, because the program was already running on that CPU. Counted by the kernel itself.
+    EventSkipped = 4,
 }
 
 impl Loss {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::ListenerTableFull, Self::LifetimeTableFull, Self::HandshakeUntimed, Self::InterfaceTableFull];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ListenerTableFull,
+        Self::LifetimeTableFull,
+        Self::HandshakeUntimed,
+        Self::InterfaceTableFull,
+        Self::EventSkipped,
+    ];
 
     /// The name in metrics and JSON.
     #[must_use]
@@ -176,6 +183,7 @@ impl Loss {
             Self::LifetimeTableFull => "lifetime_table_full",
             Self::HandshakeUntimed => "handshake_untimed",
             Self::InterfaceTableFull => "interface_table_full",
+            Self::EventSkipped => "event_skipped",
         }
     }
 }

@@ -45,6 +45,8 @@ const _: () = assert!(size_of::<ListenerKey>() == 24);
 pub struct Listener {
     /// Listening sockets at this address. Zero: closed, and the daemon will free the slot.
     pub sockets: u64,
+    /// Those of them that are IPv6 and take IPv4 too (no `IPV6_V6ONLY`).
+    pub dual: u64,
     /// Changes of `sockets` by events; lets the daemon see that a census raced with one.
     pub version: u64,
     /// When the first socket began to listen, nanoseconds of `CLOCK_BOOTTIME`; 0 when before the daemon.
@@ -53,43 +55,59 @@ pub struct Listener {
     pub cgroup: u64,
     /// Index into [`crate::names::LISTENER_COUNTERS`] and [`crate::names::LISTENER_CENSUS`]; 0 when all were taken.
     pub slot: u32,
-    /// [`Listener::V6ONLY`] or zero.
-    pub flags: u32,
-    /// Process (thread group) that called `listen()`; 0 when before the daemon.
+    /// Process (thread group) that called listen(); 0 when before the daemon.
     pub pid: u32,
     /// User of that socket.
     pub uid: u32,
-    /// Name of the thread that called `listen()`.
+    /// Keeps what follows aligned.
+    pub padding: u32,
+    /// Name of the thread that called listen().
     pub comm: [u8; 16],
 }
 
-impl Listener {
-    /// An IPv6 socket that takes no IPv4 (`IPV6_V6ONLY`).
-    pub const V6ONLY: u32 = 1;
-}
+const _: () = assert!(size_of::<Listener>() == 72);
 
-const _: () = assert!(size_of::<Listener>() == 64);
-
-/// Who listens at a port on a wildcard address. Entry of [`crate::names::PORTS`], by port.
+/// Who may listen at a port. Entry of [`crate::names::PORTS`], by port.
 ///
-/// One array access answers for most SYNs; the hash map is asked only where `specific` says that some socket
-/// listens on a single address.
+/// It only says where to look: whether anybody listens is told by the [`Slot`] or the [`Listener`] it leads to. It is
+/// written when a listener is entered and never taken back, so there is no order of events in which it is wrong.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
-    /// Slot plus one of the listener on 0.0.0.0; 0 for none.
+    /// Slot plus one of the last listener on 0.0.0.0; 0 for none.
     pub any_v4: u32,
-    /// Slot plus one of the listener on ::; 0 for none.
+    /// Slot plus one of the last listener on ::; 0 for none.
     pub any_v6: u32,
-    /// The same when that listener takes IPv4 too; 0 for none.
-    pub any_v6_dual: u32,
-    /// Keeps what follows aligned.
+    /// Not 0 when some socket has listened on a single address at this port: the hash map is to be asked.
+    pub specific: u32,
+    /// Rounds the size up.
     pub padding: u32,
-    /// Listeners on single addresses at this port.
-    pub specific: u64,
 }
 
-const _: () = assert!(size_of::<Port>() == 24);
+const _: () = assert!(size_of::<Port>() == 16);
+
+/// A listener on a wildcard address, as the packet programs see it. Entry of [`crate::names::SLOTS`], by slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// As [`Listener::sockets`].
+    pub sockets: u64,
+    /// As [`Listener::dual`].
+    pub dual: u64,
+    /// Its port; another port: the slot has been given to another listener.
+    pub port: u32,
+    /// [`Slot::ANY_V4`], [`Slot::ANY_V6`] or zero.
+    pub wildcard: u32,
+}
+
+impl Slot {
+    /// It listens on 0.0.0.0.
+    pub const ANY_V4: u32 = 4;
+    /// It listens on ::.
+    pub const ANY_V6: u32 = 6;
+}
+
+const _: () = assert!(size_of::<Slot>() == 24);
 
 /// Events of one listener. Value of [`crate::names::LISTENER_COUNTERS`], by slot, per CPU.
 #[repr(C)]
@@ -117,6 +135,8 @@ pub struct ListenerCensus {
     pub generation: u32,
     /// Listening sockets.
     pub sockets: u32,
+    /// Those of them that are IPv6 and take IPv4 too.
+    pub dual: u32,
     /// Requests in the SYN queue (`icsk_accept_queue.qlen`).
     pub syn_queue: u32,
     /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
@@ -129,6 +149,8 @@ pub struct ListenerCensus {
     pub half_open: u32,
     /// Established sockets at this address.
     pub connected: u32,
+    /// Keeps what follows aligned.
+    pub padding: u32,
     /// Requests that these sockets dropped since they began to listen (`sk_drops`, of which the namespace's
     /// TcpExt `ListenDrops` is the sum).
     pub drops: u64,
@@ -136,7 +158,7 @@ pub struct ListenerCensus {
     pub inode: u64,
 }
 
-const _: () = assert!(size_of::<ListenerCensus>() == 48);
+const _: () = assert!(size_of::<ListenerCensus>() == 56);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -147,6 +169,8 @@ mod pod {
     unsafe impl aya::Pod for super::Listener {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Slot {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ListenerCounters {}
     // SAFETY: as above.

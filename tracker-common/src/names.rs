@@ -23,6 +23,8 @@ pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRS";
 pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 /// By port: [`crate::listener::Port`].
 pub const PORTS: &str = "PORTS";
+/// By slot: [`crate::listener::Slot`].
+pub const SLOTS: &str = "SLOTS";
 /// By port: SYNs to local addresses that met no listener. The daemon maps it into its memory.
 pub const REFUSED_SYNS: &str = "REFUSED_SYNS";
 /// [`crate::listener::Listener`] by [`crate::listener::ListenerKey`].
@@ -41,17 +43,20 @@ pub const TIMED: &str = "TIMED";
 pub const CENSUS: &str = "CENSUS";
 /// Number of the census under way.
 pub const CENSUS_GENERATION: &str = "CENSUS_GEN";
+/// Not 0 when a listener was opened that only a census can tell more of; the daemon sets it back.
+pub const CENSUS_WANTED: &str = "CENSUS_WANTED";
 /// Per CPU: a counter for each [`crate::counters::Loss`].
 pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 18] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
     LOCAL_PREFIXES,
     PORTS,
+    SLOTS,
     REFUSED_SYNS,
     LISTENERS,
     FREE_SLOTS,
@@ -61,6 +66,7 @@ pub const MAPS: [&str; 16] = [
     TIMED,
     CENSUS,
     CENSUS_GENERATION,
+    CENSUS_WANTED,
     LOSSES,
     LOG,
 ];
@@ -97,7 +103,7 @@ const fn field(global: &'static str, structure: &'static str, path: &'static [&'
 pub const IPV6ONLY: Field = field("OFF_IPV6ONLY", "sock_common", &["skc_ipv6only"]);
 
 /// All fields that the programs read.
-pub const FIELDS: [Field; 30] = [
+pub const FIELDS: [Field; 31] = [
     field("OFF_FAMILY", "sock_common", &["skc_family"]),
     field("OFF_STATE", "sock_common", &["skc_state"]),
     field("OFF_SADDR", "sock_common", &["skc_rcv_saddr"]),
@@ -123,6 +129,7 @@ pub const FIELDS: [Field; 30] = [
     field("OFF_SPORT", "inet_sock", &["inet_sport"]),
     field("OFF_QLEN", "inet_connection_sock", &["icsk_accept_queue", "qlen"]),
     field("OFF_YOUNG", "inet_connection_sock", &["icsk_accept_queue", "young"]),
+    field("OFF_SEGS_OUT", "tcp_sock", &["segs_out"]),
     field("OFF_SRTT", "tcp_sock", &["srtt_us"]),
     field("OFF_TOTAL_RETRANS", "tcp_sock", &["total_retrans"]),
     field("OFF_TW_SUBSTATE", "inet_timewait_sock", &["tw_substate"]),

@@ -9,7 +9,7 @@ use tracker_common::{
     classify::Family,
     counters::Loss,
     histogram, limits,
-    listener::{ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, is_mapped},
+    listener::{ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Slot, is_mapped},
 };
 
 use crate::{
@@ -33,6 +33,12 @@ static REFUSED_SYNS: Array<u64> = Array::with_max_entries(65_536, MMAPABLE);
 /// meeting no listener.
 #[map]
 static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(limits::LISTENERS * 4, 0);
+
+#[map]
+static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
+
+#[map]
+static CENSUS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0);
@@ -59,12 +65,27 @@ pub(crate) fn find(address: &[u8; 16], port: u16, family: Family) -> Option<u32>
             return Some(listener.slot);
         }
     }
-    let slot_plus_one = match family {
-        Family::Ipv4 if entry.any_v4 != 0 => entry.any_v4,
-        Family::Ipv4 => entry.any_v6_dual,
-        _ => entry.any_v6,
-    };
-    slot_plus_one.checked_sub(1)
+    let port = u32::from(port);
+    match family {
+        Family::Ipv4 => {
+            live(entry.any_v4, port, Slot::ANY_V4, false).or_else(|| live(entry.any_v6, port, Slot::ANY_V6, true))
+        }
+        _ => live(entry.any_v6, port, Slot::ANY_V6, false),
+    }
+}
+
+/// The slot, if a wildcard listener of this port still has it and a socket listens: one that takes IPv4 too when
+/// `dual` is set.
+#[inline(always)]
+fn live(slot_plus_one: u32, port: u32, wildcard: u32, dual: bool) -> Option<u32> {
+    let index = slot_plus_one.checked_sub(1)?;
+    if index == 0 {
+        // Shared by those that got no slot; nobody counts who of them still listens.
+        return Some(0);
+    }
+    let slot = SLOTS.get(index)?;
+    let sockets = if dual { slot.dual } else { slot.sockets };
+    (slot.port == port && slot.wildcard == wildcard && sockets != 0).then_some(index)
 }
 
 /// Counts a SYN for a listener.
@@ -98,19 +119,29 @@ pub(crate) fn count_refused(port: u16) {
     }
 }
 
-/// Key of a listening socket, its flags, and the family of its address.
+/// Key of a listening socket, and whether it is IPv6 and takes IPv4 too.
+///
+/// A socket that was bound by the kernel has lost its `skc_num` by the time it is closed; the port still stands in
+/// `inet_sport`.
 #[inline(always)]
-unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey, u32) {
-    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
+unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey, bool) {
+    // SAFETY: the caller's: `socket` is a full `sock` of that family; as a `tcp_sock` it begins with an `inet_sock`.
     unsafe {
+        let mut port: u16 = M::read(socket, &fields::OFF_NUM);
+        if port == 0 {
+            let tcp = M::tcp_sock(socket);
+            if !tcp.is_null() {
+                port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
+            }
+        }
         let key = ListenerKey {
             netns: fields::NETNS.load(),
-            port: u32::from(M::read::<u16>(socket, &fields::OFF_NUM)),
+            port: u32::from(port),
             address: fields::local_address::<M>(socket, family),
         };
         let byte: u8 = M::read(socket, &fields::OFF_IPV6ONLY);
         let v6only = byte >> (fields::IPV6ONLY_BIT.load() & 7) & 1;
-        (key, if v6only == 0 { 0 } else { Listener::V6ONLY })
+        (key, family == 1 && v6only == 0)
     }
 }
 
@@ -118,37 +149,29 @@ unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey,
 #[inline(always)]
 pub(crate) unsafe fn opened<M: Memory>(socket: *const u8, family: usize) {
     // SAFETY: the caller's: `socket` is a full `sock` of that family.
-    let (key, flags) = unsafe { identity::<M>(socket, family) };
-    let mut fresh = Listener {
-        sockets: 1,
-        version: 1,
-        flags,
-        // SAFETY: a helper without arguments.
-        opened_ns: unsafe { bpf_ktime_get_boot_ns() },
-        // SAFETY: as for `identity`.
-        cgroup: unsafe { fields::cgroup::<M>(socket) },
-        // SAFETY: as for `identity`.
-        uid: unsafe { M::read(socket, &fields::OFF_UID) },
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-        slot: 0,
-    };
-    if let Some(listener) = add(&key, &mut fresh) {
-        // SAFETY: the entry is in a map; counts change atomically. A first socket after the last one closed
-        // makes the address a new listener in its old slot.
-        unsafe {
-            atomic::add(&raw mut (*listener).version, 1);
-            if atomic::fetch_add(&raw mut (*listener).sockets, 1) == 0 {
-                fresh.slot = (*listener).slot;
-                (*listener).flags = flags;
-                (*listener).opened_ns = fresh.opened_ns;
-                (*listener).cgroup = fresh.cgroup;
-                (*listener).uid = fresh.uid;
-                (*listener).pid = fresh.pid;
-                (*listener).comm = fresh.comm;
-                publish(&key, fresh.slot, flags);
-            }
+    let (key, dual) = unsafe { identity::<M>(socket, family) };
+    if key.port == 0 {
+        // listen() without bind(): the kernel chooses the port after this event (`inet_csk_listen_start`).
+        want_census();
+        return;
+    }
+    let Some(listener) = add(&key) else { return };
+    // SAFETY: the entry is in a map; counts change atomically. The first socket, or the first after the last one
+    // closed, makes it a new listener.
+    unsafe {
+        let listener = &mut *listener;
+        atomic::add(&raw mut listener.version, 1);
+        if atomic::fetch_add(&raw mut listener.sockets, 1) == 0 {
+            listener.opened_ns = bpf_ktime_get_boot_ns();
+            listener.cgroup = fields::cgroup::<M>(socket);
+            listener.uid = M::read(socket, &fields::OFF_UID);
+            listener.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+            listener.comm = bpf_get_current_comm().unwrap_or_default();
         }
+        if dual {
+            atomic::add(&raw mut listener.dual, 1);
+        }
+        change_slot(listener.slot, 1, dual);
     }
 }
 
@@ -156,18 +179,48 @@ pub(crate) unsafe fn opened<M: Memory>(socket: *const u8, family: usize) {
 #[inline(always)]
 pub(crate) unsafe fn closed<M: Memory>(socket: *const u8, family: usize) {
     // SAFETY: the caller's: `socket` is a full `sock` of that family.
-    let (key, flags) = unsafe { identity::<M>(socket, family) };
+    let (key, dual) = unsafe { identity::<M>(socket, family) };
     let Some(listener) = LISTENERS.get_ptr_mut(key) else { return };
     // SAFETY: the entry is in a map; counts change atomically. The daemon frees the slot once it has read the
     // last counts.
     unsafe {
-        atomic::add(&raw mut (*listener).version, 1);
-        match atomic::fetch_add(&raw mut (*listener).sockets, MINUS_ONE) {
-            1 => withdraw(&key, flags),
+        let listener = &mut *listener;
+        atomic::add(&raw mut listener.version, 1);
+        if atomic::fetch_add(&raw mut listener.sockets, MINUS_ONE) == 0 {
             // It listened before the daemon came and no census had counted it yet.
-            0 => atomic::add(&raw mut (*listener).sockets, 1),
-            _ => {}
+            atomic::add(&raw mut listener.sockets, 1);
+            return;
         }
+        if dual {
+            atomic::add(&raw mut listener.dual, MINUS_ONE);
+        }
+        change_slot(listener.slot, MINUS_ONE, dual);
+    }
+}
+
+/// Changes the counts that the packet programs look at; `by` is one or [`MINUS_ONE`].
+#[inline(always)]
+fn change_slot(index: u32, by: u64, dual: bool) {
+    if index == 0 {
+        return;
+    }
+    if let Some(slot) = SLOTS.get_ptr_mut(index) {
+        // SAFETY: aligned counts in a map.
+        unsafe {
+            atomic::add(&raw mut (*slot).sockets, by);
+            if dual {
+                atomic::add(&raw mut (*slot).dual, by);
+            }
+        }
+    }
+}
+
+/// Asks the daemon for a census.
+#[inline(always)]
+fn want_census() {
+    if let Some(wanted) = CENSUS_WANTED.get_ptr_mut(0) {
+        // SAFETY: an aligned number; all who write write the same.
+        unsafe { *wanted = 1 };
     }
 }
 
@@ -175,39 +228,36 @@ pub(crate) unsafe fn closed<M: Memory>(socket: *const u8, family: usize) {
 #[inline(always)]
 pub(crate) unsafe fn seen<M: Memory>(socket: *const u8, family: usize, generation: u32, queues: ListenerCensus) {
     // SAFETY: the caller's: `socket` is a full `sock` of that family.
-    let (key, flags) = unsafe { identity::<M>(socket, family) };
-    let slot = match LISTENERS.get_ptr_mut(key) {
-        // SAFETY: the slot of an entry does not change. The iterator holds the socket's lock, so no event of this
-        // socket runs at the same time; one that miscounted an older group is mended here.
-        Some(listener) => unsafe {
-            if (*listener).sockets == 0 {
-                (*listener).sockets = 1;
-                publish(&key, (*listener).slot, flags);
+    let (key, dual) = unsafe { identity::<M>(socket, family) };
+    let Some(listener) = add(&key) else { return };
+    // SAFETY: the entry is in a map. The iterator holds the socket's lock, so no event of this socket runs at the same
+    // time. No process is entered: the current one is the daemon, which finds the right one by the inode.
+    let slot = unsafe {
+        let listener = &mut *listener;
+        if listener.sockets == 0 {
+            // One is enough to be found; the daemon sets the number when the census is complete.
+            atomic::add(&raw mut listener.sockets, 1);
+            if dual {
+                atomic::add(&raw mut listener.dual, 1);
             }
-            (*listener).slot
-        },
-        None => {
-            // No process: the current one is the daemon. The daemon finds it by the inode.
-            let mut fresh = Listener { sockets: 1, flags, ..Listener::default() };
-            match add(&key, &mut fresh) {
-                // SAFETY: as above.
-                Some(listener) => unsafe { (*listener).slot },
-                None => fresh.slot,
-            }
+            change_slot(listener.slot, 1, dual);
         }
+        listener.slot
     };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: one census runs at a time, and it alone writes here.
     unsafe {
-        if (*census).generation != generation {
+        let census = &mut *census;
+        if census.generation != generation {
             *census = ListenerCensus { generation, inode: queues.inode, ..ListenerCensus::default() };
         }
-        (*census).sockets += 1;
-        (*census).syn_queue += queues.syn_queue;
-        (*census).syn_queue_young += queues.syn_queue_young;
-        (*census).accept_queue += queues.accept_queue;
-        (*census).accept_queue_max += queues.accept_queue_max;
-        (*census).drops += queues.drops;
+        census.sockets += 1;
+        census.dual += u32::from(dual);
+        census.syn_queue += queues.syn_queue;
+        census.syn_queue_young += queues.syn_queue_young;
+        census.accept_queue += queues.accept_queue;
+        census.accept_queue_max += queues.accept_queue_max;
+        census.drops += queues.drops;
     }
 }
 
@@ -243,65 +293,56 @@ pub(crate) fn family_of(address: &[u8; 16]) -> Family {
     if is_mapped(address) { Family::Ipv4 } else { Family::Ipv6 }
 }
 
-/// Adds a listener and makes it known to the packet programs. When another CPU was faster, returns its entry.
+/// The entry of a listener, made and shown to the packet programs if there is none. None when the map is full.
 #[inline(always)]
-fn add(key: &ListenerKey, fresh: &mut Listener) -> Option<*mut Listener> {
+fn add(key: &ListenerKey) -> Option<*mut Listener> {
     if let Some(listener) = LISTENERS.get_ptr_mut(key) {
         return Some(listener);
     }
-    fresh.slot = if let Ok(Some(slot)) = FREE_SLOTS.pop() {
-        slot
+    let slot = match FREE_SLOTS.pop() {
+        Ok(Some(slot)) => slot,
+        _ => {
+            losses::count(Loss::ListenerTableFull);
+            0
+        }
+    };
+    let wildcard = if key.address == ANY_V4 {
+        Slot::ANY_V4
+    } else if key.address == ANY_V6 {
+        Slot::ANY_V6
     } else {
-        losses::count(Loss::ListenerTableFull);
         0
     };
-    if LISTENERS.insert(key, *fresh, BPF_NOEXIST).is_err() {
-        if fresh.slot != 0 {
-            // It cannot fail: the slot was just taken out of the queue.
-            let _ = FREE_SLOTS.push(fresh.slot, 0);
-        }
-        if let Some(listener) = LISTENERS.get_ptr_mut(key) {
-            return Some(listener);
-        }
+    if slot != 0
+        && let Some(entry) = SLOTS.get_ptr_mut(slot)
+    {
+        // SAFETY: the slot was just taken out of the queue; nobody else has it.
+        unsafe { *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard } };
+    }
+    let fresh = Listener { slot, ..Listener::default() };
+    if LISTENERS.insert(key, fresh, BPF_NOEXIST).is_ok() {
+        publish(key.port, slot, wildcard);
+    } else if slot != 0 {
+        // Another CPU was faster, or the map is full. It cannot fail: the slot was just taken out of the queue.
+        let _ = FREE_SLOTS.push(slot, 0);
+    }
+    let listener = LISTENERS.get_ptr_mut(key);
+    if listener.is_none() {
         losses::count(Loss::ListenerTableFull);
-        fresh.slot = 0;
     }
-    publish(key, fresh.slot, fresh.flags);
-    None
+    listener
 }
 
-/// Makes a listener known to the packet programs.
+/// Tells the packet programs where to look for listeners of a port.
 #[inline(always)]
-fn publish(key: &ListenerKey, slot: u32, flags: u32) {
-    let Some(entry) = PORTS.get_ptr_mut(key.port) else { return };
-    // SAFETY: aligned u32 fields; each wildcard field belongs to one listener, the count changes atomically.
+fn publish(port: u32, slot: u32, wildcard: u32) {
+    let Some(entry) = PORTS.get_ptr_mut(port) else { return };
+    // SAFETY: aligned numbers; the entry of an address is made by one CPU alone.
     unsafe {
-        if key.address == ANY_V4 {
-            (*entry).any_v4 = slot + 1;
-        } else if key.address == ANY_V6 {
-            (*entry).any_v6 = slot + 1;
-            (*entry).any_v6_dual = if flags & Listener::V6ONLY == 0 { slot + 1 } else { 0 };
-        } else {
-            atomic::add(&raw mut (*entry).specific, 1);
-        }
-    }
-}
-
-/// Undoes [`publish`].
-#[inline(always)]
-fn withdraw(key: &ListenerKey, flags: u32) {
-    let Some(entry) = PORTS.get_ptr_mut(key.port) else { return };
-    // SAFETY: as in `publish`.
-    unsafe {
-        if key.address == ANY_V4 {
-            (*entry).any_v4 = 0;
-        } else if key.address == ANY_V6 {
-            (*entry).any_v6 = 0;
-            if flags & Listener::V6ONLY == 0 {
-                (*entry).any_v6_dual = 0;
-            }
-        } else {
-            atomic::add(&raw mut (*entry).specific, MINUS_ONE);
+        match wildcard {
+            Slot::ANY_V4 => (*entry).any_v4 = slot + 1,
+            Slot::ANY_V6 => (*entry).any_v6 = slot + 1,
+            _ => (*entry).specific = 1,
         }
     }
 }

@@ -9,12 +9,13 @@ use tracker_common::{
 use crate::{count, listeners, local};
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
-/// wire.
+/// wire. `foreign`: by its Ethernet address it is for another host.
 pub(crate) struct Bytes {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) length: usize,
     pub(crate) segments: u32,
+    pub(crate) foreign: bool,
 }
 
 impl Frame for Bytes {
@@ -66,7 +67,7 @@ pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common
 #[inline(always)]
 fn syn(bytes: &Bytes, packet: Packet) -> Option<SynTarget> {
     let (address, port) = destination(bytes, packet)?;
-    if !local::is_local(&address) {
+    if bytes.foreign || !local::is_local(&address) {
         return Some(SynTarget::NotLocal);
     }
     if let Some(slot) = listeners::find(&address, port, packet.family) {

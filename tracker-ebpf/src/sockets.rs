@@ -134,7 +134,9 @@ unsafe fn repeated_us<M: Memory>(tcp: *const u8, repeats: u32) -> u64 {
     }
 }
 
-/// `connect()` failed. Without a port it never left this host: that is `EADDRNOTAVAIL`, whatever `sk_err` says.
+/// `connect()` failed. Without a port, or without an error and before a SYN was sent, it never left this host: the kernel
+/// found no port, or the one that the socket is bound to is taken for this destination (`__inet_check_established`). Both
+/// are `EADDRNOTAVAIL`. Without an error but after a SYN the process gave it up.
 #[inline(always)]
 unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounters, socket: *const u8, family: usize) {
     let tcp = M::tcp_sock(socket);
@@ -143,11 +145,9 @@ unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounte
     }
     // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`, which begins with the `inet_sock`.
     unsafe {
-        let errno = if M::read::<u16>(tcp, &fields::OFF_SPORT) == 0 {
-            EADDRNOTAVAIL
-        } else {
-            M::read::<i32>(socket, &fields::OFF_ERR) as usize
-        };
+        let error = M::read::<i32>(socket, &fields::OFF_ERR) as usize;
+        let unsent = error == 0 && M::read::<u32>(tcp, &fields::OFF_SEGS_OUT) == 0;
+        let errno = if unsent || M::read::<u16>(tcp, &fields::OFF_SPORT) == 0 { EADDRNOTAVAIL } else { error };
         debug!(ctx, "connect failed: errno {}", errno);
         count::add(&mut counters.connect_failures, family, errno, 1);
     }
@@ -190,20 +190,13 @@ unsafe fn handshake_us<M: Memory>(tcp: *const u8) -> u64 {
     // SAFETY: the caller's: `tcp` is a `tcp_sock`.
     unsafe {
         let repeats = M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS);
-        if repeats != 0 && fields::OFF_RTO_TIME.load() != ABSENT {
-            let ms = M::read::<u32>(tcp, &fields::OFF_RTO_TIME);
-            if ms != 0 {
-                return u64::from(ms) * 1000;
-            }
+        if repeats != 0 {
+            let ms = if fields::OFF_RTO_TIME.load() == ABSENT { 0 } else { M::read::<u32>(tcp, &fields::OFF_RTO_TIME) };
+            // Without a timeout of its own the server only answered SYNs that the client repeated, which it does after a
+            // second or more; before Linux 6.7 no time is kept at all.
+            return if ms == 0 { u64::from(repeats) * FIRST_TIMEOUT_MS } else { u64::from(ms) } * 1000;
         }
         let srtt = M::read::<u32>(tcp, &fields::OFF_SRTT);
-        if srtt != 0 {
-            return u64::from(srtt >> 3);
-        }
-        if repeats == 0 {
-            return UNTIMED;
-        }
-        // The kernel keeps no time: n repeats with doubling pauses, the first after a second, took at least this.
-        ((1 << (repeats & 7)) - 1) * 1_000_000
+        if srtt == 0 { UNTIMED } else { u64::from(srtt >> 3) }
     }
 }

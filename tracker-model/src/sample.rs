@@ -24,6 +24,7 @@ pub fn snapshot() -> Snapshot {
         interfaces: vec![interface()],
         departed: InterfaceCounters::default(),
         unwatched: vec![Unwatched { name: "lo".to_owned(), reason: "loopback".to_owned() }],
+        missing: Vec::new(),
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
         no_listener: NoListener {
             top_ports: vec![PortSyns { port: 23, syns: 30 }, PortSyns { port: 8080, syns: 10 }],
@@ -34,7 +35,7 @@ pub fn snapshot() -> Snapshot {
         lifetime_sample: 8,
         census: Some(census(taken_at - SignedDuration::from_secs(1))),
         census_error: None,
-        losses: [0; 4],
+        losses: [0; tracker_common::counters::Loss::COUNT],
         programs: vec![program(names::PROGRAM_XDP, "xdp", 41), program(names::PROGRAM_SOCK_BTF, "tp_btf", 42)],
         maps: vec![MapFill { name: names::LISTENERS.to_owned(), entries: 2, capacity: 1024 }],
         read_seconds: 0.000_75,

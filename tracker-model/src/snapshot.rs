@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub departed: InterfaceCounters,
     /// Interfaces that exist and are not watched, with the reason.
     pub unwatched: Vec<Unwatched>,
+    /// Interfaces that should be watched and are not: named by --interface and gone, down or refused by the kernel, or
+    /// refused under the default set; with the reason.
+    pub missing: Vec<Unwatched>,
     /// Listening addresses, by port and address.
     pub listeners: Vec<Listener>,
     /// SYNs to local addresses at ports where nothing listens.

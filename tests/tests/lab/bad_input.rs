@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use tracker_tests::{
     bpf,
     daemon::{self, Refusal, Settings},
-    namespace::Namespace,
+    namespace::{self, Namespace},
     pair::Pair,
     serial,
     server::{ListenOptions, listen},
@@ -96,7 +96,7 @@ fn a_kernel_without_btf() -> Result<()> {
 fn tp_btf_demanded_of_a_kernel_without_btf() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
-    let directory = tempfile::tempdir()?;
+    let directory = namespace::scratch("case")?;
     let copy = directory.path().join("vmlinux.btf");
     fs::copy("/sys/kernel/btf/vmlinux", &copy)?;
     let arguments = ["--btf", copy.to_str().context("a plain path")?, "--socket-events", "tp_btf"];
@@ -134,7 +134,7 @@ fn socket_path_not_writable() -> Result<()> {
         )?;
     }
     // Nor may nobody where nobody may write.
-    let directory = tempfile::tempdir()?;
+    let directory = namespace::scratch("case")?;
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     let path = directory.path().join("tracker.sock");
     let settings = settings_as_nobody(&pair.server, "+bpf,+perfmon,+net_admin")?.socket(&path);
@@ -145,11 +145,12 @@ fn socket_path_not_writable() -> Result<()> {
 fn socket_path_of_a_file() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), "precious")?;
-    let settings = daemon::settings(&pair.server)?.socket(file.path());
+    let directory = namespace::scratch("case")?;
+    let file = directory.path().join("file");
+    fs::write(&file, "precious")?;
+    let settings = daemon::settings(&pair.server)?.socket(&file);
     assert_refused(&pair.server, settings, FAILED, &["is no socket", "--api.socket"])?;
-    assert_eq!(fs::read_to_string(file.path())?, "precious");
+    assert_eq!(fs::read_to_string(&file)?, "precious");
     Ok(())
 }
 

@@ -105,7 +105,7 @@ fn doctor_says_what_is_missing_and_what_follows() -> Result<()> {
 fn doctor(wrapper: &[String], code: i32) -> Result<Value> {
     let namespace = Namespace::new()?;
     let binary = daemon::readable_binary()?;
-    let mut words = wrapper.iter().map(String::as_str).chain([binary.to_str().context("a plain path")?]);
+    let mut words = wrapper.iter().map(String::as_str).chain([binary.path.to_str().context("a plain path")?]);
     let mut command = namespace.command(words.next().context("no word")?);
     let output = command.args(words).args(["doctor", "-o", "json"]).output()?;
     assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));

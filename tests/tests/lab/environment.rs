@@ -8,7 +8,7 @@ use tracker_model::api::Health;
 use tracker_tests::{
     Family, client, command,
     daemon::{self, Daemon, Settings},
-    namespace::Namespace,
+    namespace::{self, Namespace},
     pair::Pair,
     serial,
     server::{ListenOptions, listen},
@@ -70,7 +70,7 @@ fn it_runs_where_tracefs_is_not_mounted_at_all() -> Result<()> {
 fn it_runs_without_kernel_btf_and_without_a_census_when_a_file_has_the_types() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
-    let directory = tempfile::tempdir()?;
+    let directory = namespace::scratch("case")?;
     let copy = directory.path().join("vmlinux.btf");
     fs::copy("/sys/kernel/btf/vmlinux", &copy).context("copy the kernel's BTF")?;
     let settings = daemon::settings(&pair.server)?.through(&without_btf()).without_census();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    env, fs,
     net::{Ipv4Addr, TcpStream},
     panic,
     path::Path,
@@ -31,7 +31,7 @@ use tracker_tests::{
 #[test]
 fn a_namespace_is_gone_after_a_panic_with_all_its_processes() -> Result<()> {
     let _alone = serial::alone();
-    let directory = tempfile::tempdir()?;
+    let directory = namespace::scratch("case")?;
     let mut seen = None;
     let result = panic::catch_unwind(panic::AssertUnwindSafe(|| {
         let namespace = Namespace::new().unwrap();
@@ -57,6 +57,8 @@ fn what_a_killed_lab_left_is_swept() -> Result<()> {
     dead.wait()?;
     let name = format!("{PREFIX}{}-0", dead.id());
     command::run("ip", ["netns", "add", &name])?;
+    let files = env::temp_dir().join(&name);
+    fs::create_dir(&files)?;
     let mut inside = Command::new("ip").args(["netns", "exec", &name, "sleep", "600"]).spawn()?;
     let alive = Namespace::new()?;
     // Until `ip` has become `sleep`, it is not inside.
@@ -65,7 +67,7 @@ fn what_a_killed_lab_left_is_swept() -> Result<()> {
         ensure!(Instant::now() < deadline, "sleep does not start");
     }
     namespace::sweep()?;
-    assert!(!Path::new("/run/netns").join(&name).exists());
+    assert!(!Path::new("/run/netns").join(&name).exists() && !files.exists());
     assert!(!inside.wait()?.success());
     assert!(alive.path().exists(), "the namespace of a lab that lives is left alone");
     Ok(())

@@ -1,6 +1,7 @@
 //! tracker in the lab: on real namespaces, with real peers and real traffic. Needs root.
 
 mod bad_input;
+mod churn;
 mod closes;
 mod commands;
 mod connects;
@@ -10,6 +11,7 @@ mod half_open;
 mod interfaces;
 mod itself;
 mod listeners;
+mod load;
 mod no_listener;
 mod scrape;
 mod stop;

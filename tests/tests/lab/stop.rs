@@ -5,6 +5,7 @@ use nix::sys::signal::Signal;
 use tracker_tests::{
     bpf,
     daemon::{self, Daemon},
+    namespace,
     pair::Pair,
     serial,
 };
@@ -43,7 +44,7 @@ fn sigkill_leaves_nothing_in_the_kernel() -> Result<()> {
 fn a_daemon_after_a_killed_one_takes_its_socket() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
-    let directory = tempfile::tempdir()?;
+    let directory = namespace::scratch("case")?;
     let socket = directory.path().join("tracker.sock");
     daemon::settings(&pair.server)?.socket(&socket).start()?.kill()?;
     assert!(socket.exists(), "what this test is about: the killed one left its socket");

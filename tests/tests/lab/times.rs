@@ -27,12 +27,16 @@ fn connects_and_handshakes_take_a_round_trip_of_fifty_milliseconds() -> Result<(
     let pair = Pair::delayed(Duration::from_millis(50))?;
     let (calling, serving) = (Daemon::start(&pair.client)?, Daemon::start(&pair.server)?);
     let _ends = connect(&pair)?;
-    // 2^15 µs to 2^16 µs.
-    let (from, to) = (0.032_768, 0.065_536);
+    // 2^15 µs to 2^17 µs: the bucket of 50 ms, and the next one for a machine that has other things to do.
+    let (from, to) = (0.032_768, 0.131_072);
     let total = 2 * COUNT;
-    assert_between(&calling.metrics()?, "tracker_connect_seconds", &[], from, to, total);
-    let metrics = serving.metrics()?;
-    assert_between(&metrics, "tracker_listener_handshake_seconds", &[("port", "80")], from, to, total);
+    let metrics = calling.metrics()?;
+    assert_between(&metrics, "tracker_connect_seconds", &[], from, to, total);
+    assert!(metrics.sum("tracker_connect_seconds_sum", &[]) >= f64::from(total) * 0.05, "none takes less than it must");
+    let (metrics, labels) = (serving.metrics()?, [("port", "80")]);
+    assert_between(&metrics, "tracker_listener_handshake_seconds", &labels, from, to, total);
+    let sum = metrics.sum("tracker_listener_handshake_seconds_sum", &labels);
+    assert!(sum >= f64::from(total) * 0.05, "none takes less than it must");
     calling.stop(Signal::SIGTERM)?;
     serving.stop(Signal::SIGTERM)
 }
@@ -97,8 +101,8 @@ fn lifetimes_are_from_established_to_closed() -> Result<()> {
         let closes = daemon.states()?.closes;
         Ok(closes.values().flat_map(|kinds| kinds.values()).sum::<u64>() >= u64::from(total))
     })?;
-    // 2^18 µs to 2^19 µs.
-    assert_between(&daemon.metrics()?, "tracker_connection_lifetime_seconds", &[], 0.262_144, 0.524_288, total);
+    // 2^18 µs to 2^21 µs: on a busy machine they live longer.
+    assert_between(&daemon.metrics()?, "tracker_connection_lifetime_seconds", &[], 0.262_144, 2.097_152, total);
     daemon.stop(Signal::SIGTERM)
 }
 

@@ -31,6 +31,9 @@ pub(crate) fn tracker_tc(ctx: TcContext) -> i32 {
     NEXT
 }
 
+/// The stack drops packets of this type, which promiscuous interfaces and flooding switches bring.
+const PACKET_OTHERHOST: u32 = 3;
+
 /// A packet up to this size that lies in one piece was not merged: GRO leaves pieces, and a packet yet to be split is
 /// larger than two headers and the smallest segment the kernel makes (`TCP_MIN_MSS`, 88 bytes).
 const SMALL: usize = 128;
@@ -45,5 +48,7 @@ fn bytes(ctx: &TcContext) -> Bytes {
         // SAFETY: as above.
         unsafe { (*ctx.skb.skb).gso_segs }
     };
-    Bytes { start, end, length, segments }
+    // SAFETY: as above.
+    let foreign = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_OTHERHOST;
+    Bytes { start, end, length, segments, foreign }
 }

@@ -147,6 +147,10 @@ fn consequence(loss: Loss) -> &'static str {
         Loss::InterfaceTableFull => {
             "packets came by interfaces without a slot of their own: they count in the interface `other`"
         }
+        Loss::EventSkipped => {
+            "socket events were not seen because the program was already running on that CPU: transitions, and what \
+             follows from them, are lower bounds"
+        }
     }
 }
 

@@ -51,6 +51,7 @@ pub struct Attachments {
     patterns: Vec<String>,
     watched: BTreeMap<u32, Watched>,
     unwatched: Vec<Unwatched>,
+    missing: Vec<Unwatched>,
     free_slots: BTreeSet<u16>,
     loaded: HashSet<&'static str>,
     /// What interfaces received that are no longer watched.
@@ -67,6 +68,7 @@ impl Attachments {
             patterns,
             watched: BTreeMap::new(),
             unwatched: Vec::new(),
+            missing: Vec::new(),
             free_slots,
             loaded: HashSet::new(),
             departed: InterfaceCounters::default(),
@@ -101,35 +103,59 @@ impl Attachments {
             self.forget(index, maps)?;
         }
         self.unwatched.clear();
+        self.missing = self.named_and_gone(links);
         let mut result = Ok(());
         // Watched ones first: those stacked on them take over their slots.
         for (index, choice) in &choices {
             let link = &links[index];
             match choice {
-                Choice::Watch if self.watched.contains_key(index) => {}
+                Choice::Watch if self.watched.contains_key(index) => self.rename(*index, &link.name),
                 Choice::Watch => {
                     if let Err(error) = self.watch(object, maps, link) {
                         tracing::warn!(interface = link.name, "not watched: {error}");
-                        self.unwatched.push(Unwatched { name: link.name.clone(), reason: error.to_string() });
+                        self.missing.push(Unwatched { name: link.name.clone(), reason: error.to_string() });
                         if self.patterns.contains(&link.name) || matches!(error, KernelError::NoRight) {
                             result = Err(error);
                         }
                     }
                 }
                 Choice::Skip(reason) => {
-                    self.unwatched.push(Unwatched { name: link.name.clone(), reason: reason.clone() });
+                    let named = self.patterns.contains(&link.name);
+                    let list = if named { &mut self.missing } else { &mut self.unwatched };
+                    list.push(Unwatched { name: link.name.clone(), reason: reason.clone() });
                 }
                 Choice::SeenOn(_) => {}
             }
         }
         for (index, choice) in &choices {
-            if let Choice::SeenOn(lower) = choice
-                && !self.watched.contains_key(index)
-            {
-                self.see_below(maps, &links[index], *lower)?;
+            if let Choice::SeenOn(lower) = choice {
+                match self.watched.contains_key(index) {
+                    true => self.rename(*index, &links[index].name),
+                    false => self.see_below(maps, &links[index], *lower)?,
+                }
             }
         }
         result
+    }
+
+    /// Interfaces that the user named and that there are not.
+    fn named_and_gone(&self, links: &BTreeMap<u32, Link>) -> Vec<Unwatched> {
+        let exists = |name: &String| links.values().any(|link| link.name == *name);
+        let gone = self.patterns.iter().filter(|pattern| !select::is_glob(pattern) && !exists(pattern));
+        gone.map(|name| Unwatched { name: name.clone(), reason: "there is no such interface now".into() }).collect()
+    }
+
+    /// An interface may get another name while it is watched, and another interface its old one.
+    fn rename(&mut self, index: u32, name: &str) {
+        let Some(watched) = self.watched.get_mut(&index).filter(|watched| watched.name != name) else { return };
+        tracing::info!(interface = name, was = watched.name, "renamed");
+        name.clone_into(&mut watched.name);
+        let slot = watched.slot;
+        for above in self.watched.values_mut() {
+            if matches!(above.attached, Attached::Below) && above.slot == slot {
+                above.reason = seen_on(name);
+            }
+        }
     }
 
     fn watch(&mut self, object: &mut Ebpf, maps: &mut Maps, link: &Link) -> Result<(), KernelError> {
@@ -156,7 +182,7 @@ impl Attachments {
 
     fn see_below(&mut self, maps: &mut Maps, link: &Link, lower: u32) -> Result<(), KernelError> {
         let Some(below) = self.watched.get(&lower) else { return Ok(()) };
-        let (slot, reason) = (below.slot, format!("its packets are seen on {}", below.name));
+        let (slot, reason) = (below.slot, seen_on(&below.name));
         register(maps, link.index, slot, 0)?;
         let name = link.name.clone();
         let watched = Watched { name, slot, hook: "lower", reason, own_clsact: false, attached: Attached::Below };
@@ -214,8 +240,8 @@ impl Attachments {
         let why_tc = match self.hook {
             Hook::Tc => "asked for by --hook tc".to_string(),
             Hook::Xdp => {
-                let attached = self.attach_xdp(object, link, XdpMode::default())?;
-                return Ok((attached, "xdp", "asked for by --hook xdp".into(), false));
+                let (attached, hook, reason) = self.attach_any_xdp(object, link)?;
+                return Ok((attached, hook, reason, false));
             }
             Hook::Auto if !hardware => {
                 let kind =
@@ -230,6 +256,29 @@ impl Attachments {
         };
         let (attached, hook, own_clsact) = self.attach_tc(object, link)?;
         Ok((attached, hook, why_tc, own_clsact))
+    }
+
+    /// Native XDP, or generic where the driver has none.
+    fn attach_any_xdp(
+        &mut self,
+        object: &mut Ebpf,
+        link: &Link,
+    ) -> Result<(Attached, &'static str, String), KernelError> {
+        match self.attach_xdp(object, link, XdpMode::Driver) {
+            Ok(attached) if link.kind.is_some() => {
+                let reason = "asked for by --hook xdp; native, which on virtual devices slows bulk traffic";
+                Ok((attached, "xdp", reason.into()))
+            }
+            Ok(attached) => Ok((attached, "xdp", "asked for by --hook xdp; the driver runs it natively".into())),
+            Err(KernelError::NoRight) => Err(KernelError::NoRight),
+            Err(error) => {
+                let attached = self.attach_xdp(object, link, XdpMode::Skb)?;
+                let cause = error.cause();
+                let reason =
+                    format!("asked for by --hook xdp; native was refused ({cause}), generic slows bulk traffic");
+                Ok((attached, "xdp-generic", reason))
+            }
+        }
     }
 
     fn attach_xdp(&mut self, object: &mut Ebpf, link: &Link, mode: XdpMode) -> Result<Attached, KernelError> {
@@ -256,7 +305,9 @@ impl Attachments {
         } else {
             let own = match tc::qdisc_add_clsact(&link.name) {
                 Ok(()) => true,
-                Err(TcError::AlreadyAttached) => false,
+                Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {
+                    remove_stale(&link.name)
+                }
                 Err(error) => return Err(fail(ProgramError::TcError(error))),
             };
             (TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() }), "clsact", own)
@@ -269,6 +320,11 @@ impl Attachments {
     /// How many slots are taken.
     pub fn slots(&self) -> u64 {
         u64::from(limits::INTERFACES - 1) - self.free_slots.len() as u64
+    }
+
+    /// Interfaces that should be watched and are not.
+    pub fn missing(&self) -> Vec<Unwatched> {
+        self.missing.clone()
     }
 
     /// What interfaces received that are no longer watched.
@@ -308,6 +364,10 @@ impl Attachments {
     }
 }
 
+fn seen_on(name: &str) -> String {
+    format!("its packets are seen on {name}")
+}
+
 /// Counters of a slot, summed over the CPUs.
 fn counters(maps: &Maps, slot: u16) -> Result<InterfaceCounters, KernelError> {
     let values = maps
@@ -338,6 +398,16 @@ fn unregister(maps: &mut Maps, index: u32) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// Takes off the filters of a tracker that was killed, which the kernel keeps; whether there were any, and the clsact
+/// qdisc is thus tracker's own.
+fn remove_stale(interface: &str) -> bool {
+    let stale = tc::qdisc_detach_program(interface, TcAttachType::Ingress, names::PROGRAM_TC).is_ok();
+    if stale {
+        tracing::warn!(interface, "took off the program of a tracker that did not stop by itself");
+    }
+    stale
+}
+
 /// Removes the clsact qdisc that [`Attachments`] added, unless someone else has put a filter on it since. aya
 /// has no call for it.
 fn remove_clsact(interface: &str) {
@@ -345,7 +415,18 @@ fn remove_clsact(interface: &str) {
     let busy = ["ingress", "egress"]
         .iter()
         .any(|side| run(&["filter", "show", "dev", interface, side]).is_ok_and(|output| !output.stdout.is_empty()));
-    if !busy && run(&["qdisc", "del", "dev", interface, "clsact"]).is_err() {
-        tracing::warn!(interface, "the empty clsact qdisc stays: tc(8) is not there to remove it");
+    if busy {
+        return;
+    }
+    match run(&["qdisc", "del", "dev", interface, "clsact"]) {
+        Err(_) => tracing::warn!(interface, "the empty clsact qdisc stays: tc(8) is not there to remove it"),
+        Ok(output) if !output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            // With the interface its qdisc is gone too.
+            if !said.contains("Cannot find device") {
+                tracing::warn!(interface, "the empty clsact qdisc stays: tc says: {}", said.trim());
+            }
+        }
+        Ok(_) => {}
     }
 }

@@ -1,7 +1,7 @@
 //! The census: one pass of the iterator over all TCP sockets of the namespace.
 
 use std::{
-    io::Read as _,
+    io::{ErrorKind, Read},
     time::{Duration, Instant},
 };
 
@@ -50,10 +50,10 @@ impl Taker {
         self.generation
     }
 
-    /// Takes one. What fails is kept in `error`; the figures of the last success stay and show their age.
-    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps) {
+    /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
+    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps) -> bool {
         if self.missing {
-            return;
+            return false;
         }
         let begun = Instant::now();
         let taken_at = Timestamp::now();
@@ -67,10 +67,12 @@ impl Taker {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
                 self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
                 self.error = None;
+                true
             }
             Err(error) => {
                 tracing::warn!("census: {error}");
                 self.error = Some(error.to_string());
+                false
             }
         }
     }
@@ -89,8 +91,22 @@ fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, K
         what: "create the census iterator".into(),
         source: std::io::Error::other(error),
     })?;
-    // The program writes nothing; reading to the end is what drives it.
-    file.read_to_end(&mut Vec::new())
-        .map_err(|source| KernelError::Io { what: "read the census iterator".into(), source })?;
+    drive(&mut file).map_err(|source| KernelError::Io { what: "read the census iterator".into(), source })?;
     maps.census.get(&0, 0).map_err(map(names::CENSUS))
+}
+
+/// Reads to the end, which is what drives the program; it writes nothing.
+///
+/// After a million sockets without a byte the kernel answers EAGAIN and goes on with the next call
+/// (`MAX_ITER_OBJECTS` in `kernel/bpf/bpf_iter.c`).
+fn drive(file: &mut impl Read) -> std::io::Result<()> {
+    let mut buffer = [0; 64];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The listeners as the kernel side keeps them, mended by the census and freed when they are gone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracker_common::{
     classify::Family,
     limits,
-    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey},
+    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
 };
 use tracker_model::{
@@ -24,7 +24,8 @@ use super::{
     process::Finder,
 };
 
-/// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting.
+/// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting. Unless half of
+/// the slots are taken: programs that listen on ever new ports must not crowd out others.
 const KEEP: Duration = Duration::from_mins(1);
 /// A rate is taken over at least this time.
 const RATE_OVER: Duration = Duration::from_millis(900);
@@ -33,12 +34,22 @@ const RATE_OVER: Duration = Duration::from_millis(900);
 #[derive(Default)]
 pub struct Listeners {
     closed: HashMap<ListenerKey, Instant>,
+    /// Listeners that the last census did not find though no event told of their end.
+    unseen: HashSet<ListenerKey>,
+    drops: HashMap<ListenerKey, Drops>,
     rates: HashMap<ListenerKey, Rate>,
     processes: Finder,
     /// Entries of the map at the last reading, closed ones too.
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
+}
+
+/// Requests dropped by the sockets of a listener: the kernel's sum falls when one of a group closes, this one does not.
+#[derive(Default)]
+struct Drops {
+    last: u64,
+    total: u64,
 }
 
 struct Rate {
@@ -69,24 +80,40 @@ pub fn versions(maps: &Maps) -> HashMap<ListenerKey, u64> {
     entries(maps).into_iter().map(|(key, listener)| (key, listener.version)).collect()
 }
 
-/// Sets the number of sockets to what the census counted, where no event changed it meanwhile: sockets older than the
-/// daemon, and groups of them, are known by the census alone.
-pub fn reconcile(maps: &mut Maps, before: &HashMap<ListenerKey, u64>, generation: u32) -> Result<(), KernelError> {
-    for (key, listener) in entries(maps) {
-        if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
-            continue;
-        }
-        let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
-        let seen = if census.generation == generation { u64::from(census.sockets) } else { 0 };
-        if seen != listener.sockets && seen != 0 {
-            let mended = Listener { sockets: seen, ..listener };
-            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
-        }
-    }
-    Ok(())
-}
-
 impl Listeners {
+    /// Sets the number of sockets to what a complete census counted, where no event changed it meanwhile: sockets older
+    /// than the daemon, and groups of them, are known by the census alone.
+    ///
+    /// An event between the reading and the writing here is lost; the next census mends that. A listener that no census
+    /// finds any more is closed, but only after two: before Linux 6.17 the iterator may pass over a socket.
+    pub fn reconcile(
+        &mut self,
+        maps: &mut Maps,
+        before: &HashMap<ListenerKey, u64>,
+        generation: u32,
+    ) -> Result<(), KernelError> {
+        for (key, listener) in entries(maps) {
+            if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
+                continue;
+            }
+            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let seen = census.generation == generation;
+            let (sockets, dual) =
+                if seen { (u64::from(census.sockets), u64::from(census.dual)) } else { Default::default() };
+            if seen {
+                self.unseen.remove(&key);
+            }
+            if (sockets, dual) == (listener.sockets, listener.dual) || (!seen && self.unseen.insert(key)) {
+                continue;
+            }
+            let mended = Listener { sockets, dual, ..listener };
+            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
+            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
+            maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
+        }
+        Ok(())
+    }
+
     /// Reads all listeners that are open.
     pub fn read(
         &mut self,
@@ -131,7 +158,7 @@ impl Listeners {
             netns: key.netns,
             address: address(key.address),
             port: u16::try_from(key.port).unwrap_or_default(),
-            dual_stack: key.address == ANY_V6 && listener.flags & Listener::V6ONLY == 0,
+            dual_stack: key.address == ANY_V6 && listener.dual != 0,
             process: self.process(listener, census),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
@@ -140,7 +167,7 @@ impl Listeners {
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
-            census: census.map(queues),
+            census: census.map(|census| self.queues(key, &census)),
         }
     }
 
@@ -162,18 +189,38 @@ impl Listeners {
         rate.per_second
     }
 
+    fn queues(&mut self, key: ListenerKey, census: &ListenerCensus) -> ListenerQueues {
+        let drops = self.drops.entry(key).or_default();
+        drops.total += census.drops.saturating_sub(drops.last);
+        drops.last = census.drops;
+        ListenerQueues {
+            syn_queue: census.syn_queue,
+            syn_queue_young: census.syn_queue_young,
+            accept_queue: census.accept_queue,
+            accept_queue_max: census.accept_queue_max,
+            half_open: census.half_open,
+            connected: census.connected,
+            drops: drops.total,
+        }
+    }
+
     /// Frees the slot of a listener that closed a while ago.
     ///
     /// A socket that begins to listen there between the reading and the removal loses its entry; the next census
     /// brings it back.
     fn free(&mut self, maps: &mut Maps, key: &ListenerKey, listener: &Listener) -> Result<(), KernelError> {
-        if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP {
+        let scarce = self.slots * 2 > u64::from(limits::LISTENERS);
+        if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
             return Ok(());
         }
         maps.listeners.remove(key).map_err(map(names::LISTENERS))?;
         self.closed.remove(key);
         self.rates.remove(key);
+        self.drops.remove(key);
+        self.unseen.remove(key);
         if listener.slot != 0 {
+            // A port that still leads here then finds a slot of another port.
+            maps.slots.set(listener.slot, Slot::default(), 0).map_err(map(names::SLOTS))?;
             let zeros = maps.zeros();
             maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
             maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
@@ -189,16 +236,4 @@ fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {
 fn address(octets: [u8; 16]) -> IpAddr {
     let address = Ipv6Addr::from(octets);
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
-}
-
-fn queues(census: ListenerCensus) -> ListenerQueues {
-    ListenerQueues {
-        syn_queue: census.syn_queue,
-        syn_queue_young: census.syn_queue_young,
-        accept_queue: census.accept_queue,
-        accept_queue_max: census.accept_queue_max,
-        half_open: census.half_open,
-        connected: census.connected,
-        drops: census.drops,
-    }
 }

@@ -11,6 +11,8 @@ use super::{error::KernelError, links::Netlink, maps::Maps};
 #[derive(Default)]
 pub struct LocalAddresses {
     known: BTreeSet<(u8, [u8; 16])>,
+    /// Those that did not fit; SYNs to them count as to other hosts.
+    unfit: BTreeSet<(u8, [u8; 16])>,
 }
 
 impl LocalAddresses {
@@ -25,6 +27,7 @@ impl LocalAddresses {
             };
         }
         let mut known = &self.known & &present;
+        let mut unfit = BTreeSet::new();
         for prefix in present.difference(&self.known) {
             let (length, address) = *prefix;
             let result = match length {
@@ -36,16 +39,22 @@ impl LocalAddresses {
             };
             match result {
                 Ok(()) => drop(known.insert(*prefix)),
-                Err((name, source)) => tracing::warn!("{}", KernelError::Map { name, source }),
+                Err((name, source)) => {
+                    if unfit.is_empty() && self.unfit.is_empty() {
+                        tracing::warn!("a local address does not fit: {}", KernelError::Map { name, source });
+                    }
+                    unfit.insert(*prefix);
+                }
             }
         }
-        self.known = known;
+        (self.known, self.unfit) = (known, unfit);
         Ok(())
     }
 
-    /// How many host addresses and how many wider prefixes are known.
+    /// How many host addresses and how many wider prefixes there are, those that did not fit included.
     pub fn counts(&self) -> (u64, u64) {
-        let hosts = self.known.iter().filter(|(length, _)| *length == 128).count() as u64;
-        (hosts, self.known.len() as u64 - hosts)
+        let all = || self.known.iter().chain(&self.unfit);
+        let hosts = all().filter(|(length, _)| *length == 128).count() as u64;
+        (hosts, all().count() as u64 - hosts)
     }
 }

@@ -12,7 +12,7 @@ use aya::{
 };
 use tracker_common::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
-    listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey},
+    listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
 };
 
@@ -24,6 +24,7 @@ pub struct Maps {
     pub interface_counters: PerCpuArray<MapData, InterfaceCounters>,
     pub local_addresses: HashMap<MapData, [u8; 16], u8>,
     pub local_prefixes: LpmTrie<MapData, [u8; 16], u8>,
+    pub slots: Array<MapData, Slot>,
     pub refused_syns: RefusedSyns,
     pub listeners: HashMap<MapData, ListenerKey, Listener>,
     pub free_slots: Queue<MapData, u32>,
@@ -32,6 +33,7 @@ pub struct Maps {
     pub socket_counters: PerCpuArray<MapData, SocketCounters>,
     pub census: Array<MapData, Census>,
     pub census_generation: Array<MapData, u32>,
+    pub census_wanted: Array<MapData, u32>,
     pub losses: PerCpuArray<MapData, u64>,
     cpus: usize,
 }
@@ -44,6 +46,7 @@ impl Maps {
             interface_counters: take(object, names::INTERFACE_COUNTERS)?,
             local_addresses: take(object, names::LOCAL_ADDRESSES)?,
             local_prefixes: take(object, names::LOCAL_PREFIXES)?,
+            slots: take(object, names::SLOTS)?,
             refused_syns: RefusedSyns::take(object)?,
             listeners: take(object, names::LISTENERS)?,
             free_slots: take(object, names::FREE_SLOTS)?,
@@ -52,6 +55,7 @@ impl Maps {
             socket_counters: take(object, names::SOCKET_COUNTERS)?,
             census: take(object, names::CENSUS)?,
             census_generation: take(object, names::CENSUS_GENERATION)?,
+            census_wanted: take(object, names::CENSUS_WANTED)?,
             losses: take(object, names::LOSSES)?,
             cpus: nr_cpus().map_err(|(path, source)| KernelError::Cpus { path, source })?,
         })

@@ -1,6 +1,9 @@
 //! Loading the object with the kernel programs.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    path::Path,
+};
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
@@ -105,6 +108,21 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     program.load().map_err(|source| KernelError::program(name, source))?;
     program.attach(SOCK_STATE).map_err(|source| KernelError::Attach { name, target: SOCK_STATE.into(), source })?;
     Ok("raw_tp")
+}
+
+/// Socket events that the kernel did not hand over because the program was already running on that CPU
+/// (`recursion_misses` of `bpf_prog_show_fdinfo`).
+pub fn skipped_events(object: &Ebpf) -> u64 {
+    let descriptor = |name| match object.program(name)? {
+        Program::BtfTracePoint(program) => Some(program.fd().ok()?.as_fd().as_raw_fd()),
+        Program::RawTracePoint(program) => Some(program.fd().ok()?.as_fd().as_raw_fd()),
+        _ => None,
+    };
+    let misses = |descriptor: RawFd| -> Option<u64> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+    };
+    [names::PROGRAM_SOCK_BTF, names::PROGRAM_SOCK_RAW].into_iter().filter_map(descriptor).filter_map(misses).sum()
 }
 
 /// Type information of the running kernel, as typed tracepoints and iterators are attached by it.

@@ -12,12 +12,17 @@ use tracker_model::snapshot::Process;
 /// Between two searches of all processes; on a large host one takes seconds.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// After so many searches in vain a socket is no longer a reason for one.
+const TRIES: u8 = 2;
+
 /// Finds the holders of sockets, in a thread of its own.
 #[derive(Default)]
 pub struct Finder {
     found: HashMap<u64, Process>,
     wanted: HashSet<u64>,
-    search: Option<Receiver<HashMap<u64, Process>>>,
+    /// How often each was looked for in vain: a socket of the kernel itself (NFS, iSCSI) has no process at all.
+    vain: HashMap<u64, u8>,
+    search: Option<(HashSet<u64>, Receiver<HashMap<u64, Process>>)>,
     last: Option<Instant>,
 }
 
@@ -25,7 +30,7 @@ impl Finder {
     /// The holder of a socket, if it was found; else it is looked for by the next search.
     pub fn holder(&mut self, inode: u64) -> Option<Process> {
         let found = self.found.get(&inode).cloned();
-        if found.is_none() && inode != 0 {
+        if found.is_none() && inode != 0 && self.vain.get(&inode).is_none_or(|times| *times < TRIES) {
             self.wanted.insert(inode);
         }
         found
@@ -33,9 +38,13 @@ impl Finder {
 
     /// Takes over what a search has found, and begins one when something is wanted.
     pub fn search(&mut self) {
-        if let Some(search) = &self.search {
+        if let Some((wanted, search)) = &self.search {
             match search.try_recv() {
                 Ok(found) => {
+                    self.vain.retain(|inode, _| wanted.contains(inode));
+                    for inode in wanted.iter().filter(|inode| !found.contains_key(inode)) {
+                        *self.vain.entry(*inode).or_default() += 1;
+                    }
                     self.found = found;
                     self.search = None;
                 }
@@ -45,12 +54,14 @@ impl Finder {
         }
         let rested = self.last.is_none_or(|last| last.elapsed() >= PAUSE);
         if self.search.is_none() && rested && !self.wanted.is_empty() {
-            let wanted = std::mem::take(&mut self.wanted).into_iter().chain(self.found.keys().copied()).collect();
+            let mut wanted = std::mem::take(&mut self.wanted);
+            wanted.extend(self.found.keys().chain(self.vain.keys()));
+            let asked = wanted.clone();
             let (sender, receiver) = channel();
             self.last = Some(Instant::now());
             let thread = std::thread::Builder::new().name("proc".into());
             match thread.spawn(move || sender.send(holders(&wanted))) {
-                Ok(_) => self.search = Some(receiver),
+                Ok(_) => self.search = Some((asked, receiver)),
                 Err(error) => tracing::warn!("search for processes: {error}"),
             }
         }

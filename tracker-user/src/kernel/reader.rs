@@ -38,8 +38,9 @@ use super::{
 const TICK: Duration = Duration::from_secs(1);
 /// Changes of interfaces come in bursts; they are looked at together after this time.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Routes that make other addresses local bring no notification that is subscribed to: looked at this often.
-const ROUTES: Duration = Duration::from_secs(30);
+/// Interfaces and addresses are listed this often without a notification: one may be lost, and routes that make other
+/// addresses local bring none that is subscribed to.
+const RESYNC: Duration = Duration::from_secs(30);
 /// A census on request is taken only when the last one is at least so old, and ten times as old as it took.
 const FRESH: Duration = Duration::from_millis(250);
 /// Ports without a listener that are named; the rest is in the total.
@@ -151,7 +152,7 @@ impl Side {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut routes = tokio::time::interval(ROUTES);
+        let mut resync = tokio::time::interval(RESYNC);
         let mut settled = None;
         loop {
             let settle = async {
@@ -179,7 +180,8 @@ impl Side {
                     settled = None;
                     self.interfaces().await;
                 }
-                _ = routes.tick() => self.addresses().await,
+                // Interfaces too: a burst of changes may overflow the socket, and the notification is lost.
+                _ = resync.tick() => self.interfaces().await,
             }
         }
     }
@@ -214,7 +216,7 @@ impl Side {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        if self.census.is_due()
+        if self.census_is_due()
             && let Err(error) = self.take_census()
         {
             tracing::warn!("census: {error}");
@@ -230,10 +232,20 @@ impl Side {
     }
 
     fn take_census(&mut self) -> Result<(), KernelError> {
+        let map = |source| KernelError::Map { name: names::CENSUS_WANTED, source };
+        self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
         let before = listeners::versions(&self.maps);
-        self.census.take(&mut self.object, &mut self.maps);
+        let complete = self.census.take(&mut self.object, &mut self.maps);
         self.census_at = Instant::now();
-        listeners::reconcile(&mut self.maps, &before, self.census.generation())
+        if complete {
+            self.listeners.reconcile(&mut self.maps, &before, self.census.generation())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the census is due, or a listener was opened that only a census can tell of.
+    fn census_is_due(&self) -> bool {
+        self.census.is_due() || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
     }
 
     fn read(&mut self) -> Result<Snapshot, KernelError> {
@@ -249,12 +261,14 @@ impl Side {
             let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
             losses[loss as usize] = u64::sum(&values);
         }
+        losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
             netns: self.netns,
             interfaces,
             departed: self.attachments.departed(),
+            missing: self.attachments.missing(),
             unwatched,
             listeners,
             no_listener: self.no_listener(),

@@ -66,7 +66,7 @@ fn by_default(links: &BTreeMap<u32, Link>, link: &Link) -> Choice {
         return Choice::Skip("stacked on an interface that is not watched".into());
     }
     if CONTROLLERS.contains(&kind) {
-        return Choice::Skip(format!("a {kind} without a watched member"));
+        return Choice::Skip(format!("a {kind} whose members are not all watched"));
     }
     Choice::Watch
 }
@@ -91,17 +91,18 @@ fn below(links: &BTreeMap<u32, Link>, link: &Link, watched: &impl Fn(u32) -> boo
         return None;
     }
     let kind = link.kind.as_deref().unwrap_or_default();
-    let mut candidates: Vec<u32> = Vec::new();
+    let seen_on =
+        |index: u32| if watched(index) { Some(index) } else { below(links, links.get(&index)?, watched, depth + 1) };
     if STACKED.contains(&kind) {
-        candidates.extend(link.lower);
+        return seen_on(link.lower.filter(|lower| *lower != link.index)?);
     }
     if CONTROLLERS.contains(&kind) {
-        candidates
-            .extend(links.values().filter(|member| member.controller == Some(link.index)).map(|member| member.index));
+        let members = links.values().filter(|member| member.controller == Some(link.index));
+        // If one is not watched, packets reach the controller that nobody has seen.
+        let all: Option<Vec<u32>> = members.map(|member| seen_on(member.index)).collect();
+        return all?.first().copied();
     }
-    candidates.into_iter().filter(|index| *index != link.index).find_map(|index| {
-        if watched(index) { Some(index) } else { below(links, links.get(&index)?, watched, depth + 1) }
-    })
+    None
 }
 
 /// Names without a glob must exist and be up, and be of a kind that can be watched; checked once, at the start.
@@ -121,7 +122,7 @@ pub fn check(links: &BTreeMap<u32, Link>, patterns: &[String]) -> Result<(), Ker
     Ok(())
 }
 
-fn is_glob(pattern: &str) -> bool {
+pub fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
@@ -174,6 +175,14 @@ mod tests {
         assert_eq!(choices[&6], Choice::Watch);
         assert_eq!(choices[&7], Choice::SeenOn(8));
         assert_eq!(choices[&9], Choice::SeenOn(8));
+    }
+
+    #[test]
+    fn a_bridge_with_a_member_that_is_not_watched_is_not_seen() {
+        let port = |index, name| Link { controller: Some(5), ..link(index, name, "veth") };
+        let links = map(vec![link(5, "br0", "bridge"), port(6, "veth0"), port(7, "veth1")]);
+        assert!(matches!(choose(&links, &["veth0".into()])[&5], Choice::Skip(_)));
+        assert_eq!(choose(&links, &[])[&5], Choice::SeenOn(6));
     }
 
     #[test]

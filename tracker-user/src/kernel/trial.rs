@@ -9,7 +9,7 @@ use aya::{
 };
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
-    listener::{ANY_V4, ANY_V6, Port, mapped},
+    listener::{Port, Slot, mapped},
     names,
 };
 
@@ -91,9 +91,13 @@ impl Trial {
 
     /// Makes the programs see a listener on the wildcard of both families.
     pub fn add_listener(&mut self, port: u16) -> Result<(), KernelError> {
-        const _: () = assert!(ANY_V4[15] == 0 && ANY_V6[15] == 0, "wildcards need no entry in the hash map");
-        let entry = Port { any_v4: 2, any_v6: 3, any_v6_dual: 0, padding: 0, specific: 0 };
-        self.ports.set(u32::from(port), entry, 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
+        let port = u32::from(port);
+        for (index, wildcard) in [(1, Slot::ANY_V4), (2, Slot::ANY_V6)] {
+            let slot = Slot { sockets: 1, dual: 0, port, wildcard };
+            self.maps.slots.set(index, slot, 0).map_err(|source| KernelError::Map { name: names::SLOTS, source })?;
+        }
+        let entry = Port { any_v4: 2, any_v6: 3, ..Port::default() };
+        self.ports.set(port, entry, 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
     }
 
     /// Runs a program `repeat` times on a frame of at least 14 bytes; returns the mean time of one run, which the
@@ -102,7 +106,14 @@ impl Trial {
     /// # Errors
     /// The kernel refuses the frame or the rights.
     pub fn run(&mut self, program: Program, frame: &[u8], repeat: u32) -> Result<Duration, KernelError> {
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let mut frame = frame.to_vec();
+        if program == Program::Tc
+            && let Some(destination) = frame.get_mut(..6)
+        {
+            // The kernel compares it with loopback's address, all zeros, and takes any other for another host's.
+            destination.fill(0);
+        }
+        let options = TestRunOptions { data_in: Some(&frame), repeat, ..TestRunOptions::default() };
         let result: Result<TestRunResult, _> = match program {
             Program::EmptyXdp => object::program::<Xdp>(&mut self.empty, "empty_xdp")?.test_run(options),
             Program::EmptyTc => object::program::<SchedClassifier>(&mut self.empty, "empty_tc")?.test_run(options),
