@@ -157,7 +157,7 @@ pub struct NoListener {
     pub syns_by_family: ByFamily,
     /// How many ports received at least one.
     pub ports: u32,
-    /// The ports with most, most first.
+    /// The most active ports: by `syn_rate`, then by `syns`.
     pub top_ports: Vec<PortSyns>,
 }
 

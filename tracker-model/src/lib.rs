@@ -4,6 +4,7 @@
 pub mod api;
 pub mod errno;
 pub mod rate;
+pub mod recent;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
 pub mod series;

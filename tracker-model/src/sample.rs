@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tracker_common::{
     classify::{Family, Outcome},
-    counters::{Census, CloseKind, InterfaceCounters, SocketCounters, SynTarget},
+    counters::{Census, CloseKind, InterfaceCounters, Loss, SocketCounters, SynTarget},
     histogram::Histogram,
     names, state,
 };
@@ -27,15 +27,19 @@ pub fn snapshot() -> Snapshot {
         missing: Vec::new(),
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
         no_listener: NoListener {
-            top_ports: vec![PortSyns { port: 23, syns: 30 }, PortSyns { port: 8080, syns: 10 }],
+            top_ports: vec![
+                PortSyns { port: 23, syns: 30, syn_rate: 0.25 },
+                PortSyns { port: 8080, syns: 10, syn_rate: 0.0 },
+            ],
             ports: 2,
+            syn_rate: 0.25,
         },
         socket_events: "tp_btf".to_owned(),
         sockets: sockets(),
         lifetime_sample: 8,
         census: Some(census(taken_at - SignedDuration::from_secs(1))),
         census_error: None,
-        losses: [0; tracker_common::counters::Loss::COUNT],
+        losses: [0; Loss::COUNT],
         programs: vec![program(names::PROGRAM_XDP, "xdp", 41), program(names::PROGRAM_SOCK_BTF, "tp_btf", 42)],
         maps: vec![MapFill { name: names::LISTENERS.to_owned(), entries: 2, capacity: 1024 }],
         read_seconds: 0.000_75,

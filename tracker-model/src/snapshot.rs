@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub departed: InterfaceCounters,
     /// Interfaces that exist and are not watched, with the reason.
     pub unwatched: Vec<Unwatched>,
-    /// Interfaces that should be watched and are not: named by --interface and gone, down or refused by the kernel, or
+    /// Interfaces that should be watched and are not: named by `--interface` and gone, down or refused by the kernel, or
     /// refused under the default set; with the reason.
     pub missing: Vec<Unwatched>,
     /// Listening addresses, by port and address.
@@ -80,7 +80,7 @@ pub struct Unwatched {
 pub struct Process {
     /// Process id, in the initial pid namespace.
     pub pid: u32,
-    /// Its name.
+    /// The name of the thread that called `listen()`, or of the process when the socket is older than the daemon.
     pub comm: String,
 }
 
@@ -152,21 +152,25 @@ pub struct ListenerQueues {
 }
 
 /// SYNs that met no listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NoListener {
-    /// The ports with most SYNs, most first.
+    /// The most active ports: by SYNs in the last minute or so, then by SYNs.
     pub top_ports: Vec<PortSyns>,
     /// How many ports received at least one.
     pub ports: u32,
+    /// SYNs per second to all ports, as for each of [`PortSyns`].
+    pub syn_rate: f64,
 }
 
 /// SYNs to one port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PortSyns {
     /// Port.
     pub port: u16,
     /// SYNs.
     pub syns: u64,
+    /// SYNs per second, a mean that fades with a time constant of a minute; zero when the port is quiet.
+    pub syn_rate: f64,
 }
 
 /// A census: when, at what cost, and what it found.
@@ -204,6 +208,6 @@ pub struct MapFill {
     pub name: String,
     /// Entries in use.
     pub entries: u64,
-    /// Most it can hold.
+    /// Most it can hold; `entries` may exceed it, and then tells what was wanted.
     pub capacity: u64,
 }

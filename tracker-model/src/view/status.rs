@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use tracker_common::{
     classify::{Family, Outcome},
     counters::{InterfaceCounters, Loss},
+    names,
 };
 
 use crate::{
     api::{CensusStatus, Health, InterfaceStatus, Status},
-    snapshot::{Interface, Snapshot},
+    snapshot::{Interface, MapFill, Snapshot, Unwatched},
 };
 
 /// What stands for the hook when no program sees socket events.
@@ -42,7 +43,7 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         health: problems.iter().map(|(health, _)| *health).max().unwrap_or(Health::Ok),
         problems: problems.into_iter().map(|(_, text)| text).collect(),
         interfaces: snapshot.interfaces.iter().map(interface).collect(),
-        unwatched: snapshot.unwatched.clone(),
+        unwatched: unwatched(snapshot),
         socket_events: socket_events(snapshot).to_owned(),
         census: snapshot.census.map(|census| CensusStatus {
             taken_at: census.taken_at,
@@ -54,6 +55,17 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         programs: snapshot.programs.clone(),
         maps: snapshot.maps.clone(),
     }
+}
+
+/// Those that should be watched first, each name once.
+fn unwatched(snapshot: &Snapshot) -> Vec<Unwatched> {
+    let mut all: Vec<Unwatched> = Vec::new();
+    for interface in snapshot.missing.iter().chain(&snapshot.unwatched) {
+        if all.iter().all(|other| other.name != interface.name) {
+            all.push(interface.clone());
+        }
+    }
+    all
 }
 
 fn interface(interface: &Interface) -> InterfaceStatus {
@@ -107,6 +119,9 @@ fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, String)> {
             format!("the figures are {age} s old: the daemon no longer reads the kernel's maps"),
         ));
     }
+    for interface in &snapshot.missing {
+        problems.push((Health::Warning, format!("{} is not watched: {}", interface.name, interface.reason)));
+    }
     problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
     for loss in Loss::ALL {
         let lost = snapshot.losses[loss as usize];
@@ -114,7 +129,22 @@ fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, String)> {
             problems.push((Health::Warning, format!("{}: {lost} {}", loss.name(), consequence(loss))));
         }
     }
+    let full = snapshot.maps.iter().filter(|map| map.entries >= map.capacity);
+    problems.extend(full.map(|map| (Health::Warning, full_map(map))));
     problems
+}
+
+fn full_map(map: &MapFill) -> String {
+    let MapFill { name, entries, capacity } = map;
+    let meaning = match name.as_str() {
+        names::LISTENERS => "listeners beyond are not known: SYNs to them count as meeting none",
+        names::LISTENER_COUNTERS => "listeners beyond share one slot: they have no SYNs and handshakes of their own",
+        names::INTERFACE_COUNTERS => "interfaces beyond share one slot: they count in the interface `other`",
+        names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => "SYNs to addresses beyond count as not_local",
+        names::TIMED => "lifetimes of connections beyond are not measured",
+        _ => "what is beyond is not kept",
+    };
+    format!("{name} is full ({entries} of {capacity}): {meaning}")
 }
 
 fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
@@ -190,6 +220,46 @@ mod tests {
             assert_eq!(status.health, Health::Warning);
             assert_eq!(status.losses[loss.name()], 3);
             assert!(status.problems[0].starts_with(&format!("{}: 3 ", loss.name())), "{}", status.problems[0]);
+        }
+    }
+
+    #[test]
+    fn an_interface_that_should_be_watched_and_is_not_is_a_warning() {
+        let unwatched = |name: &str, reason: &str| Unwatched { name: name.to_owned(), reason: reason.to_owned() };
+        let mut snapshot = sample::snapshot();
+        snapshot.missing = vec![unwatched("eth1", "it is down"), unwatched("lo", "refused")];
+        let status = of(&snapshot);
+        assert_eq!(status.health, Health::Warning);
+        assert_eq!(status.problems, ["eth1 is not watched: it is down", "lo is not watched: refused"]);
+        assert_eq!(status.unwatched, snapshot.missing, "each name once");
+        snapshot.missing.pop();
+        let names: Vec<_> = of(&snapshot).unwatched.into_iter().map(|unwatched| unwatched.name).collect();
+        assert_eq!(names, ["eth1", "lo"]);
+    }
+
+    #[test]
+    fn a_full_map_is_a_warning_that_tells_what_it_means() {
+        let problems = |name: &str, entries| {
+            let mut snapshot = sample::snapshot();
+            snapshot.maps = vec![MapFill { name: name.to_owned(), entries, capacity: 10 }];
+            let status = of(&snapshot);
+            assert_eq!(status.health == Health::Warning, !status.problems.is_empty());
+            status.problems.concat()
+        };
+        assert_eq!(problems("LOCAL_ADDRS", 9), "");
+        assert_eq!(
+            problems("LOCAL_ADDRS", 12),
+            "LOCAL_ADDRS is full (12 of 10): SYNs to addresses beyond count as not_local"
+        );
+        for (name, meaning) in [
+            ("LISTENERS", "are not known"),
+            ("LISTENER_CTRS", "listeners beyond share one slot"),
+            ("LOCAL_PREFIXES", "count as not_local"),
+            ("TIMED", "are not measured"),
+            ("INTERFACE_CTRS", "interfaces beyond share one slot"),
+        ] {
+            let problem = problems(name, 10);
+            assert!(problem.starts_with(&format!("{name} is full (10 of 10): ")) && problem.contains(meaning));
         }
     }
 

@@ -39,8 +39,12 @@ Examples:
   tracker listeners -o wide
   tracker listeners -o json | jq '.listeners[] | select(.half_open > 100)'
 
+PROCESS is the name of the thread that called listen().
 UNANSWERED are SYNs that neither completed a handshake nor are half-open now; a repeated SYN counts again.
-Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of all.";
+Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of all.
+SYNs to no listener include those to services that the kernel translates (NodePort, published ports of
+Docker, REDIRECT, IPVS): nothing listens at the port they are addressed to, but they are answered.
+Their ports are named by activity in the last minute or so, with all SYNs and SYNs per second.";
 
 const STATES_EXAMPLES: &str = "\
 Examples:

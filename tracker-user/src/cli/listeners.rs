@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{Listener, Listeners, NoListener};
+use tracker_model::{
+    api::{Listener, Listeners, NoListener},
+    snapshot::PortSyns,
+};
 
 use super::{
     format::{UNKNOWN, ago, count, known, rate},
@@ -97,14 +100,23 @@ fn no_listener(refused: &NoListener) -> String {
     if refused.syns_received == 0 {
         return "none".to_owned();
     }
-    let top: Vec<_> = refused
-        .top_ports
-        .iter()
-        .take(TOP_PORTS)
-        .map(|entry| format!("{} ({})", entry.port, count(entry.syns)))
-        .collect();
+    let top: Vec<_> = refused.top_ports.iter().take(TOP_PORTS).map(port).collect();
     let noun = if refused.ports == 1 { "port" } else { "ports" };
-    format!("{}, to {} {noun}, most to {}", count(refused.syns_received), count(refused.ports.into()), top.join(", "))
+    format!(
+        "{}, to {} {noun}, most of late to {}",
+        count(refused.syns_received),
+        count(refused.ports.into()),
+        top.join(", ")
+    )
+}
+
+fn port(entry: &PortSyns) -> String {
+    let syns = count(entry.syns);
+    if entry.syn_rate > 0.0 {
+        format!("{} ({syns}, {}/s)", entry.port, rate(entry.syn_rate))
+    } else {
+        format!("{} ({syns})", entry.port)
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +137,7 @@ LISTENER      PROCESS  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN SYN-Q ACCEPT-Q 
 192.0.2.1:22  -           0     0         0          0         -     -        -     -         -
 [::]:443      nginx     150  12.5       133         15         5     4    1/511     2        40
 
-SYNs to no listener: 40, to 2 ports, most to 23 (30), 8080 (10)
+SYNs to no listener: 40, to 2 ports, most of late to 23 (30, 0.2/s), 8080 (10)
 Queues, half-open and connected: 1s ago
 ";
         assert_eq!(text, expected);

@@ -17,6 +17,7 @@ mod maps;
 mod object;
 mod process;
 mod reader;
+mod refused;
 mod select;
 pub mod trial;
 

@@ -19,7 +19,7 @@ use tracker_common::{
 };
 use tracker_model::{
     Snapshot,
-    snapshot::{MapFill, NoListener, PortSyns, Program},
+    snapshot::{MapFill, Program},
 };
 
 use super::{
@@ -31,7 +31,9 @@ use super::{
     listeners::{self, Listeners},
     local::LocalAddresses,
     maps::{Maps, Sum as _},
-    object, select,
+    object,
+    refused::Refused,
+    select,
 };
 
 /// Between two readings.
@@ -43,8 +45,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 const RESYNC: Duration = Duration::from_secs(30);
 /// A census on request is taken only when the last one is at least so old, and ten times as old as it took.
 const FRESH: Duration = Duration::from_millis(250);
-/// Ports without a listener that are named; the rest is in the total.
-const TOP_PORTS: usize = 10;
 
 /// How the thread tells that it runs, or why not.
 type Started = std_mpsc::Sender<Result<watch::Receiver<Arc<Snapshot>>, KernelError>>;
@@ -85,6 +85,7 @@ struct Side {
     local: LocalAddresses,
     attachments: Attachments,
     listeners: Listeners,
+    refused: Refused,
     census: Taker,
     census_at: Instant,
     started_at: Timestamp,
@@ -127,6 +128,7 @@ impl Side {
             local,
             attachments,
             listeners: Listeners::default(),
+            refused: Refused::default(),
             census,
             census_at: Instant::now(),
             started_at: Timestamp::now(),
@@ -271,7 +273,7 @@ impl Side {
             missing: self.attachments.missing(),
             unwatched,
             listeners,
-            no_listener: self.no_listener(),
+            no_listener: self.refused.read(&self.maps.refused_syns),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),
             census: self.census.last,
@@ -282,18 +284,6 @@ impl Side {
             sockets,
             read_seconds: begun.elapsed().as_secs_f64(),
         })
-    }
-
-    fn no_listener(&self) -> NoListener {
-        let mut top: Vec<PortSyns> = Vec::new();
-        let mut ports = 0;
-        for (port, syns) in self.maps.refused_syns.read().filter(|(_, syns)| *syns != 0) {
-            ports += 1;
-            top.push(PortSyns { port, syns });
-        }
-        top.sort_by_key(|entry| (std::cmp::Reverse(entry.syns), entry.port));
-        top.truncate(TOP_PORTS);
-        NoListener { top_ports: top, ports }
     }
 
     fn fill(&self, timed: u64) -> Vec<MapFill> {

@@ -16,7 +16,7 @@ const OTHER: &str = "other";
 static INFO: Metric = Metric::gauge(
     "tracker_listener_info",
     &["address", "port", "process", "dual_stack"],
-    "Listeners and the name of the process that called listen(), empty when it may not be read; always 1.",
+    "Listeners and the name of the thread that called listen(), empty when it may not be read; always 1.",
 );
 static SOCKETS: Metric = Metric::gauge(
     "tracker_listener_sockets",
@@ -51,7 +51,7 @@ static CONNECTED: Metric =
 static DROPS: Metric = Metric::counter(
     "tracker_listener_dropped_requests_total",
     LABELS,
-    "Requests that the listening sockets dropped since they began to listen; falls when one of a group closes.",
+    "Requests that the listening sockets dropped, by the last census.",
 );
 
 /// The metrics of this file.

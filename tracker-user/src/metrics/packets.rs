@@ -1,5 +1,7 @@
 //! Packets and SYNs by the interfaces that are watched.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use prometheus::proto::MetricFamily;
 use tracker_common::{
     classify::{Family, Outcome},
@@ -27,8 +29,12 @@ static SYNS: Metric = Metric::counter(
 static NO_LISTENER: Metric = Metric::counter(
     "tracker_no_listener_syns_total",
     &["port"],
-    "SYNs to local addresses at ports where nothing listens: the top ports, and the rest in port=\"other\".",
+    "SYNs to local addresses at ports where nothing listens, translated ones included: the most active ports, and the \
+     rest in port=\"other\".",
 );
+
+/// Counts by outcome and family.
+type Packets = [[u64; Family::COUNT]; Outcome::COUNT];
 
 /// Hook of an interface whose packets are counted on the one below it; it has no counters.
 const SEEN_BELOW: &str = "lower";
@@ -38,23 +44,36 @@ pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LIS
 
 /// The families of this file.
 pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    ports.update(snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+    ports.update(snapshot.taken_at, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
     vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(ports)]
 }
 
 fn packets(snapshot: &Snapshot) -> MetricFamily {
     let mut samples = PACKETS.samples();
-    for interface in snapshot.interfaces.iter().filter(|interface| interface.hook != SEEN_BELOW) {
+    for (name, packets) in by_name(snapshot) {
         for outcome in Outcome::ALL {
             for family in Family::ALL {
-                let packets = interface.counters.packets[outcome as usize][family as usize];
+                let packets = packets[outcome as usize][family as usize];
                 if packets > 0 || is_possible(outcome, family) {
-                    samples.count(&[&interface.name, outcome.name(), family.name()], packets);
+                    samples.count(&[name, outcome.name(), family.name()], packets);
                 }
             }
         }
     }
     samples.family()
+}
+
+/// Packets by name of the interface. Two have the same name for a moment when one takes over the name of another;
+/// they are added up, for a series that occurs twice would make Prometheus refuse the whole scrape.
+fn by_name(snapshot: &Snapshot) -> BTreeMap<&str, Packets> {
+    let mut sums: BTreeMap<&str, Packets> = BTreeMap::new();
+    for interface in snapshot.interfaces.iter().filter(|interface| interface.hook != SEEN_BELOW) {
+        let sum = sums.entry(&interface.name).or_default();
+        for (sum, packets) in sum.as_flattened_mut().iter_mut().zip(interface.counters.packets.as_flattened()) {
+            *sum += packets;
+        }
+    }
+    sums
 }
 
 /// Whether packets of this outcome can be of this family: only these are exported at zero.
@@ -67,8 +86,9 @@ fn is_possible(outcome: Outcome, family: Family) -> bool {
 
 fn interfaces(snapshot: &Snapshot) -> MetricFamily {
     let mut samples = INTERFACES.samples();
-    for interface in &snapshot.interfaces {
-        samples.add(&[&interface.name, interface.hook], 1.0);
+    let unique: BTreeSet<_> = snapshot.interfaces.iter().map(|interface| (&interface.name, interface.hook)).collect();
+    for (name, hook) in unique {
+        samples.add(&[name, hook], 1.0);
     }
     samples.family()
 }
@@ -86,7 +106,7 @@ fn syns(snapshot: &Snapshot) -> MetricFamily {
 fn no_listener(ports: &PortSeries) -> MetricFamily {
     let mut samples = NO_LISTENER.samples();
     for (port, syns) in ports.own() {
-        samples.count(&[&port.to_string()], *syns);
+        samples.count(&[&port.to_string()], syns);
     }
     samples.count(&["other"], ports.other());
     samples.family()
@@ -108,6 +128,22 @@ mod tests {
         let families = of(&snapshot);
         assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "udp", "ipv4"]), None);
         assert_eq!(value(&families, "tracker_interface_info", &["eth0", "lower"]), Some(1.0));
+    }
+
+    #[test]
+    fn interfaces_of_the_same_name_are_added_up() {
+        let mut snapshot = tracker_model::sample::snapshot();
+        let again = snapshot.interfaces[0].clone();
+        snapshot.interfaces.push(again);
+        let families = of(&snapshot);
+        assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "tcp_syn", "ipv4"]), Some(240.0));
+        for family in families {
+            let mut series: Vec<_> = family.get_metric().iter().map(|row| format!("{:?}", row.get_label())).collect();
+            series.sort();
+            let all = series.len();
+            series.dedup();
+            assert_eq!(series.len(), all, "{}", family.name());
+        }
     }
 
     #[test]

@@ -1,0 +1,29 @@
+//! SYNs to no listener: which ports, and which of them of late.
+
+use std::time::Instant;
+
+use tracker_model::{recent::PortRates, snapshot::NoListener};
+
+use super::maps::RefusedSyns;
+
+/// Ports that are named; the rest is in the total.
+const TOP_PORTS: usize = 10;
+
+/// How active each port was of late.
+pub struct Refused {
+    begun: Instant,
+    rates: PortRates,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self { begun: Instant::now(), rates: PortRates::default() }
+    }
+}
+
+impl Refused {
+    /// Takes in the counts of this moment.
+    pub fn read(&mut self, counts: &RefusedSyns) -> NoListener {
+        self.rates.update(self.begun.elapsed(), counts.read(), TOP_PORTS)
+    }
+}
