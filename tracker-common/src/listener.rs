@@ -55,13 +55,13 @@ pub struct Listener {
     pub cgroup: u64,
     /// Index into [`crate::names::LISTENER_COUNTERS`] and [`crate::names::LISTENER_CENSUS`]; 0 when all were taken.
     pub slot: u32,
-    /// Process (thread group) that called listen(); 0 when before the daemon.
+    /// Process (thread group) that called `listen()`; 0 when before the daemon.
     pub pid: u32,
     /// User of that socket.
     pub uid: u32,
     /// Keeps what follows aligned.
     pub padding: u32,
-    /// Name of the thread that called listen().
+    /// Name of the thread that called `listen()`.
     pub comm: [u8; 16],
 }
 

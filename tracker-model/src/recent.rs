@@ -6,7 +6,7 @@ use crate::snapshot::{NoListener, PortSyns};
 
 const PORTS: usize = 65_536;
 /// What happened so long ago weighs a third (1/e) of what happens now.
-pub const TIME_CONSTANT: Duration = Duration::from_secs(60);
+pub const TIME_CONSTANT: Duration = Duration::from_mins(1);
 /// A port below this rate, one SYN in a quarter of an hour, is quiet: its rate is zero.
 const QUIET: f32 = 0.001;
 

@@ -129,9 +129,10 @@ impl Attachments {
         }
         for (index, choice) in &choices {
             if let Choice::SeenOn(lower) = choice {
-                match self.watched.contains_key(index) {
-                    true => self.rename(*index, &links[index].name),
-                    false => self.see_below(maps, &links[index], *lower)?,
+                if self.watched.contains_key(index) {
+                    self.rename(*index, &links[index].name);
+                } else {
+                    self.see_below(maps, &links[index], *lower)?;
                 }
             }
         }
@@ -239,6 +240,7 @@ impl Attachments {
         let hardware = link.kind.is_none() && link.layer == Layer::Ethernet;
         let why_tc = match self.hook {
             Hook::Tc => "asked for by --hook tc".to_string(),
+            Hook::Xdp if link.has_xdp => "another XDP program is attached and stays".to_string(),
             Hook::Xdp => {
                 let (attached, hook, reason) = self.attach_any_xdp(object, link)?;
                 return Ok((attached, hook, reason, false));

@@ -12,6 +12,9 @@ use tracker_model::snapshot::Process;
 /// Between two searches of all processes; on a large host one takes seconds.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// What was asked for, and where the answer will come.
+type Search = (HashSet<u64>, Receiver<HashMap<u64, Process>>);
+
 /// After so many searches in vain a socket is no longer a reason for one.
 const TRIES: u8 = 2;
 
@@ -22,7 +25,7 @@ pub struct Finder {
     wanted: HashSet<u64>,
     /// How often each was looked for in vain: a socket of the kernel itself (NFS, iSCSI) has no process at all.
     vain: HashMap<u64, u8>,
-    search: Option<(HashSet<u64>, Receiver<HashMap<u64, Process>>)>,
+    search: Option<Search>,
     last: Option<Instant>,
 }
 

@@ -280,7 +280,7 @@ impl Side {
             census_error: self.census.error.clone(),
             losses,
             programs: self.programs(),
-            maps: self.fill(sockets.timed),
+            maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),
             sockets,
             read_seconds: begun.elapsed().as_secs_f64(),
         })

@@ -16,12 +16,17 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 12] = [
     // Namespaces, veth pairs, tc; and `ss`, which the socket counts must equal.
     tool("ip", "iproute2"),
     tool("ss", "iproute2"),
     // sysctl: the kernel's limits, inside a namespace.
     tool("sysctl", "procps"),
+    // What the kernel has of programs, when a daemon has gone.
+    tool("bpftool", "bpftool"),
+    // Processes without rights, and without parts of /sys.
+    tool("setpriv", "util-linux"),
+    tool("unshare", "util-linux"),
     // The real server and the real clients.
     Tool { program: "nginx", package: "nginx-light", service: Some("nginx") },
     tool("wrk", "wrk"),
