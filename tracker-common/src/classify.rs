@@ -1,6 +1,10 @@
 //! Classification of one received packet: pure, total, and the same code in the kernel and in the tests.
 
-use crate::limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS};
+pub use crate::frame::{Frame, Header};
+use crate::{
+    frame::{EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, TCP_HEADER, TcpHeader},
+    limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS},
+};
 
 /// What a packet is. Every packet has exactly one outcome.
 #[repr(u8)]
@@ -121,119 +125,6 @@ impl Family {
     }
 }
 
-/// A header as it stands in a packet, its numbers in network byte order.
-///
-/// # Safety
-/// An implementor is `#[repr(C)]`, without padding, aligned to at most two bytes, and any bytes are a value of it.
-pub unsafe trait Header: Copy {}
-
-/// Read access to the bytes of one frame.
-///
-/// Whole headers are read, not bytes: one check of bounds is enough for each, and the kernel's verifier can follow it.
-pub trait Frame {
-    /// Bytes of the frame as received, also of those that cannot be read here (pages of a non-linear buffer).
-    fn length(&self) -> usize;
-    /// Whether the kernel merged this packet from several or has yet to split it (GRO, GSO): an IP length of zero then
-    /// stands for the whole buffer (`iph_totlen` in the kernel's `include/linux/ip.h`).
-    fn is_offloaded(&self) -> bool;
-    /// The header at `offset`, if all of it can be read.
-    fn header<H: Header>(&self, offset: usize) -> Option<H>;
-}
-
-impl Frame for [u8] {
-    #[inline]
-    fn length(&self) -> usize {
-        self.len()
-    }
-
-    #[inline]
-    fn is_offloaded(&self) -> bool {
-        false
-    }
-
-    #[inline]
-    fn header<H: Header>(&self, offset: usize) -> Option<H> {
-        let bytes = self.get(offset..offset + size_of::<H>())?;
-        // SAFETY: `bytes` has the size of an H, and any bytes are a value of it.
-        Some(unsafe { bytes.as_ptr().cast::<H>().read_unaligned() })
-    }
-}
-
-// SAFETY: integers.
-unsafe impl Header for [u16; 2] {}
-// SAFETY: integers.
-unsafe impl Header for [u16; 8] {}
-
-/// `EtherType` or the type behind a VLAN tag.
-type EtherType = u16;
-// SAFETY: an integer.
-unsafe impl Header for u16 {}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Ipv4Header {
-    version_ihl: u8,
-    tos: u8,
-    total_length: u16,
-    identification: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: [u16; 2],
-    destination: [u16; 2],
-}
-// SAFETY: as the trait demands; the size is asserted below.
-unsafe impl Header for Ipv4Header {}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Ipv6Header {
-    version: u8,
-    class_and_flow: [u8; 3],
-    payload_length: u16,
-    next_header: u8,
-    hop_limit: u8,
-    source: [u16; 8],
-    destination: [u16; 8],
-}
-// SAFETY: as the trait demands; the size is asserted below.
-unsafe impl Header for Ipv6Header {}
-
-/// The start that all IPv6 extension headers share, and the offset field of a fragment header.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct ExtensionHeader {
-    next_header: u8,
-    length: u8,
-    fragment: u16,
-    rest: [u16; 2],
-}
-// SAFETY: as the trait demands; the size is asserted below.
-unsafe impl Header for ExtensionHeader {}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct TcpHeader {
-    source_port: u16,
-    destination_port: u16,
-    sequence: [u16; 2],
-    acknowledgement: [u16; 2],
-    offset_flags: u16,
-    window: u16,
-    checksum: u16,
-    urgent: u16,
-}
-// SAFETY: as the trait demands; the size is asserted below.
-unsafe impl Header for TcpHeader {}
-
-const _: () = assert!(
-    size_of::<Ipv4Header>() == IPV4_HEADER
-        && size_of::<Ipv6Header>() == IPV6_HEADER
-        && size_of::<ExtensionHeader>() == 8
-        && size_of::<TcpHeader>() == TCP_HEADER
-);
-
 /// A classified packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -249,12 +140,9 @@ pub struct Packet {
 
 const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 /// RFC 792, RFC 4443: what all messages have, of both versions.
 const ICMP_HEADER: usize = 8;
-const TCP_HEADER: usize = 20;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;

@@ -7,6 +7,7 @@
 
 pub mod classify;
 pub mod counters;
+mod frame;
 pub mod histogram;
 pub mod limits;
 pub mod listener;
