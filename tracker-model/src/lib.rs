@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod detect;
 pub mod errno;
 pub mod rate;
 pub mod recent;

@@ -8,9 +8,12 @@ use tracker_common::{
     names, state,
 };
 
-use crate::snapshot::{
-    ByFamily, CensusReport, Interface, Listener, ListenerQueues, MapFill, NoListener, PortSyns, Process, Program,
-    Snapshot, Unwatched,
+use crate::{
+    detect::FlowSample,
+    snapshot::{
+        ByFamily, CensusReport, Floods, Interface, Listener, ListenerQueues, MapFill, NamespaceCounters, NoListener,
+        PortSyns, Process, Program, Snapshot, Unwatched,
+    },
 };
 
 /// A host with one interface and two listeners, of which the first was opened after the census.
@@ -39,6 +42,12 @@ pub fn snapshot() -> Snapshot {
         lifetime_sample: 8,
         census: Some(census(taken_at - SignedDuration::from_secs(1))),
         census_error: None,
+        tcp_counters: Some(NamespaceCounters {
+            syncookies_sent: 9,
+            listen_overflows: 2,
+            ..NamespaceCounters::default()
+        }),
+        floods: Floods::default(),
         losses: [0; Loss::COUNT],
         programs: vec![program(names::PROGRAM_XDP, "xdp", 41), program(names::PROGRAM_SOCK_BTF, "tp_btf", 42)],
         maps: vec![MapFill { name: names::LISTENERS.to_owned(), entries: 2, capacity: 1024 }],
@@ -67,6 +76,10 @@ pub fn listener(address: &str, port: u16) -> Listener {
         completed_unwatched: ByFamily::default(),
         handshake_time: Histogram::default(),
         census: None,
+        half_open_sources: Vec::new(),
+        sample: FlowSample::default(),
+        distinct_sources: None,
+        verdict: None,
     }
 }
 
@@ -89,6 +102,7 @@ fn web_listener() -> Listener {
             half_open: 5,
             connected: 40,
             drops: 2,
+            half_open_unnamed: 0,
         }),
         ..listener("::", 443)
     }

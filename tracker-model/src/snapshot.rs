@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters};
 use tracker_common::histogram::Histogram;
 
+use crate::{
+    api::{Alert, Class, SourceCount, SourceShare},
+    detect::FlowSample,
+};
+
 /// Everything the daemon knows at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -41,6 +46,10 @@ pub struct Snapshot {
     pub census: Option<CensusReport>,
     /// Why the last census failed, if it did.
     pub census_error: Option<String>,
+    /// TCP counters of the namespace; none when they could not be read.
+    pub tcp_counters: Option<NamespaceCounters>,
+    /// What the flood detector knows.
+    pub floods: Floods,
     /// What could not be counted or kept, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
     /// Kernel programs.
@@ -113,6 +122,78 @@ pub struct Listener {
     pub handshake_time: Histogram,
     /// What the last census saw; none when it was opened after it.
     pub census: Option<ListenerQueues>,
+    /// Half-open requests by source at the last census, at most ten, most first.
+    pub half_open_sources: Vec<SourceCount>,
+    /// What became of a sample of its SYNs.
+    pub sample: FlowSample,
+    /// Distinct sources of SYNs in the last second or so in which there were any.
+    pub distinct_sources: Option<f64>,
+    /// What the flood detector says; none for listeners that are not counted apart.
+    pub verdict: Option<Verdict>,
+}
+
+/// What the flood detector says of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The class.
+    pub class: Class,
+    /// When it last changed; none while it never did.
+    pub since: Option<Timestamp>,
+    /// The alert that it belongs to, if it is one for an alarm.
+    pub alert: Option<u64>,
+}
+
+/// What the flood detector knows besides the listeners' verdicts.
+#[derive(Clone, Debug, Default)]
+pub struct Floods {
+    /// Alerts: firing ones first, then resolved ones, newest first.
+    pub alerts: Vec<Alert>,
+    /// Verdict on the SYNs that meet no listener.
+    pub no_listener: Option<Verdict>,
+    /// Sources with the largest shares of these SYNs.
+    pub no_listener_sources: Vec<SourceShare>,
+}
+
+/// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt; `Documentation/networking/snmp_counter.rst`).
+/// They are of all its listeners together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceCounters {
+    /// `SyncookiesSent`: SYN-ACKs that carried a cookie.
+    pub syncookies_sent: u64,
+    /// `SyncookiesRecv`: ACKs with a valid cookie.
+    pub syncookies_received: u64,
+    /// `SyncookiesFailed`: ACKs with an invalid cookie.
+    pub syncookies_failed: u64,
+    /// `ListenOverflows`: requests dropped because an accept queue was full.
+    pub listen_overflows: u64,
+    /// `ListenDrops`: requests dropped for any reason.
+    pub listen_drops: u64,
+    /// `TCPReqQFullDoCookies`: SYNs answered with a cookie because a SYN queue was full.
+    pub syn_queue_full_cookies: u64,
+    /// `TCPReqQFullDrop`: SYNs dropped because a SYN queue was full.
+    pub syn_queue_full_drops: u64,
+    /// `EmbryonicRsts`: half-open requests ended by a reset.
+    pub embryonic_resets: u64,
+    /// `TCPSynRetrans`: SYNs and SYN-ACKs that were sent again.
+    pub syn_retransmits: u64,
+}
+
+impl NamespaceCounters {
+    /// Each counter with its name in TcpExt.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 9] {
+        [
+            ("SyncookiesSent", self.syncookies_sent),
+            ("SyncookiesRecv", self.syncookies_received),
+            ("SyncookiesFailed", self.syncookies_failed),
+            ("ListenOverflows", self.listen_overflows),
+            ("ListenDrops", self.listen_drops),
+            ("TCPReqQFullDoCookies", self.syn_queue_full_cookies),
+            ("TCPReqQFullDrop", self.syn_queue_full_drops),
+            ("EmbryonicRsts", self.embryonic_resets),
+            ("TCPSynRetrans", self.syn_retransmits),
+        ]
+    }
 }
 
 /// Counts of IPv4 and of IPv6 packets.
@@ -133,7 +214,7 @@ impl ByFamily {
 }
 
 /// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerQueues {
     /// Requests in the SYN queue.
     pub syn_queue: u32,
@@ -149,6 +230,8 @@ pub struct ListenerQueues {
     pub connected: u32,
     /// Requests that the sockets dropped since they began to listen.
     pub drops: u64,
+    /// Half-open request sockets whose source could not be kept: the table of sources was full.
+    pub half_open_unnamed: u32,
 }
 
 /// SYNs that met no listener.

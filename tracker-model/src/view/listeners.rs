@@ -20,6 +20,11 @@ pub fn listeners(snapshot: &Snapshot) -> Listeners {
             syns_by_family: refused,
             ports: snapshot.no_listener.ports,
             top_ports: snapshot.no_listener.top_ports.clone(),
+            syn_rate: snapshot.no_listener.syn_rate,
+            top_sources: snapshot.floods.no_listener_sources.clone(),
+            verdict: snapshot.floods.no_listener.map(|verdict| verdict.class),
+            verdict_since: snapshot.floods.no_listener.and_then(|verdict| verdict.since),
+            alert: snapshot.floods.no_listener.and_then(|verdict| verdict.alert),
         },
     }
 }
@@ -46,11 +51,21 @@ fn listener(listener: &snapshot::Listener) -> Listener {
         handshakes_unanswered: unanswered(listener),
         half_open: queue(|census| census.half_open),
         syn_queue: queue(|census| census.syn_queue),
+        syn_queue_young: queue(|census| census.syn_queue_young),
+        // The kernel holds both queues to the backlog.
+        syn_queue_max: queue(|census| census.accept_queue_max),
         accept_queue: queue(|census| census.accept_queue),
         accept_queue_max: queue(|census| census.accept_queue_max),
         overflows: listener.census.map(|census| census.drops),
         connected: queue(|census| census.connected),
-        verdict: None,
+        verdict: listener.verdict.map(|verdict| verdict.class),
+        verdict_since: listener.verdict.and_then(|verdict| verdict.since),
+        alert: listener.verdict.and_then(|verdict| verdict.alert),
+        syns_repeated: listener.sample.repeated,
+        syns_repeated_error: listener.sample.repeated_error(),
+        distinct_sources: listener.distinct_sources,
+        half_open_sources: listener.half_open_sources.clone(),
+        half_open_unnamed: listener.census.map_or(0, |census| census.half_open_unnamed),
     }
 }
 

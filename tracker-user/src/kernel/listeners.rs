@@ -168,6 +168,10 @@ impl Listeners {
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
             census: census.map(|census| self.queues(key, &census)),
+            half_open_sources: Vec::new(),
+            sample: tracker_model::detect::FlowSample::default(),
+            distinct_sources: None,
+            verdict: None,
         }
     }
 
@@ -201,6 +205,7 @@ impl Listeners {
             half_open: census.half_open,
             connected: census.connected,
             drops: drops.total,
+            half_open_unnamed: 0,
         }
     }
 

@@ -278,6 +278,8 @@ impl Side {
             socket_events: self.socket_events.into(),
             census: self.census.last,
             census_error: self.census.error.clone(),
+            tcp_counters: None,
+            floods: tracker_model::snapshot::Floods::default(),
             losses,
             programs: self.programs(),
             maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),

@@ -1,0 +1,124 @@
+//! What the detector is told at one moment. Plain values, so that a series of them can be written to a file and replayed.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::{ListenerQueues, NamespaceCounters};
+
+/// Which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerId {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub address: IpAddr,
+    /// Local port.
+    pub port: u16,
+}
+
+/// Everything the detector is told at one moment, some four times a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Time since the daemon started, by a clock that never jumps: all reckoning is done with it.
+    pub at: Duration,
+    /// The time of day, only shown; it may jump.
+    pub wall: Timestamp,
+    /// Listeners that are open. One that is missing has closed.
+    pub listeners: Vec<ListenerSeen>,
+    /// SYNs that met no listener.
+    pub refused: RefusedSeen,
+    /// TCP counters of the namespace; none when they could not be read.
+    pub namespace: Option<NamespaceCounters>,
+    /// Why the last census failed, if it did: queues are then old or none.
+    pub census_error: Option<String>,
+}
+
+/// One listener at one moment. Counters only grow, unless the listener was closed and opened again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerSeen {
+    /// Which.
+    pub id: ListenerId,
+    /// SYNs by watched interfaces, repeats included.
+    pub syns: u64,
+    /// Handshakes completed by watched interfaces.
+    pub completed: u64,
+    /// Time that 95 % of the handshakes of the last minutes took at most, microseconds; none when there were too few.
+    pub handshake_p95_us: Option<u64>,
+    /// The sample of its SYNs.
+    pub sample: FlowSample,
+    /// Its queues at the last census that saw it, and when that was on the clock of [`Observation::at`].
+    pub queues: Option<QueuesSeen>,
+    /// Sources of its SYNs since the last observation that had them; none when they were not read this time.
+    pub sources: Option<SourcesSeen>,
+}
+
+/// Queues of a listener at a census.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueuesSeen {
+    /// When the census was taken, on the clock of [`Observation::at`].
+    pub at: Duration,
+    /// What it saw. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
+    pub queues: ListenerQueues,
+}
+
+/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
+/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an unbiased estimate of the count over all SYNs; exact
+/// while every SYN is in the sample, which it is below some 2,000 SYNs a second on the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSample {
+    /// First SYNs of a connection.
+    pub first: u64,
+    /// Repeats: the same addresses, ports and sequence number again.
+    pub repeated: u64,
+    /// Handshakes completed.
+    pub completed: u64,
+    /// Connections that made room for others before they were completed; later repeats of theirs count as first SYNs.
+    pub evicted: u64,
+    /// Sum of weight * (weight - 1) over `repeated`: the variance of that estimate if its SYNs were chosen one by one.
+    pub repeated_variance: u64,
+}
+
+impl FlowSample {
+    /// Half of the 95 % confidence interval of `repeated`: twice its standard deviation.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an error bound"
+    )]
+    pub fn repeated_error(&self) -> u64 {
+        (2.0 * (self.repeated_variance as f64).sqrt()).ceil() as u64
+    }
+}
+
+/// Sources of SYNs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourcesSeen {
+    /// SYNs that this covers.
+    pub syns: u64,
+    /// Distinct source addresses among them, an estimate (HyperLogLog of 4,096 registers: standard error 1.6 %).
+    pub distinct: f64,
+    /// The same since [`super::Detector::watches`] became true for this listener; equal to `distinct` before that.
+    pub distinct_total: f64,
+    /// Sources of at most 256 of these SYNs, chosen at random: one that sent many is in it many times.
+    pub sample: Vec<IpAddr>,
+}
+
+/// SYNs to local addresses at ports where nothing listens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefusedSeen {
+    /// All of them, since the daemon started.
+    pub syns: u64,
+    /// How many ports received one since the last observation.
+    pub ports_touched: u32,
+    /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon started.
+    /// Ports of listeners that have closed while the detector watched them are always in it.
+    pub ports: Vec<(u16, u64)>,
+    /// Ports of `ports` at which something has listened since the daemon started.
+    pub served_before: Vec<u16>,
+    /// Sources of them, of all ports together.
+    pub sources: Option<SourcesSeen>,
+}
