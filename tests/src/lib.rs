@@ -2,11 +2,16 @@
 //!
 //! Every part is a value that undoes itself when it is dropped, also while a panic unwinds.
 
+pub mod api;
 pub mod bench;
 pub mod bpf;
 pub mod client;
 pub mod command;
+pub mod counters;
+pub mod crowd;
 pub mod daemon;
+pub mod detection;
+pub mod flood;
 pub mod frames;
 pub mod http;
 pub mod link;

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -91,6 +91,20 @@ impl Namespace {
             });
             thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
         })
+    }
+
+    /// Starts a thread of its own inside, which goes on when this call has returned.
+    pub fn on_thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>> {
+        let handle = Arc::clone(&self.handle);
+        let inside = move || {
+            setns(&*handle, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+            work()
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(inside).with_context(|| format!("start the thread {name}"))
     }
 
     /// A command that will start inside, in the mount namespace of the lab, and end with the thread that started it.

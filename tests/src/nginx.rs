@@ -2,7 +2,8 @@
 
 use std::{fs, net::Ipv4Addr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::{
@@ -26,10 +27,16 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it and waits until it answers. That takes a connection over loopback.
     pub fn start(namespace: &Namespace, port: u16) -> Result<Self> {
+        Self::start_on(namespace, &[(port, 4_096)])
+    }
+
+    /// Starts it on some ports, each with a backlog of its own, and waits until the first answers.
+    pub fn start_on(namespace: &Namespace, ports: &[(u16, u16)]) -> Result<Self> {
+        let port = ports.first().context("a server without a port")?.0;
         let directory = namespace::scratch("nginx")?;
         let path = directory.path();
         let configuration = path.join("nginx.conf");
-        fs::write(&configuration, text(&path.display().to_string(), port))?;
+        fs::write(&configuration, text(&path.display().to_string(), ports))?;
         let mut command = namespace.command("nginx");
         command.arg("-p").arg(path).arg("-c").arg(&configuration).args(["-e", "stderr"]);
         let mut process = Process::start("nginx", &mut command, &path.join("log"))?;
@@ -40,7 +47,13 @@ impl Nginx {
         Ok(Self { process, port, _directory: directory })
     }
 
-    /// Where it listens.
+    /// Stops it as an administrator does, master and worker, and waits for its end.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(Duration::from_secs(10)).map(drop)
+    }
+
+    /// Where it listens, or the first of its ports.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -53,7 +66,15 @@ impl Nginx {
     }
 }
 
-fn text(directory: &str, port: u16) -> String {
+fn text(directory: &str, ports: &[(u16, u16)]) -> String {
+    let listen = |(port, backlog): &(u16, u16)| {
+        format!(
+            "        listen 0.0.0.0:{port} backlog={backlog};
+        listen [::]:{port} ipv6only=on backlog={backlog};
+"
+        )
+    };
+    let listen: String = ports.iter().map(listen).collect();
     format!(
         "daemon off;
 user root;
@@ -70,9 +91,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000;
     server {{
-        listen 0.0.0.0:{port} backlog=4096;
-        listen [::]:{port} ipv6only=on backlog=4096;
-        location / {{ return 200 \"tracker\\n\"; }}
+{listen}        location / {{ return 200 \"tracker\\n\"; }}
     }}
 }}
 "

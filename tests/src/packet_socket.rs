@@ -24,6 +24,13 @@ impl PacketSocket {
         namespace.enter(|| Self::open(device, 0)).with_context(|| format!("packet socket on {device}"))
     }
 
+    /// A socket that only sends, past the device's queue: what it sends has arrived when the call returns.
+    pub fn flooder(namespace: &Namespace, device: &str) -> Result<Self> {
+        let socket = Self::sender(namespace, device)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?;
+        Ok(socket)
+    }
+
     /// A socket that sends and receives, with a `virtio_net_hdr` ahead of each frame that says what of its checksum is
     /// still to be done; what it sends does not come back to it.
     pub fn relay(namespace: &Namespace, device: &str) -> Result<Self> {

@@ -30,14 +30,17 @@ impl Pair {
 
     /// Joined by a wire that tags what goes to the server: tagged once like a VLAN, twice like `QinQ`.
     pub fn tagged(tags: &[Tag]) -> Result<Self> {
-        let options = WireOptions { tags: tags.to_vec(), ..WireOptions::default() };
-        Self::joined(|client, server| Link::wired(client, server, 1, &options))
+        Self::wired(&WireOptions { tags: tags.to_vec(), ..WireOptions::default() })
     }
 
     /// Joined by a wire whose round trip takes `delay`.
     pub fn delayed(delay: Duration) -> Result<Self> {
-        let options = WireOptions { delay, ..WireOptions::default() };
-        Self::joined(|client, server| Link::wired(client, server, 1, &options))
+        Self::wired(&WireOptions { delay, ..WireOptions::default() })
+    }
+
+    /// Joined by a wire.
+    pub fn wired(options: &WireOptions) -> Result<Self> {
+        Self::joined(|client, server| Link::wired(client, server, 1, options))
     }
 
     /// Joined by VLAN devices on a veth pair.

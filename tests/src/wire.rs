@@ -1,4 +1,4 @@
-//! A cable of our own between two devices: it tags frames and delays them, on kernels without VLAN devices and netem too.
+//! A cable of our own between two devices: it tags frames, delays and loses them, on kernels without VLAN devices and netem too.
 
 use std::{
     collections::VecDeque,
@@ -25,6 +25,10 @@ pub struct WireOptions {
     pub tags: Vec<Tag>,
     /// How long a frame from right to left is under way.
     pub delay: Duration,
+    /// How long a frame from left to right is under way.
+    pub delay_there: Duration,
+    /// Share of the frames of each way that are lost, chosen at random.
+    pub loss: f64,
 }
 
 /// A thread that carries frames between two devices. Dropping it ends the thread.
@@ -80,36 +84,65 @@ impl Drop for Wire {
 fn carry(left: &PacketSocket, right: &PacketSocket, options: &WireOptions, state: &State) -> Result<()> {
     let tags = tag_bytes(&options.tags);
     let mut buffer = vec![0; 70_000];
-    let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let mut there = Way { socket: right, delay: options.delay_there, frames: VecDeque::new() };
+    let mut back = Way { socket: left, delay: options.delay, frames: VecDeque::new() };
     while !state.stopping.load(Ordering::Relaxed) {
-        let now = Instant::now();
         let cut = state.cut.load(Ordering::Relaxed);
-        if cut {
-            under_way.clear();
+        let mut idle = LOOK_UP;
+        for way in [&mut there, &mut back] {
+            idle = idle.min(way.deliver(cut)?);
         }
-        while let Some((_, frame)) = under_way.pop_front_if(|(due, _)| *due <= now) {
-            left.send(&frame)?;
-        }
-        // Look up at least every 20 ms, to see that it is time to stop.
-        let idle = under_way.front().map_or(Duration::from_millis(20), |(due, _)| *due - now);
-        let timeout = PollTimeout::try_from(idle.min(Duration::from_millis(20)))?;
+        let timeout = PollTimeout::try_from(idle)?;
         let mut ready = [PollFd::new(left.as_fd(), PollFlags::POLLIN), PollFd::new(right.as_fd(), PollFlags::POLLIN)];
         poll(&mut ready, timeout)?;
         let [from_left, from_right] = ready.map(|fd| fd.any().unwrap_or(false));
+        let is_lost = || cut || (options.loss > 0.0 && fastrand::f64() < options.loss);
         if from_left {
             let frame = left.receive(&mut buffer)?;
-            if !cut {
-                right.send(&tagged(frame, &tags))?;
+            if !is_lost() {
+                there.take(tagged(frame, &tags))?;
             }
         }
         if from_right {
             let frame = right.receive(&mut buffer)?;
-            if !cut {
-                under_way.push_back((Instant::now() + options.delay, frame.to_vec()));
+            if !is_lost() {
+                back.take(frame.to_vec())?;
             }
         }
     }
     Ok(())
+}
+
+/// How often the wire looks up, to see that it is time to stop.
+const LOOK_UP: Duration = Duration::from_millis(20);
+
+/// Frames of one direction.
+struct Way<'a> {
+    socket: &'a PacketSocket,
+    delay: Duration,
+    frames: VecDeque<(Instant, Vec<u8>)>,
+}
+
+impl Way<'_> {
+    fn take(&mut self, frame: Vec<u8>) -> Result<()> {
+        if self.delay.is_zero() {
+            return self.socket.send(&frame);
+        }
+        self.frames.push_back((Instant::now() + self.delay, frame));
+        Ok(())
+    }
+
+    /// Delivers what is due, or loses all of it, and says how long nothing else is.
+    fn deliver(&mut self, cut: bool) -> Result<Duration> {
+        if cut {
+            self.frames.clear();
+        }
+        let now = Instant::now();
+        while let Some((_, frame)) = self.frames.pop_front_if(|(due, _)| *due <= now) {
+            self.socket.send(&frame)?;
+        }
+        Ok(self.frames.front().map_or(LOOK_UP, |(due, _)| *due - now))
+    }
 }
 
 /// The tags as they stand in a frame.

@@ -46,9 +46,9 @@ impl Frame for [u8] {
 }
 
 // SAFETY: integers.
-unsafe impl Header for [u16; 2] {}
+unsafe impl Header for [u32; 2] {}
 // SAFETY: integers.
-unsafe impl Header for [u16; 8] {}
+unsafe impl Header for [u64; 4] {}
 
 /// `EtherType` or the type behind a VLAN tag.
 pub(crate) type EtherType = u16;

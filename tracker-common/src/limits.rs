@@ -6,6 +6,18 @@ pub const INTERFACES: u32 = 256;
 pub const INTERFACE_TABLE: u32 = 4096;
 /// Listening addresses that are counted apart; slot 0 counts for all that come after.
 pub const LISTENERS: u32 = 1024;
+/// Slot of the SYNs that meet no listener, behind those of the listeners.
+pub const NO_LISTENER_SLOT: u32 = LISTENERS + 1;
+/// Slots in all: the shared one, those of the listeners, and that of the SYNs that meet none.
+pub const SLOTS: u32 = LISTENERS + 2;
+/// Sources of a listener's SYNs that are kept in its sample, a power of two.
+pub const SOURCE_SAMPLE: usize = 256;
+/// Connections of the sample that repeats and handshakes are told from, a power of two.
+pub const FLOWS: u32 = 16_384;
+/// Sources of half-open requests that a census keeps, a power of two.
+pub const HALF_OPEN_SOURCES: u32 = 4096;
+/// Entries that are tried for one of them.
+pub const HALF_OPEN_TRIES: u32 = 8;
 /// Local addresses of single hosts (/32, /128).
 pub const LOCAL_ADDRESSES: u32 = 4096;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.

@@ -3,7 +3,7 @@
 //! A *listener* is a local address and port on which at least one socket listens; the sockets of a
 //! `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
 
-use crate::{classify::Family, histogram::Histogram};
+use crate::{classify::Family, flows::FlowCounters, histogram::Histogram};
 
 /// An IPv4 address as the IPv6 address that maps it (RFC 4291, 2.5.5.2), so that one key holds both.
 #[inline(always)]
@@ -119,11 +119,13 @@ pub struct ListenerCounters {
     pub completed: [u64; Family::COUNT],
     /// Handshakes completed by way of any other interface, such as loopback.
     pub completed_unwatched: [u64; Family::COUNT],
+    /// What became of the sample of its SYNs.
+    pub flows: FlowCounters,
     /// Time from the first SYN-ACK to ESTABLISHED.
     pub handshake_time: Histogram,
 }
 
-const _: () = assert!(size_of::<ListenerCounters>() == 9 * 8 + 208);
+const _: () = assert!(size_of::<ListenerCounters>() == 9 * 8 + 40 + 208);
 
 /// What the census saw of one listener. Value of [`crate::names::LISTENER_CENSUS`], by slot.
 ///
@@ -149,8 +151,8 @@ pub struct ListenerCensus {
     pub half_open: u32,
     /// Established sockets at this address.
     pub connected: u32,
-    /// Keeps what follows aligned.
-    pub padding: u32,
+    /// Those half-open requests whose source found no place in [`crate::names::HALF_OPEN_SOURCES`].
+    pub half_open_unnamed: u32,
     /// Requests that these sockets dropped since they began to listen (`sk_drops`, of which the namespace's
     /// TcpExt `ListenDrops` is the sum).
     pub drops: u64,

@@ -35,6 +35,16 @@ pub const FREE_SLOTS: &str = "FREE_SLOTS";
 pub const LISTENER_COUNTERS: &str = "LISTENER_CTRS";
 /// By slot: [`crate::listener::ListenerCensus`].
 pub const LISTENER_CENSUS: &str = "LISTENER_CENSUS";
+/// By slot: [`crate::sources::Registers`].
+pub const SOURCES: &str = "SOURCES";
+/// By slot: [`crate::sources::SourceSample`].
+pub const SOURCE_SAMPLES: &str = "SOURCE_SAMPLES";
+/// Connections of the sample: [`crate::flows::Flow`] by [`crate::flows::index`].
+pub const FLOWS: &str = "FLOWS";
+/// One [`crate::flows::Sampling`].
+pub const SAMPLING: &str = "SAMPLING";
+/// [`crate::sources::HalfOpenSource`], by hash. The daemon maps it into its memory.
+pub const HALF_OPEN_SOURCES: &str = "HALF_OPEN_SRCS";
 /// Per CPU: one [`crate::counters::SocketCounters`].
 pub const SOCKET_COUNTERS: &str = "SOCKET_CTRS";
 /// Start of sampled connections: `CLOCK_MONOTONIC` nanoseconds by socket.
@@ -50,7 +60,7 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 18] = [
+pub const MAPS: [&str; 23] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
@@ -62,6 +72,11 @@ pub const MAPS: [&str; 18] = [
     FREE_SLOTS,
     LISTENER_COUNTERS,
     LISTENER_CENSUS,
+    SOURCES,
+    SOURCE_SAMPLES,
+    FLOWS,
+    SAMPLING,
+    HALF_OPEN_SOURCES,
     SOCKET_COUNTERS,
     TIMED,
     CENSUS,
@@ -73,6 +88,11 @@ pub const MAPS: [&str; 18] = [
 
 /// Global: inode number of the only network namespace whose sockets are counted.
 pub const NETNS: &str = "NETNS";
+/// Global: key of all hashes, 64 bits, drawn at random at each start.
+pub const HASH_KEY: &str = "HASH_KEY";
+/// Global: not 0 in benchmarks alone: each SYN is taken as from a random source. While it is 0 the verifier takes the branch
+/// out of the program.
+pub const SCATTER: &str = "SCATTER";
 /// Global: a connection is timed when a random number and this mask are 0; a power of two less one.
 pub const SAMPLE_MASK: &str = "SAMPLE_MASK";
 /// Global: bit of `skc_ipv6only` in its byte.

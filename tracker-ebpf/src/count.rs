@@ -8,6 +8,18 @@ pub(crate) fn add<const N: usize, const M: usize>(table: &mut [[u64; N]; M], row
     }
 }
 
+/// `table[row][column]`, or 0 where there is none.
+#[inline(always)]
+pub(crate) fn get<const N: usize, const M: usize>(table: &[[u64; N]; M], row: usize, column: usize) -> u64 {
+    match table.get(row) {
+        Some(row) => match row.get(column) {
+            Some(count) => *count,
+            None => 0,
+        },
+        None => 0,
+    }
+}
+
 /// Adds to `row[column]`.
 #[inline(always)]
 pub(crate) fn add_flat<const N: usize>(row: &mut [u64; N], column: usize, value: u64) {

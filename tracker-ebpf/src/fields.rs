@@ -20,7 +20,8 @@ globals! { u32 = ABSENT;
     OFF_SOCKET, OFF_CGROUP, OFF_CGROUP_KN, OFF_KN_ID, OFF_SPORT, OFF_QLEN, OFF_YOUNG, OFF_SRTT, OFF_TOTAL_RETRANS,
     OFF_RTO_STAMP, OFF_TW_SUBSTATE, OFF_RTO_TIME, OFF_INODE,
 }
-globals! { u32 = 0; NETNS, SAMPLE_MASK, IPV6ONLY_BIT }
+globals! { u32 = 0; NETNS, SAMPLE_MASK, IPV6ONLY_BIT, SCATTER }
+globals! { u64 = 0; HASH_KEY }
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -92,6 +93,22 @@ pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) 
         } else {
             let high = M::read::<u64>(socket, &OFF_SADDR6);
             let low = M::read::<u64>(socket.add(8), &OFF_SADDR6);
+            // SAFETY: both are 16 bytes without padding.
+            core::mem::transmute::<[u64; 2], [u8; 16]>([high, low])
+        }
+    }
+}
+
+/// Remote address of a socket, an IPv4 one in mapped form.
+#[inline(always)]
+pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize) -> [u8; 16] {
+    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
+    unsafe {
+        if family == 0 {
+            mapped(M::read::<u32>(socket, &OFF_DADDR).to_ne_bytes())
+        } else {
+            let high = M::read::<u64>(socket, &OFF_DADDR6);
+            let low = M::read::<u64>(socket.add(8), &OFF_DADDR6);
             // SAFETY: both are 16 bytes without padding.
             core::mem::transmute::<[u64; 2], [u8; 16]>([high, low])
         }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use tracker_common::{
     classify::Family,
     counters::Loss,
+    flows::Sampling,
     histogram, limits,
     listener::{ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Slot, is_mapped},
 };
@@ -16,8 +17,9 @@ use crate::{
     atomic::{self, MINUS_ONE},
     count,
     fields::{self, Memory},
-    losses,
+    flows, losses,
     sockets::UNTIMED,
+    sources,
 };
 
 #[map]
@@ -88,23 +90,26 @@ fn live(slot_plus_one: u32, port: u32, wildcard: u32, dual: bool) -> Option<u32>
     (slot.port == port && slot.wildcard == wildcard && sockets != 0).then_some(index)
 }
 
-/// Counts a SYN for a listener.
+/// Counts a SYN for a listener; `flow` is the hash of its connection.
 #[inline(always)]
-pub(crate) fn count_syn(slot: u32, family: Family) {
+pub(crate) fn count_syn(slot: u32, family: Family, sampling: Sampling, flow: u64, sequence: u32) {
     if let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) {
         // SAFETY: this CPU's own counters.
-        count::add_flat(unsafe { &mut (*counters).syns }, family as usize, 1);
+        let counters = unsafe { &mut *counters };
+        count::add_flat(&mut counters.syns, family as usize, 1);
+        flows::syn(&mut counters.flows, sampling, slot, flow, sequence);
     }
 }
 
-/// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`].
+/// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`], `flow` the hash of its connection.
 #[inline(always)]
-pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: u64) {
+pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: u64, flow: u64) {
     let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) else { return };
     // SAFETY: this CPU's own counters.
     let counters = unsafe { &mut *counters };
     let completed = if watched { &mut counters.completed } else { &mut counters.completed_unwatched };
     count::add_flat(completed, family as usize, 1);
+    flows::completed(&mut counters.flows, slot, flow);
     if us != UNTIMED {
         counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT);
     }
@@ -280,7 +285,12 @@ pub(crate) unsafe fn met<M: Memory>(socket: *const u8, family: usize, generation
     unsafe {
         if (*census).generation == generation {
             match met {
-                Met::HalfOpen => (*census).half_open += 1,
+                Met::HalfOpen => {
+                    (*census).half_open += 1;
+                    if !sources::half_open(slot, &fields::remote_address::<M>(socket, family), generation) {
+                        (*census).half_open_unnamed += 1;
+                    }
+                }
                 Met::Connected => (*census).connected += 1,
             }
         }

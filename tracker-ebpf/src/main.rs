@@ -13,6 +13,7 @@
 mod atomic;
 mod count;
 mod fields;
+mod flows;
 mod interfaces;
 mod listeners;
 mod local;
@@ -20,6 +21,7 @@ mod losses;
 mod packet;
 mod programs;
 mod sockets;
+mod sources;
 mod timed;
 
 #[cfg(target_arch = "bpf")]

@@ -3,10 +3,15 @@
 use tracker_common::{
     classify::{self, Family, Frame, Header, Outcome, Packet},
     counters::{Interface, SynTarget},
-    listener::mapped,
+    hash::{self, Halves},
+    limits,
 };
 
-use crate::{count, listeners, local};
+use crate::{
+    count,
+    fields::{HASH_KEY, SCATTER},
+    flows, listeners, local, sources,
+};
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
 /// wire. `foreign`: by its Ethernet address it is for another host.
@@ -56,41 +61,60 @@ pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common
     let segments = if bytes.segments > 1 { u64::from(bytes.segments) } else { 1 };
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
     if packet.outcome == Outcome::TcpSyn
-        && let Some(target) = syn(bytes, packet)
+        && let Some(target) =
+            syn(bytes, packet, count::get(&counters.packets, packet.outcome as usize, packet.family as usize))
     {
         count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
     }
 }
 
 /// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification
-/// has ruled out.
+/// has ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can foresee.
 #[inline(always)]
-fn syn(bytes: &Bytes, packet: Packet) -> Option<SynTarget> {
-    let (address, port) = destination(bytes, packet)?;
-    if bytes.foreign || !local::is_local(&address) {
+fn syn(bytes: &Bytes, packet: Packet, number: u64) -> Option<SynTarget> {
+    let mut syn = read_syn(bytes, packet)?;
+    if SCATTER.load() != 0 {
+        syn.source[1] ^= u64::from(hash::spread(0, number)) << 32;
+    }
+    let destination = hash::address(syn.destination);
+    if bytes.foreign || !local::is_local(&destination) {
         return Some(SynTarget::NotLocal);
     }
-    if let Some(slot) = listeners::find(&address, port, packet.family) {
-        listeners::count_syn(slot, packet.family);
+    let sampling = flows::sampling();
+    let source = hash::source(HASH_KEY.load(), syn.source);
+    if let Some(slot) = listeners::find(&destination, syn.destination_port, packet.family) {
+        let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
+        listeners::count_syn(slot, packet.family, sampling, flow, syn.sequence);
+        sources::seen(slot, syn.source, source, number, sampling.mask);
         Some(SynTarget::Listener)
     } else {
-        listeners::count_refused(port);
+        listeners::count_refused(syn.destination_port);
+        sources::seen(limits::NO_LISTENER_SLOT, syn.source, source, number, sampling.mask);
         Some(SynTarget::NoListener)
     }
 }
 
-/// Destination address, in mapped form, and port of a TCP packet.
+/// What identifies a SYN. Addresses are in mapped form, ports in host byte order, the sequence number as it came.
+struct Syn {
+    source: Halves,
+    destination: Halves,
+    source_port: u16,
+    destination_port: u16,
+    sequence: u32,
+}
+
+/// Reads what identifies a SYN.
 #[inline(always)]
-fn destination(bytes: &Bytes, packet: Packet) -> Option<([u8; 16], u16)> {
-    let address = if packet.family == Family::Ipv4 {
-        let [high, low] = bytes.header::<[u16; 2]>(packet.network + 16)?;
-        // SAFETY: both are 4 bytes without padding.
-        mapped(unsafe { core::mem::transmute::<[u16; 2], [u8; 4]>([high, low]) })
+fn read_syn(bytes: &Bytes, packet: Packet) -> Option<Syn> {
+    let (source, destination) = if packet.family == Family::Ipv4 {
+        let [source, destination] = bytes.header::<[u32; 2]>(packet.network + 12)?;
+        (hash::mapped(source), hash::mapped(destination))
     } else {
-        let words = bytes.header::<[u16; 8]>(packet.network + 24)?;
-        // SAFETY: both are 16 bytes without padding.
-        unsafe { core::mem::transmute::<[u16; 8], [u8; 16]>(words) }
+        let [a, b, c, d] = bytes.header::<[u64; 4]>(packet.network + 8)?;
+        ([a, b], [c, d])
     };
-    let port = u16::from_be(bytes.header::<u16>(packet.transport + 2)?);
-    Some((address, port))
+    let [ports, sequence] = bytes.header::<[u32; 2]>(packet.transport)?;
+    let ports = u32::from_be(ports);
+    let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
+    Some(Syn { source, destination, source_port, destination_port, sequence })
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_ns, macros::map, maps::PerCpu
 use aya_log_ebpf::debug;
 use tracker_common::{
     counters::{CloseKind, Loss, SocketCounters},
-    histogram,
+    hash, histogram,
     names::ABSENT,
     state::{CLOSE, CLOSE_WAIT, COUNT as STATES, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
 };
@@ -174,7 +174,11 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let packets = listeners::family_of(&address);
         if let Some(slot) = listeners::find(&address, port, packets) {
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
-            listeners::count_completed(slot, packets, interfaces::find(interface).is_some(), us);
+            let source =
+                hash::source(fields::HASH_KEY.load(), hash::halves(&fields::remote_address::<M>(socket, family)));
+            let flow =
+                hash::flow(source, hash::halves(&address), u16::from_be(M::read(socket, &fields::OFF_DPORT)), port);
+            listeners::count_completed(slot, packets, interfaces::find(interface).is_some(), us, flow);
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Answers of the local API: their field names are a contract (docs/api.md).
 
+mod alerts;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use alerts::*;
 
 use crate::snapshot::{ByFamily, MapFill, PortSyns, Process, Program, Unwatched};
 
@@ -29,6 +33,11 @@ pub struct Status {
     pub health: Health,
     /// What is wrong, empty when `health` is `ok`.
     pub problems: Vec<String>,
+    /// Alerts that fire.
+    pub alerts: FiringAlerts,
+    /// TCP counters of the network namespace since it was made, those of all its listeners together, by their name in
+    /// TcpExt; null when they could not be read.
+    pub tcp_counters: Option<ByName<u64>>,
     /// Watched interfaces.
     pub interfaces: Vec<InterfaceStatus>,
     /// Interfaces that are not watched, with the reason.
@@ -132,7 +141,11 @@ pub struct Listener {
     /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a
     /// repeated SYN counts again.
     pub handshakes_unanswered: u64,
-    /// Half-open request sockets; null before the first census that saw this listener, as all that follow.
+    /// Requests of which nothing came: their time was up, the peer reset them, or the cookie they were answered with was
+    /// not returned. An upper bound: [`Self::handshakes_unanswered`] without SYNs that were turned away or that repeat
+    /// another. Null before the first census that saw this listener, as all that follow.
+    pub handshakes_expired: Option<u64>,
+    /// Half-open request sockets; exact, of the last census.
     pub half_open: Option<u32>,
     /// Requests in the SYN queue.
     pub syn_queue: Option<u32>,
@@ -145,7 +158,8 @@ pub struct Listener {
     pub accept_queue: Option<u32>,
     /// Limit of the accept queue.
     pub accept_queue_max: Option<u32>,
-    /// Requests dropped by these sockets since they began to listen.
+    /// Requests that these sockets turned away since they began to listen (`sk_drops`): SYNs, and while the accept queue
+    /// is full also the ACKs that would have completed a handshake. Exact, of this listener.
     pub overflows: Option<u64>,
     /// Established sockets.
     pub connected: Option<u32>,
@@ -228,194 +242,4 @@ pub struct Connects {
     pub established: u64,
     /// Failed, by name of the error: `ECONNREFUSED` and so on; `ECANCELED` is a connect that the process gave up.
     pub failed: ByName<u64>,
-}
-
-/// Answer of `GET /v1/alerts`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Alerts {
-    /// When the figures were read.
-    pub taken_at: Timestamp,
-    /// Firing ones first, then those that are resolved, newest first; the daemon remembers the last 256.
-    pub alerts: Vec<Alert>,
-}
-
-/// Something that an operator should know. An attack is one alert from its onset to its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Alert {
-    /// Stays the same as long as it is the same alert, and is never used again while the daemon runs.
-    pub id: u64,
-    /// What it is about.
-    pub kind: AlertKind,
-    /// How bad it is.
-    pub severity: Severity,
-    /// Whether it goes on.
-    pub state: AlertState,
-    /// Onset.
-    pub since: Timestamp,
-    /// End; null while it fires.
-    pub until: Option<Timestamp>,
-    /// What it befalls.
-    pub subject: AlertSubject,
-    /// Class of the flood detector; null for other kinds.
-    pub class: Option<Class>,
-    /// One line for an operator.
-    pub summary: String,
-    /// The figures that it rests on.
-    pub evidence: FloodEvidence,
-    /// What to do.
-    pub advice: String,
-    /// What is not known, and why: a listener that closed, a census that failed. Empty when everything is.
-    pub unknown: Vec<String>,
-}
-
-/// What an alert is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertKind {
-    /// SYNs that nobody completes.
-    SynFlood,
-    /// An application that accepts too slowly: its accept queue is full.
-    AcceptOverflow,
-    /// SYNs to many ports where nothing listens.
-    PortScan,
-}
-
-/// How bad an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Needs a look.
-    Warning,
-    /// Needs an operator now.
-    Critical,
-}
-
-/// Whether an alert goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertState {
-    /// It goes on.
-    Firing,
-    /// It is over.
-    Resolved,
-}
-
-/// What an alert befalls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AlertSubject {
-    /// Network namespace.
-    pub netns: u32,
-    /// Local address of the listener; null where nothing listens.
-    pub address: Option<IpAddr>,
-    /// Local port; null when many are concerned.
-    pub port: Option<u16>,
-    /// Process that listens, if it is known.
-    pub process: Option<Process>,
-}
-
-/// What the flood detector says of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// Nothing unusual.
-    #[default]
-    None,
-    /// A SYN flood from sources all over.
-    Spoofed,
-    /// A SYN flood from one source.
-    SingleSource,
-    /// A SYN flood from one prefix.
-    Prefix,
-    /// Much more than usual, and answered: legitimate, no alarm.
-    Surge,
-    /// The application does not accept as fast as connections come.
-    SlowAccept,
-    /// SYNs to many ports where nothing listens. Never of a listener.
-    Scan,
-}
-
-impl Class {
-    /// All of them that a listener can have.
-    pub const OF_LISTENERS: [Self; 6] =
-        [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Surge, Self::SlowAccept];
-
-    /// The name in metrics and JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Spoofed => "spoofed",
-            Self::SingleSource => "single_source",
-            Self::Prefix => "prefix",
-            Self::Surge => "surge",
-            Self::SlowAccept => "slow_accept",
-            Self::Scan => "scan",
-        }
-    }
-
-    /// Whether it is a SYN flood.
-    #[must_use]
-    pub const fn is_flood(self) -> bool {
-        matches!(self, Self::Spoofed | Self::SingleSource | Self::Prefix)
-    }
-}
-
-/// The figures that a verdict rests on. Those of a rate are over the last two seconds or, of an alert that is over, the
-/// last two seconds in which it went on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FloodEvidence {
-    /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
-    pub syns: u64,
-    /// SYNs per second.
-    pub syn_rate: f64,
-    /// Highest `syn_rate` since the onset.
-    pub peak_syn_rate: f64,
-    /// SYNs per second that no handshake followed, not even after the usual time.
-    pub unanswered_rate: f64,
-    /// Handshakes completed per second.
-    pub completed_rate: f64,
-    /// Handshakes completed per second before the onset.
-    pub usual_completed_rate: f64,
-    /// Distinct sources since the onset, an estimate with a standard error of `distinct_sources_error`.
-    pub distinct_sources: f64,
-    /// Relative standard error of `distinct_sources`, such as 0.016.
-    pub distinct_sources_error: f64,
-    /// Sources with the largest shares of the last SYNs, at most ten.
-    pub top_sources: Vec<SourceShare>,
-    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when it
-    /// holds hardly more than a narrower one in it.
-    pub top_prefixes: Vec<SourceShare>,
-    /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
-    pub repeated_share: Option<f64>,
-    /// Half-open requests at the last census; null before it, as all that follow.
-    pub half_open: Option<u32>,
-    /// Requests in the SYN queue.
-    pub syn_queue: Option<u32>,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: Option<u32>,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: Option<u32>,
-    /// Limit of both queues.
-    pub queue_max: Option<u32>,
-    /// SYNs that the listener turned away since the onset.
-    pub dropped: Option<u64>,
-    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all listeners.
-    pub namespace: ByName<u64>,
-    /// Ports without a listener that were tried since the onset, at most so many: only of a scan.
-    pub ports: Option<u32>,
-    /// Times that it began anew after a pause of less than a minute, as pulsed floods do.
-    pub pulses: u32,
-}
-
-/// A source address or prefix and its share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SourceShare {
-    /// `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/64`.
-    pub source: String,
-    /// Share of the SYNs, 0 to 1, an estimate from a random sample.
-    pub share: f64,
-    /// Half of the 95 % confidence interval of `share`.
-    pub error: f64,
 }

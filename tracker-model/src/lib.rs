@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod detect;
+pub mod distinct;
 pub mod errno;
 pub mod rate;
 pub mod recent;

@@ -1,4 +1,6 @@
-//! A snapshot made by hand, for tests.
+//! Snapshots made by hand, for tests.
+
+mod flood;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_common::{
@@ -7,6 +9,8 @@ use tracker_common::{
     histogram::Histogram,
     names, state,
 };
+
+pub use flood::under_flood;
 
 use crate::{
     detect::FlowSample,

@@ -36,7 +36,7 @@ fn is_one_line(text: &str) -> bool {
 fn version_and_help_are_fine() {
     let (code, out, _) = run(&["--version"]);
     assert_eq!((code, out), (0, format!("tracker {}\n", env!("CARGO_PKG_VERSION"))));
-    for command in ["run", "status", "listeners", "states"] {
+    for command in ["run", "status", "alerts", "listeners", "states"] {
         let (code, out, err) = run(&[command, "--help"]);
         assert!(code == 0 && out.contains("Examples:") && err.is_empty(), "{command}");
     }
@@ -51,6 +51,8 @@ fn wrong_usage_is_one_line_and_code_2() {
         &["nothing"],
         &["status", "-o", "xml"],
         &["run", "--lifetime-sample", "3"],
+        &["run", "--sensitivity", "most"],
+        &["alerts", "--check"],
         &["-o", "json", "run"],
         &["run", "-o", "json"],
     ] {
@@ -72,17 +74,26 @@ fn a_bad_variable_is_named() {
 fn flags_outweigh_variables_and_variables_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tracker.toml");
-    fs::write(&path, "hook = 'xdp'\nlifetime-sample = 4\nlog-level = 'warn'\n").unwrap();
+    fs::write(&path, "hook = 'xdp'\nlifetime-sample = 4\nlog-level = 'warn'\nsensitivity = 'low'\n").unwrap();
     let output = tracker(&["run", "--check-config", "--hook", "tc"])
         .env("TRACKER_CONFIG", &path)
         .env("TRACKER_HOOK", "auto")
         .env("TRACKER_LIFETIME_SAMPLE", "2")
         .env("TRACKER_API_SOCKET", "/tmp/x")
+        .env("TRACKER_SENSITIVITY", "high")
+        .env("TRACKER_DETECTOR_RECORD", "/tmp/r")
         .output()
         .unwrap();
     let (code, out, err) = parts(&output);
     assert_eq!(code, 0, "{err}");
-    for line in ["hook = \"tc\"", "lifetime-sample = 2", "log-level = \"warn\"", "api.socket = \"/tmp/x\""] {
+    for line in [
+        "hook = \"tc\"",
+        "lifetime-sample = 2",
+        "log-level = \"warn\"",
+        "api.socket = \"/tmp/x\"",
+        "sensitivity = \"high\"",
+        "detector.record = \"/tmp/r\"",
+    ] {
         assert!(out.lines().any(|other| other == line), "{line} in\n{out}");
     }
 }
@@ -94,6 +105,7 @@ fn a_bad_file_is_one_line_and_code_2() {
     for (text, expected) in [
         ("\nhok = 'tc'\n", ":2: unknown key `hok` (= 'tc'); did you mean `hook`?"),
         ("hook = 'foo'\n", ":1: hook = 'foo': must be one of auto, xdp, tc"),
+        ("sensitivity = 3\n", ":1: sensitivity = 3: must be a string in quotes"),
         ("hook = \n", ":1: "),
     ] {
         fs::write(&path, text).unwrap();
@@ -107,7 +119,7 @@ fn a_bad_file_is_one_line_and_code_2() {
 
 #[test]
 fn a_daemon_that_is_not_there_is_one_line_with_the_way_out() {
-    for command in ["status", "listeners", "states"] {
+    for command in ["status", "alerts", "listeners", "states"] {
         let (code, out, err) = run(&[command, "--api.socket", "/nonexistent/socket"]);
         assert!(code == 1 && out.is_empty() && is_one_line(&err), "{err}");
         assert!(err.contains("start it with `tracker run` or name its socket with --api.socket"), "{err}");

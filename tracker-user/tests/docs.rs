@@ -8,7 +8,12 @@ use std::{
 
 use clap::CommandFactory as _;
 use serde_json::Value;
-use tracker_model::{sample, view};
+use tracker_model::{
+    api::{AlertKind, AlertState, Class, Severity},
+    sample,
+    snapshot::NamespaceCounters,
+    view,
+};
 use tracker_user::{api::Refusal, cli::Cli, config, metrics};
 
 fn page(name: &str) -> String {
@@ -48,8 +53,28 @@ fn every_value_of_a_label_that_is_fixed_is_named() {
     let closes = tracker_common::counters::CloseKind::ALL.map(tracker_common::counters::CloseKind::name);
     let losses = tracker_common::counters::Loss::ALL.map(tracker_common::counters::Loss::name);
     let states = tracker_common::state::NAMES.into_iter().skip(1);
-    for name in outcomes.into_iter().chain(targets).chain(closes).chain(losses).chain(states) {
+    let all = outcomes.into_iter().chain(targets).chain(closes).chain(losses).chain(states);
+    for name in all.chain(detector_names()).chain(tcp_counters()) {
         assert!(page.contains(&format!("`{name}`")), "docs/metrics.md does not name {name}");
+    }
+}
+
+/// Kinds, severities and states of alerts, and verdicts.
+fn detector_names() -> impl Iterator<Item = &'static str> {
+    let alerts = AlertKind::ALL.map(AlertKind::name).into_iter().chain(Severity::ALL.map(Severity::name));
+    let verdicts = Class::OF_LISTENERS.into_iter().chain(Class::OF_NO_LISTENER).map(Class::name);
+    alerts.chain([AlertState::Firing.name()]).chain(verdicts)
+}
+
+fn tcp_counters() -> impl Iterator<Item = &'static str> {
+    NamespaceCounters::default().named().into_iter().map(|(name, _)| name)
+}
+
+#[test]
+fn every_value_of_a_field_that_is_fixed_is_named() {
+    let page = page("api.md");
+    for name in detector_names().chain([AlertState::Resolved.name()]).chain(tcp_counters()) {
+        assert!(page.contains(&format!("`{name}`")), "docs/api.md does not name {name}");
     }
 }
 
@@ -105,7 +130,7 @@ fn every_key_has_a_row_with_its_flag_and_variable() {
 #[test]
 fn every_field_of_the_api_has_a_row() {
     let page = page("api.md");
-    let snapshot = sample::snapshot();
+    let snapshot = sample::under_flood();
     let daemon = view::Daemon { version: "1", pid: 1 };
     let mut status = serde_json::to_value(view::status(&snapshot, daemon, snapshot.taken_at)).unwrap();
     status["problems"] = Value::Array(vec![Value::String(String::new())]);
@@ -113,6 +138,7 @@ fn every_field_of_the_api_has_a_row() {
         ("`GET /v1/status`\n", status),
         ("`GET /v1/listeners`\n", serde_json::to_value(view::listeners(&snapshot)).unwrap()),
         ("`GET /v1/states`\n", serde_json::to_value(view::states(&snapshot)).unwrap()),
+        ("`GET /v1/alerts`\n", serde_json::to_value(view::alerts(&snapshot)).unwrap()),
     ];
     let refusal = serde_json::to_value(Refusal { error: String::new() }).unwrap();
     let general = page.split("\n## ").next().unwrap();
@@ -138,7 +164,16 @@ fn compare(title: &str, section: &str, answer: &Value) {
 }
 
 /// Fields whose keys are names or numbers of the host.
-const MAPS: [&str; 6] = ["losses", "interfaces[].outcomes", "states", "transitions", "closes", "connects.failed"];
+const MAPS: [&str; 8] = [
+    "losses",
+    "tcp_counters",
+    "interfaces[].outcomes",
+    "states",
+    "transitions",
+    "closes",
+    "connects.failed",
+    "alerts[].evidence.namespace",
+];
 
 /// Paths of all values: `a.b` in an object, `a[]` in a list, `a.*` in a map.
 fn collect(path: &str, value: &Value, fields: &mut BTreeSet<String>) {
@@ -157,7 +192,7 @@ fn collect(path: &str, value: &Value, fields: &mut BTreeSet<String>) {
             }
         }
         // Null here has fields in another element.
-        Value::Null if path == "listeners[].process" => {}
+        Value::Null if path.ends_with("[].process") || path.ends_with(".subject.process") => {}
         _ => {
             fields.insert(path.to_owned());
         }

@@ -30,6 +30,8 @@ pub fn run() -> Result<Vec<report::Result>> {
             lifetime_sample: 8,
             census_interval: Duration::from_hours(1),
             kernel_log: false,
+            sensitivity: tracker_model::detect::Sensitivity::Medium,
+            record: None,
         };
         let kernel = Kernel::start(&settings)?;
         let _statistics = kernel::statistics().context("switch on the kernel's statistics of programs")?;

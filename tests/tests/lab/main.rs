@@ -14,6 +14,7 @@ mod listeners;
 mod load;
 mod no_listener;
 mod scrape;
+mod senders;
 mod stop;
 mod support;
 mod ten_thousand;

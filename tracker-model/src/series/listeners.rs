@@ -27,6 +27,7 @@ pub struct ListenerSeries {
     own: HashSet<Key>,
     rest: HashMap<Key, ListenerCounters>,
     sum: Option<ListenerCounters>,
+    evictions: Evictions,
 }
 
 /// The listeners of one snapshot.
@@ -36,6 +37,32 @@ pub struct Split<'a> {
     pub own: Vec<&'a Listener>,
     /// The rest, if there ever was one.
     pub other: Option<OtherListeners>,
+    /// Connections that left the samples of their listeners before they were completed; never goes back.
+    pub evicted: u64,
+}
+
+/// What left the samples of all listeners, those that have closed included.
+#[derive(Debug, Default)]
+struct Evictions {
+    last: HashMap<Key, u64>,
+    sum: u64,
+}
+
+impl Evictions {
+    fn update(&mut self, listeners: &[Listener]) -> u64 {
+        let evicted = |listener: &Listener| (key(listener), listener.sample.evicted);
+        let now: HashMap<Key, u64> = listeners.iter().map(evicted).collect();
+        for (key, now) in &now {
+            step(&mut self.sum, self.last.get(key).copied().unwrap_or_default(), *now);
+        }
+        self.last = now;
+        self.sum
+    }
+}
+
+/// Adds what a counter grew by. One that went back began anew at zero.
+fn step(sum: &mut u64, before: u64, now: u64) {
+    *sum += now.checked_sub(before).unwrap_or(now);
 }
 
 /// The rest of the listeners.
@@ -62,6 +89,8 @@ pub struct ListenerCounters {
     pub handshake_time: Histogram,
     /// Requests dropped.
     pub drops: u64,
+    /// SYNs that repeat an earlier one, an estimate.
+    pub repeated: u64,
 }
 
 impl From<&Listener> for ListenerCounters {
@@ -72,14 +101,14 @@ impl From<&Listener> for ListenerCounters {
             completed_unwatched: listener.completed_unwatched,
             handshake_time: listener.handshake_time,
             drops: listener.census.map_or(0, |census| census.drops),
+            repeated: listener.sample.repeated,
         }
     }
 }
 
 impl ListenerCounters {
-    /// Adds what was counted between two readings. A counter that went back began anew at zero.
+    /// Adds what was counted between two readings.
     fn advance(&mut self, before: &Self, now: &Self) {
-        let step = |sum: &mut u64, before: u64, now: u64| *sum += now.checked_sub(before).unwrap_or(now);
         let steps = |sum: &mut ByFamily, before: ByFamily, now: ByFamily| {
             step(&mut sum.ipv4, before.ipv4, now.ipv4);
             step(&mut sum.ipv6, before.ipv6, now.ipv6);
@@ -88,6 +117,7 @@ impl ListenerCounters {
         steps(&mut self.completed, before.completed, now.completed);
         steps(&mut self.completed_unwatched, before.completed_unwatched, now.completed_unwatched);
         step(&mut self.drops, before.drops, now.drops);
+        step(&mut self.repeated, before.repeated, now.repeated);
         let (sum, before, now) = (&mut self.handshake_time, &before.handshake_time, &now.handshake_time);
         step(&mut sum.sum_us, before.sum_us, now.sum_us);
         for bucket in 0..BUCKETS {
@@ -113,7 +143,8 @@ impl ListenerSeries {
                 add_queues(&mut other.queues, listener.census.unwrap_or_default());
             }
         }
-        Split { own, other: self.sum.map(|counters| OtherListeners { counters, ..other }) }
+        let other = self.sum.map(|counters| OtherListeners { counters, ..other });
+        Split { own, other, evicted: self.evictions.update(listeners) }
     }
 
     fn has_own(&mut self, key: Key) -> bool {
@@ -139,6 +170,7 @@ fn add_queues(sum: &mut ListenerQueues, queues: ListenerQueues) {
     sum.half_open += queues.half_open;
     sum.connected += queues.connected;
     sum.drops += queues.drops;
+    sum.half_open_unnamed += queues.half_open_unnamed;
 }
 
 #[cfg(test)]
@@ -199,5 +231,30 @@ mod tests {
         let ports: Vec<_> = split.own.iter().map(|listener| listener.port).collect();
         assert!(ports.contains(&1000) && !ports.contains(&256));
         assert_eq!((ports.len(), split.other.unwrap().counters.syns.ipv4), (256, 5));
+    }
+
+    #[test]
+    fn what_left_the_samples_is_summed_and_never_goes_back() {
+        let with = |ports, evicted| {
+            let mut all = listeners(ports, 1);
+            for listener in &mut all {
+                listener.sample.evicted = evicted;
+            }
+            all
+        };
+        let mut series = ListenerSeries::default();
+        let mut after = |listeners: Vec<Listener>| series.update(&listeners).evicted;
+        assert_eq!((after(with(0..300, 2)), after(with(0..300, 3))), (600, 900), "those without series too");
+        assert_eq!(after(with(0..1, 5)), 902, "299 closed");
+        assert_eq!(after(with(0..1, 1)), 903, "it was closed and opened again");
+    }
+
+    #[test]
+    fn repeats_of_the_rest_are_summed() {
+        let mut all = listeners(0..258, 5);
+        for listener in &mut all {
+            listener.sample.repeated = 3;
+        }
+        assert_eq!(ListenerSeries::default().update(&all).other.unwrap().counters.repeated, 6);
     }
 }

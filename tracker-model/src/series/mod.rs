@@ -4,8 +4,10 @@
 //! snapshot holds are unbounded or change from one moment to the next. What stands here remembers which of them have
 //! a series of their own, and adds up the rest so that it never goes back.
 
+mod alerts;
 mod listeners;
 mod ports;
 
+pub use alerts::AlertSeries;
 pub use listeners::{ListenerCounters, ListenerSeries, OtherListeners, Split};
 pub use ports::PortSeries;

@@ -49,6 +49,7 @@ fn listener(listener: &snapshot::Listener) -> Listener {
         handshakes_completed: handshakes.total(),
         handshakes_by_family: handshakes,
         handshakes_unanswered: unanswered(listener),
+        handshakes_expired: listener.census.map(|census| expired(listener, census.drops)),
         half_open: queue(|census| census.half_open),
         syn_queue: queue(|census| census.syn_queue),
         syn_queue_young: queue(|census| census.syn_queue_young),
@@ -76,6 +77,19 @@ fn unanswered(listener: &snapshot::Listener) -> u64 {
     listener.syns.total().saturating_sub(listener.completed.total()).saturating_sub(half_open)
 }
 
+/// [`unanswered`] without SYNs of which no request was made, or not one of their own: those that were turned away, and
+/// those that repeat another.
+///
+/// One SYN can be both, so the larger of the two counts and not their sum; of an estimate its lower end. That makes it a
+/// bound from above, for each connection and so for all. A listener that is older than the daemon turned SYNs away that
+/// nobody counted: of it none is known for sure to be among these.
+fn expired(listener: &snapshot::Listener, drops: u64) -> u64 {
+    let repeated = listener.sample.repeated.saturating_sub(listener.sample.repeated_error());
+    let is_older = listener.uid.is_none();
+    let turned_away = if is_older { 0 } else { drops };
+    unanswered(listener).saturating_sub(repeated.max(turned_away))
+}
+
 impl Snapshot {
     /// SYNs for `target` that watched interfaces received, those that are gone included.
     #[must_use]
@@ -89,7 +103,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
+    use crate::{api::Class, sample};
 
     #[test]
     fn a_listener_shows_its_counters_and_queues() {
@@ -118,6 +132,37 @@ mod tests {
         let mut snapshot = sample::snapshot();
         snapshot.listeners[1].completed.ipv4 = 1_000;
         assert_eq!(listeners(&snapshot).listeners[1].handshakes_unanswered, 0);
+    }
+
+    #[test]
+    fn expired_are_those_that_were_neither_turned_away_nor_repeats() {
+        let mut snapshot = sample::snapshot();
+        let mut with = |repeated, variance, drops, uid| {
+            let web = &mut snapshot.listeners[1];
+            (web.sample.repeated, web.sample.repeated_variance, web.uid) = (repeated, variance, uid);
+            web.census.as_mut().unwrap().drops = drops;
+            listeners(&snapshot).listeners[1].handshakes_expired
+        };
+        assert_eq!(with(0, 0, 0, Some(0)), Some(15), "all that are unanswered");
+        assert_eq!((with(4, 0, 0, Some(0)), with(0, 0, 7, Some(0))), (Some(11), Some(8)));
+        assert_eq!((with(4, 0, 7, Some(0)), with(9, 0, 7, Some(0))), (Some(8), Some(6)), "the same SYN may be both");
+        assert_eq!(with(9, 1, 0, Some(0)), Some(15 - 7), "of an estimate its lower end");
+        assert_eq!(with(4, 0, 7, None), Some(11), "how many of the 7 were counted is not known");
+        assert_eq!(with(99, 0, 0, Some(0)), Some(0));
+        assert_eq!(listeners(&snapshot).listeners[0].handshakes_expired, None, "no census saw it");
+    }
+
+    #[test]
+    fn verdicts_are_shown_with_their_time_and_alert() {
+        let answer = listeners(&sample::under_flood());
+        let (web, refused) = (&answer.listeners[1], &answer.no_listener);
+        assert_eq!((web.verdict, web.alert), (Some(Class::Spoofed), Some(3)));
+        assert_eq!((web.syns_repeated, web.syns_repeated_error), (70, 24));
+        assert_eq!((web.half_open_sources.len(), web.half_open_unnamed), (2, 240));
+        assert_eq!((refused.verdict, refused.alert, refused.top_sources.len()), (Some(Class::Scan), Some(4), 1));
+        assert!(web.verdict_since.is_some() && refused.verdict_since.is_some());
+        let quiet = listeners(&sample::snapshot());
+        assert_eq!((quiet.listeners[1].verdict, quiet.no_listener.verdict), (None, None));
     }
 
     #[test]

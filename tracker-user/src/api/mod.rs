@@ -18,7 +18,7 @@ use tracker_model::{
     view::{self, Daemon},
 };
 
-pub use socket::{ApiSocket, SocketError};
+pub use socket::{ApiSocket, SocketError, SocketFile};
 
 use crate::source::Source;
 
@@ -28,6 +28,8 @@ pub const STATUS: &str = "/v1/status";
 pub const LISTENERS: &str = "/v1/listeners";
 /// Path of [`tracker_model::api::States`].
 pub const STATES: &str = "/v1/states";
+/// Path of [`tracker_model::api::Alerts`].
+pub const ALERTS: &str = "/v1/alerts";
 
 /// What is answered when there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,7 @@ pub fn router(source: Arc<dyn Source>) -> Router {
         .route(STATUS, get(status))
         .route(LISTENERS, get(listeners))
         .route(STATES, get(states))
+        .route(ALERTS, get(alerts))
         .fallback(unknown)
         .with_state(source)
 }
@@ -59,13 +62,23 @@ async fn states(State(source): State<Arc<dyn Source>>) -> Response {
     answer(&*source, view::states).await
 }
 
+/// Alerts are those of the newest snapshot, which the detector renews four times a second while there is something to watch:
+/// asking for them costs nothing, even in a flood.
+async fn alerts(State(source): State<Arc<dyn Source>>) -> Response {
+    reply(source.snapshot(), view::alerts)
+}
+
 async fn unknown(uri: Uri) -> Response {
-    let paths = [STATUS, LISTENERS, STATES].join(", ");
+    let paths = [STATUS, LISTENERS, STATES, ALERTS].join(", ");
     refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
 async fn answer<T: Serialize>(source: &dyn Source, view: impl FnOnce(&Snapshot) -> T) -> Response {
-    match source.refresh().await {
+    reply(source.refresh().await, view)
+}
+
+fn reply<T: Serialize>(snapshot: Option<Arc<Snapshot>>, view: impl FnOnce(&Snapshot) -> T) -> Response {
+    match snapshot {
         Some(snapshot) => Json(view(&snapshot)).into_response(),
         None => refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or stops; ask again".to_owned()),
     }
@@ -105,6 +118,9 @@ mod tests {
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
         let answer = ask(sample(), STATES).await.unwrap();
         assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
+        let flooded = Fixed(Some(Arc::new(tracker_model::sample::under_flood())));
+        let answer = ask(flooded, ALERTS).await.unwrap();
+        assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
     }
 
     #[tokio::test]
@@ -116,6 +132,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_path_is_refused_with_those_there_are() {
         let error = ask(sample(), "/v1/nothing").await.unwrap_err();
-        assert_eq!(error.to_string(), "there is no /v1/nothing; the paths are /v1/status, /v1/listeners, /v1/states");
+        let paths = "/v1/status, /v1/listeners, /v1/states, /v1/alerts";
+        assert_eq!(error.to_string(), format!("there is no /v1/nothing; the paths are {paths}"));
     }
 }

@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   tracker run                      start the daemon on the host's interfaces
   tracker status                   is it well, what does it watch
+  tracker alerts                   which listener is flooded, from where, since when
   tracker listeners -o wide        SYNs, handshakes and queues of every listener
   tracker states -o json           socket states, for a script
 
@@ -24,27 +25,48 @@ Examples:
   tracker run --config ./tracker.toml --check-config
 
 Settings come from flags, then from the environment, then from the file, then from the defaults.
-The file is TOML; its keys are the names of the flags. It needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
+The file is TOML; its keys are the names of the flags.
+The daemon needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
 The daemon stops on SIGTERM and SIGINT and leaves nothing attached.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
   tracker status
-  tracker status -o wide           with programs and their cost
-  tracker status --check           one line for a monitoring system; exits 0, 1 (warning) or 2 (critical)";
+  tracker status -o wide           with programs and their cost, and all TCP counters
+  tracker status --check           one line for a monitoring system; exits 0, 1 or 2
+
+--check takes the worse of the daemon's health and the alerts that fire: 0 fine or for information,
+1 warning, 2 critical.
+The TCP counters are those of the whole network namespace, all its listeners together.";
+
+const ALERTS_EXAMPLES: &str = "\
+Examples:
+  tracker alerts
+  tracker alerts --firing -o wide  with the evidence of each, and what to do
+  tracker alerts -o json | jq -r '.alerts[] | select(.state == \"firing\") | .summary'
+
+An attack is one alert from its onset to its end; pauses of less than a minute do not end it.
+Classes: spoofed (a flood from sources all over), single_source, prefix, slow_accept (the
+application does not accept), scan (many ports, no listener). A surge that is answered is no alert:
+it shows in `tracker listeners`.
+Shares and distinct sources are estimates and stand with their error; counts without one are exact.";
 
 const LISTENERS_EXAMPLES: &str = "\
 Examples:
   tracker listeners
   tracker listeners -o wide
-  tracker listeners -o json | jq '.listeners[] | select(.half_open > 100)'
+  tracker listeners -o json | jq '.listeners[] | select(.verdict == \"spoofed\")'
 
 PROCESS is the name of the thread that called listen().
-UNANSWERED are SYNs that neither completed a handshake nor are half-open now; a repeated SYN counts again.
-Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of all.
-SYNs to no listener include those to services that the kernel translates (NodePort, published ports of
-Docker, REDIRECT, IPVS): nothing listens at the port they are addressed to, but they are answered.
-Their ports are named by activity in the last minute or so, with all SYNs and SYNs per second.";
+VERDICT is that of the flood detector; see `tracker alerts`.
+REFUSED are requests that this listener turned away; UNANSWERED are SYNs that neither completed a
+handshake nor are half-open now; a repeated SYN counts again.
+Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of
+all. With ± stands the error of an estimate, with <= a bound; other counts are exact.
+SYNs to no listener include those to services that the kernel translates (NodePort, published ports
+of Docker, REDIRECT, IPVS): nothing listens at the port they are addressed to, but they are
+answered. Their ports are named by activity in the last minute or so, with all SYNs and SYNs
+per second.";
 
 const STATES_EXAMPLES: &str = "\
 Examples:
@@ -57,7 +79,8 @@ Examples:
   sudo tracker doctor
   tracker doctor -o json | jq '.checks[] | select(.verdict != \"ok\")'
 
-It loads each program into the kernel and takes it out again; nothing stays. Exits 1 when the daemon could not run.";
+It loads each program into the kernel and takes it out again; nothing stays.
+Exits 1 when the daemon could not run.";
 
 /// What this host's TCP does: SYNs, handshakes, listeners and socket states, seen in the kernel by eBPF.
 #[derive(Parser, Debug)]
@@ -85,6 +108,9 @@ pub enum Command {
     /// Show what the daemon watches, and how far its figures can be trusted
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Show floods, slow applications and scans: what goes on, and what is over
+    #[command(after_help = ALERTS_EXAMPLES)]
+    Alerts(AlertsArgs),
     /// Show the listeners with their SYNs, handshakes and queues
     #[command(after_help = LISTENERS_EXAMPLES)]
     Listeners,
@@ -124,6 +150,14 @@ pub struct DoctorArgs {
     pub btf: Option<PathBuf>,
 }
 
+/// Flags of `tracker alerts`.
+#[derive(Args, Debug)]
+pub struct AlertsArgs {
+    /// Only those that fire now
+    #[arg(long)]
+    pub firing: bool,
+}
+
 /// Flags of `tracker status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -153,6 +187,9 @@ mod tests {
         for command in commands() {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+            for line in help.lines() {
+                assert!(line.chars().count() <= 100, "clap would break this line anew: {line}");
+            }
         }
     }
 

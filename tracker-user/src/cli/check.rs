@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tracker_model::api::{Health, Status};
+use tracker_model::api::{Health, Severity, Status};
 
-use super::{failure, output};
+use super::{failure, format::printable, output};
 
 /// Prints the line. A daemon that cannot be asked is critical.
 pub(super) fn check(status: Result<Status>) -> ExitCode {
     let (health, line) = match status {
-        Ok(status) => (status.health, line(&status)),
+        Ok(status) => (worst(&status), line(&status)),
         Err(error) => (Health::Critical, format!("TRACKER CRITICAL: {}", failure::chain(&error))),
     };
     let _ = output::print(&(line + "\n"));
@@ -25,48 +25,112 @@ fn code(health: Health) -> u8 {
     }
 }
 
+/// The worse of the daemon's health and its alerts.
+fn worst(status: &Status) -> Health {
+    status.health.max(alerts(status).map_or(Health::Ok, |(health, _)| health))
+}
+
+/// The first alert that fires, and how bad it is for a monitoring system.
+fn alerts(status: &Status) -> Option<(Health, String)> {
+    let first = status.alerts.worst.first()?;
+    let health = match first.severity {
+        Severity::Info => Health::Ok,
+        Severity::Warning => Health::Warning,
+        Severity::Critical => Health::Critical,
+    };
+    let more = match status.alerts.firing {
+        0 | 1 => String::new(),
+        2 => " (and 1 more alert)".to_owned(),
+        firing => format!(" (and {} more alerts)", firing - 1),
+    };
+    Some((health, printable(&first.summary) + &more))
+}
+
 fn line(status: &Status) -> String {
-    let name = match status.health {
+    let name = match worst(status) {
         Health::Ok => "OK",
         Health::Warning => "WARNING",
         Health::Critical => "CRITICAL",
     };
-    if status.problems.is_empty() {
+    let mut parts = status.problems.clone();
+    if worst(status) == Health::Ok {
         let interfaces = status.interfaces.len();
         let noun = if interfaces == 1 { "interface" } else { "interfaces" };
-        return format!("TRACKER {name}: {interfaces} {noun} watched, socket events by {}", status.socket_events);
+        parts.push(format!("{interfaces} {noun} watched, socket events by {}", status.socket_events));
     }
-    format!("TRACKER {name}: {}", status.problems.join("; "))
+    if let Some((health, alert)) = alerts(status) {
+        // What makes it as bad as it is comes first.
+        let place = if health > Health::Ok && health >= status.health { 0 } else { parts.len() };
+        parts.insert(place, alert);
+    }
+    format!("TRACKER {name}: {}", parts.join("; "))
 }
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{sample, view};
+    use tracker_model::{Snapshot, sample, view};
 
     use super::*;
 
-    fn status(change: impl FnOnce(&mut tracker_model::Snapshot)) -> Status {
-        let mut snapshot = sample::snapshot();
+    fn status(mut snapshot: Snapshot, change: impl FnOnce(&mut Snapshot)) -> Status {
         change(&mut snapshot);
         view::status(&snapshot, view::Daemon { version: "1", pid: 1 }, snapshot.taken_at)
     }
 
+    fn told(status: &Status) -> (u8, String) {
+        (code(worst(status)), line(status))
+    }
+
     #[test]
     fn each_health_has_its_line_and_code() {
-        let fine = status(|_| {});
-        assert_eq!(
-            (code(fine.health), line(&fine).as_str()),
-            (0, "TRACKER OK: 1 interface watched, socket events by tp_btf")
-        );
-        let warning = status(|snapshot| snapshot.losses[0] = 2);
-        assert_eq!(code(warning.health), 1);
-        assert!(line(&warning).starts_with("TRACKER WARNING: listener_table_full: 2 "));
-        let critical = status(|snapshot| {
+        let fine = status(sample::snapshot(), |_| {});
+        assert_eq!(told(&fine), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
+        let (code, line) = told(&status(sample::snapshot(), |snapshot| snapshot.losses[0] = 2));
+        assert!(code == 1 && line.starts_with("TRACKER WARNING: listener_table_full: 2 "), "{code} {line}");
+        let (code, line) = told(&status(sample::snapshot(), |snapshot| {
             snapshot.interfaces.clear();
             snapshot.losses[0] = 2;
-        });
-        assert_eq!(code(critical.health), 2);
-        assert!(line(&critical).starts_with("TRACKER CRITICAL: no interface is watched"));
-        assert!(line(&critical).contains("; listener_table_full") && !line(&critical).contains('\n'));
+        }));
+        assert!(code == 2 && line.starts_with("TRACKER CRITICAL: no interface is watched"), "{code} {line}");
+        assert!(line.contains("; listener_table_full") && !line.contains('\n'));
+    }
+
+    #[test]
+    fn a_critical_alert_is_critical_and_named_first() {
+        let flooded = status(sample::under_flood(), |snapshot| snapshot.losses[0] = 2);
+        let (code, line) = told(&flooded);
+        assert_eq!(code, 2);
+        assert!(line.starts_with("TRACKER CRITICAL: SYN flood of [::]:443: "), "{line}");
+        assert!(line.contains(" (and 1 more alert); listener_table_full: 2 "), "{line}");
+    }
+
+    #[test]
+    fn a_warning_alert_is_a_warning_and_gives_way_to_what_is_critical() {
+        let warn = |snapshot: &mut Snapshot| {
+            snapshot.floods.alerts.truncate(1);
+            snapshot.floods.alerts[0].severity = Severity::Warning;
+        };
+        let (code, line) = told(&status(sample::under_flood(), warn));
+        assert!(code == 1 && line.starts_with("TRACKER WARNING: SYN flood of ") && !line.contains("more"), "{line}");
+        let (code, line) = told(&status(sample::under_flood(), |snapshot| {
+            warn(snapshot);
+            snapshot.interfaces.clear();
+        }));
+        assert!(code == 2 && line.starts_with("TRACKER CRITICAL: no interface is watched"), "{line}");
+        assert!(line.contains("; SYN flood of "), "{line}");
+    }
+
+    #[test]
+    fn an_alert_for_information_is_told_and_fine() {
+        let scanned = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.remove(0)));
+        let expected = "TRACKER OK: 1 interface watched, socket events by tp_btf; Port scan: up to 1,210 \
+                        ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC";
+        assert_eq!(told(&scanned), (0, expected.to_owned()));
+    }
+
+    #[test]
+    fn an_alert_that_is_over_is_not_told() {
+        let over = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.drain(..2)));
+        assert_eq!(told(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
     }
 }

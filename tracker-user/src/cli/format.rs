@@ -24,19 +24,24 @@ pub(super) fn known(number: Option<impl Into<u64>>) -> String {
 }
 
 /// A rate: with one decimal while that says something.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is positive and far from the limits"
-)]
 pub(super) fn rate(per_second: f64) -> String {
     if per_second == 0.0 {
         "0".to_owned()
     } else if per_second < 99.95 {
         format!("{per_second:.1}")
     } else {
-        count(per_second.round() as u64)
+        whole(per_second)
     }
+}
+
+/// A count that is estimated, without decimals.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate or a count is positive and far from the limits"
+)]
+pub(super) fn whole(number: f64) -> String {
+    count(number.round() as u64)
 }
 
 /// A length of time, in two units at most: 2h 5m.
@@ -58,6 +63,29 @@ pub(super) fn length(time: SignedDuration) -> String {
 /// How long ago something was.
 pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
     format!("{} ago", length(now.duration_since(time).max(SignedDuration::ZERO)))
+}
+
+/// A share, in percent.
+pub(super) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// Address and port, as they are written in a URL.
+pub(super) fn address_port(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// A process may give itself any name; control characters in it must not reach the terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => safe.push(character),
+            _ => safe.extend(character.escape_debug()),
+        }
+    }
+    safe
 }
 
 /// A short time, in the unit that suits it.
@@ -86,6 +114,26 @@ mod tests {
     fn rates_have_a_decimal_while_they_are_small() {
         let shown = [0.0, 0.04, 12.34, 99.94, 99.96, 12_345.6].map(rate);
         assert_eq!(shown, ["0", "0.0", "12.3", "99.9", "100", "12,346"]);
+    }
+
+    #[test]
+    fn shares_are_percent_with_a_decimal_while_they_are_small() {
+        assert_eq!(
+            [0.0, 0.004, 0.0994, 0.0996, 0.5, 1.0].map(percent),
+            ["0 %", "0.4 %", "9.9 %", "10 %", "50 %", "100 %"]
+        );
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets() {
+        assert_eq!(address_port("::", 443), "[::]:443");
+        assert_eq!(address_port("192.0.2.1", 22), "192.0.2.1:22");
+    }
+
+    #[test]
+    fn what_would_steer_the_terminal_is_spelt_out() {
+        assert_eq!(printable("a\u{1b}[2J\n\u{202e}b"), "a\\u{1b}[2J\\n\\u{202e}b");
+        assert_eq!(printable("it's \"é\" \\"), "it's \"é\" \\");
     }
 
     #[test]

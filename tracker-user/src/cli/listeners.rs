@@ -2,29 +2,39 @@
 
 use std::fmt::Write as _;
 
+use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
-    api::{Listener, Listeners, NoListener},
+    api::{Class, Listener, Listeners, NoListener},
     snapshot::PortSyns,
 };
 
 use super::{
-    format::{UNKNOWN, ago, count, known, rate},
+    evidence::share,
+    format::{UNKNOWN, address_port, ago, count, known, length, printable, rate, whole},
     output::View,
     table::{self, Column},
 };
 
 /// Ports that are named below the table.
 const TOP_PORTS: usize = 5;
+/// Sources that are named below the table.
+const TOP_SOURCES: usize = 3;
 
-/// The answer as a table, and a line on SYNs to no listener.
+/// The answer as a table, and what is to say of SYNs to no listener.
 pub(super) fn render(answer: &Listeners, view: View) -> String {
     let mut text = if answer.listeners.is_empty() {
         "Nothing listens.\n".to_owned()
     } else {
-        table::render(&columns(view.wide), answer.listeners.iter().map(|one| row(one, view.wide)).collect(), None)
+        table::render(&columns(view.wide), answer.listeners.iter().map(|one| row(one, view)).collect(), None)
     };
+    if view.wide {
+        text += &half_open_sources(answer);
+    }
     let census = answer.census_at.map_or_else(|| UNKNOWN.to_owned(), |time| ago(time, view.now));
     let _ = writeln!(text, "\nSYNs to no listener: {}", no_listener(&answer.no_listener));
+    if let Some(line) = no_listener_verdict(&answer.no_listener, view) {
+        let _ = writeln!(text, "  {line}");
+    }
     let _ = writeln!(text, "Queues, half-open and connected: {census}");
     text
 }
@@ -33,38 +43,42 @@ fn columns(wide: bool) -> Vec<Column> {
     let mut columns = vec![
         Column::Text("LISTENER"),
         Column::Text("PROCESS"),
+        Column::Text("VERDICT"),
         Column::Number("SYNS"),
         Column::Number("SYN/S"),
         Column::Number("COMPLETED"),
         Column::Number("UNANSWERED"),
         Column::Number("HALF-OPEN"),
-        Column::Number("SYN-Q"),
         Column::Number("ACCEPT-Q"),
-        Column::Number("DROPS"),
+        Column::Number("REFUSED"),
         Column::Number("CONNECTED"),
     ];
     if wide {
+        columns.extend(["SYN-Q", "YOUNG", "REPEATED", "EXPIRED", "SOURCES"].map(Column::Number));
         columns.extend(["SYNS-V4", "SYNS-V6", "DONE-V4", "DONE-V6", "SOCKETS", "UID", "NETNS"].map(Column::Number));
         columns.push(Column::Text(" STACK"));
     }
     columns
 }
 
-fn row(listener: &Listener, wide: bool) -> Vec<String> {
+fn row(listener: &Listener, view: View) -> Vec<String> {
     let mut row = vec![
-        address(listener),
-        process(listener, wide),
+        address_port(&listener.address, listener.port),
+        process(listener, view.wide),
+        verdict(listener.verdict, listener.verdict_since, view.now),
         count(listener.syns_received),
         rate(listener.syn_rate),
         count(listener.handshakes_completed),
         count(listener.handshakes_unanswered),
         known(listener.half_open),
-        known(listener.syn_queue),
-        accept_queue(listener),
+        against(listener.accept_queue, listener.accept_queue_max),
         known(listener.overflows),
         known(listener.connected),
     ];
-    if wide {
+    if view.wide {
+        row.push(against(listener.syn_queue, listener.syn_queue_max));
+        row.push(known(listener.syn_queue_young));
+        row.extend(estimates(listener));
         let (syns, handshakes) = (listener.syns_by_family, listener.handshakes_by_family);
         row.extend([syns.ipv4, syns.ipv6, handshakes.ipv4, handshakes.ipv6, listener.sockets.into()].map(count));
         row.push(listener.uid.map_or_else(|| UNKNOWN.to_owned(), |uid| uid.to_string()));
@@ -74,26 +88,72 @@ fn row(listener: &Listener, wide: bool) -> Vec<String> {
     row
 }
 
-fn address(listener: &Listener) -> String {
-    if listener.address.contains(':') {
-        format!("[{}]:{}", listener.address, listener.port)
-    } else {
-        format!("{}:{}", listener.address, listener.port)
-    }
-}
-
-/// A process may give itself any name; control characters in it must not reach the terminal.
 fn process(listener: &Listener, wide: bool) -> String {
     let Some(process) = &listener.process else { return UNKNOWN.to_owned() };
-    let name = process.comm.escape_debug();
-    if wide { format!("{name}({})", process.pid) } else { name.to_string() }
+    let name = printable(&process.comm);
+    if wide { format!("{name}({})", process.pid) } else { name }
 }
 
-fn accept_queue(listener: &Listener) -> String {
-    match (listener.accept_queue, listener.accept_queue_max) {
+/// A queue and its limit.
+fn against(length: Option<u32>, limit: Option<u32>) -> String {
+    match (length, limit) {
         (None, None) => UNKNOWN.to_owned(),
         (length, limit) => format!("{}/{}", known(length), known(limit)),
     }
+}
+
+/// A verdict that calls for attention tells since when it holds.
+fn verdict(class: Option<Class>, since: Option<Timestamp>, now: Timestamp) -> String {
+    match (class, since) {
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(class), Some(since)) if class != Class::None => {
+            format!("{} for {}", class.name(), length(now.duration_since(since).max(SignedDuration::ZERO)))
+        }
+        (Some(class), _) => class.name().to_owned(),
+    }
+}
+
+/// Repeated SYNs with their error, expired requests as a bound, and about how many sources there are.
+fn estimates(listener: &Listener) -> [String; 3] {
+    let repeated = count(listener.syns_repeated);
+    let error = listener.syns_repeated_error;
+    [
+        if error == 0 { repeated } else { format!("{repeated}±{}", count(error)) },
+        listener.handshakes_expired.map_or_else(|| UNKNOWN.to_owned(), |expired| format!("<={}", count(expired))),
+        listener.distinct_sources.map_or_else(|| UNKNOWN.to_owned(), |sources| format!("~{}", whole(sources))),
+    ]
+}
+
+/// The sources of half-open requests, a line for each listener that has some.
+fn half_open_sources(answer: &Listeners) -> String {
+    let mut text = String::new();
+    for listener in &answer.listeners {
+        let mut sources: Vec<_> =
+            listener.half_open_sources.iter().map(|of| format!("{} ({})", of.source, count(of.count.into()))).collect();
+        if listener.half_open_unnamed > 0 {
+            sources.push(format!("not kept ({})", count(listener.half_open_unnamed.into())));
+        }
+        if !sources.is_empty() {
+            let listener = address_port(&listener.address, listener.port);
+            let _ = writeln!(text, "\nHalf-open at {listener} by source: {}", sources.join(", "));
+        }
+    }
+    text
+}
+
+/// The verdict, and where these SYNs come from; none when there is nothing to say.
+fn no_listener_verdict(refused: &NoListener, view: View) -> Option<String> {
+    let class = refused.verdict?;
+    if class == Class::None && (!view.wide || refused.top_sources.is_empty()) {
+        return None;
+    }
+    let mut line = format!("verdict {}", verdict(Some(class), refused.verdict_since, view.now));
+    let most = if view.wide { usize::MAX } else { TOP_SOURCES };
+    let sources: Vec<_> = refused.top_sources.iter().take(most).map(share).collect();
+    if !sources.is_empty() {
+        let _ = write!(line, "; of late from {}", sources.join(", "));
+    }
+    Some(line)
 }
 
 fn no_listener(refused: &NoListener) -> String {
@@ -133,9 +193,9 @@ mod tests {
     fn a_table_fits_into_100_columns_and_shows_unknown_values_as_a_dash() {
         let text = shown(&sample::snapshot(), false);
         let expected = "\
-LISTENER      PROCESS  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN SYN-Q ACCEPT-Q DROPS CONNECTED
-192.0.2.1:22  -           0     0         0          0         -     -        -     -         -
-[::]:443      nginx     150  12.5       133         15         5     4    1/511     2        40
+LISTENER      PROCESS  VERDICT  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q REFUSED CONNECTED
+192.0.2.1:22  -        -           0     0         0          0         -        -       -         -
+[::]:443      nginx    -         150  12.5       133         15         5    1/511       2        40
 
 SYNs to no listener: 40, to 2 ports, most of late to 23 (30, 0.2/s), 8080 (10)
 Queues, half-open and connected: 1s ago
@@ -148,6 +208,35 @@ Queues, half-open and connected: 1s ago
         let text = shown(&sample::snapshot(), true);
         let line = text.lines().find(|line| line.starts_with("[::]:443")).unwrap();
         assert!(line.contains("nginx(815)") && line.ends_with("0 4026531840  dual"), "{line}");
+    }
+
+    #[test]
+    fn a_flood_shows_in_the_line_of_its_listener_and_a_scan_below() {
+        let expected = "\
+LISTENER      PROCESS  VERDICT            SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q REFUSED CONNECTED
+192.0.2.1:22  -        none                  0     0         0          0         -        -       -         -
+[::]:443      nginx    spoofed for 12s  60,150 5,012       133     59,509       511    1/511  57,000        40
+
+SYNs to no listener: 40, to 2 ports, most of late to 23 (30, 0.2/s), 8080 (10)
+  verdict scan for 40s; of late from 203.0.113.9 98.0±2.0 %
+Queues, half-open and connected: 1s ago
+";
+        assert_eq!(shown(&sample::under_flood(), false), expected);
+    }
+
+    #[test]
+    fn wide_tells_what_is_an_estimate_and_what_a_bound() {
+        let text = shown(&sample::under_flood(), true);
+        let words = |start: &str| {
+            let line = text.lines().find(|line| line.starts_with(start)).unwrap();
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (head, web) = (words("LISTENER"), words("[::]:443"));
+        // The verdict has three words.
+        let of = |name: &str| web[2 + head.iter().position(|word| word == name).unwrap()].as_str();
+        assert_eq!((of("SYN-Q"), of("YOUNG"), of("REPEATED")), ("511/511", "240", "70±24"));
+        assert_eq!((of("EXPIRED"), of("SOURCES")), ("<=2,509", "~4,987"));
+        assert!(text.contains("\nHalf-open at [::]:443 by source: 192.0.2.77 (3), 192.0.2.200 (1), not kept (240)\n"));
     }
 
     #[test]

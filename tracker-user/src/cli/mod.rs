@@ -1,9 +1,12 @@
 //! The command line: what is asked, and how the answer is shown. Exit codes: 0 fine, 1 failed, 2 wrong usage.
 
+mod alerts;
 mod args;
 mod check;
 pub mod client;
+mod counters;
 mod doctor;
+mod evidence;
 mod failure;
 mod format;
 mod listeners;
@@ -47,6 +50,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(args) => run::run(*args, socket, cli.output),
         Command::Status(args) if args.check => Ok(check::check(ask(at, api::STATUS))),
         Command::Status(_) => show::<Status>(at, api::STATUS, output, status::render),
+        Command::Alerts(args) => print(&alerts::selected(ask(at, api::ALERTS)?, args.firing), output, alerts::render),
         Command::Listeners => show::<Listeners>(at, api::LISTENERS, output, listeners::render),
         Command::Doctor(args) => doctor::run(args.btf.as_deref(), output),
         Command::States => show::<States>(at, api::STATES, output, states::render),
@@ -60,10 +64,13 @@ fn show<T: DeserializeOwned + Serialize>(
     output: Output,
     render: fn(&T, View) -> String,
 ) -> Result<ExitCode> {
-    let answer: T = ask(socket, path)?;
+    print(&ask(socket, path)?, output, render)
+}
+
+fn print<T: Serialize>(answer: &T, output: Output, render: fn(&T, View) -> String) -> Result<ExitCode> {
     let text = match output {
-        Output::Json => output::json(&answer)?,
-        Output::Table | Output::Wide => render(&answer, View::of_terminal(output, Timestamp::now())),
+        Output::Json => output::json(answer)?,
+        Output::Table | Output::Wide => render(answer, View::of_terminal(output, Timestamp::now())),
     };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)

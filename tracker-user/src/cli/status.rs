@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{Health, Status};
+use jiff::SignedDuration;
+use tracker_model::api::{AlertSummary, Health, Status};
 
 use super::{
-    format::{UNKNOWN, ago, count, length, short},
+    counters,
+    format::{UNKNOWN, ago, count, length, printable, short},
     output::View,
     table::{self, Column},
 };
@@ -15,6 +17,9 @@ pub(super) fn render(status: &Status, view: View) -> String {
     let mut text = head(status, view);
     if !status.interfaces.is_empty() {
         let _ = write!(text, "\n{}", interfaces(status, view));
+    }
+    if let Some(counters) = counters::render(status, view) {
+        let _ = write!(text, "\n{counters}");
     }
     if !status.unwatched.is_empty() {
         let _ = write!(text, "\n{}", unwatched(status, view));
@@ -35,6 +40,10 @@ fn head(status: &Status, view: View) -> String {
     };
     let up = length(view.now.duration_since(status.started_at));
     line("Daemon", &format!("tracker {}, process {}, counting for {up}", status.version, status.pid));
+    line("Alerts", &alerts(status));
+    for alert in &status.alerts.worst {
+        line("", &firing(alert, view));
+    }
     line("Health", health(status.health));
     for problem in &status.problems {
         line("", problem);
@@ -44,6 +53,26 @@ fn head(status: &Status, view: View) -> String {
     line("Census", &census(status, view));
     line("Losses", &losses(status));
     text
+}
+
+fn alerts(status: &Status) -> String {
+    let alerts = &status.alerts;
+    let by_severity = [(alerts.critical, "critical"), (alerts.warning, "warning"), (alerts.info, "info")];
+    let by_severity: Vec<_> =
+        by_severity.iter().filter(|(of, _)| *of > 0).map(|(of, name)| format!("{of} {name}")).collect();
+    let mut text = match alerts.firing {
+        0 => "none".to_owned(),
+        firing => format!("{firing} firing: {}", by_severity.join(", ")),
+    };
+    if alerts.resolved > 0 {
+        let _ = write!(text, "; {} over (tracker alerts)", alerts.resolved);
+    }
+    text
+}
+
+fn firing(alert: &AlertSummary, view: View) -> String {
+    let lasts = length(view.now.duration_since(alert.since).max(SignedDuration::ZERO));
+    format!("{} for {lasts}: {}", alert.severity.name(), printable(&alert.summary))
 }
 
 fn health(health: Health) -> &'static str {
@@ -147,6 +176,7 @@ mod tests {
         let text = shown(&sample::snapshot(), false);
         let expected = "\
 Daemon        tracker 1.2.3, process 815, counting for 2h
+Alerts        none
 Health        ok
 Namespace     4026531840
 Socket events tp_btf
@@ -156,6 +186,11 @@ Losses        none
 INTERFACE  HOOK  PACKETS SYNS  REASON
 eth0       xdp       212  200  virtio_net has native XDP
 
+TCP COUNTER OF THE NAMESPACE  COUNT  MEANING
+SyncookiesSent                    9  SYN-ACKs that carried a cookie
+ListenOverflows                   2  requests dropped because an accept queue was full
+These are of all listeners together, since the namespace was made.
+
 NOT WATCHED  REASON
 lo           loopback
 
@@ -163,6 +198,18 @@ MAP        ENTRIES CAPACITY USED
 LISTENERS        2    1,024   0%
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn alerts_that_fire_come_before_everything_else() {
+        let text = shown(&sample::under_flood(), false);
+        let expected = "\
+Alerts        2 firing: 1 critical, 1 info; 1 over (tracker alerts)
+              critical for 12s: SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
+              info for 40s: Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+Health        ok
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

@@ -33,13 +33,15 @@ pub struct Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 13] = [
     key("interface", Kind::List, |raw, values| list(&mut raw.interface, values, value::interface)),
     key("hook", Kind::Text, |raw, values| one(&mut raw.hook, values, value::hook)),
     key("socket-events", Kind::Text, |raw, values| one(&mut raw.socket_events, values, value::socket_events)),
     key("btf", Kind::Text, |raw, values| one(&mut raw.btf, values, path)),
     key("lifetime-sample", Kind::Number, |raw, values| one(&mut raw.lifetime_sample, values, value::lifetime_sample)),
     key("census-interval", Kind::Text, |raw, values| one(&mut raw.census_interval, values, value::census_interval)),
+    key("sensitivity", Kind::Text, |raw, values| one(&mut raw.sensitivity, values, value::sensitivity)),
+    key("detector.record", Kind::Text, |raw, values| one(&mut raw.detector_record, values, path)),
     key("web.listen-address", Kind::List, |raw, values| {
         list(&mut raw.web_listen_address, values, value::listen_address)
     }),
@@ -181,6 +183,8 @@ fn hint(key: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use tracker_model::detect::Sensitivity;
+
     use super::*;
     use crate::kernel::{Hook, SocketEvents};
 
@@ -198,6 +202,8 @@ mod tests {
             btf = "/boot/btf"
             lifetime-sample = 0x10
             census-interval = "2s"
+            sensitivity = "high"
+            detector.record = "/tmp/r"
             log-level = "debug"
             log-format = "json"
             api.socket = "/tmp/s"
@@ -211,6 +217,7 @@ mod tests {
         assert_eq!((raw.hook, raw.socket_events), (Some(Hook::Tc), Some(SocketEvents::RawTp)));
         assert_eq!((raw.btf.unwrap(), raw.api_socket.unwrap()), ("/boot/btf".into(), "/tmp/s".into()));
         assert_eq!((raw.lifetime_sample, raw.census_interval), (Some(16), Some(Duration::from_secs(2))));
+        assert_eq!((raw.sensitivity, raw.detector_record), (Some(Sensitivity::High), Some("/tmp/r".into())));
         assert_eq!(raw.web_listen_address.unwrap(), ["[::1]:1".parse().unwrap()]);
         assert_eq!(raw.web_telemetry_path.as_deref(), Some("/m"));
         assert!(raw.log_level.is_some() && raw.log_format.is_some());

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tracing::level_filters::LevelFilter;
+use tracker_model::detect::Sensitivity;
 
 use super::value::{self, LogFormat};
 use crate::kernel::{Hook, SocketEvents};
@@ -68,6 +69,20 @@ pub struct RawSettings {
     )]
     pub census_interval: Option<Duration>,
 
+    /// How readily a flood is called: `low` later and only large ones, `high` sooner and small ones too [default: medium]
+    #[arg(
+        long,
+        env = "TRACKER_SENSITIVITY",
+        value_name = "low|medium|high",
+        value_parser = value::sensitivity,
+        help_heading = "Detection"
+    )]
+    pub sensitivity: Option<Sensitivity>,
+
+    /// Write what the detector is told, one JSON object a line, to replay a false alarm. Grows without bound: for minutes
+    #[arg(long = "detector.record", env = "TRACKER_DETECTOR_RECORD", value_name = "FILE", help_heading = "Detection")]
+    pub detector_record: Option<PathBuf>,
+
     /// Address of metrics and health checks; may be repeated [default: 127.0.0.1:10046]
     #[arg(
         long = "web.listen-address",
@@ -125,6 +140,8 @@ impl RawSettings {
             btf: self.btf.or(lower.btf),
             lifetime_sample: self.lifetime_sample.or(lower.lifetime_sample),
             census_interval: self.census_interval.or(lower.census_interval),
+            sensitivity: self.sensitivity.or(lower.sensitivity),
+            detector_record: self.detector_record.or(lower.detector_record),
             web_listen_address: self.web_listen_address.or(lower.web_listen_address),
             web_telemetry_path: self.web_telemetry_path.or(lower.web_telemetry_path),
             log_level: self.log_level.or(lower.log_level),

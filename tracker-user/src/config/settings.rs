@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     DEFAULT_API_SOCKET,
     raw::RawSettings,
-    value::{HOOKS, LOG_FORMATS, LOG_LEVELS, LogFormat, SOCKET_EVENTS, name_of},
+    value::{HOOKS, LOG_FORMATS, LOG_LEVELS, LogFormat, SENSITIVITIES, SOCKET_EVENTS, name_of},
 };
 use crate::kernel::{self, Hook, SocketEvents};
 
@@ -67,6 +67,8 @@ impl Settings {
                 btf: raw.btf,
                 lifetime_sample: raw.lifetime_sample.unwrap_or(DEFAULT_LIFETIME_SAMPLE),
                 census_interval: raw.census_interval.unwrap_or(DEFAULT_CENSUS_INTERVAL),
+                sensitivity: raw.sensitivity.unwrap_or_default(),
+                record: raw.detector_record,
                 kernel_log: level >= LevelFilter::DEBUG,
             },
             web: WebSettings {
@@ -97,6 +99,10 @@ impl fmt::Display for Settings {
         }
         line("lifetime-sample", kernel.lifetime_sample.into())?;
         line("census-interval", format!("{interval:#}").into())?;
+        line("sensitivity", name_of(&SENSITIVITIES, &kernel.sensitivity).into())?;
+        if let Some(record) = &kernel.record {
+            line("detector.record", record.to_string_lossy().as_ref().into())?;
+        }
         line("web.listen-address", listen.into())?;
         line("web.telemetry-path", self.web.telemetry_path.as_str().into())?;
         line("api.socket", self.api_socket.to_string_lossy().as_ref().into())?;
@@ -109,6 +115,8 @@ impl fmt::Display for Settings {
 mod tests {
     use std::path::Path;
 
+    use tracker_model::detect::Sensitivity;
+
     use super::*;
     use crate::config::file;
 
@@ -118,6 +126,7 @@ mod tests {
         assert!(settings.kernel.interfaces.is_empty() && settings.kernel.btf.is_none());
         assert_eq!((settings.kernel.hook, settings.kernel.socket_events), (Hook::Auto, SocketEvents::Auto));
         assert_eq!((settings.kernel.lifetime_sample, settings.kernel.census_interval.as_secs()), (8, 5));
+        assert_eq!((settings.kernel.sensitivity, settings.kernel.record), (Sensitivity::Medium, None));
         assert_eq!(settings.web.listen, ["127.0.0.1:10046".parse().unwrap()]);
         assert_eq!(settings.web.telemetry_path, "/metrics");
         assert_eq!(settings.api_socket, Path::new("/run/tracker/tracker.sock"));
@@ -138,12 +147,16 @@ mod tests {
             btf: Some("/a b/\"btf\"".into()),
             census_interval: Some(Duration::from_millis(1_500)),
             lifetime_sample: Some(64),
+            sensitivity: Some(Sensitivity::Low),
+            detector_record: Some("/tmp/replay.jsonl".into()),
             ..RawSettings::default()
         };
         let settings = Settings::resolve(raw);
         let again = Settings::resolve(file::parse(&settings.to_string(), Path::new("t.toml")).unwrap());
         assert_eq!(again.to_string(), settings.to_string());
         assert_eq!(again.kernel.interfaces, ["eth0", "veth*"]);
+        assert_eq!(again.kernel.sensitivity, Sensitivity::Low);
+        assert_eq!(again.kernel.record.as_deref(), Some(Path::new("/tmp/replay.jsonl")));
         assert_eq!(again.kernel.census_interval, Duration::from_millis(1_500));
     }
 }

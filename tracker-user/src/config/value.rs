@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
+use tracker_model::detect::Sensitivity;
 
 use crate::kernel::{Hook, SocketEvents};
 
@@ -21,6 +22,9 @@ pub const HOOKS: [(&str, Hook); 3] = [("auto", Hook::Auto), ("xdp", Hook::Xdp), 
 /// Values of `--socket-events`.
 pub const SOCKET_EVENTS: [(&str, SocketEvents); 3] =
     [("auto", SocketEvents::Auto), ("tp_btf", SocketEvents::TpBtf), ("raw_tp", SocketEvents::RawTp)];
+/// Values of `--sensitivity`.
+pub const SENSITIVITIES: [(&str, Sensitivity); 3] =
+    [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 /// Values of `--log-level`.
 pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::ERROR),
@@ -48,6 +52,11 @@ pub fn hook(value: &str) -> Result<Hook, String> {
 /// A value of `--socket-events`.
 pub fn socket_events(value: &str) -> Result<SocketEvents, String> {
     choice(&SOCKET_EVENTS, value)
+}
+
+/// A value of `--sensitivity`.
+pub fn sensitivity(value: &str) -> Result<Sensitivity, String> {
+    choice(&SENSITIVITIES, value)
 }
 
 /// A value of `--log-level`.
@@ -138,6 +147,10 @@ mod tests {
             assert_eq!(name_of(&HOOKS, &hook_value), name);
         }
         assert_eq!(hook("XDP"), Err("must be one of auto, xdp, tc".to_owned()));
+        for (name, value) in SENSITIVITIES {
+            assert_eq!((sensitivity(name), name_of(&SENSITIVITIES, &value)), (Ok(value), name));
+        }
+        assert_eq!(sensitivity("3"), Err("must be one of low, medium, high".to_owned()));
         assert_eq!(log_level("loud"), Err("must be one of error, warn, info, debug, trace".to_owned()));
     }
 

@@ -12,6 +12,7 @@ use aya::{
     util::KernelVersion,
 };
 use tracker_common::{
+    classify::Outcome,
     counters::{Interface, InterfaceCounters},
     limits, names,
 };
@@ -332,6 +333,13 @@ impl Attachments {
     /// What interfaces received that are no longer watched.
     pub fn departed(&self) -> InterfaceCounters {
         self.departed
+    }
+
+    /// SYNs that watched interfaces have received; those that cannot be read at this moment are left out.
+    pub fn syns(&self, maps: &Maps) -> u64 {
+        let slots: BTreeSet<u16> = self.watched.values().map(|watched| watched.slot).collect();
+        let syns = |counters: InterfaceCounters| counters.packets[Outcome::TcpSyn as usize].iter().sum::<u64>();
+        slots.into_iter().filter_map(|slot| counters(maps, slot).ok()).map(syns).sum()
     }
 
     /// What each watched interface received. Stacked ones are shown with the counters of none.

@@ -7,7 +7,7 @@ use std::{
 
 use aya::{Ebpf, programs::Iter};
 use jiff::Timestamp;
-use tracker_common::{counters::Census, names};
+use tracker_common::{counters::Census, names, state};
 use tracker_model::snapshot::CensusReport;
 
 use super::{error::KernelError, maps::Maps, object};
@@ -48,6 +48,14 @@ impl Taker {
     /// The number of the last one, as the kernel side writes it.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Half-open requests that the last one met.
+    pub fn half_open(&self) -> u64 {
+        let requests = |census: CensusReport| {
+            census.counts.states.iter().map(|family| family[usize::from(state::NEW_SYN_RECV)]).sum()
+        };
+        self.last.map_or(0, requests)
     }
 
     /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.

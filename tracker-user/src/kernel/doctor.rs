@@ -138,8 +138,10 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         lifetime_sample: 1,
         census_interval: Duration::from_secs(5),
         kernel_log: false,
+        sensitivity: tracker_model::detect::Sensitivity::Medium,
+        record: None,
     };
-    let mut object = match object::open(&settings, 0) {
+    let mut object = match object::open(&settings, 0, false) {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };

@@ -2,26 +2,30 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use tracker_common::{
     classify::Family,
+    flows::FlowCounters,
     limits,
     listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
 };
 use tracker_model::{
+    detect::FlowSample,
     rate,
     snapshot::{self, ByFamily, ListenerQueues, Process},
 };
 
 use super::{
     error::KernelError,
+    floods::Open,
+    half_open::HalfOpen,
     maps::{Maps, Sum as _},
     process::Finder,
+    sources::address,
 };
 
 /// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting. Unless half of
@@ -43,6 +47,8 @@ pub struct Listeners {
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
+    /// Slots that were freed at the last reading.
+    pub freed: Vec<u32>,
 }
 
 /// Requests dropped by the sockets of a listener: the kernel's sum falls when one of a group closes, this one does not.
@@ -120,9 +126,11 @@ impl Listeners {
         maps: &mut Maps,
         generation: u32,
         now: Timestamp,
-    ) -> Result<Vec<snapshot::Listener>, KernelError> {
+        half_open: &HalfOpen,
+    ) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
         let (mut count, mut slots) = (0, 0);
+        self.freed.clear();
         for (key, listener) in entries(maps) {
             count += 1;
             slots += u64::from(listener.slot != 0);
@@ -135,13 +143,17 @@ impl Listeners {
             let counters = ListenerCounters::sum(&values);
             let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
-            open.push(self.report(key, &listener, &counters, census, now));
+            let mut report = self.report(key, &listener, &counters, census, now);
+            if census.is_some() {
+                report.half_open_sources = half_open.of(listener.slot);
+            }
+            open.push((listener.slot, report));
         }
         (self.entries, self.slots) = (count, slots);
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
         self.processes.search();
-        open.sort_by_key(|a| (a.port, a.address));
+        open.sort_by_key(|(_, listener)| (listener.port, listener.address));
         Ok(open)
     }
 
@@ -169,7 +181,7 @@ impl Listeners {
             handshake_time: counters.handshake_time,
             census: census.map(|census| self.queues(key, &census)),
             half_open_sources: Vec::new(),
-            sample: tracker_model::detect::FlowSample::default(),
+            sample: sample(counters.flows),
             distinct_sources: None,
             verdict: None,
         }
@@ -205,7 +217,7 @@ impl Listeners {
             half_open: census.half_open,
             connected: census.connected,
             drops: drops.total,
-            half_open_unnamed: 0,
+            half_open_unnamed: census.half_open_unnamed,
         }
     }
 
@@ -228,6 +240,7 @@ impl Listeners {
             maps.slots.set(listener.slot, Slot::default(), 0).map_err(map(names::SLOTS))?;
             let zeros = maps.zeros();
             maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            self.freed.push(listener.slot);
             maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
         }
         Ok(())
@@ -238,7 +251,12 @@ fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {
     ByFamily { ipv4: counts[Family::Ipv4 as usize], ipv6: counts[Family::Ipv6 as usize] }
 }
 
-fn address(octets: [u8; 16]) -> IpAddr {
-    let address = Ipv6Addr::from(octets);
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+fn sample(counters: FlowCounters) -> FlowSample {
+    FlowSample {
+        first: counters.first,
+        repeated: counters.repeated,
+        completed: counters.completed,
+        evicted: counters.evicted,
+        repeated_variance: counters.repeated_variance,
+    }
 }

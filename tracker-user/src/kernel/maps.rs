@@ -1,8 +1,8 @@
 //! Typed access to the maps of the object. Each map is taken out of the object once.
 
 use std::{
+    marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use aya::{
@@ -12,11 +12,17 @@ use aya::{
 };
 use tracker_common::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
+    flows::{FlowCounters, Sampling},
+    limits,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
+    sources::{HalfOpenSource, Registers, SourceSample},
 };
 
 use super::error::KernelError;
+
+/// Ports.
+const PORTS: u32 = 1 << 16;
 
 /// All maps of the object.
 pub struct Maps {
@@ -25,11 +31,15 @@ pub struct Maps {
     pub local_addresses: HashMap<MapData, [u8; 16], u8>,
     pub local_prefixes: LpmTrie<MapData, [u8; 16], u8>,
     pub slots: Array<MapData, Slot>,
-    pub refused_syns: RefusedSyns,
+    pub refused_syns: Mapped<u64>,
     pub listeners: HashMap<MapData, ListenerKey, Listener>,
     pub free_slots: Queue<MapData, u32>,
     pub listener_counters: PerCpuArray<MapData, ListenerCounters>,
     pub listener_census: Array<MapData, ListenerCensus>,
+    pub sources: Array<MapData, Registers>,
+    pub source_samples: Array<MapData, SourceSample>,
+    pub sampling: Array<MapData, Sampling>,
+    pub half_open_sources: Mapped<HalfOpenSource>,
     pub socket_counters: PerCpuArray<MapData, SocketCounters>,
     pub census: Array<MapData, Census>,
     pub census_generation: Array<MapData, u32>,
@@ -47,11 +57,15 @@ impl Maps {
             local_addresses: take(object, names::LOCAL_ADDRESSES)?,
             local_prefixes: take(object, names::LOCAL_PREFIXES)?,
             slots: take(object, names::SLOTS)?,
-            refused_syns: RefusedSyns::take(object)?,
+            refused_syns: Mapped::take(object, names::REFUSED_SYNS, PORTS)?,
             listeners: take(object, names::LISTENERS)?,
             free_slots: take(object, names::FREE_SLOTS)?,
             listener_counters: take(object, names::LISTENER_COUNTERS)?,
             listener_census: take(object, names::LISTENER_CENSUS)?,
+            sources: take(object, names::SOURCES)?,
+            source_samples: take(object, names::SOURCE_SAMPLES)?,
+            sampling: take(object, names::SAMPLING)?,
+            half_open_sources: Mapped::take(object, names::HALF_OPEN_SOURCES, limits::HALF_OPEN_SOURCES)?,
             socket_counters: take(object, names::SOCKET_COUNTERS)?,
             census: take(object, names::CENSUS)?,
             census_generation: take(object, names::CENSUS_GENERATION)?,
@@ -75,34 +89,33 @@ where
     T::try_from(map).map_err(|source| KernelError::Map { name, source })
 }
 
-/// SYNs to no listener by port, as the kernel counts them, mapped into this process.
-pub struct RefusedSyns {
+/// An array map that is mapped into this process: it is looked through as a whole, which would be a system call for each
+/// entry.
+pub struct Mapped<T> {
     memory: memmap2::MmapRaw,
+    entries: usize,
     _map: Map,
+    _type: PhantomData<T>,
 }
 
-impl RefusedSyns {
-    const PORTS: usize = 65_536;
-
-    fn take(object: &mut Ebpf) -> Result<Self, KernelError> {
-        let name = names::REFUSED_SYNS;
+impl<T: aya::Pod> Mapped<T> {
+    fn take(object: &mut Ebpf, name: &'static str, entries: u32) -> Result<Self, KernelError> {
         let map = object.take_map(name).ok_or(KernelError::NoSuchMap(name))?;
         let Map::Array(data) = &map else { return Err(KernelError::NoSuchMap(name)) };
+        let entries = entries as usize;
         let memory = memmap2::MmapOptions::new()
-            .len(Self::PORTS * size_of::<u64>())
+            .len(entries * size_of::<T>())
             .map_raw_read_only(data.fd().as_fd().as_raw_fd())
             .map_err(|source| KernelError::Io { what: format!("map {name} into memory"), source })?;
-        Ok(Self { memory, _map: map })
+        Ok(Self { memory, entries, _map: map, _type: PhantomData })
     }
 
-    /// Counts by port.
-    pub fn read(&self) -> impl Iterator<Item = (u16, u64)> {
-        let first: *mut AtomicU64 = self.memory.as_mut_ptr().cast();
-        (0..=u16::MAX).map(move |port| {
-            // SAFETY: the mapping holds 65,536 aligned u64, lives as long as `self`, and the kernel changes them
-            // atomically. They are only read here: the mapping is read-only.
-            (port, unsafe { (*first.add(usize::from(port))).load(Ordering::Relaxed) })
-        })
+    /// All entries, each as it is at this moment.
+    pub fn read(&self) -> impl Iterator<Item = T> {
+        let first: *const T = self.memory.as_ptr().cast();
+        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads entries, and
+        // lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a value of a Pod.
+        (0..self.entries).map(move |index| unsafe { first.add(index).read_volatile() })
     }
 }
 
@@ -152,11 +165,22 @@ impl Sum for InterfaceCounters {
     }
 }
 
+impl Sum for FlowCounters {
+    fn add(&mut self, other: &Self) {
+        self.first += other.first;
+        self.repeated += other.repeated;
+        self.repeated_variance += other.repeated_variance;
+        self.completed += other.completed;
+        self.evicted += other.evicted;
+    }
+}
+
 impl Sum for ListenerCounters {
     fn add(&mut self, other: &Self) {
         self.syns.add(&other.syns);
         self.completed.add(&other.completed);
         self.completed_unwatched.add(&other.completed_unwatched);
+        self.flows.add(&other.flows);
         self.handshake_time.add(&other.handshake_time);
     }
 }

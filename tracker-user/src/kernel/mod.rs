@@ -3,13 +3,15 @@
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracker_model::Snapshot;
+use tracker_model::{Snapshot, detect::Sensitivity};
 
 mod attach;
 mod btf;
 mod census;
 pub mod doctor;
 mod error;
+mod floods;
+mod half_open;
 mod links;
 mod listeners;
 mod local;
@@ -19,6 +21,8 @@ mod process;
 mod reader;
 mod refused;
 mod select;
+mod sources;
+mod tcp_counters;
 pub mod trial;
 
 pub use error::KernelError;
@@ -40,6 +44,10 @@ pub struct Settings {
     pub census_interval: Duration,
     /// Whether the kernel programs log.
     pub kernel_log: bool,
+    /// How readily the detector calls a flood.
+    pub sensitivity: Sensitivity,
+    /// Where what the detector is told is written, one JSON object a line.
+    pub record: Option<PathBuf>,
 }
 
 /// Which hook sees packets.
@@ -70,6 +78,18 @@ pub enum SocketEvents {
 /// Needs `CAP_SYS_ADMIN`.
 pub fn statistics() -> std::io::Result<OwnedFd> {
     aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(|error| error.io_error)
+}
+
+/// Niceness of the thread that reads: in a flood the kernel's own work takes all CPUs, and the daemon is not to go blind then. It
+/// uses about 1 % of one.
+const NICE: libc::c_int = -10;
+
+/// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.
+fn prefer() {
+    // SAFETY: a call without arguments that refer to memory; for Linux 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        tracing::debug!("the thread that reads keeps its priority: {}", std::io::Error::last_os_error());
+    }
 }
 
 /// Gives memory back that loading took: type information of the kernel is parsed into some 10 MB and thrown away.

@@ -23,8 +23,18 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tr
 /// Tracepoint of socket events.
 const SOCK_STATE: &str = "inet_sock_set_state";
 
-/// Loads maps and globals; no program is in the kernel yet.
-pub fn open(settings: &Settings, netns: u32) -> Result<Ebpf, KernelError> {
+/// A key that nobody outside knows: with it addresses could be chosen whose hashes collide.
+pub fn hash_key() -> Result<u64, KernelError> {
+    let mut key = [0; 8];
+    let file = std::fs::File::open("/dev/urandom");
+    file.and_then(|mut file| std::io::Read::read_exact(&mut file, &mut key))
+        .map_err(|source| KernelError::Io { what: "read /dev/urandom".into(), source })?;
+    Ok(u64::from_ne_bytes(key))
+}
+
+/// Loads maps and globals; no program is in the kernel yet. With `scatter` each SYN is taken as from a random source, for
+/// benchmarks.
+pub fn open(settings: &Settings, netns: u32, scatter: bool) -> Result<Ebpf, KernelError> {
     let path = settings.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
     let offsets = btf::offsets(path)?;
     let sample_mask = settings.lifetime_sample.saturating_sub(1);
@@ -34,6 +44,10 @@ pub fn open(settings: &Settings, netns: u32) -> Result<Ebpf, KernelError> {
     for (name, offset) in &offsets {
         loader.override_global(name, offset, true);
     }
+    let key = hash_key()?;
+    loader.override_global(names::HASH_KEY, &key, true);
+    let scatter = u32::from(scatter);
+    loader.override_global(names::SCATTER, &scatter, true);
     loader.override_global(names::NETNS, &netns, true);
     loader.override_global(names::SAMPLE_MASK, &sample_mask, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);

@@ -27,17 +27,24 @@ use super::{
     attach::Attachments,
     census::Taker,
     error::KernelError,
+    floods::{Around, Watch},
+    half_open::HalfOpen,
     links::{Changes, Netlink},
     listeners::{self, Listeners},
     local::LocalAddresses,
     maps::{Maps, Sum as _},
     object,
     refused::Refused,
-    select,
+    select, tcp_counters,
 };
 
 /// Between two readings.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second and a
+/// half of the onset.
+const BUSY_TICK: Duration = Duration::from_millis(250);
+/// Many, between two ticks.
+const MANY_SYNS: u64 = 25;
 /// Changes of interfaces come in bursts; they are looked at together after this time.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Interfaces and addresses are listed this often without a notification: one may be lost, and routes that make other
@@ -51,6 +58,7 @@ type Started = std_mpsc::Sender<Result<watch::Receiver<Arc<Snapshot>>, KernelErr
 
 /// Body of the thread. Ends, and detaches everything, when `requests` is closed.
 pub fn run(settings: &Settings, requests: mpsc::Receiver<Request>, started: &Started) {
+    super::prefer();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(|source| KernelError::Io { what: "start a runtime".into(), source });
     match result {
@@ -86,6 +94,9 @@ struct Side {
     attachments: Attachments,
     listeners: Listeners,
     refused: Refused,
+    watch: Watch,
+    half_open: HalfOpen,
+    syns: u64,
     census: Taker,
     census_at: Instant,
     started_at: Timestamp,
@@ -101,7 +112,7 @@ impl Side {
         let links = netlink.links().await?;
         select::check(&links, &settings.interfaces)?;
         let netns = own_netns()?;
-        let mut object = object::open(settings, netns)?;
+        let mut object = object::open(settings, netns, false)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
         listeners::fill_slots(&mut maps)?;
@@ -129,6 +140,9 @@ impl Side {
             attachments,
             listeners: Listeners::default(),
             refused: Refused::default(),
+            watch: Watch::new(settings.sensitivity, settings.record.as_deref())?,
+            half_open: HalfOpen::default(),
+            syns: 0,
             census,
             census_at: Instant::now(),
             started_at: Timestamp::now(),
@@ -154,6 +168,8 @@ impl Side {
     ) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy = tokio::time::interval(BUSY_TICK);
+        busy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut resync = tokio::time::interval(RESYNC);
         let mut settled = None;
         loop {
@@ -171,6 +187,7 @@ impl Side {
                     let _ = request.send(snapshots.borrow().clone());
                 }
                 _ = tick.tick() => self.publish(snapshots),
+                _ = busy.tick() => if self.is_busy() { self.publish(snapshots) },
                 change = changes.next() => {
                     if change.is_none() {
                         tracing::error!("no more notifications of interfaces: new ones are not watched");
@@ -205,8 +222,7 @@ impl Side {
 
     /// A reading on request, with a census unless one was just taken.
     fn refresh(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
-        let cost = self.census.last.map_or(0.0, |last| last.seconds);
-        if self.census_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
+        if self.census_at.elapsed() >= self.census_pause()
             && let Err(error) = self.take_census()
         {
             tracing::warn!("census: {error}");
@@ -218,7 +234,7 @@ impl Side {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        if self.census_is_due()
+        if (self.census_is_due() || self.census_is_wanted())
             && let Err(error) = self.take_census()
         {
             tracing::warn!("census: {error}");
@@ -241,8 +257,26 @@ impl Side {
         self.census_at = Instant::now();
         if complete {
             self.listeners.reconcile(&mut self.maps, &before, self.census.generation())?;
+            self.half_open.read(&self.maps, self.census.generation(), self.census.half_open());
         }
         Ok(())
+    }
+
+    /// Whether the next reading should not wait for the tick.
+    fn is_busy(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.syns, self.attachments.syns(&self.maps));
+        self.watch.is_busy() || self.syns.saturating_sub(before) >= MANY_SYNS
+    }
+
+    /// Whether the detector would be helped by a census, and one may be taken again.
+    fn census_is_wanted(&self) -> bool {
+        self.watch.wants_census() && self.census_at.elapsed() >= self.census_pause()
+    }
+
+    /// Least time between two censuses for which there is a reason.
+    fn census_pause(&self) -> Duration {
+        let cost = self.census.last.map_or(0.0, |last| last.seconds);
+        FRESH.max(Duration::from_secs_f64(cost * 10.0))
     }
 
     /// Whether the census is due, or a listener was opened that only a census can tell of.
@@ -255,7 +289,18 @@ impl Side {
         let taken_at = Timestamp::now();
         let map = |name| move |source| KernelError::Map { name, source };
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
-        let listeners = self.listeners.read(&mut self.maps, self.census.generation(), taken_at)?;
+        let mut open = self.listeners.read(&mut self.maps, self.census.generation(), taken_at, &self.half_open)?;
+        for slot in &self.listeners.freed {
+            self.watch.forget(*slot);
+        }
+        let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
+        let around = Around {
+            wall: taken_at,
+            census_at: self.census_at,
+            census_error: self.census.error.as_deref(),
+            namespace: tcp_counters,
+        };
+        let floods = self.watch.observe(&mut self.maps, &mut open, &around)?;
         let sockets = self.maps.socket_counters.get(&0, 0).map_err(map(names::SOCKET_COUNTERS))?;
         let sockets = SocketCounters::sum(&sockets);
         let mut losses = [0; Loss::COUNT];
@@ -272,14 +317,14 @@ impl Side {
             departed: self.attachments.departed(),
             missing: self.attachments.missing(),
             unwatched,
-            listeners,
+            listeners: open.into_iter().map(|(_, listener)| listener).collect(),
             no_listener: self.refused.read(&self.maps.refused_syns),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),
             census: self.census.last,
             census_error: self.census.error.clone(),
-            tcp_counters: None,
-            floods: tracker_model::snapshot::Floods::default(),
+            tcp_counters,
+            floods,
             losses,
             programs: self.programs(),
             maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),

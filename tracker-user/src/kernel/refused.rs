@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tracker_model::{recent::PortRates, snapshot::NoListener};
 
-use super::maps::RefusedSyns;
+use super::maps::Mapped;
 
 /// Ports that are named; the rest is in the total.
 const TOP_PORTS: usize = 10;
@@ -23,7 +23,7 @@ impl Default for Refused {
 
 impl Refused {
     /// Takes in the counts of this moment.
-    pub fn read(&mut self, counts: &RefusedSyns) -> NoListener {
-        self.rates.update(self.begun.elapsed(), counts.read(), TOP_PORTS)
+    pub fn read(&mut self, counts: &Mapped<u64>) -> NoListener {
+        self.rates.update(self.begun.elapsed(), (0..=u16::MAX).zip(counts.read()), TOP_PORTS)
     }
 }

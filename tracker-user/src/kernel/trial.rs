@@ -58,8 +58,10 @@ impl Trial {
             lifetime_sample: 1,
             census_interval: Duration::from_secs(5),
             kernel_log: false,
+            sensitivity: tracker_model::detect::Sensitivity::Medium,
+            record: None,
         };
-        let mut object = object::open(&settings, 0)?;
+        let mut object = object::open(&settings, 0, true)?;
         object::load_xdp(&mut object)?;
         object::load_tc(&mut object)?;
         let mut empty = EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)?;

@@ -28,6 +28,11 @@ static SYNS: Metric = Metric::counter(
     &["address", "port", "family"],
     "SYNs to this listener received by watched interfaces, repeats included.",
 );
+static REPEATED: Metric = Metric::counter(
+    "tracker_listener_repeated_syns_total",
+    LABELS,
+    "SYNs to this listener that repeat an earlier one, an estimate from a sample.",
+);
 static HANDSHAKES: Metric = Metric::counter(
     "tracker_listener_handshakes_total",
     &["address", "port", "family", "interface"],
@@ -42,6 +47,16 @@ static HALF_OPEN: Metric =
     Metric::gauge("tracker_listener_half_open", LABELS, "Half-open request sockets at the last census.");
 static SYN_QUEUE: Metric =
     Metric::gauge("tracker_listener_syn_queue", LABELS, "Requests in the SYN queue at the last census.");
+static SYN_QUEUE_YOUNG: Metric = Metric::gauge(
+    "tracker_listener_syn_queue_young",
+    LABELS,
+    "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census.",
+);
+static SYN_QUEUE_LIMIT: Metric = Metric::gauge(
+    "tracker_listener_syn_queue_limit",
+    LABELS,
+    "Limit of the SYN queue, beyond which the kernel answers with cookies or drops.",
+);
 static ACCEPT_QUEUE: Metric =
     Metric::gauge("tracker_listener_accept_queue", LABELS, "Connections that wait for accept() at the last census.");
 static ACCEPT_QUEUE_LIMIT: Metric =
@@ -51,18 +66,21 @@ static CONNECTED: Metric =
 static DROPS: Metric = Metric::counter(
     "tracker_listener_dropped_requests_total",
     LABELS,
-    "Requests that the listening sockets dropped, by the last census.",
+    "Requests that the listening sockets turned away, by the last census; not those of other listeners.",
 );
 
 /// The metrics of this file.
-pub(super) static METRICS: [&Metric; 11] = [
+pub(super) static METRICS: [&Metric; 14] = [
     &INFO,
     &SOCKETS,
     &SYNS,
+    &REPEATED,
     &HANDSHAKES,
     &HANDSHAKE_TIME,
     &HALF_OPEN,
     &SYN_QUEUE,
+    &SYN_QUEUE_YOUNG,
+    &SYN_QUEUE_LIMIT,
     &ACCEPT_QUEUE,
     &ACCEPT_QUEUE_LIMIT,
     &CONNECTED,
@@ -70,21 +88,21 @@ pub(super) static METRICS: [&Metric; 11] = [
 ];
 
 /// The families of this file.
-pub(super) fn families(split: Split<'_>) -> Vec<MetricFamily> {
+pub(super) fn families(split: &Split<'_>) -> Vec<MetricFamily> {
     let mut all = Listeners::new();
-    for listener in split.own {
+    for listener in &split.own {
         let [address, port] = [listener.address.to_string(), listener.port.to_string()];
         all.info(&address, &port, listener);
-        all.row(&address, &port, u64::from(listener.sockets), &listener.into(), listener.census);
+        all.row(&address, &port, u64::from(listener.sockets), &ListenerCounters::from(*listener), listener.census);
     }
-    if let Some(other) = split.other {
+    if let Some(other) = &split.other {
         all.row(OTHER, OTHER, other.sockets, &other.counters, Some(other.queues));
     }
     all.0.into_iter().map(Samples::family).collect()
 }
 
 /// The samples of each of [`METRICS`].
-struct Listeners([Samples; 11]);
+struct Listeners([Samples; 14]);
 
 impl Listeners {
     fn new() -> Self {
@@ -106,9 +124,9 @@ impl Listeners {
         queues: Option<ListenerQueues>,
     ) {
         let labels = [address, port];
-        let [_, all_sockets, syns, handshakes, time, half_open, syn_queue, accept_queue, limit, connected, drops] =
-            &mut self.0;
+        let [_, all_sockets, syns, repeated, handshakes, time, queues_of @ ..] = &mut self.0;
         all_sockets.count(&labels, sockets);
+        repeated.count(&labels, counters.repeated);
         syns.count(&[address, port, "ipv4"], counters.syns.ipv4);
         syns.count(&[address, port, "ipv6"], counters.syns.ipv6);
         for (interface, by_family) in [("watched", counters.completed), ("unwatched", counters.completed_unwatched)] {
@@ -117,8 +135,12 @@ impl Listeners {
         }
         time.histogram(&labels, &counters.handshake_time, HANDSHAKE_SHIFT);
         if let Some(queues) = queues {
+            let [half_open, syn_queue, young, syn_limit, accept_queue, limit, connected, drops] = queues_of;
             half_open.count(&labels, queues.half_open.into());
             syn_queue.count(&labels, queues.syn_queue.into());
+            young.count(&labels, queues.syn_queue_young.into());
+            // The kernel holds both queues to the backlog.
+            syn_limit.count(&labels, queues.accept_queue_max.into());
             accept_queue.count(&labels, queues.accept_queue.into());
             limit.count(&labels, queues.accept_queue_max.into());
             connected.count(&labels, queues.connected.into());
@@ -135,7 +157,7 @@ mod tests {
     use crate::metrics::family::tests::{histogram, value};
 
     fn sample() -> Vec<MetricFamily> {
-        families(ListenerSeries::default().update(&tracker_model::sample::snapshot().listeners))
+        families(&ListenerSeries::default().update(&tracker_model::sample::snapshot().listeners))
     }
 
     #[test]
@@ -145,6 +167,8 @@ mod tests {
         assert_eq!((of("half_open"), of("syn_queue"), of("connected")), (Some(5.0), Some(4.0), Some(40.0)));
         assert_eq!((of("accept_queue"), of("accept_queue_limit")), (Some(1.0), Some(511.0)));
         assert_eq!((of("dropped_requests_total"), of("sockets")), (Some(2.0), Some(2.0)));
+        assert_eq!((of("syn_queue_young"), of("syn_queue_limit")), (Some(3.0), Some(511.0)));
+        assert_eq!(of("repeated_syns_total"), Some(0.0));
         let name = "tracker_listener_handshakes_total";
         assert_eq!(value(&families, name, &["::", "443", "ipv4", "watched"]), Some(90.0));
         assert_eq!(value(&families, name, &["::", "443", "ipv6", "unwatched"]), Some(1.0));

@@ -2,6 +2,7 @@
 //! any number of sockets.
 
 mod family;
+mod floods;
 mod host;
 mod listeners;
 mod packets;
@@ -17,7 +18,7 @@ use prometheus::{
 };
 use tracker_model::{
     Snapshot,
-    series::{ListenerSeries, PortSeries},
+    series::{AlertSeries, ListenerSeries, PortSeries},
 };
 
 pub use family::{Kind, Metric};
@@ -25,8 +26,8 @@ pub use family::{Kind, Metric};
 use crate::source::Source;
 
 /// Every metric of the daemon, by the file that fills it.
-pub const ALL: [&[&Metric]; 5] =
-    [&packets::METRICS, &listeners::METRICS, &sockets::METRICS, &host::METRICS, &process::METRICS];
+pub const ALL: [&[&Metric]; 6] =
+    [&packets::METRICS, &listeners::METRICS, &floods::METRICS, &sockets::METRICS, &host::METRICS, &process::METRICS];
 
 /// The registry of all metrics.
 #[derive(Clone)]
@@ -52,6 +53,7 @@ impl Metrics {
 struct Series {
     ports: PortSeries,
     listeners: ListenerSeries,
+    alerts: AlertSeries,
 }
 
 /// Makes metrics of the last snapshot.
@@ -63,7 +65,8 @@ struct SnapshotCollector {
 
 impl SnapshotCollector {
     fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
-        let own = [packets::METRICS.as_slice(), &listeners::METRICS, &sockets::METRICS, &host::METRICS];
+        let own =
+            [packets::METRICS.as_slice(), &listeners::METRICS, &floods::METRICS, &sockets::METRICS, &host::METRICS];
         let descs = family::descs(own.into_iter().flatten())?;
         Ok(Self { source, series: Mutex::default(), descs })
     }
@@ -86,7 +89,9 @@ impl Collector for SnapshotCollector {
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
     let mut families = packets::families(snapshot, &mut series.ports);
-    families.extend(listeners::families(series.listeners.update(&snapshot.listeners)));
+    let split = series.listeners.update(&snapshot.listeners);
+    families.extend(listeners::families(&split));
+    families.extend(floods::families(snapshot, &split, &mut series.alerts));
     families.extend(sockets::families(snapshot));
     families.extend(host::families(snapshot));
     families
@@ -100,6 +105,8 @@ mod tests {
         process::{Command, Stdio},
     };
 
+    use tracker_model::snapshot::Verdict;
+
     use super::*;
     use crate::source::Fixed;
 
@@ -108,7 +115,7 @@ mod tests {
     }
 
     fn sample() -> String {
-        text(tracker_model::sample::snapshot())
+        text(tracker_model::sample::under_flood())
     }
 
     #[test]
@@ -131,7 +138,8 @@ mod tests {
 
     #[test]
     fn every_label_is_declared() {
-        for family in Metrics::new(Fixed::sample()).unwrap().0.gather() {
+        let source = Arc::new(Fixed(Some(Arc::new(tracker_model::sample::under_flood()))));
+        for family in Metrics::new(source).unwrap().0.gather() {
             let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
             for series in family.get_metric() {
                 let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
@@ -162,9 +170,13 @@ mod tests {
     fn a_scrape_is_bounded_whatever_the_number_of_listeners() {
         let mut snapshot = tracker_model::sample::snapshot();
         snapshot.listeners = (1..=1_024).map(|port| tracker_model::sample::listener("192.0.2.1", port)).collect();
+        for listener in &mut snapshot.listeners {
+            listener.verdict = Some(Verdict::default());
+        }
         let text = text(snapshot);
         let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
         assert_eq!(of("tracker_listener_sockets"), 257);
         assert!(text.contains("tracker_listener_sockets{address=\"other\",port=\"other\"} 768\n"));
+        assert_eq!(of("tracker_listener_verdict"), 256 * 6, "the others have none");
     }
 }

@@ -2,7 +2,10 @@
 
 use maud::{DOCTYPE, Markup, html};
 use tracker_common::{counters::SynTarget, state};
-use tracker_model::Snapshot;
+use tracker_model::{
+    Snapshot,
+    api::{Alert, AlertState},
+};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:50em;margin:2em auto;padding:0 1em;\
     color-scheme:light dark}table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1.5em .2em 0}\
@@ -22,7 +25,7 @@ pub(super) fn page(snapshot: Option<&Snapshot>, telemetry_path: &str) -> String 
             }
             body {
                 h1 { "tracker " (version) }
-                p { "What this host's TCP does: SYNs, handshakes, listeners, socket states." }
+                p { "What this host's TCP does: SYNs, handshakes, listeners, floods, socket states." }
                 ul {
                     li { a href=(telemetry_path) { "Metrics" } " for Prometheus" }
                     li { a href="/healthz" { "Health" } ": the process runs" }
@@ -39,7 +42,16 @@ pub(super) fn page(snapshot: Option<&Snapshot>, telemetry_path: &str) -> String 
 }
 
 fn figures(snapshot: &Snapshot) -> Markup {
+    let firing: Vec<&Alert> = snapshot.floods.alerts.iter().filter(|alert| alert.state == AlertState::Firing).collect();
     html! {
+        @if !firing.is_empty() {
+            h2 { "Alerts" }
+            ul {
+                @for alert in firing {
+                    li { b { (alert.severity.name()) } " since " (format!("{:.0}", alert.since)) ": " (alert.summary) }
+                }
+            }
+        }
         h2 { "Now" }
         table {
             @for (name, number) in numbers(snapshot) {
@@ -58,7 +70,7 @@ fn figures(snapshot: &Snapshot) -> Markup {
                 }
             }
         }
-        p { "Read at " (format!("{:.0}", snapshot.taken_at)) ", counted since " (format!("{:.0}", snapshot.started_at)) ". More: " code { "tracker status" } ", " code { "tracker listeners" } ", " code { "tracker states" } "." }
+        p { "Read at " (format!("{:.0}", snapshot.taken_at)) ", counted since " (format!("{:.0}", snapshot.started_at)) ". More: " code { "tracker status" } ", " code { "tracker alerts" } ", " code { "tracker listeners" } ", " code { "tracker states" } "." }
     }
 }
 
@@ -90,6 +102,15 @@ mod tests {
         assert!(html.contains("<td>Established sockets</td><td class=\"n\">40</td>"));
         assert!(html.contains("<td>SYNs to no listener</td><td class=\"n\">40</td>"));
         assert!(!html.contains("<script"));
+    }
+
+    #[test]
+    fn alerts_that_fire_come_first() {
+        let html = page(Some(&tracker_model::sample::under_flood()), "/metrics");
+        let line = "<li><b>critical</b> since 2027-01-15T07:59:48Z: SYN flood of [::]:443: ";
+        assert!(html.contains(line) && html.find(line) < html.find("<h2>Now</h2>"), "{html}");
+        assert!(!html.contains("accepts too slowly"), "it is over");
+        assert!(!page(Some(&tracker_model::sample::snapshot()), "/metrics").contains("<h2>Alerts</h2>"));
     }
 
     #[test]

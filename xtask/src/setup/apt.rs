@@ -31,16 +31,17 @@ pub(super) fn present(host: &Host) -> bool {
     host.find("apt-get").is_some()
 }
 
-/// The version that apt would install; asks the archive for its lists when they do not have the package.
-pub(super) fn candidate(host: &Host, package: &str) -> Result<Option<String>> {
+/// The version that apt would install, if it is one that `will_do`; asks the archive for its lists when those that are there,
+/// which may be old, have none.
+pub(super) fn candidate(host: &Host, package: &str, will_do: impl Fn(&String) -> bool) -> Result<Option<String>> {
     if !present(host) {
         return Ok(None);
     }
-    if let Some(version) = listed(host, package) {
+    if let Some(version) = listed(host, package).filter(&will_do) {
         return Ok(Some(version));
     }
     update(host)?;
-    Ok(listed(host, package))
+    Ok(listed(host, package).filter(will_do))
 }
 
 fn listed(host: &Host, package: &str) -> Option<String> {
@@ -57,7 +58,7 @@ fn update(host: &Host) -> Result<()> {
 /// Installs packages. `services` are those that they would start at each boot.
 pub(super) fn install(host: &Host, packages: &[&str], services: &[&str]) -> Result<()> {
     for package in packages {
-        if candidate(host, package)?.is_none() {
+        if candidate(host, package, |_| true)?.is_none() {
             bail!("apt has no package {package}; look for it under another name: apt-cache search {package}");
         }
     }

@@ -42,9 +42,10 @@ impl Step for BpfCompiler {
     }
 
     fn install(&self, host: &Host) -> Result<()> {
-        match apt::candidate(host, PACKAGES[0])? {
-            Some(version) if minor(&version).is_some_and(|minor| minor >= OLDEST_MINOR) => from_debian(host),
-            _ => from_nightly(host),
+        let new_enough = |version: &String| minor(version).is_some_and(|minor| minor >= OLDEST_MINOR);
+        match apt::candidate(host, PACKAGES[0], new_enough)? {
+            Some(_) => from_debian(host),
+            None => from_nightly(host),
         }
     }
 }

@@ -1,0 +1,95 @@
+//! A sample of connections: which SYNs are repeats, and which came to a handshake.
+//!
+//! A connection is in the sample by its hash, so all of its SYNs and its handshake are or none. The table is mapped
+//! directly: a newer connection takes the place of an older one, and that is counted.
+
+/// How the sample is taken. The one value of [`crate::names::SAMPLING`]; the daemon sets it each second.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampling {
+    /// A connection is in the sample when these bits of [`choice`] are 0: a power of two less one.
+    pub mask: u32,
+    /// Seconds since the daemon started.
+    pub epoch: u32,
+}
+
+const _: () = assert!(size_of::<Sampling>() == 8);
+
+/// A connection of the sample. Entry of [`crate::names::FLOWS`], by [`index`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// [`tag`] of its hash; zero with `epoch` zero: free.
+    pub tag: u32,
+    /// Sequence number of its SYN, as in the packet. A repeat has the same one, a new connection of the same ports hardly.
+    pub sequence: u32,
+    /// Lower bits of the [`Sampling::epoch`] of its first SYN, plus one.
+    pub epoch: u16,
+    /// Slot of its listener.
+    pub slot: u16,
+    /// How many SYNs one in the sample stood for.
+    pub weight: u16,
+    /// [`Flow::PENDING`] or [`Flow::COMPLETED`].
+    pub state: u16,
+}
+
+const _: () = assert!(size_of::<Flow>() == 16);
+
+impl Flow {
+    /// No handshake yet.
+    pub const PENDING: u16 = 1;
+    /// The handshake was completed.
+    pub const COMPLETED: u16 = 2;
+}
+
+/// The bits of a hash that choose the sample.
+#[inline(always)]
+#[must_use]
+pub const fn choice(hash: u64) -> u32 {
+    (hash >> 16) as u32 & 0xffff
+}
+
+/// The bits of a hash that tell connections of one entry apart.
+#[inline(always)]
+#[must_use]
+pub const fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// Entry of a connection.
+#[inline(always)]
+#[must_use]
+pub const fn index(hash: u64) -> u32 {
+    hash as u32 & (crate::limits::FLOWS - 1)
+}
+
+/// What became of the sample, of one listener. Each counts weights: a SYN of a one-in-n sample counts n.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// First SYNs of a connection.
+    pub first: u64,
+    /// Repeats.
+    pub repeated: u64,
+    /// Sum of weight * (weight - 1) over the repeats.
+    pub repeated_variance: u64,
+    /// Handshakes completed.
+    pub completed: u64,
+    /// Connections that made room for others within [`KEEP`] seconds, before they were completed.
+    pub evicted: u64,
+}
+
+const _: () = assert!(size_of::<FlowCounters>() == 40);
+
+/// A connection that is older than so many seconds and not completed will not be missed: a client that repeats its SYN does
+/// so after 1, 3, 7 and 15 seconds (RFC 6298, 5.5).
+pub const KEEP: u16 = 16;
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: each is #[repr(C)] of integers, has no padding (its size is asserted above as the sum of its
+    // fields), and any bit pattern is a value.
+    unsafe impl aya::Pod for super::Sampling {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Flow {}
+}

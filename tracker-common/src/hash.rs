@@ -1,0 +1,114 @@
+//! Keyed hashes of addresses and connections, the same for packets and for sockets.
+//!
+//! The key is drawn at each start of the daemon, so that nobody can choose addresses that collide. The mixing is that of
+//! `SplitMix64` (Steele, Lea and Flood, OOPSLA 2014), whose every output bit depends on every input bit.
+
+const K1: u64 = 0x9e37_79b9_7f4a_7c15;
+const K2: u64 = 0xbf58_476d_1ce4_e5b9;
+const K3: u64 = 0x94d0_49bb_1331_11eb;
+
+#[inline(always)]
+fn mix(key: u64, first: u64, second: u64) -> u64 {
+    let mut x = (first ^ key).wrapping_mul(K1);
+    x ^= x >> 32;
+    x = (x ^ second).wrapping_mul(K2);
+    x ^= x >> 29;
+    x = x.wrapping_mul(K3);
+    x ^ (x >> 32)
+}
+
+/// Both halves of an address, as they lie in memory: two registers are quicker than sixteen bytes.
+pub type Halves = [u64; 2];
+
+/// An address as its halves.
+#[inline(always)]
+#[must_use]
+pub fn halves(address: &[u8; 16]) -> Halves {
+    // SAFETY: both are 16 bytes without padding, and any bytes are a value of either.
+    unsafe { core::mem::transmute::<[u8; 16], Halves>(*address) }
+}
+
+/// The address of these halves.
+#[inline(always)]
+#[must_use]
+pub fn address(halves: Halves) -> [u8; 16] {
+    // SAFETY: as above.
+    unsafe { core::mem::transmute::<Halves, [u8; 16]>(halves) }
+}
+
+/// Halves of an IPv4 address in mapped form, given as it lies in memory.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(address: u32) -> Halves {
+    let low = if cfg!(target_endian = "little") {
+        0xffff_0000 | (address as u64) << 32
+    } else {
+        0xffff_0000_0000 | address as u64
+    };
+    [0, low]
+}
+
+/// Hash of a source address.
+#[inline(always)]
+#[must_use]
+pub fn source(key: u64, [high, low]: Halves) -> u64 {
+    // The lower half first: it holds all of an IPv4 address, and so goes through every multiplication.
+    mix(key, low, high)
+}
+
+/// Hash of a connection, from that of its source. Of the destination only the lower half counts: one listener's addresses
+/// differ there.
+#[inline(always)]
+#[must_use]
+pub fn flow(source: u64, [_, low]: Halves, source_port: u16, destination_port: u16) -> u64 {
+    mix(source, low, (source_port as u64) << 16 | destination_port as u64)
+}
+
+/// Spreads the SYNs of one source, counted by `number`, as if at random; nobody foresees it who does not know the key. A random
+/// number from the kernel would cost more.
+#[inline(always)]
+#[must_use]
+pub const fn spread(hash: u64, number: u64) -> u32 {
+    let x = hash.wrapping_add(number.wrapping_mul(K1));
+    ((x ^ (x >> 32)).wrapping_mul(K2) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listener;
+
+    #[test]
+    fn one_source_is_spread_over_all_places() {
+        for bits in [8, 15] {
+            let places = 1 << bits;
+            let mut hit = [0u8; 1 << 15];
+            for number in 0..places {
+                hit[(spread(0x1234_5678_9abc_def0, number) & (places as u32 - 1)) as usize] += 1;
+            }
+            // A random choice leaves 1/e of as many places empty.
+            let empty = hit.iter().take(places as usize).filter(|hits| **hits == 0).count();
+            assert!(empty < places as usize / 2, "{empty} of {places} places are empty");
+        }
+    }
+
+    #[test]
+    fn another_key_address_or_port_gives_another_hash() {
+        let v4 = |address: [u8; 4]| mapped(u32::from_ne_bytes(address));
+        let address = v4([192, 0, 2, 1]);
+        let hash = source(1, address);
+        assert_ne!(hash, source(2, address));
+        assert_ne!(hash, source(1, v4([192, 0, 2, 2])));
+        let one = flow(hash, address, 1024, 80);
+        assert_ne!(one, flow(hash, address, 1025, 80));
+        assert_ne!(one, flow(hash, address, 1024, 81));
+        assert_ne!(one, flow(hash, v4([192, 0, 2, 3]), 1024, 80));
+    }
+
+    #[test]
+    fn halves_are_those_of_the_address() {
+        let octets = [192, 0, 2, 1];
+        assert_eq!(halves(&listener::mapped(octets)), mapped(u32::from_ne_bytes(octets)));
+        assert_eq!(address(mapped(u32::from_ne_bytes(octets))), listener::mapped(octets));
+    }
+}

@@ -1,0 +1,124 @@
+//! Where the SYNs of a listener come from: how many sources there are, and a sample of them.
+//!
+//! Both are of fixed size whatever is sent. The sample answers for sources and for prefixes of every length at once, and
+//! the error of each share is that of a binomial sample.
+
+use crate::{hash::Halves, limits::SOURCE_SAMPLE};
+
+/// Bits of a hash that choose a register.
+pub const REGISTER_BITS: u32 = 12;
+/// Registers of a [`Registers`]. The standard error of the estimate is 1.04 / sqrt(4096) = 1.6 %.
+pub const REGISTERS: usize = 1 << REGISTER_BITS;
+
+/// A `HyperLogLog` (Flajolet, Fusy, Gandouet and Meunier, 2007): each register holds the highest rank of the hashes that fell
+/// to it. Value of [`crate::names::SOURCES`], by slot. The daemon reads it and sets it back to zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// By the lowest bits of the hash.
+    pub ranks: [u8; REGISTERS],
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self { ranks: [0; REGISTERS] }
+    }
+}
+
+const _: () = assert!(size_of::<Registers>() == 4096);
+
+impl Registers {
+    /// Takes in a hash.
+    #[inline(always)]
+    pub fn insert(&mut self, hash: u64) {
+        let rank = rank(hash);
+        // Always in bounds; checked so that the kernel's verifier sees it too.
+        if let Some(register) = self.ranks.get_mut((hash & (REGISTERS as u64 - 1)) as usize)
+            && *register < rank
+        {
+            *register = rank;
+        }
+    }
+}
+
+/// Position of the lowest bit that is set in the part of the hash that does not choose the register, from 1 to
+/// 64 - [`REGISTER_BITS`] + 1.
+#[inline(always)]
+#[must_use]
+pub fn rank(hash: u64) -> u8 {
+    // A set bit above all others ends the count.
+    let rest = (hash >> REGISTER_BITS) | 1 << (64 - REGISTER_BITS);
+    rest.trailing_zeros() as u8 + 1
+}
+
+/// Sources of recent SYNs of a listener: each SYN overwrites an entry chosen at random. All zero: none. Value of
+/// [`crate::names::SOURCE_SAMPLES`], by slot. The daemon reads it and sets it back to zero.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceSample {
+    /// Addresses, IPv4 ones in mapped form.
+    pub sources: [Halves; SOURCE_SAMPLE],
+}
+
+impl Default for SourceSample {
+    fn default() -> Self {
+        Self { sources: [[0; 2]; SOURCE_SAMPLE] }
+    }
+}
+
+const _: () = assert!(size_of::<SourceSample>() == 4096);
+
+/// Half-open requests from one source to one listener, as the census met them. Entry of
+/// [`crate::names::HALF_OPEN_SOURCES`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HalfOpenSource {
+    /// Source, an IPv4 one in mapped form.
+    pub address: [u8; 16],
+    /// Number of the census that wrote this; another number: the entry is free.
+    pub generation: u32,
+    /// Slot of the listener.
+    pub slot: u32,
+    /// Requests.
+    pub count: u32,
+    /// Rounds the size up.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<HalfOpenSource>() == 32);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: each is #[repr(C)] of integers, has no padding (its size is asserted above as the sum of its
+    // fields), and any bit pattern is a value.
+    unsafe impl aya::Pod for super::Registers {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SourceSample {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::HalfOpenSource {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_is_the_place_of_the_lowest_set_bit() {
+        assert_eq!(rank(0), 53, "no bit is set");
+        assert_eq!(rank(0xfff), 53, "the lowest bits choose the register");
+        for bit in 0..52 {
+            assert_eq!(u32::from(rank(1 << (bit + REGISTER_BITS))), bit + 1);
+            assert_eq!(u32::from(rank(u64::MAX << (bit + REGISTER_BITS))), bit + 1);
+        }
+    }
+
+    #[test]
+    fn a_register_keeps_the_highest_rank() {
+        let mut registers = Registers::default();
+        for hash in [0x1000_0005, 0x1005, 0x40_0005] {
+            registers.insert(hash);
+        }
+        assert_eq!(registers.ranks[5], 17);
+        assert_eq!(registers.ranks.iter().filter(|rank| **rank != 0).count(), 1);
+    }
+}

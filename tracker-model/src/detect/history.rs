@@ -1,0 +1,217 @@
+//! The counters of one subject over the last seconds, and what they say of SYNs that nobody answered.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// Points kept: more than [`super::settings::MOST_LAG`] and [`super::settings::WINDOW`] need at four a second.
+const POINTS: usize = 40;
+/// Points closer than this are merged, so that [`POINTS`] reach far enough back at any pace.
+const LEAST_STEP: Duration = Duration::from_millis(120);
+/// Points older than this are dropped.
+const SPAN: Duration = Duration::from_secs(8);
+
+/// Counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Point {
+    /// When, on the detector's clock.
+    pub at: Duration,
+    /// SYNs.
+    pub syns: u64,
+    /// Handshakes completed.
+    pub completed: u64,
+    /// Of `syns`, those known to be unanswered since the history began; only of points that are [`Known`].
+    pub unanswered: u64,
+    /// SYNs that the listener turned away, as of the last census.
+    pub drops: Option<u64>,
+}
+
+/// An interval old enough that what was to be answered in it has been.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// Its start.
+    pub from: Point,
+    /// Its end.
+    pub to: Point,
+    /// SYNs newly known to be unanswered.
+    pub unanswered: u64,
+    /// Handshakes completed in it, or since the last step if those are more: a slow handshake completes later.
+    pub completed: u64,
+}
+
+impl Known {
+    /// Its length, seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        (self.to.at.saturating_sub(self.from.at)).as_secs_f64()
+    }
+}
+
+/// What is remembered of the counters.
+#[derive(Debug)]
+pub(super) struct History {
+    points: VecDeque<Point>,
+    /// The last known point.
+    known: Point,
+    /// Lower bound of the SYNs that were never answered, counted from zero of both counters.
+    bound: i128,
+}
+
+impl History {
+    /// A history that begins here. SYNs that are under way count as unanswered of old.
+    pub(super) fn new(point: Point) -> Self {
+        Self { points: VecDeque::from([point]), known: point, bound: surplus(point.syns, point.completed) }
+    }
+
+    /// Whether these counters went on from the last.
+    pub(super) fn continues(&self, point: &Point) -> bool {
+        let last = self.last();
+        last.at < point.at && last.syns <= point.syns && last.completed <= point.completed
+    }
+
+    /// Begins anew, because the counters did. Sums go on.
+    pub(super) fn rebase(&mut self, point: Point) {
+        let point = Point { unanswered: self.known.unanswered, ..point };
+        *self = Self::new(point);
+    }
+
+    /// Takes in the counters of now. The answer is the interval that has become known by it, if any.
+    ///
+    /// A SYN counts as unanswered when it is older than `lag` and completions, of whichever SYNs, do not make up for it:
+    /// D = syns(now - lag) - completed(now) never exceeds the SYNs that were unanswered then, as long as a handshake takes
+    /// at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises. The surplus of SYNs over
+    /// completions at that moment is an upper bound; handshakes that came later than `lag` are taken back by it.
+    pub(super) fn push(&mut self, mut point: Point, lag: Duration) -> Option<Known> {
+        let before = *self.last();
+        point.unanswered = self.known.unanswered;
+        self.keep(point);
+        let then = point.at.checked_sub(lag)?;
+        let index = self.points.partition_point(|point| point.at <= then).checked_sub(1)?;
+        let (from, mut to) = (self.known, self.points[index]);
+        if to.at <= from.at {
+            return None;
+        }
+        let unanswered = surplus(to.syns, point.completed).saturating_sub(self.bound).max(0);
+        self.bound = (self.bound + unanswered).min(surplus(to.syns, to.completed));
+        let unanswered = u64::try_from(unanswered).unwrap_or(u64::MAX);
+        to.unanswered = from.unanswered.saturating_add(unanswered);
+        self.mark(to);
+        let completed = (to.completed - from.completed).max(point.completed - before.completed);
+        Some(Known { from, to, unanswered, completed })
+    }
+
+    /// Notes what is known.
+    fn mark(&mut self, known: Point) {
+        self.known = known;
+        for point in self.points.iter_mut().rev().take_while(|point| point.at >= known.at) {
+            point.unanswered = known.unanswered;
+        }
+    }
+
+    fn keep(&mut self, point: Point) {
+        if self.points.len() >= 2 && point.at.saturating_sub(self.points[self.points.len() - 2].at) < LEAST_STEP {
+            self.points.pop_back();
+        }
+        self.points.push_back(point);
+        while self.points.len() > POINTS || self.points[0].at + SPAN < point.at {
+            self.points.pop_front();
+        }
+    }
+
+    /// Forgets what an idle subject's points repeat: hundreds of idle listeners cost next to nothing.
+    pub(super) fn shrink(&mut self) {
+        let same = |a: &Point, b: &Point| (a.syns, a.completed, a.drops) == (b.syns, b.completed, b.drops);
+        while let [.., a, b, c] = *self.points.make_contiguous()
+            && same(&a, &b)
+            && same(&b, &c)
+        {
+            let last = self.points.len() - 1;
+            self.points.swap(last, last - 1);
+            self.points.pop_back();
+        }
+    }
+
+    /// The last point.
+    pub(super) fn last(&self) -> &Point {
+        self.points.back().unwrap_or(&self.known)
+    }
+
+    /// The last known point.
+    pub(super) const fn known(&self) -> &Point {
+        &self.known
+    }
+
+    /// The first point at or after `from` and the last at or before `to`, if those are two.
+    pub(super) fn span(&self, from: Duration, to: Duration) -> Option<(Point, Point)> {
+        let first = self.points.iter().find(|point| point.at >= from)?;
+        let last = self.points.iter().rfind(|point| point.at <= to)?;
+        (first.at < last.at).then_some((*first, *last))
+    }
+}
+
+fn surplus(syns: u64, completed: u64) -> i128 {
+    i128::from(syns) - i128::from(completed)
+}
+
+/// Events per second between two points.
+#[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+pub(super) fn rate(points: &(Point, Point), count: impl Fn(&Point) -> u64) -> f64 {
+    let seconds = points.1.at.saturating_sub(points.0.at).as_secs_f64();
+    if seconds > 0.0 { count(&points.1).saturating_sub(count(&points.0)) as f64 / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Duration = Duration::from_millis(500);
+
+    fn point(step: u64, syns: u64, completed: u64) -> Point {
+        Point { at: Duration::from_millis(step * 250), syns, completed, ..Point::default() }
+    }
+
+    /// Unanswered SYNs in all, of counters read every 250 ms.
+    fn unanswered(counters: &[(u64, u64)]) -> u64 {
+        let mut history = History::new(point(0, counters[0].0, counters[0].1));
+        let mut steps = counters.iter().zip(0..).skip(1);
+        steps.by_ref().for_each(|(&(syns, completed), step)| {
+            history.push(point(step, syns, completed), LAG);
+        });
+        history.known().unanswered
+    }
+
+    #[test]
+    fn a_surge_its_burst_and_its_end_leave_nothing_unanswered() {
+        assert_eq!(unanswered(&[(7, 5), (2_007, 5), (2_007, 2_005), (2_007, 2_005), (2_007, 2_005)]), 0);
+        let steady = (0..20).map(|step: u64| (step * 1_000, step.saturating_sub(1) * 1_000));
+        let end = (0..5).map(|_| (19_000, 19_000));
+        assert_eq!(unanswered(&steady.chain(end).collect::<Vec<_>>()), 0);
+    }
+
+    #[test]
+    fn syns_count_once_when_they_are_older_than_the_lag() {
+        assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0)]), 0);
+        assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0), (200, 0)]), 100);
+        assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0), (200, 0), (200, 0), (200, 0)]), 200);
+    }
+
+    #[test]
+    fn late_handshakes_do_not_hide_what_comes_after_them() {
+        let late = [(0, 0), (100, 0), (100, 0), (100, 0), (100, 100), (100, 100), (100, 100), (100, 100)];
+        let flood = [(150, 100), (150, 100), (150, 100), (150, 100)];
+        assert_eq!(unanswered(&late), 100);
+        assert_eq!(unanswered(&[&late[..], &flood].concat()), 150);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_an_idle_history_is_short() {
+        let mut history = History::new(point(0, 0, 0));
+        for millisecond in 1..20_000 {
+            history.push(Point { at: Duration::from_millis(millisecond), ..point(0, millisecond, 0) }, LAG);
+        }
+        assert!(history.points.len() <= POINTS, "{}", history.points.len());
+        let mut history = History::new(point(0, 5, 5));
+        for step in 1..100 {
+            history.push(point(step, 5, 5), LAG);
+            history.shrink();
+        }
+        assert!(history.points.len() <= 3, "{}", history.points.len());
+    }
+}

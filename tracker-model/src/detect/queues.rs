@@ -1,0 +1,174 @@
+//! The queues of one listener, census by census.
+
+use std::time::Duration;
+
+use super::{QueuesSeen, history::Point, settings::FRESH};
+use crate::snapshot::ListenerQueues;
+
+/// A state of the queues is lasting when two censuses so far apart, and those between them, saw it.
+const LASTING: Duration = Duration::from_millis(900);
+/// Queues older than this no longer say that the accept queue is full.
+const STALE: Duration = Duration::from_secs(10);
+/// Fewer old entries than this in a SYN queue are no flood, however short the queue is.
+const LEAST_OLD: u32 = 16;
+/// SYNs that go unanswered meanwhile, at least.
+const LEAST_UNANSWERED: u64 = 2;
+
+/// Since when the queues have been in some state.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// The first census that saw it, with the drops and the counters of then.
+    first: Option<(QueuesSeen, Point)>,
+    /// The last.
+    last: Option<(QueuesSeen, Point)>,
+}
+
+impl State {
+    fn see(&mut self, is: bool, seen: QueuesSeen, point: Point) {
+        if is {
+            self.first.get_or_insert((seen, point));
+            self.last = Some((seen, point));
+        } else {
+            *self = Self::default();
+        }
+    }
+
+    /// Whether it has lasted, and SYNs went unanswered or were turned away meanwhile.
+    fn lasts(&self) -> bool {
+        let (Some((first, before)), Some((last, now))) = (self.first, self.last) else { return false };
+        let unanswered = now.unanswered.saturating_sub(before.unanswered);
+        let dropped = last.queues.drops.saturating_sub(first.queues.drops);
+        last.at.saturating_sub(first.at) >= LASTING && unanswered.max(dropped) >= LEAST_UNANSWERED
+    }
+}
+
+/// What the last censuses saw of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queues {
+    last: Option<QueuesSeen>,
+    /// The accept queue is full.
+    full: State,
+    /// The SYN queue is filled with requests whose SYN-ACK was repeated: nobody answers them.
+    filled: State,
+}
+
+impl Queues {
+    /// Takes in the queues of an observation, together with the last known counters.
+    pub(super) fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
+        let Some(seen) = seen.filter(|seen| self.last.is_none_or(|last| last.at < seen.at)) else { return };
+        self.last = Some(seen);
+        self.full.see(is_full(&seen.queues), seen, known);
+        self.filled.see(is_filled(&seen.queues), seen, known);
+    }
+
+    /// The last queues.
+    pub(super) const fn last(&self) -> Option<QueuesSeen> {
+        self.last
+    }
+
+    /// Their age.
+    pub(super) fn age(&self, at: Duration) -> Option<Duration> {
+        self.last.map(|last| at.saturating_sub(last.at))
+    }
+
+    /// Whether the accept queue was full a moment ago.
+    pub(super) fn full_now(&self, at: Duration) -> bool {
+        self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= FRESH)
+    }
+
+    /// Whether the accept queue is full for all that is known.
+    pub(super) fn stays_full(&self, at: Duration) -> bool {
+        self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= STALE)
+    }
+
+    /// Whether the accept queue has been full for a while and connections are turned away.
+    pub(super) fn overflows(&self, at: Duration) -> bool {
+        self.stays_full(at) && self.full.lasts()
+    }
+
+    /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
+    /// counter tells (DESIGN, trap 3).
+    pub(super) fn slow_flood(&self) -> bool {
+        self.filled.lasts()
+    }
+
+    /// Whether the SYN queue is filled with old requests.
+    pub(super) const fn filled(&self) -> bool {
+        self.filled.first.is_some()
+    }
+
+    /// Whether a second look would help.
+    pub(super) const fn suspicious(&self) -> bool {
+        self.full.first.is_some() || self.filled()
+    }
+
+    /// The counters when the present state began.
+    pub(super) fn since(&self) -> Option<Point> {
+        self.full.first.or(self.filled.first).map(|(_, point)| point)
+    }
+}
+
+/// Whether the next connection may be turned away (`sk_acceptq_is_full`: longer than its limit; a census that comes between an
+/// accept and the next ACK sees one less).
+fn is_full(queues: &ListenerQueues) -> bool {
+    queues.accept_queue > 0 && queues.accept_queue >= queues.accept_queue_max
+}
+
+/// Whether three quarters of the SYN queue are taken, most of it by requests whose SYN-ACK was repeated. Behind a full accept
+/// queue requests grow old without a flood.
+fn is_filled(queues: &ListenerQueues) -> bool {
+    let old = queues.syn_queue.saturating_sub(queues.syn_queue_young);
+    let taken = u64::from(queues.syn_queue) * 4 >= u64::from(queues.accept_queue_max) * 3;
+    !is_full(queues) && taken && old >= LEAST_OLD && u64::from(old) * 2 > u64::from(queues.syn_queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(millisecond: u64, queues: ListenerQueues) -> QueuesSeen {
+        QueuesSeen { at: Duration::from_millis(millisecond), queues }
+    }
+
+    fn unanswered(unanswered: u64) -> Point {
+        Point { unanswered, ..Point::default() }
+    }
+
+    const FULL: ListenerQueues = ListenerQueues {
+        syn_queue: 0,
+        syn_queue_young: 0,
+        accept_queue: 129,
+        accept_queue_max: 128,
+        half_open: 0,
+        connected: 0,
+        drops: 0,
+        half_open_unnamed: 0,
+    };
+
+    #[test]
+    fn a_full_accept_queue_overflows_when_it_lasts_and_turns_away() {
+        let mut queues = Queues::default();
+        let at = Duration::from_secs(5);
+        queues.see(Some(seen(4_000, FULL)), unanswered(0));
+        assert!(queues.suspicious() && queues.full_now(at) && !queues.overflows(at));
+        queues.see(Some(seen(5_000, FULL)), unanswered(0));
+        assert!(!queues.overflows(at), "nobody was turned away");
+        queues.see(Some(seen(5_500, ListenerQueues { drops: 9, ..FULL })), unanswered(0));
+        assert!(queues.overflows(Duration::from_secs(6)));
+        queues.see(Some(seen(6_000, ListenerQueues { accept_queue: 3, ..FULL })), unanswered(9));
+        assert!(!queues.suspicious());
+    }
+
+    #[test]
+    fn a_syn_queue_of_old_requests_is_a_slow_flood() {
+        let old = ListenerQueues { syn_queue: 100, syn_queue_young: 20, accept_queue: 0, ..FULL };
+        let mut queues = Queues::default();
+        queues.see(Some(seen(1_000, old)), unanswered(10));
+        queues.see(Some(seen(1_000, old)), unanswered(20));
+        assert!(queues.filled() && !queues.slow_flood());
+        queues.see(Some(seen(6_000, old)), unanswered(35));
+        assert!(queues.slow_flood());
+        queues.see(Some(seen(7_000, ListenerQueues { syn_queue_young: 90, ..old })), unanswered(40));
+        assert!(!queues.filled(), "young requests are a surge");
+    }
+}

@@ -1,0 +1,149 @@
+//! `tracker alerts` as a table: a line for each, its summary below it, and, wide, what it rests on.
+
+use std::fmt::Write as _;
+
+use tracker_model::api::{Alert, AlertState, Alerts, Class};
+
+use super::{
+    evidence,
+    format::{UNKNOWN, ago, printable},
+    output::View,
+    table::{self, Column},
+};
+
+const COLUMNS: [Column; 8] = [
+    Column::Number("ID"),
+    Column::Text(" SEVERITY"),
+    Column::Text("STATE"),
+    Column::Text("SINCE"),
+    Column::Text("ENDED"),
+    Column::Text("KIND"),
+    Column::Text("CLASS"),
+    Column::Text("SUBJECT"),
+];
+
+/// All of them, or those that fire.
+pub(super) fn selected(mut answer: Alerts, firing: bool) -> Alerts {
+    if firing {
+        answer.alerts.retain(|alert| alert.state == AlertState::Firing);
+    }
+    answer
+}
+
+/// The answer as a table.
+pub(super) fn render(answer: &Alerts, view: View) -> String {
+    if answer.alerts.is_empty() {
+        return "no alerts\n".to_owned();
+    }
+    let rows = answer.alerts.iter().map(|alert| row(alert, view)).collect();
+    let table = table::render(&COLUMNS, rows, None);
+    let mut lines = table.lines();
+    let mut text = format!("{}\n", lines.next().unwrap_or_default());
+    for (alert, line) in answer.alerts.iter().zip(lines) {
+        let _ = writeln!(text, "{line}\n    {}", printable(&alert.summary));
+        if view.wide {
+            let _ = writeln!(text, "{}", evidence::render(alert));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text += if view.wide { "\n" } else { "\n\nEvidence, and what to do: tracker alerts -o wide\n" };
+    text
+}
+
+fn row(alert: &Alert, view: View) -> Vec<String> {
+    vec![
+        alert.id.to_string(),
+        format!(" {}", alert.severity.name()),
+        alert.state.name().to_owned(),
+        ago(alert.since, view.now),
+        alert.until.map_or_else(|| UNKNOWN.to_owned(), |until| ago(until, view.now)),
+        alert.kind.name().to_owned(),
+        alert.class.map_or(UNKNOWN, Class::name).to_owned(),
+        evidence::subject(alert),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_model::{Snapshot, sample, view as views};
+
+    use super::*;
+
+    fn shown(snapshot: &Snapshot, wide: bool) -> String {
+        render(&views::alerts(snapshot), View { wide, now: snapshot.taken_at, columns: None })
+    }
+
+    #[test]
+    fn each_alert_has_a_line_and_its_summary() {
+        let expected = "\
+ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
+ 3  critical  firing    12s ago    -       syn_flood        spoofed      [::]:443 nginx(815)
+    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
+ 4  info      firing    40s ago    -       port_scan        scan         no listener
+    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+ 1  warning   resolved  1h 1m ago  1h ago  accept_overflow  slow_accept  [::]:443 nginx(815)
+    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 06:58:20 to 07:00:00 UTC
+
+Evidence, and what to do: tracker alerts -o wide
+";
+        assert_eq!(shown(&sample::under_flood(), false), expected);
+    }
+
+    #[test]
+    fn wide_shows_what_an_alert_rests_on_and_whose_figures_these_are() {
+        let expected = "\
+ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
+ 3  critical  firing    12s ago    -       syn_flood        spoofed      [::]:443 nginx(815)
+    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
+    rates        5,012 SYN/s now, 5,405 at most; 5,000/s unanswered; 11.5/s completed, usually 12.5/s
+    since onset  60,000 SYNs, about 0.1 % of them repeats
+    sources      ~59,310 distinct (standard error 1.6 %); 192.0.2.77 0.8±1.1 %, 198.51.100.4 0.4±0.8 %
+    prefixes     192.0.2.0/24 1.2±1.3 %
+    listener     half-open 511, SYN queue 511/511 (240 young), accept queue 0/511, 56,998 turned away since onset
+    namespace    SyncookiesSent +2,600, TCPReqQFullDrop +57,000 since onset, all its listeners together
+    advice       Turn SYN cookies on (net.ipv4.tcp_syncookies=1).
+
+ 4  info      firing    40s ago    -       port_scan        scan         no listener
+    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+    rates        31.0 SYN/s now, 40.0 at most; 31.0/s unanswered
+    since onset  1,300 SYNs, to at most 1,210 ports
+    sources      ~2 distinct (standard error 1.6 %); 203.0.113.9 98.0±2.0 %
+    prefixes     203.0.113.0/24 98.0±2.0 %
+    advice       Nothing, if the firewall is meant to let this through.
+
+ 1  warning   resolved  1h 1m ago  1h ago  accept_overflow  slow_accept  [::]:443 nginx(815)
+    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 06:58:20 to 07:00:00 UTC
+    rates        20.0 SYN/s at the end, 30.0 at most; 4.0/s unanswered; 16.0/s completed, usually 15.0/s
+    since onset  2,000 SYNs, about 20 % of them repeats, began anew after 1 pause
+    sources      ~40 distinct (standard error 1.6 %)
+    listener     half-open 12, SYN queue 12/511 (2 young), accept queue 512/511, 2 turned away since onset
+    advice       See why nginx does not call accept().
+    not known    the census failed for 10 s: queues are those before it
+";
+        assert_eq!(shown(&sample::under_flood(), true), expected);
+    }
+
+    #[test]
+    fn those_that_fire_can_be_asked_for_alone() {
+        let snapshot = sample::under_flood();
+        let answer = selected(views::alerts(&snapshot), true);
+        assert_eq!(answer.alerts.len(), 2);
+        assert_eq!(selected(views::alerts(&snapshot), false).alerts.len(), 3);
+    }
+
+    #[test]
+    fn without_alerts_it_says_so() {
+        assert_eq!(shown(&sample::snapshot(), false), "no alerts\n");
+        assert_eq!(shown(&sample::snapshot(), true), "no alerts\n");
+    }
+
+    #[test]
+    fn a_process_name_cannot_steer_the_terminal() {
+        let mut snapshot = sample::under_flood();
+        let alert = &mut snapshot.floods.alerts[0];
+        alert.subject.process.as_mut().unwrap().comm = "a\u{1b}b\n".to_owned();
+        alert.summary = "x\u{1b}\ny".to_owned();
+        let text = shown(&snapshot, true);
+        assert!(text.contains("a\\u{1b}b\\n(815)") && text.contains("x\\u{1b}\\ny") && !text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,289 @@
+//! What the flood detector is told: gathered from the maps at each reading, and written to a file where that is wanted.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tracker_common::{
+    flows::Sampling,
+    histogram::{BUCKETS, HANDSHAKE_SHIFT, Histogram, edge_us},
+    limits, names,
+};
+use tracker_model::{
+    detect::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
+    snapshot::{Floods, Listener, NamespaceCounters},
+};
+
+use super::{error::KernelError, maps::Maps, sources::Sources};
+
+/// Ports without a listener that the detector is told of at a time.
+const PORTS: usize = 64;
+/// The sample of connections is thinned so that no more than this many SYNs a second are in it.
+const SAMPLED_PER_SECOND: f64 = 2048.0;
+/// A SYN of the sample stands for at most this many.
+const LARGEST_WEIGHT: u32 = 1 << 15;
+/// Handshakes that happened so long ago weigh a third (1/e) of those that happen now.
+const HANDSHAKES_FADE: Duration = Duration::from_mins(2);
+/// A share of fewer handshakes says nothing.
+const ENOUGH_HANDSHAKES: f64 = 20.0;
+
+/// The detector, and what is kept to tell it what is new.
+pub struct Watch {
+    begun: Instant,
+    detector: Detector,
+    sources: Sources,
+    handshakes: HashMap<ListenerId, Handshakes>,
+    refused: Refused,
+    sampled: (Duration, u64),
+    record: Option<BufWriter<File>>,
+    busy: bool,
+}
+
+/// An open listener with its slot.
+pub type Open = (u32, Listener);
+
+/// What is known besides the listeners.
+pub struct Around<'a> {
+    /// Time of day.
+    pub wall: Timestamp,
+    /// When the queues of the listeners were read.
+    pub census_at: Instant,
+    /// Why the last census failed, if it did.
+    pub census_error: Option<&'a str>,
+    /// TCP counters of the namespace.
+    pub namespace: Option<NamespaceCounters>,
+}
+
+impl Watch {
+    /// A detector that has seen nothing, and the file that is to be written.
+    pub fn new(sensitivity: Sensitivity, record: Option<&Path>) -> Result<Self, KernelError> {
+        let create = |path: &Path| {
+            let file = File::create(path);
+            file.map_err(|source| KernelError::Io { what: format!("create {}", path.display()), source })
+        };
+        Ok(Self {
+            begun: Instant::now(),
+            detector: Detector::new(sensitivity),
+            sources: Sources::default(),
+            handshakes: HashMap::new(),
+            refused: Refused::default(),
+            sampled: (Duration::ZERO, 0),
+            record: record.map(create).transpose()?.map(BufWriter::new),
+            busy: false,
+        })
+    }
+
+    /// Whether something is under suspicion or alarm, so that a second between two readings is too long.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Whether queues of this moment would help the detector.
+    pub fn wants_census(&self) -> bool {
+        self.detector.wants_census()
+    }
+
+    /// Tells the detector what was read, and writes its verdicts into `open`.
+    pub fn observe(&mut self, maps: &mut Maps, open: &mut [Open], around: &Around<'_>) -> Result<Floods, KernelError> {
+        let at = self.begun.elapsed();
+        self.refused.served(open);
+        let mut listeners = Vec::with_capacity(open.len());
+        for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
+            listeners.push(self.seen(maps, *slot, listener, at, around)?);
+        }
+        let refused = self.refused(maps, &listeners)?;
+        let syns = refused.syns + listeners.iter().map(|listener| listener.syns).sum::<u64>();
+        self.sample(maps, at, syns)?;
+        let observation = Observation {
+            at,
+            wall: around.wall,
+            listeners,
+            refused,
+            namespace: around.namespace,
+            census_error: around.census_error.map(str::to_owned),
+        };
+        self.write(&observation);
+        self.detector.step(&observation);
+        Ok(self.floods(open))
+    }
+
+    fn seen(
+        &mut self,
+        maps: &mut Maps,
+        slot: u32,
+        listener: &mut Listener,
+        at: Duration,
+        around: &Around<'_>,
+    ) -> Result<ListenerSeen, KernelError> {
+        let id = id(listener);
+        let syns = listener.syns.total();
+        let watched = self.detector.watches(&id);
+        let sources = self.sources.read(maps, slot, syns, watched)?;
+        listener.distinct_sources = self.sources.distinct(slot);
+        let census_at = around.census_at.saturating_duration_since(self.begun);
+        Ok(ListenerSeen {
+            id,
+            syns,
+            completed: listener.completed.total(),
+            handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
+            sample: listener.sample,
+            queues: listener.census.map(|queues| QueuesSeen { at: census_at, queues }),
+            sources,
+        })
+    }
+
+    fn refused(&mut self, maps: &mut Maps, listeners: &[ListenerSeen]) -> Result<RefusedSeen, KernelError> {
+        let detector = &self.detector;
+        let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
+        self.handshakes.retain(|id, _| open.contains(id) || detector.watches(id));
+        let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
+        let mut refused = self.refused.read(maps, &vanished);
+        let watched = self.detector.watches_no_listener();
+        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, watched)?;
+        Ok(refused)
+    }
+
+    /// Thins the sample of connections when there are many, and tells the kernel side the time.
+    fn sample(&mut self, maps: &mut Maps, at: Duration, syns: u64) -> Result<(), KernelError> {
+        let (before, counted) = self.sampled;
+        let seconds = at.saturating_sub(before).as_secs_f64();
+        if seconds < 1.0 && before != Duration::ZERO {
+            return Ok(());
+        }
+        self.sampled = (at, syns);
+        #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+        let rate = syns.saturating_sub(counted) as f64 / seconds.max(1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of f64 stays within u32")]
+        let weight = (rate / SAMPLED_PER_SECOND).ceil() as u32;
+        let mask = weight.clamp(1, LARGEST_WEIGHT).next_power_of_two() - 1;
+        let epoch = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
+        maps.sampling
+            .set(0, Sampling { mask, epoch }, 0)
+            .map_err(|source| KernelError::Map { name: names::SAMPLING, source })
+    }
+
+    fn floods(&mut self, open: &mut [Open]) -> Floods {
+        let detector = &self.detector;
+        self.busy = detector.watches_no_listener();
+        for (_, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
+            let id = id(listener);
+            listener.verdict = detector.verdict(&id);
+            self.busy |= detector.watches(&id);
+        }
+        let process = |wanted: &ListenerId| {
+            open.iter().find(|(_, listener)| id(listener) == *wanted).and_then(|(_, listener)| listener.process.clone())
+        };
+        Floods {
+            alerts: detector.alerts(process),
+            no_listener: detector.no_listener(),
+            no_listener_sources: detector.no_listener_sources(),
+        }
+    }
+
+    /// Writes an observation; after the first failure no more.
+    fn write(&mut self, observation: &Observation) {
+        let Some(file) = &mut self.record else { return };
+        let line = serde_json::to_string(observation).map_err(std::io::Error::other);
+        if let Err(error) = line.and_then(|line| writeln!(file, "{line}")).and_then(|()| file.flush()) {
+            tracing::warn!("what the detector is told is no longer recorded: {error}");
+            self.record = None;
+        }
+    }
+
+    /// A slot was freed.
+    pub fn forget(&mut self, slot: u32) {
+        self.sources.forget(slot);
+    }
+}
+
+fn id(listener: &Listener) -> ListenerId {
+    ListenerId { netns: listener.netns, address: listener.address, port: listener.port }
+}
+
+/// How long the handshakes of a listener took of late.
+#[derive(Default)]
+struct Handshakes {
+    at: Duration,
+    before: Histogram,
+    recent: [f64; BUCKETS],
+}
+
+impl Handshakes {
+    /// What 95 % of them took at most, microseconds; none when there were too few.
+    fn p95(&mut self, at: Duration, histogram: &Histogram) -> Option<u64> {
+        let kept = (-at.saturating_sub(self.at).div_duration_f64(HANDSHAKES_FADE)).exp();
+        for (recent, (now, before)) in self.recent.iter_mut().zip(histogram.buckets.iter().zip(&self.before.buckets)) {
+            #[expect(clippy::cast_precision_loss, reason = "a count of two minutes")]
+            let new = now.saturating_sub(*before) as f64;
+            *recent = *recent * kept + new;
+        }
+        (self.at, self.before) = (at, *histogram);
+        let total: f64 = self.recent.iter().sum();
+        if total < ENOUGH_HANDSHAKES {
+            return None;
+        }
+        let mut sum = 0.0;
+        let bucket = self.recent.iter().position(|count| {
+            sum += count;
+            sum >= 0.95 * total
+        });
+        edge_us(bucket?, HANDSHAKE_SHIFT)
+    }
+}
+
+/// SYNs to ports without a listener, as of the last reading.
+struct Refused {
+    before: Box<[u64]>,
+    /// Whether something has listened at a port.
+    served: Box<[bool]>,
+    first: bool,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        // Zeroed memory of this size costs nothing until it is written.
+        let ports = usize::from(u16::MAX) + 1;
+        Self { before: vec![0; ports].into(), served: vec![false; ports].into(), first: true }
+    }
+}
+
+impl Refused {
+    fn served(&mut self, open: &[Open]) {
+        for (_, listener) in open {
+            self.served[usize::from(listener.port)] = true;
+        }
+    }
+
+    fn read(&mut self, maps: &Maps, always: &HashSet<u16>) -> RefusedSeen {
+        let mut seen = RefusedSeen::default();
+        let mut changed = Vec::new();
+        for (port, (syns, before)) in (0..=u16::MAX).zip(maps.refused_syns.read().zip(&mut self.before)) {
+            seen.syns += syns;
+            if syns != *before && !self.first {
+                changed.push((port, syns, syns.saturating_sub(*before)));
+            } else if always.contains(&port) {
+                changed.push((port, syns, u64::MAX));
+            }
+            *before = syns;
+        }
+        self.first = false;
+        seen.ports_touched =
+            u32::try_from(changed.iter().filter(|(.., new)| *new != u64::MAX).count()).unwrap_or(u32::MAX);
+        let most =
+            |(port, _, new): &(u16, u64, u64)| std::cmp::Reverse(if always.contains(port) { u64::MAX } else { *new });
+        if changed.len() > PORTS {
+            changed.select_nth_unstable_by_key(PORTS, most);
+            changed.truncate(PORTS);
+        }
+        changed.sort_unstable_by_key(most);
+        seen.served_before =
+            changed.iter().map(|(port, ..)| *port).filter(|port| self.served[usize::from(*port)]).collect();
+        seen.ports = changed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
+        seen
+    }
+}

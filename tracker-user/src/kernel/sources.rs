@@ -1,0 +1,132 @@
+//! Sources of SYNs: reads the sketches of the kernel side, sets them back, and sums them up while a flood is watched.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use tracker_common::{
+    hash, names,
+    sources::{Registers, SourceSample},
+};
+use tracker_model::{detect::SourcesSeen, distinct};
+
+use super::{error::KernelError, maps::Maps};
+
+/// Between two readings of a listener that is not watched.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Readings that are kept of a listener that is not watched: a flood begins a moment before it is suspected.
+const KEPT: usize = 2;
+/// A reading of fewer SYNs is not worth keeping: it could not change a sum noticeably.
+const WORTH_KEEPING: u64 = 64;
+
+/// What is kept of the sources of each slot.
+#[derive(Default)]
+pub struct Sources {
+    slots: HashMap<u32, Slot>,
+}
+
+struct Slot {
+    read_at: Instant,
+    /// SYNs of the slot at the last reading.
+    syns: u64,
+    /// Distinct sources of the last reading that had any SYNs.
+    distinct: Option<f64>,
+    /// The last readings before the slot was watched.
+    before: VecDeque<Box<Registers>>,
+    /// All readings since the slot is watched, and those kept from before.
+    total: Option<Box<Registers>>,
+}
+
+impl Sources {
+    /// Sources of the SYNs of a slot since the last answer; none while there were none, or too soon after it. While
+    /// `watched` every call is answered.
+    pub fn read(
+        &mut self,
+        maps: &mut Maps,
+        slot: u32,
+        syns: u64,
+        watched: bool,
+    ) -> Result<Option<SourcesSeen>, KernelError> {
+        let now = Instant::now();
+        let kept = self.slots.entry(slot).or_insert_with(|| Slot {
+            read_at: now.checked_sub(PAUSE).unwrap_or(now),
+            syns: 0,
+            distinct: None,
+            before: VecDeque::new(),
+            total: None,
+        });
+        if syns < kept.syns {
+            // The slot was given to another listener.
+            (kept.syns, kept.distinct, kept.total) = (0, None, None);
+            kept.before.clear();
+        }
+        if !watched {
+            kept.total = None;
+        }
+        if syns == kept.syns || (!watched && now.duration_since(kept.read_at) < PAUSE) {
+            return Ok(None);
+        }
+        let (registers, sample) = take(maps, slot)?;
+        let covered = syns - kept.syns;
+        (kept.read_at, kept.syns) = (now, syns);
+        let distinct = distinct::estimate(&registers);
+        kept.distinct = Some(distinct);
+        let distinct_total =
+            if watched { kept.sum_up(&registers) } else { kept.remember(registers, covered, distinct) };
+        Ok(Some(SourcesSeen { syns: covered, distinct, distinct_total, sample }))
+    }
+
+    /// Distinct sources of the last reading of a slot that had any SYNs.
+    pub fn distinct(&self, slot: u32) -> Option<f64> {
+        self.slots.get(&slot)?.distinct
+    }
+
+    /// A slot was freed.
+    pub fn forget(&mut self, slot: u32) {
+        self.slots.remove(&slot);
+    }
+}
+
+impl Slot {
+    fn sum_up(&mut self, registers: &Registers) -> f64 {
+        let before = &mut self.before;
+        let total = self.total.get_or_insert_with(|| {
+            let mut total = Box::<Registers>::default();
+            for registers in before.drain(..) {
+                distinct::merge(&mut total, &registers);
+            }
+            total
+        });
+        distinct::merge(total, registers);
+        distinct::estimate(total)
+    }
+
+    fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> f64 {
+        if syns >= WORTH_KEEPING {
+            self.before.truncate(KEPT - 1);
+            self.before.push_front(registers);
+        } else {
+            self.before.clear();
+        }
+        distinct
+    }
+}
+
+/// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds' worth.
+fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), KernelError> {
+    let map = |name| move |source| KernelError::Map { name, source };
+    let registers = Box::new(maps.sources.get(&slot, 0).map_err(map(names::SOURCES))?);
+    maps.sources.set(slot, Registers::default(), 0).map_err(map(names::SOURCES))?;
+    let sample = maps.source_samples.get(&slot, 0).map_err(map(names::SOURCE_SAMPLES))?;
+    maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))?;
+    let sample = sample.sources.into_iter().filter(|source| *source != [0; 2]).map(|source| address(hash::address(source))).collect();
+    Ok((registers, sample))
+}
+
+/// An address of the kernel side.
+pub fn address(octets: [u8; 16]) -> IpAddr {
+    let address = Ipv6Addr::from(octets);
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}
