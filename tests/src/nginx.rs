@@ -53,6 +53,13 @@ impl Nginx {
         self.process.wait(Duration::from_secs(10)).map(drop)
     }
 
+    /// Connections that it has accepted so far, on all its ports; the one that asks, over loopback, is among them.
+    pub fn accepted(&self, namespace: &Namespace) -> Result<u64> {
+        let answer = http::get(namespace, (Ipv4Addr::LOCALHOST, self.port).into(), "/accepted")?;
+        let counts = answer.body.lines().skip_while(|line| !line.contains("accepts")).nth(1).context("no counts")?;
+        Ok(counts.split_whitespace().next().context("no count")?.parse()?)
+    }
+
     /// Where it listens, or the first of its ports.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -91,7 +98,8 @@ http {{
     scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000;
     server {{
-{listen}        location / {{ return 200 \"tracker\\n\"; }}
+{listen}        location /accepted {{ stub_status; }}
+        location / {{ return 200 \"tracker\\n\"; }}
     }}
 }}
 "

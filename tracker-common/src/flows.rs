@@ -3,6 +3,11 @@
 //! A connection is in the sample by its hash, so all of its SYNs and its handshake are or none. The table is mapped
 //! directly: a newer connection takes the place of an older one, and that is counted.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
+)]
+
 /// How the sample is taken. The one value of [`crate::names::SAMPLING`]; the daemon sets it each second.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -61,7 +61,7 @@ pub fn source(key: u64, [high, low]: Halves) -> u64 {
 #[inline(always)]
 #[must_use]
 pub fn flow(source: u64, [_, low]: Halves, source_port: u16, destination_port: u16) -> u64 {
-    mix(source, low, (source_port as u64) << 16 | destination_port as u64)
+    mix(source, low, u64::from(source_port) << 16 | u64::from(destination_port))
 }
 
 /// Spreads the SYNs of one source, counted by `number`, as if at random; nobody foresees it who does not know the key. A random

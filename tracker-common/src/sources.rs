@@ -3,6 +3,11 @@
 //! Both are of fixed size whatever is sent. The sample answers for sources and for prefixes of every length at once, and
 //! the error of each share is that of a binomial sample.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
+)]
+
 use crate::{hash::Halves, limits::SOURCE_SAMPLE};
 
 /// Bits of a hash that choose a register.

@@ -4,7 +4,10 @@
 mod support;
 
 use support::{From, Run, Server, To, Traffic, World, seconds};
-use tracker_model::api::{AlertKind, AlertState, Class};
+use tracker_model::{
+    api::{AlertKind, AlertState, Class},
+    detect::{Detector, Sensitivity},
+};
 
 /// A flood of so many SYNs per second from second 30 to second 45.
 fn flood(from: From, to: To, rate: f64) -> Traffic {
@@ -17,7 +20,6 @@ fn one(class: Class, run: &Run) {
     let flood = floods[0];
     assert_eq!(flood.class, Some(class), "{}", flood.summary);
     assert_eq!(flood.state, AlertState::Resolved, "{}", flood.summary);
-    println!("called {:?}, over {:?}: {} {}", run.called, run.over, flood.summary, flood.advice);
 }
 
 /// Runs a case with several seeds: time to call it, class, rate, sources, end.
@@ -37,7 +39,7 @@ fn called(class: Class, rate: f64, world: impl Fn(u64) -> World) {
         assert!(off.abs() < 0.02, "rate {} of {rate}", flood.evidence.syn_rate);
     }
     times.sort_by(f64::total_cmp);
-    println!("{times:.2?}");
+    println!("{rate}/s called after {times:.2?} s");
     assert!(times[5] < 1.5, "median {}", times[5]);
     assert!(times[10] < 3.0, "worst {}", times[10]);
 }
@@ -47,6 +49,15 @@ fn spoofed_floods_of_any_rate() {
     for rate in [500.0, 5_000.0, 300_000.0] {
         called(Class::Spoofed, rate, |seed| World::new(seed).with(flood(From::Anywhere, To::Listener(0), rate)));
     }
+}
+
+#[test]
+fn floods_of_a_listener_that_nothing_is_known_of() {
+    called(Class::Spoofed, 500.0, |seed| {
+        let mut world = World::new(seed).with(flood(From::Anywhere, To::Listener(0), 500.0));
+        world.servers[0].handshake_p95_us = None;
+        world
+    });
 }
 
 #[test]
@@ -175,6 +186,38 @@ fn a_slow_flood_that_keeps_the_syn_queue_full_is_called() {
     assert!(run.over.unwrap() < 100.0);
 }
 
+#[test]
+fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
+    let mut observations = World::new(1).with(flood(From::Anywhere, To::Listener(0), 1_000.0)).run(60.0).observations;
+    let second = |observation: &tracker_model::detect::Observation| observation.at.as_secs_f64();
+    observations.retain(|observation| !(33.0..40.0).contains(&second(observation)));
+    for observation in &mut observations {
+        let at = second(observation);
+        if at > 41.0 {
+            observation.wall -= jiff::SignedDuration::from_hours(5);
+        }
+        if at > 42.0 {
+            let seen = &mut observation.listeners[0];
+            (seen.syns, seen.completed) = (seen.syns - 11_000, 0);
+        }
+    }
+    let mut detector = Detector::new(Sensitivity::Medium);
+    for observation in &observations {
+        detector.step(observation);
+        let (at, alerts) = (second(observation), detector.alerts(|_| None));
+        assert!(alerts.len() <= 1);
+        if (31.8..45.0).contains(&at) {
+            assert_eq!(alerts[0].state, AlertState::Firing, "at {at}");
+        }
+        assert!(at < 55.0 || alerts[0].state == AlertState::Resolved);
+    }
+    let alert = &detector.alerts(|_| None)[0];
+    assert_eq!((alert.class, alert.evidence.pulses), (Some(Class::Spoofed), 0));
+    assert!(alert.until >= Some(alert.since));
+    assert!(alert.unknown[0].starts_with("nothing was observed from 02:13:3"), "{:?}", alert.unknown);
+    assert!(alert.unknown[1].starts_with("the listener's counters began anew"), "{:?}", alert.unknown);
+}
+
 /// Legitimate load for ten minutes, or so long as it lasts.
 fn legitimate(seconds: f64, may: &[Class], world: impl Fn(u64) -> World) -> Run {
     let mut last = None;
@@ -236,7 +279,9 @@ fn a_slow_and_lossy_network() {
 #[test]
 fn health_checks_that_never_complete() {
     let run = legitimate(600.0, &[], |seed| {
-        World::new(seed).with(Traffic::flood(From::One(0x0a00_0001), To::Listener(0), |_| 20.0))
+        let mut checks = Traffic::flood(From::One(0x0a00_0001), To::Listener(0), |_| 20.0);
+        checks.resets = true;
+        World::new(seed).with(checks)
     });
     assert!(run.alerts.is_empty());
 }
@@ -252,7 +297,6 @@ fn a_port_scan_is_a_scan() {
         assert_eq!(run.refused_classes, [Class::None, Class::Scan, Class::None]);
         let alert = &run.alerts[0];
         assert_eq!((alert.kind, alert.state, run.alerts.len()), (AlertKind::PortScan, AlertState::Resolved, 1));
-        println!("{}", alert.summary);
     }
 }
 
@@ -279,6 +323,33 @@ fn an_application_that_stops_accepting_is_slow() {
         let alert = &run.alerts[0];
         assert_eq!((alert.kind, alert.state), (AlertKind::AcceptOverflow, AlertState::Resolved));
         assert_eq!((alert.evidence.accept_queue, alert.evidence.queue_max), (Some(129), Some(128)));
-        println!("{} {}", alert.summary, alert.advice);
     }
+}
+
+/// Writes two simulated series where real ones are recorded: `cargo test -p tracker-model --test simulated -- --ignored`.
+#[test]
+#[ignore = "writes files"]
+fn record() {
+    let write = |case: &str, expect: &str, run: &Run| {
+        let mut text = format!("{{\"case\":\"{case}\",\"expect\":{expect}}}\n");
+        for observation in &run.observations {
+            text += &serde_json::to_string(observation).unwrap();
+            text.push('\n');
+        }
+        let file = format!("{}/tests/recorded/{}.jsonl", env!("CARGO_MANIFEST_DIR"), case.replace(' ', "_"));
+        std::fs::write(file, text).unwrap();
+    };
+    let one =
+        Traffic::flood(
+            From::One(0xc633_6401),
+            To::Listener(0),
+            |t| if (10.0..15.0).contains(&t) { 500.0 } else { 0.0 },
+        );
+    let run = World::new(1).with(one).with(Traffic::clients(|_| 10.0)).run(25.0);
+    let expect = r#"{"class":"single_source","kind":"syn_flood","onset":10.0,"end":15.0,"incidents":1,"port":80}"#;
+    write("simulated one source", expect, &run);
+    let run =
+        World::new(1).with(Traffic::clients(|t| if (10.0..10.02).contains(&t) { 100_000.0 } else { 0.0 })).run(25.0);
+    let expect = r#"{"class":"none","kind":null,"onset":null,"end":null,"incidents":0,"port":null,"may":["surge","slow_accept"]}"#;
+    write("simulated client pool", expect, &run);
 }

@@ -293,6 +293,7 @@ impl Run<'_> {
         Ok(Counted {
             syns: self.lab.client.syns_sent()?,
             segments: self.lab.client.tcp("OutSegs")?,
+            accepted: self.lab.accepted()?,
             opened: self.lab.server.tcp("PassiveOpens")?,
             dropped: self.lab.server.dropped(&self.lab.pair.link.right.device)?,
         })
@@ -316,7 +317,10 @@ pub struct Counted {
     pub syns: u64,
     /// Segments of real clients, and resets by which they answer.
     pub segments: u64,
-    /// Connections that the server took.
+    /// Connections that nginx accepted, and one for each time that this was asked.
+    pub accepted: u64,
+    /// Connections that the kernel made for the server (`PassiveOpens`). Two segments of one handshake that are taken
+    /// on two CPUs at once count twice there.
     pub opened: u64,
     /// Frames lost before the server saw them.
     pub dropped: u64,

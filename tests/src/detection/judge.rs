@@ -149,11 +149,15 @@ fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: C
             continue;
         };
         outcome.class = last.class;
-        let named = seen.class_while_firing();
+        let named = seen.in_flood().and_then(|alert| alert.class);
         let prefix = run.attack.prefix(run.family);
-        let right = named == Some(class) && prefix.is_none_or(|prefix| seen.names_first(&prefix));
+        let right =
+            named == Some(class) && last.class == named && prefix.is_none_or(|prefix| seen.names_first(&prefix));
         outcome.class_right &= right;
-        outcome.fails(!right, || format!("called {named:?}, {:?}", last.evidence.top_prefixes.first()));
+        outcome.fails(!right, || {
+            let first = seen.in_flood().and_then(|alert| alert.evidence.top_prefixes.first());
+            format!("called {named:?} while it ran ({first:?}), {:?} when it was over", last.class)
+        });
         outcome.alert_after = later(outcome.alert_after, seen.alert_after());
         outcome.end_after = later(outcome.end_after, seen.end_after());
         outcome.fails(seen.end_after().is_none_or(|end| end > Bounds::END), || {
@@ -218,14 +222,15 @@ impl<'a> Seen<'a> {
         self.alerts().next_back().map(|(_, alert)| alert)
     }
 
-    /// The class that it had last while it fired.
-    fn class_while_firing(&self) -> Option<Class> {
-        self.alerts().rfind(|(_, alert)| alert.state == AlertState::Firing)?.1.class
+    /// As it was at the last reading while the flood ran.
+    fn in_flood(&self) -> Option<&'a Alert> {
+        self.alerts().rfind(|(reading, _)| reading.taken_at <= self.sent.end()).map(|(_, alert)| alert)
     }
 
     fn names_first(&self, prefix: &str) -> bool {
-        let firing = self.alerts().rfind(|(_, alert)| alert.state == AlertState::Firing);
-        firing.and_then(|(_, alert)| alert.evidence.top_prefixes.first()).is_some_and(|first| first.source == prefix)
+        self.in_flood()
+            .and_then(|alert| alert.evidence.top_prefixes.first())
+            .is_some_and(|first| first.source == prefix)
     }
 
     fn alert_after(&self) -> Option<f64> {
@@ -317,7 +322,9 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
         completed += listener.handshakes_completed;
     }
     let clients = truth.after.syns - truth.before.syns;
-    let opened = truth.after.opened - truth.before.opened;
+    // The one that asked the second time is not the clients'.
+    let accepted = truth.after.accepted - truth.before.accepted - 1;
+    let opened = truth.after.opened - truth.before.opened - 1;
     let is_syn = matches!(run.attack.expect, Expect::Flood(_));
     let expected = clients + if is_syn && run.attack.served { outcome.frames } else { 0 };
     let dropped = truth.after.dropped - truth.before.dropped;
@@ -325,12 +332,12 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     if !(expected.saturating_sub(dropped)..=expected).contains(&syns) {
         wrong.push(format!("{syns} SYNs for {expected} sent, {dropped} dropped on the way"));
     }
-    if completed != opened {
-        wrong.push(format!("{completed} handshakes for {opened} of the kernel's"));
+    if completed != accepted {
+        wrong.push(format!("{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's"));
     }
     // With cookies nobody is turned away: what a client has seen established, is.
-    if run.cookies > 0 && dropped == 0 && truth.crowd.established != opened {
-        wrong.push(format!("{} established for clients, {opened} for the server", truth.crowd.established));
+    if run.cookies > 0 && dropped == 0 && truth.crowd.established != accepted {
+        wrong.push(format!("{} established for clients, {accepted} for nginx", truth.crowd.established));
     }
     if !run.attack.served {
         let port = run.ports()[0];

@@ -93,9 +93,14 @@ impl Lab {
         }
     }
 
-    /// Stops nginx, as an administrator does.
-    pub fn stop_nginx(&mut self) -> Result<()> {
-        self.nginx.take().map_or(Ok(()), Nginx::stop)
+    /// Connections that nginx has accepted so far, the one that asks included.
+    pub fn accepted(&self) -> Result<u64> {
+        self.nginx.as_ref().context("no nginx")?.accepted(&self.pair.server)
+    }
+
+    /// Hands nginx out, so that a case may stop it.
+    pub fn take_nginx(&mut self) -> Option<Nginx> {
+        self.nginx.take()
     }
 }
 

@@ -122,6 +122,12 @@ impl Watched {
 }
 
 impl Load {
+    /// The load of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        LOADS.into_iter().find(|load| load.name == name)
+    }
+
     /// Runs it for so long, on a daemon of its own.
     pub fn run(&self, lasting: Duration, record: Option<&PathBuf>) -> Result<Watched> {
         let pair = if self.slow { loads::slow_pair()? } else { Pair::plain()? };

@@ -7,6 +7,7 @@ mod commands;
 mod connects;
 mod environment;
 mod existing;
+mod floods;
 mod half_open;
 mod interfaces;
 mod itself;

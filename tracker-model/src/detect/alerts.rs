@@ -83,7 +83,7 @@ impl Record {
     fn severity(&self) -> Severity {
         match (self.kind, self.subject) {
             (AlertKind::SynFlood, Subject::Listener(_)) => Severity::Critical,
-            (AlertKind::SynFlood, _) | (AlertKind::AcceptOverflow, _) => Severity::Warning,
+            (AlertKind::SynFlood | AlertKind::AcceptOverflow, _) => Severity::Warning,
             (AlertKind::PortScan, _) => Severity::Info,
         }
     }

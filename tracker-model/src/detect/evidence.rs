@@ -16,7 +16,7 @@ const PEAK: f64 = 0.9;
 
 /// Brings the figures up to date, with rates over the time before `to`, the end of a known interval.
 pub(super) fn update(evidence: &mut FloodEvidence, incident: &mut Incident, to: Duration, sight: &Sight) {
-    evidence.syns += std::mem::take(&mut incident.pending);
+    evidence.syns = evidence.syns.saturating_add(std::mem::take(&mut incident.pending));
     rates(evidence, incident.window_from, to, sight);
     distinct(evidence, sight);
     if sight.sample.len() > 0 {
@@ -37,7 +37,7 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
     evidence.syn_rate = rate(&span, |point| point.syns);
     evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(evidence.syn_rate);
     evidence.completed_rate = rate(&span, |point| point.completed);
-    let seconds = (span.1.at - span.0.at).as_secs_f64();
+    let seconds = span.1.at.saturating_sub(span.0.at).as_secs_f64();
     if seconds >= PEAK || evidence.peak_syn_rate <= 0.0 {
         evidence.peak_syn_rate = evidence.peak_syn_rate.max(evidence.syn_rate);
     }
@@ -70,6 +70,10 @@ fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
 fn queues(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     let Some(seen) = sight.queues else { return };
     let queues = seen.queues;
+    if evidence.accept_queue >= Some(queues.accept_queue_max) && queues.accept_queue < queues.accept_queue_max {
+        // It drains: what is shown is how it was while connections were turned away.
+        return;
+    }
     evidence.half_open = Some(queues.half_open);
     evidence.syn_queue = Some(queues.syn_queue);
     evidence.syn_queue_young = Some(queues.syn_queue_young);

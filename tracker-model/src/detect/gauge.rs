@@ -41,6 +41,8 @@ pub(super) struct Step {
     pub known: Known,
     /// Whether so much in it was unanswered that a flood which is on goes on.
     pub significant: bool,
+    /// Whether anything in it was, beyond the usual loss: enough for a slow flood to go on.
+    pub some: bool,
 }
 
 /// The statistic and what it rests on.
@@ -57,6 +59,8 @@ pub(super) struct Gauge {
     recent: VecDeque<(f64, bool)>,
     /// Observations that were too far apart since the beginning: how often.
     pub gaps: u32,
+    /// How often its counters fell.
+    pub falls: u32,
 }
 
 impl Gauge {
@@ -70,6 +74,7 @@ impl Gauge {
             excursion: None,
             recent: VecDeque::new(),
             gaps: 0,
+            falls: 0,
         }
     }
 
@@ -77,7 +82,8 @@ impl Gauge {
     /// after a gap, of which nothing is known.
     pub(super) fn step(&mut self, point: Point, lag: Duration) -> Option<Step> {
         let last = *self.history.last();
-        if !self.history.continues(&point) || point.at - last.at > GAP {
+        if !self.history.continues(&point) || point.at.saturating_sub(last.at) > GAP {
+            self.falls = self.falls.saturating_add(u32::from(!self.history.continues(&point)));
             self.gaps += u32::from(point.at.saturating_sub(last.at) > GAP);
             self.rebase(point);
             return None;
@@ -90,7 +96,7 @@ impl Gauge {
         if self.excursion.is_none() {
             self.history.shrink();
         }
-        Some(Step { known, significant: self.significant(&known) })
+        Some(Step { known, significant: self.significant(&known), some: self.some(&known) })
     }
 
     /// Begins anew with counters that began anew.
@@ -108,7 +114,7 @@ impl Gauge {
 
     #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     fn learn_completions(&mut self, last: &Point, point: &Point) {
-        let seconds = (point.at - last.at).as_secs_f64();
+        let seconds = point.at.saturating_sub(last.at).as_secs_f64();
         self.usual.completed.add((point.completed - last.completed) as f64 / seconds, seconds, USUAL);
     }
 
@@ -119,12 +125,23 @@ impl Gauge {
         known.unanswered as f64 - self.settings.share * known.completed as f64 - usual * known.seconds()
     }
 
-    /// The same with half of the margin, so that what hardly was an alarm doesn't end and begin anew.
+    /// Whether a flood goes on: half of the margin, so that what hardly was an alarm doesn't end and begin anew. The interval
+    /// itself must show it: clients that are answered early hide some unanswered SYNs at first, which come to light later.
     #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
     fn significant(&self, known: &Known) -> bool {
         let usual = 2.0 * self.usual.unanswered() + self.settings.floor / 2.0;
         let completed = self.settings.share / 2.0 * known.completed as f64;
-        known.unanswered as f64 > completed + usual * known.seconds()
+        known.unanswered.min(known.surplus()) as f64 > completed + usual * known.seconds()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn some(&self, known: &Known) -> bool {
+        known.unanswered as f64 > self.settings.share * known.completed as f64
+    }
+
+    /// Unanswered SYNs for each completion that are nobody's concern.
+    pub(super) const fn share(&self) -> f64 {
+        self.settings.share
     }
 
     fn accumulate(&mut self, known: &Known, excess: f64) {
@@ -187,7 +204,7 @@ fn lasts(recent: &VecDeque<(f64, bool)>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::{Sensitivity, settings::LEAST_LAG};
+    use crate::detect::{Sensitivity, settings::UNKNOWN_LAG};
 
     /// A gauge after counters read every 250 ms, and the step at which it first spoke for an alarm.
     fn run(counters: impl Iterator<Item = (u64, u64)>) -> (Gauge, Option<u64>) {
@@ -200,7 +217,7 @@ mod tests {
         let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), point(0, (0, 0)));
         let mut alarm = None;
         for (counters, step) in counters.zip(1..) {
-            gauge.step(point(step, counters), LEAST_LAG);
+            gauge.step(point(step, counters), UNKNOWN_LAG);
             alarm = alarm.or(gauge.ready().map(|_| step));
         }
         (gauge, alarm)

@@ -38,6 +38,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was steady.
+    pub(super) fn surplus(&self) -> u64 {
+        (self.to.syns - self.from.syns).saturating_sub(self.to.completed - self.from.completed)
+    }
+
     /// Its length, seconds.
     pub(super) fn seconds(&self) -> f64 {
         (self.to.at.saturating_sub(self.from.at)).as_secs_f64()
@@ -110,7 +115,7 @@ impl History {
             self.points.pop_back();
         }
         self.points.push_back(point);
-        while self.points.len() > POINTS || self.points[0].at + SPAN < point.at {
+        while self.points.len() > POINTS || point.at.saturating_sub(self.points[0].at) > SPAN {
             self.points.pop_front();
         }
     }

@@ -77,10 +77,15 @@ pub(super) struct Incident {
     pub firing: bool,
     /// When it was called, the last time.
     pub called: Duration,
+    /// Whether it was called for a SYN queue full of old requests, and not for its rate.
+    pub slow: bool,
     /// What was before it.
     pub before: Before,
     /// Rates are not over a time before this: it had not begun.
     pub window_from: Duration,
+    /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients that are
+    /// answered early hide some of it for a moment, in the one before.
+    rates_to: Duration,
     /// The end of the last interval with a significant number of unanswered SYNs.
     pub last: Duration,
     /// How long it is known that there were none since.
@@ -107,12 +112,14 @@ impl Incident {
             alert: 0,
             firing: true,
             called: moment.at,
+            slow: false,
             before: Before {
                 point: excursion.before,
                 flow: sight.flow,
                 namespace: moment.namespace.before(excursion.before.at),
             },
             window_from: excursion.first.at,
+            rates_to: known.at,
             last: known.at,
             quiet: Duration::ZERO,
             pending: known.syns.saturating_sub(excursion.before.syns),
@@ -142,7 +149,7 @@ impl Incident {
     /// Goes on after a pause.
     pub(super) fn reopen(&mut self, whence: Whence, excursion: &Excursion, sight: &Sight, ledger: &mut Ledger) {
         (self.firing, self.called) = (true, sight.moment.at);
-        self.window_from = excursion.first.at;
+        (self.window_from, self.rates_to) = (excursion.first.at, sight.gauge.history.known().at);
         (self.last, self.quiet, self.candidate) = (sight.gauge.history.known().at, Duration::ZERO, None);
         if let Some(record) = ledger.get(self.alert) {
             record.until = None;
@@ -163,20 +170,19 @@ impl Incident {
     ) {
         let Some(step) = step else { return };
         let known = &step.known;
-        self.pending += known.to.syns - known.from.syns;
+        self.pending = self.pending.saturating_add(known.to.syns - known.from.syns);
         if !self.firing {
             return;
         }
         if goes_on {
             (self.last, self.quiet) = (known.to.at, Duration::ZERO);
             if let Some(record) = ledger.get(self.alert) {
-                // Rates end where the flood was surely still on: it may have ended within this interval.
-                let to = if known.from.at > self.window_from { known.from.at } else { known.to.at };
+                let to = std::mem::replace(&mut self.rates_to, known.from.at);
                 evidence::update(&mut record.evidence, self, to, sight);
             }
             return;
         }
-        self.quiet += known.to.at - known.from.at;
+        self.quiet += known.to.at.saturating_sub(known.from.at);
         if self.quiet >= quiet {
             self.resolve(sight.moment, ledger);
         }
@@ -190,9 +196,9 @@ impl Incident {
         }
     }
 
-    /// Takes in what the sources say now: the class is revised when they agree for a while.
+    /// Takes in what the sources say now, while it goes on: the class is revised when they agree for a while.
     pub(super) fn revise(&mut self, whence: Option<Whence>, moment: &Moment, ledger: &mut Ledger) {
-        let (Some(whence), Some(record)) = (whence, ledger.get(self.alert)) else { return };
+        let (Some(whence), Some(record), true) = (whence, ledger.get(self.alert), self.firing) else { return };
         record.unknown.retain(|unknown| *unknown != Unknown::Sources);
         if whence == record.whence {
             self.candidate = None;
@@ -203,7 +209,7 @@ impl Incident {
             _ => moment.at,
         };
         self.candidate = Some((whence, since));
-        if moment.at - since >= AGREEMENT {
+        if moment.at.saturating_sub(since) >= AGREEMENT {
             record.whence = whence;
             self.candidate = None;
         }
@@ -220,7 +226,7 @@ pub(super) const fn quiet(slow: bool) -> Duration {
 #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
 fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
     let first = excursion.first.at;
-    let interval = first - excursion.before.at;
+    let interval = first.saturating_sub(excursion.before.at);
     let known = gauge.history.known();
     let seconds = known.at.saturating_sub(first).as_secs_f64();
     let later = known.unanswered.saturating_sub(excursion.first.unanswered) as f64;
@@ -228,5 +234,5 @@ fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
         return excursion.before.at;
     }
     let begun = (excursion.first.unanswered - excursion.before.unanswered) as f64 * seconds / later;
-    first - Duration::try_from_secs_f64(begun).unwrap_or(interval).min(interval)
+    first.saturating_sub(Duration::try_from_secs_f64(begun).unwrap_or(interval).min(interval))
 }

@@ -9,7 +9,7 @@ use super::{
     history::{Point, rate},
     incident::{Incident, Moment, Sight, quiet},
     queues::Queues,
-    settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, QUIET, Settings, WINDOW, lag},
+    settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
     sources::{Sample, UsualSources, Whence},
     surge::Surge,
 };
@@ -89,7 +89,7 @@ impl Listener {
     /// Takes in an observation.
     pub(super) fn step(&mut self, input: &Input, moment: &Moment, ledger: &mut Ledger) {
         self.seen = moment.at;
-        let before = (*self.gauge.history.last(), self.gauge.gaps);
+        let before = (*self.gauge.history.last(), self.gauge.gaps, self.gauge.falls);
         let point = point(input, moment.at);
         let step = if input.open == self.open {
             self.gauge.step(point, lag(input.handshake_p95_us))
@@ -99,6 +99,9 @@ impl Listener {
         };
         if self.gauge.gaps > before.1 {
             self.note_gap(&before.0, &point, moment, ledger);
+        }
+        if self.gauge.falls > before.2 {
+            self.note(&Unknown::Restarted(moment.wall), ledger);
         }
         self.flow = input.flow.or(self.flow);
         self.queues.see(input.queues, *self.gauge.history.known());
@@ -115,9 +118,14 @@ impl Listener {
         self.gauge.rebase(point);
         self.queues = Queues::default();
         let note = if open { Unknown::Restarted(moment.wall) } else { Unknown::Closed(moment.wall) };
+        self.note(&note, ledger);
+    }
+
+    /// Notes with each incident that goes on what is not known of it.
+    fn note(&self, unknown: &Unknown, ledger: &mut Ledger) {
         for incident in [&self.flood, &self.accept].into_iter().flatten().filter(|incident| incident.firing) {
             if let Some(record) = ledger.get(incident.alert) {
-                record.note(note.clone());
+                record.note(unknown.clone());
             }
         }
     }
@@ -164,17 +172,17 @@ impl Listener {
         let flooded = firing(flood.as_ref());
         let sight = self.sight(moment);
         if let Some(incident) = &mut flood {
-            let slow = self.queues.filled();
-            let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.known.unanswered > 0));
+            let slow = incident.slow && self.queues.filled();
+            let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.some));
             incident.follow(step, on, quiet(slow), &sight, ledger);
-            if incident.firing {
+            if on {
                 incident.revise(self.whence(), moment, ledger);
             }
         }
         if let Some(incident) = &mut accept {
             // A full queue turns the next connection away, even if none comes.
             let on = step.is_some_and(|step| step.significant) || self.queues.stays_full(moment.at);
-            incident.follow(step, on, QUIET, &sight, ledger);
+            incident.follow(step, on, quiet(false), &sight, ledger);
         }
         for incident in [&flood, &accept].into_iter().flatten().filter(|incident| incident.firing) {
             if let Some(record) = ledger.get(incident.alert) {
@@ -210,7 +218,7 @@ impl Listener {
         if firing(self.flood.as_ref()) || !self.open || step.is_none() {
             return;
         }
-        let slow = self.queues.slow_flood();
+        let slow = self.queues.slow_flood(self.gauge.share()) && self.unanswered_rate() >= 1.0;
         let Some(excursion) = self.gauge.excursion().copied().or_else(|| self.trickle(moment.at)) else { return };
         if firing(self.accept.as_ref()) {
             if self.flooded_behind(&excursion, moment) {
@@ -226,7 +234,7 @@ impl Listener {
         if ready.is_none() && !slow {
             return;
         }
-        let waited = ready.is_none_or(|ready| moment.at - ready >= PATIENCE);
+        let waited = ready.is_none_or(|ready| moment.at.saturating_sub(ready) >= PATIENCE);
         let fresh = self.queues.age(moment.at).is_some_and(|age| age <= FRESH);
         if self.explained(&excursion, moment) {
             self.open_accept(&excursion, moment, ledger);
@@ -243,6 +251,12 @@ impl Listener {
         let before = self.queues.since().filter(|since| since.at < before.at).unwrap_or(before);
         let (usual_syns, usual_completed) = (usual.syns.get(), usual.completed.get());
         Some(Excursion { before, first: before, usual_syns, usual_completed, ready: None })
+    }
+
+    /// Unanswered SYNs per second of late.
+    fn unanswered_rate(&self) -> f64 {
+        let (history, to) = (&self.gauge.history, self.gauge.history.known().at);
+        history.span(to.saturating_sub(WINDOW), to).map_or(0.0, |span| rate(&span, |point| point.unanswered))
     }
 
     /// Whether a full accept queue explains at least half of what went unanswered: seen full at a census, or by the
@@ -269,15 +283,9 @@ impl Listener {
         let (Some(now), Some(before)) = (self.flow, accept.before.flow) else { return false };
         let repeated = now.repeated.saturating_sub(before.repeated) as f64;
         let first = now.first.saturating_sub(before.first) as f64;
-        let to = self.gauge.history.known().at;
-        let rate = self
-            .gauge
-            .history
-            .span(to.saturating_sub(WINDOW), to)
-            .map_or(0.0, |span| rate(&span, |point| point.unanswered));
-        moment.at - accept.called >= SECOND_LOOK
+        moment.at.saturating_sub(accept.called) >= SECOND_LOOK
             && self.gauge.ready().is_some()
-            && rate > 5.0 * excursion.usual_syns.max(LEAST_NORM)
+            && self.unanswered_rate() > 5.0 * excursion.usual_syns.max(LEAST_NORM)
             && covered >= 1_000
             && distinct >= 0.8 * covered as f64
             && repeated < 0.05 * (first + repeated)
@@ -291,13 +299,14 @@ impl Listener {
         let returning = self.flood.take().filter(|flood| flood.may_return(moment.at));
         let sight = self.sight(moment);
         let class = whence.unwrap_or(Whence::ALL_OVER);
-        let incident = if let Some(mut incident) = returning {
+        let mut incident = if let Some(mut incident) = returning {
             incident.reopen(class, excursion, &sight, ledger);
             incident
         } else {
             let subject = Subject::Listener(self.id);
             Incident::open(AlertKind::SynFlood, subject, class, excursion, &sight, ledger)
         };
+        incident.slow = self.gauge.ready().is_none();
         if let Some(record) = ledger.get(incident.alert) {
             if whence.is_none() {
                 record.note(Unknown::Sources);

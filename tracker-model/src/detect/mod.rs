@@ -1,9 +1,9 @@
 //! The flood detector: from counts of SYNs and completed handshakes to a verdict an operator can act on.
 
 //!
-//! For each listener a statistic ([`gauge`]) of SYNs that are known to be unanswered ([`history`]) and more than usual
-//! ([`usual`]); when it is large and lasts, queues ([`queues`]) and sources ([`sources`]) tell what it is, and an incident
-//! ([`incident`]) carries it from onset to end as one alert ([`alerts`]). SYNs to no listener are [`refused`]. The method and
+//! For each listener a statistic (`gauge`) of SYNs that are known to be unanswered (`history`) and more than usual
+//! (`usual`); when it is large and lasts, queues (`queues`) and sources (`sources`) tell what it is, and an incident
+//! (`incident`) carries it from onset to end as one alert (`alerts`). SYNs to no listener are `refused`. The method and
 //! its limits: docs/detection.md.
 
 mod alerts;
@@ -98,12 +98,11 @@ impl Detector {
         }
         let followed = self.step_closed(observation, &moment);
         let netns = observation.listeners.first().map(|seen| seen.id.netns);
-        match &mut self.refused {
-            Some(refused) => refused.step(&observation.refused, &followed, netns, &moment, &mut self.ledger),
-            None => {
-                let settings = Settings::port(self.sensitivity);
-                self.refused = Some(Refused::new(settings, &observation.refused, observation.at));
-            }
+        if let Some(refused) = &mut self.refused {
+            refused.step(&observation.refused, &followed, netns, &moment, &mut self.ledger);
+        } else {
+            let settings = Settings::port(self.sensitivity);
+            self.refused = Some(Refused::new(settings, &observation.refused, observation.at));
         }
         self.namespace = namespace;
     }
@@ -150,7 +149,7 @@ impl Detector {
                 listener.close(moment, &mut self.ledger);
             }
         }
-        self.listeners.retain(|_, listener| listener.seen + AGAIN >= moment.at);
+        self.listeners.retain(|_, listener| moment.at.saturating_sub(listener.seen) <= AGAIN);
         while self.listeners.len() > observation.listeners.len() + CLOSED {
             let closed = self.listeners.iter().min_by_key(|(_, listener)| listener.seen).map(|(id, _)| *id);
             closed.map(|id| self.listeners.remove(&id));

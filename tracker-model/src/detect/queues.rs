@@ -14,31 +14,43 @@ const LEAST_OLD: u32 = 16;
 /// SYNs that go unanswered meanwhile, at least.
 const LEAST_UNANSWERED: u64 = 2;
 
-/// Since when the queues have been in some state.
+/// Since when the queues have been in some state. Each with the counters known at that census.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The first census that saw it, with the drops and the counters of then.
+    /// The first census that saw it.
     first: Option<(QueuesSeen, Point)>,
+    /// One that saw it [`LASTING`] or more before the last.
+    before: Option<(QueuesSeen, Point)>,
     /// The last.
     last: Option<(QueuesSeen, Point)>,
 }
 
 impl State {
     fn see(&mut self, is: bool, seen: QueuesSeen, point: Point) {
-        if is {
-            self.first.get_or_insert((seen, point));
-            self.last = Some((seen, point));
-        } else {
+        if !is {
             *self = Self::default();
+            return;
         }
+        self.first.get_or_insert((seen, point));
+        // Censuses may come more often than that: the older one stays until the last is late enough to take its place.
+        if let Some(last) = self.last
+            && self.before.is_none_or(|(before, _)| seen.at.saturating_sub(before.at) >= 2 * LASTING)
+        {
+            self.before = Some(last);
+        }
+        self.last = Some((seen, point));
     }
 
-    /// Whether it has lasted, and SYNs went unanswered or were turned away meanwhile.
-    fn lasts(&self) -> bool {
-        let (Some((first, before)), Some((last, now))) = (self.first, self.last) else { return false };
+    /// Whether it lasts, and of late SYNs went unanswered or were turned away, more than `share` for each completion.
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn lasts(&self, share: f64) -> bool {
+        let (Some((first, before)), Some((last, now))) = (self.before, self.last) else { return false };
         let unanswered = now.unanswered.saturating_sub(before.unanswered);
         let dropped = last.queues.drops.saturating_sub(first.queues.drops);
-        last.at.saturating_sub(first.at) >= LASTING && unanswered.max(dropped) >= LEAST_UNANSWERED
+        let count = unanswered.max(dropped);
+        last.at.saturating_sub(first.at) >= LASTING
+            && count >= LEAST_UNANSWERED
+            && count as f64 > share * now.completed.saturating_sub(before.completed) as f64
     }
 }
 
@@ -83,13 +95,13 @@ impl Queues {
 
     /// Whether the accept queue has been full for a while and connections are turned away.
     pub(super) fn overflows(&self, at: Duration) -> bool {
-        self.stays_full(at) && self.full.lasts()
+        self.stays_full(at) && self.full.lasts(0.0)
     }
 
     /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
     /// counter tells (DESIGN, trap 3).
-    pub(super) fn slow_flood(&self) -> bool {
-        self.filled.lasts()
+    pub(super) fn slow_flood(&self, share: f64) -> bool {
+        self.filled.lasts(share)
     }
 
     /// Whether the SYN queue is filled with old requests.
@@ -165,9 +177,9 @@ mod tests {
         let mut queues = Queues::default();
         queues.see(Some(seen(1_000, old)), unanswered(10));
         queues.see(Some(seen(1_000, old)), unanswered(20));
-        assert!(queues.filled() && !queues.slow_flood());
+        assert!(queues.filled() && !queues.slow_flood(0.2));
         queues.see(Some(seen(6_000, old)), unanswered(35));
-        assert!(queues.slow_flood());
+        assert!(queues.slow_flood(0.2));
         queues.see(Some(seen(7_000, ListenerQueues { syn_queue_young: 90, ..old })), unanswered(40));
         assert!(!queues.filled(), "young requests are a surge");
     }

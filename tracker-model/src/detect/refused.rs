@@ -169,9 +169,9 @@ impl Refused {
         let before = incident.firing;
         let on = step.is_some_and(|step| step.significant);
         incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment), ledger);
-        if incident.firing {
+        if on {
             incident.revise(whence, moment, ledger);
-        } else if before {
+        } else if before && !incident.firing {
             port.gauge.end();
         }
     }
@@ -188,7 +188,7 @@ impl Refused {
     fn decide(&self, number: u16, port: &mut Port, served: bool, moment: &Moment, ledger: &mut Ledger) {
         let (Some(excursion), Some(ready)) = (port.gauge.excursion().copied(), port.gauge.ready()) else { return };
         let whence = self.whence(&port.gauge);
-        let waited = moment.at - ready;
+        let waited = moment.at.saturating_sub(ready);
         if served && !(waited >= FORGED_TIME && self.forged(whence)) {
             return;
         }

@@ -40,7 +40,8 @@ impl Scan {
         {
             self.tried.push_back((step.known.from, at, fresh));
         }
-        while self.tried.len() > STEPS || self.tried.front().is_some_and(|(_, then, _)| *then + TIME < at) {
+        while self.tried.len() > STEPS || self.tried.front().is_some_and(|(_, then, _)| at.saturating_sub(*then) > TIME)
+        {
             self.tried.pop_front();
         }
         let on = self.within(SOON, at) >= SOME;
@@ -61,7 +62,7 @@ impl Scan {
     }
 
     fn within(&self, time: Duration, at: Duration) -> u32 {
-        let late = self.tried.iter().filter(|(_, then, _)| *then + time >= at);
+        let late = self.tried.iter().filter(|(_, then, _)| at.saturating_sub(*then) <= time);
         late.fold(0, |sum, (_, _, fresh)| sum.saturating_add(*fresh))
     }
 

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::Sensitivity;
 
-/// The least time that a legitimate handshake is allowed, used also when nothing is known of the listener's own: beyond the
+/// The time that a legitimate handshake is allowed when nothing is known of the listener's own: beyond most
 /// round trip times of the Internet, below the first repeat of a SYN after 1 s (RFC 6298 2.1).
-pub(super) const LEAST_LAG: Duration = Duration::from_millis(500);
+pub(super) const UNKNOWN_LAG: Duration = Duration::from_millis(400);
+/// The least when the listener's own handshakes are known to be fast: the sooner a SYN counts, the fewer of a flood are hidden
+/// behind clients that are answered early. A stall must last for three observations more to look like a flood.
+pub(super) const LEAST_LAG: Duration = Duration::from_millis(250);
 /// The most, so that a flood is called in time on a slow network too.
 pub(super) const MOST_LAG: Duration = Duration::from_secs(3);
 /// What happened so long ago weighs a third (1/e) of what happens now, in a subject's usual rates.
@@ -20,7 +23,7 @@ pub(super) const WINDOW: Duration = Duration::from_secs(2);
 /// A flood is over after so long without: a pause of a second is none, and the end is called within 10 s even at [`MOST_LAG`].
 pub(super) const QUIET: Duration = Duration::from_secs(3);
 /// A flood that begins again within this time is the same incident.
-pub(super) const AGAIN: Duration = Duration::from_secs(60);
+pub(super) const AGAIN: Duration = Duration::from_mins(1);
 /// Two observations further apart than this say nothing of the time between them.
 pub(super) const GAP: Duration = Duration::from_secs(5);
 /// Queues that are not older say whether the accept queue is what turns SYNs away.
@@ -67,5 +70,5 @@ impl Settings {
 
 /// The lag of a listener whose handshakes took this long at most in 95 of 100 cases, microseconds.
 pub(super) fn lag(handshake_p95_us: Option<u64>) -> Duration {
-    handshake_p95_us.map_or(LEAST_LAG, |p95| Duration::from_micros(p95.saturating_mul(2)).clamp(LEAST_LAG, MOST_LAG))
+    handshake_p95_us.map_or(UNKNOWN_LAG, |p95| Duration::from_micros(p95.saturating_mul(2)).clamp(LEAST_LAG, MOST_LAG))
 }

@@ -110,20 +110,20 @@ pub(super) struct Sample {
 #[derive(Clone, Copy, Debug)]
 struct Share {
     origin: Origin,
-    share: f64,
+    part: f64,
     drawn: u32,
 }
 
 impl Sample {
     /// Takes in what was seen since the last time.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a weight is rounded anyway")]
+    #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
     pub(super) fn add(&mut self, at: Duration, seen: &SourcesSeen) {
         // No more than is kept, whatever is handed over.
         let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
         let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
         self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
         while self.drawn.len() > ADDRESSES
-            || (self.drawn.len() > FEW && self.drawn.front().is_some_and(|drawn| drawn.at + AGE < at))
+            || (self.drawn.len() > FEW && self.drawn.front().is_some_and(|drawn| at.saturating_sub(drawn.at) > AGE))
         {
             self.drawn.pop_front();
         }
@@ -153,9 +153,9 @@ impl Sample {
             }
         }
         let mut shares: Vec<_> =
-            sums.into_iter().map(|(origin, (sum, drawn))| Share { origin, share: sum / all, drawn }).collect();
+            sums.into_iter().map(|(origin, (sum, drawn))| Share { origin, part: sum / all, drawn }).collect();
         shares.sort_by(|a, b| {
-            b.share.total_cmp(&a.share).then(b.origin.bits.cmp(&a.origin.bits)).then(a.origin.cmp(&b.origin))
+            b.part.total_cmp(&a.part).then(b.origin.bits.cmp(&a.origin.bits)).then(a.origin.cmp(&b.origin))
         });
         (shares, if squares > 0.0 { all * all / squares } else { 0.0 })
     }
@@ -166,8 +166,8 @@ impl Sample {
         let least = if self.drawn.len() > FEW { 2 } else { 1 };
         let shown = |share: &Share| SourceShare {
             source: share.origin.to_string(),
-            share: share.share,
-            error: half_width(share.share, n),
+            share: share.part,
+            error: half_width(share.part, n),
         };
         let of_weight = shares.iter().filter(|share| share.drawn >= least);
         let sources = of_weight.clone().filter(|share| share.origin.is_source()).take(TOP).map(shown).collect();
@@ -176,7 +176,7 @@ impl Sample {
             prefixes.iter().any(|narrow| {
                 narrow.origin.bits > wide.origin.bits
                     && wide.origin.holds(narrow.origin.network)
-                    && narrow.share * 1.1 >= wide.share
+                    && narrow.part * 1.1 >= wide.part
             })
         };
         let prefixes = prefixes.iter().filter(|share| !covered(share)).take(TOP).map(|share| shown(share)).collect();
@@ -193,7 +193,7 @@ impl Sample {
         let (shares, _) = self.shares();
         let origin = shares
             .iter()
-            .filter(|share| share.share * syn_rate - usual.rate(share.origin) >= most)
+            .filter(|share| share.part * syn_rate - usual.rate(share.origin) >= most)
             .min_by_key(|share| std::cmp::Reverse(share.origin.bits))
             .map(|share| share.origin);
         Some(origin.map_or(Whence::ALL_OVER, |origin| {

@@ -92,7 +92,7 @@ fn flood_advice(record: &Record) -> String {
             ));
         }
         None => {
-            advice.push("Dropping by source does not help, addresses are forged: ask the provider to filter.".into())
+            advice.push("Dropping by source does not help, addresses are forged: ask the provider to filter.".into());
         }
     }
     if let Subject::Listener(_) = record.subject {

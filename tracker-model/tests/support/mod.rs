@@ -23,7 +23,7 @@ const TICK: f64 = 0.01;
 /// Addresses in a sample of sources, at most.
 const SAMPLE: usize = 256;
 
-/// SplitMix64: the same series for the same seed.
+/// `SplitMix64`: the same series for the same seed.
 pub struct Random(pub u64);
 
 impl Random {
@@ -92,6 +92,8 @@ pub struct Traffic {
     pub client: Option<f64>,
     /// Share of segments lost.
     pub loss: f64,
+    /// Whether the SYN-ACK is answered with a reset.
+    pub resets: bool,
     due: f64,
     unread: u64,
     watched: u64,
@@ -101,7 +103,7 @@ pub struct Traffic {
 impl Traffic {
     pub fn flood(from: From, to: To, rate: impl Fn(f64) -> f64 + 'static) -> Self {
         let rate = Box::new(rate);
-        Self { from, to, rate, client: None, loss: 0.0, due: 0.0, unread: 0, watched: 0, ports: 0 }
+        Self { from, to, rate, client: None, loss: 0.0, resets: false, due: 0.0, unread: 0, watched: 0, ports: 0 }
     }
 
     pub fn clients(rate: impl Fn(f64) -> f64 + 'static) -> Self {
@@ -348,6 +350,9 @@ impl World {
                 let server = &mut self.servers[server];
                 server.seen.syns += syns;
                 server.seen.sample.first += syns;
+                if self.traffic[index].resets {
+                    return;
+                }
                 let room = (full - server.syn_queue).max(0.0).min(syns as f64);
                 server.syn_queue += room;
                 let rest = syns - room as u64;
@@ -392,9 +397,9 @@ impl World {
         let seen = &mut self.servers[server].seen;
         seen.syns += 1;
         if number == 0 {
-            seen.sample.first += 1
+            seen.sample.first += 1;
         } else {
-            seen.sample.repeated += 1
+            seen.sample.repeated += 1;
         }
         let full = self.servers[server].accept_queue > f64::from(self.servers[server].backlog);
         let starved = !self.servers[server].cookies
@@ -476,7 +481,10 @@ impl World {
                 seen.sample.push(from.draw(&mut self.random));
             }
         }
-        self.traffic.iter_mut().filter(|t| pick(t)).for_each(|t| t.unread = 0);
+        self.traffic.iter_mut().filter(|t| pick(t)).for_each(|t| {
+            t.unread = 0;
+            t.watched *= u64::from(watched);
+        });
         seen
     }
 

@@ -97,6 +97,7 @@ struct Side {
     watch: Watch,
     half_open: HalfOpen,
     syns: u64,
+    read_at: Instant,
     census: Taker,
     census_at: Instant,
     started_at: Timestamp,
@@ -143,6 +144,7 @@ impl Side {
             watch: Watch::new(settings.sensitivity, settings.record.as_deref())?,
             half_open: HalfOpen::default(),
             syns: 0,
+            read_at: Instant::now(),
             census,
             census_at: Instant::now(),
             started_at: Timestamp::now(),
@@ -234,12 +236,16 @@ impl Side {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        if (self.census_is_due() || self.census_is_wanted())
+        if self.census_is_due()
             && let Err(error) = self.take_census()
         {
             tracing::warn!("census: {error}");
         }
         self.publish_read(snapshots);
+        // The detector may have become suspicious at this reading: it then gets queues of this moment at once.
+        if self.census_is_wanted() {
+            self.refresh(snapshots);
+        }
     }
 
     fn publish_read(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
@@ -264,6 +270,9 @@ impl Side {
 
     /// Whether the next reading should not wait for the tick.
     fn is_busy(&mut self) -> bool {
+        if self.read_at.elapsed() < BUSY_TICK / 2 {
+            return false;
+        }
         let before = std::mem::replace(&mut self.syns, self.attachments.syns(&self.maps));
         self.watch.is_busy() || self.syns.saturating_sub(before) >= MANY_SYNS
     }
@@ -286,6 +295,7 @@ impl Side {
 
     fn read(&mut self) -> Result<Snapshot, KernelError> {
         let begun = Instant::now();
+        self.read_at = begun;
         let taken_at = Timestamp::now();
         let map = |name| move |source| KernelError::Map { name, source };
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
