@@ -221,6 +221,7 @@ fn sources() -> impl Strategy<Value = Option<SourcesSeen>> {
         syns,
         distinct,
         distinct_total,
+        syns_total: syns.saturating_mul(2),
         sample,
     }))
 }

@@ -19,15 +19,19 @@ pub(super) fn update(evidence: &mut FloodEvidence, incident: &mut Incident, to: 
     evidence.syns = evidence.syns.saturating_add(std::mem::take(&mut incident.pending));
     rates(evidence, incident.window_from, to, sight);
     distinct(evidence, sight);
-    if sight.sample.len() > 0 {
-        (evidence.top_sources, evidence.top_prefixes) = sight.sample.top();
-    }
     repeated(evidence, &incident.before, sight);
     queues(evidence, &incident.before, sight);
     if let (Some(now), Some(before)) = (sight.moment.namespace.last(), incident.before.namespace) {
         let named = now.named().into_iter().zip(before.named());
         evidence.namespace =
             named.map(|((name, now), (_, before))| (name.to_owned(), now.saturating_sub(before))).collect();
+    }
+}
+
+/// Brings the shares of the sources up to date.
+pub(super) fn sources(evidence: &mut FloodEvidence, sight: &Sight) {
+    if sight.sample.len() > 0 {
+        (evidence.top_sources, evidence.top_prefixes) = sight.sample.top();
     }
 }
 

@@ -57,6 +57,9 @@ pub(super) struct Sight<'a> {
     pub queues: Option<QueuesSeen>,
 }
 
+/// Part of the highest rate of SYNs that must go unanswered for the sources to say what an incident comes from.
+const STRONG: f64 = 0.3;
+
 /// What was before the onset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Before {
@@ -136,6 +139,7 @@ impl Incident {
             unknown: Vec::new(),
         };
         evidence::update(&mut record.evidence, &mut incident, known.at, sight);
+        evidence::sources(&mut record.evidence, sight);
         record.note_census(moment.census_error);
         incident.alert = ledger.open(record);
         incident
@@ -156,6 +160,7 @@ impl Incident {
             record.whence = whence;
             record.evidence.pulses += 1;
             evidence::update(&mut record.evidence, self, self.last, sight);
+            evidence::sources(&mut record.evidence, sight);
         }
     }
 
@@ -176,9 +181,13 @@ impl Incident {
         }
         if goes_on {
             (self.last, self.quiet) = (known.to.at, Duration::ZERO);
+            let strong = self.is_strong(Some(step), ledger);
             if let Some(record) = ledger.get(self.alert) {
                 let to = std::mem::replace(&mut self.rates_to, known.from.at);
                 evidence::update(&mut record.evidence, self, to, sight);
+                if strong {
+                    evidence::sources(&mut record.evidence, sight);
+                }
             }
             return;
         }
@@ -194,6 +203,16 @@ impl Incident {
         if let Some(record) = ledger.get(self.alert) {
             record.until = Some(moment.wall_of(self.last).max(record.since));
         }
+    }
+
+    /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill the SYN
+    /// queue for a while, and what is then unanswered are the listener's own clients: they are part of the incident, but
+    /// not what it came from.
+    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+    pub(super) fn is_strong(&self, step: Option<&Step>, ledger: &mut Ledger) -> bool {
+        let (Some(step), Some(record)) = (step, ledger.get(self.alert)) else { return false };
+        let rate = step.known.unanswered as f64 / step.known.seconds().max(f64::EPSILON);
+        rate >= STRONG * record.evidence.peak_syn_rate
     }
 
     /// Takes in what the sources say now, while it goes on: the class is revised when they agree for a while.

@@ -145,7 +145,7 @@ impl Listener {
         let seconds = at.saturating_sub(self.sources_at).as_secs_f64();
         self.sources_at = at;
         if self.watched {
-            self.distinct = (seen.distinct_total, self.distinct.1.saturating_add(seen.syns));
+            self.distinct = (seen.distinct_total, seen.syns_total);
         }
         if self.watched || self.gauge.suspicious() {
             self.usual_sources.suspect();
@@ -175,7 +175,7 @@ impl Listener {
             let slow = incident.slow && self.queues.filled();
             let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.some));
             incident.follow(step, on, quiet(slow), &sight, ledger);
-            if on {
+            if on && incident.is_strong(step, ledger) {
                 incident.revise(self.whence(), moment, ledger);
             }
         }

@@ -1,5 +1,4 @@
 //! The flood detector: from counts of SYNs and completed handshakes to a verdict an operator can act on.
-
 //!
 //! For each listener a statistic (`gauge`) of SYNs that are known to be unanswered (`history`) and more than usual
 //! (`usual`); when it is large and lasts, queues (`queues`) and sources (`sources`) tell what it is, and an incident

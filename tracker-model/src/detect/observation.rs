@@ -103,6 +103,8 @@ pub struct SourcesSeen {
     pub distinct: f64,
     /// The same since [`super::Detector::watches`] became true for this listener; equal to `distinct` before that.
     pub distinct_total: f64,
+    /// SYNs that `distinct_total` covers: also those of a moment before the listener was watched.
+    pub syns_total: u64,
     /// Sources of at most 256 of these SYNs, chosen at random: one that sent many is in it many times.
     pub sample: Vec<IpAddr>,
 }

@@ -96,7 +96,7 @@ impl Refused {
         let all = self.all.step(point(seen.syns, moment.at), Duration::ZERO);
         if let Some(sources) = &seen.sources {
             if self.watched {
-                self.distinct = (sources.distinct_total, self.distinct.1.saturating_add(sources.syns));
+                self.distinct = (sources.distinct_total, sources.syns_total);
             }
             self.sample.add(moment.at, sources);
         }
@@ -169,7 +169,7 @@ impl Refused {
         let before = incident.firing;
         let on = step.is_some_and(|step| step.significant);
         incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment), ledger);
-        if on {
+        if on && incident.is_strong(step, ledger) {
             incident.revise(whence, moment, ledger);
         } else if before && !incident.firing {
             port.gauge.end();

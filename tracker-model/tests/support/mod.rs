@@ -468,6 +468,7 @@ impl World {
             if !watched {
                 traffic.watched = traffic.unread;
             }
+            seen.syns_total += traffic.watched;
             seen.distinct_total += traffic.from.distinct(traffic.watched);
         }
         for _ in 0..syns.min(SAMPLE as u64) {

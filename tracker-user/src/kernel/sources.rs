@@ -33,10 +33,10 @@ struct Slot {
     syns: u64,
     /// Distinct sources of the last reading that had any SYNs.
     distinct: Option<f64>,
-    /// The last readings before the slot was watched.
-    before: VecDeque<Box<Registers>>,
+    /// The last readings before the slot was watched, and the SYNs of each.
+    before: VecDeque<(Box<Registers>, u64)>,
     /// All readings since the slot is watched, and those kept from before.
-    total: Option<Box<Registers>>,
+    total: Option<(Box<Registers>, u64)>,
 }
 
 impl Sources {
@@ -73,9 +73,9 @@ impl Sources {
         (kept.read_at, kept.syns) = (now, syns);
         let distinct = distinct::estimate(&registers);
         kept.distinct = Some(distinct);
-        let distinct_total =
-            if watched { kept.sum_up(&registers) } else { kept.remember(registers, covered, distinct) };
-        Ok(Some(SourcesSeen { syns: covered, distinct, distinct_total, sample }))
+        let (distinct_total, syns_total) =
+            if watched { kept.sum_up(&registers, covered) } else { kept.remember(registers, covered, distinct) };
+        Ok(Some(SourcesSeen { syns: covered, distinct, distinct_total, syns_total, sample }))
     }
 
     /// Distinct sources of the last reading of a slot that had any SYNs.
@@ -90,27 +90,30 @@ impl Sources {
 }
 
 impl Slot {
-    fn sum_up(&mut self, registers: &Registers) -> f64 {
+    /// Adds a reading to the sum; the answer is how many distinct sources it has, and of how many SYNs.
+    fn sum_up(&mut self, registers: &Registers, syns: u64) -> (f64, u64) {
         let before = &mut self.before;
-        let total = self.total.get_or_insert_with(|| {
-            let mut total = Box::<Registers>::default();
-            for registers in before.drain(..) {
+        let (total, covered) = self.total.get_or_insert_with(|| {
+            let (mut total, mut covered) = (Box::<Registers>::default(), 0);
+            for (registers, syns) in before.drain(..) {
                 distinct::merge(&mut total, &registers);
+                covered += syns;
             }
-            total
+            (total, covered)
         });
         distinct::merge(total, registers);
-        distinct::estimate(total)
+        *covered += syns;
+        (distinct::estimate(total), *covered)
     }
 
-    fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> f64 {
+    fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> (f64, u64) {
         if syns >= WORTH_KEEPING {
             self.before.truncate(KEPT - 1);
-            self.before.push_front(registers);
+            self.before.push_front((registers, syns));
         } else {
             self.before.clear();
         }
-        distinct
+        (distinct, syns)
     }
 }
 
@@ -121,7 +124,12 @@ fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), Ker
     maps.sources.set(slot, Registers::default(), 0).map_err(map(names::SOURCES))?;
     let sample = maps.source_samples.get(&slot, 0).map_err(map(names::SOURCE_SAMPLES))?;
     maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))?;
-    let sample = sample.sources.into_iter().filter(|source| *source != [0; 2]).map(|source| address(hash::address(source))).collect();
+    let sample = sample
+        .sources
+        .into_iter()
+        .filter(|source| *source != [0; 2])
+        .map(|source| address(hash::address(source)))
+        .collect();
     Ok((registers, sample))
 }
 
