@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     api::{self, ApiSocket},
     config::Settings,
-    kernel::Kernel,
+    kernel::{self, Kernel},
     logging,
     metrics::Metrics,
     source::KernelSource,
@@ -30,6 +30,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .on_thread_start(kernel::prefer)
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;

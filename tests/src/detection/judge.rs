@@ -252,19 +252,21 @@ impl<'a> Seen<'a> {
         Some(seconds_between(last, resolved?))
     }
 
-    /// Of the last reading whose two seconds are all of the flood.
+    /// Of the last reading whose rates are over two seconds that lie wholly in the flood: against what was sent in just these.
     fn rate_error(&self) -> Option<(f64, String)> {
-        let window = SignedDuration::from_secs(2);
-        let from = self.last_start() + SignedDuration::from_millis(100);
-        let usable = |reading: &Reading| reading.taken_at - window >= from && reading.taken_at <= self.sent.end();
-        let (reading, alert) = self.alerts().rfind(|(reading, _)| usable(reading))?;
-        let mut sent = self.sent.frames_at(reading.taken_at) - self.sent.frames_at(reading.taken_at - window);
+        let (start, end) = (self.last_start() + SignedDuration::from_millis(100), self.sent.end());
+        let span = |alert: &Alert| {
+            let until = alert.evidence.rates_until?;
+            let from = until - SignedDuration::try_from_secs_f64(alert.evidence.rates_seconds).ok()?;
+            (from >= start && until <= end && alert.evidence.rates_seconds >= 1.5).then_some((from, until))
+        };
+        let (alert, (from, until)) = self.alerts().rev().find_map(|(_, alert)| Some((alert, span(alert)?)))?;
+        let mut sent = self.sent.frames_at(until) - self.sent.frames_at(from);
         if self.run.attack.served {
-            let clients =
-                self.truth.watch.syns_at(reading.taken_at) - self.truth.watch.syns_at(reading.taken_at - window);
+            let clients = self.truth.watch.syns_at(until) - self.truth.watch.syns_at(from);
             sent += clients / f64::from(self.run.attack.ports);
         }
-        let (seen, truth) = (alert.evidence.syn_rate, sent / 2.0);
+        let (seen, truth) = (alert.evidence.syn_rate, sent / alert.evidence.rates_seconds);
         Some(((seen - truth).abs() / truth, format!("{seen:.1} for {truth:.1}")))
     }
 

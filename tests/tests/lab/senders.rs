@@ -38,7 +38,12 @@ fn each_frame_of_a_flood_arrives_and_is_answered_by_nobody() -> Result<()> {
         let listeners = api(&daemon).fresh_listeners()?;
         let seen = daemon::find(listeners, (lab::wildcard(family), target.port()).into()).context("no listener")?;
         let dropped = lab.server.dropped(&lab.pair.link.right.device)? - dropped;
-        assert_eq!((seen.syns_received + dropped, seen.handshakes_completed), (frames, 0), "{dropped} dropped");
+        // What the backlog refused was sent again where the kernel says that it did.
+        assert!(
+            (frames - dropped..=frames).contains(&seen.syns_received),
+            "{frames} sent, {dropped} dropped: {seen:?}"
+        );
+        assert_eq!(seen.handshakes_completed, 0);
         assert_eq!(lab.server.tcp("InCsumErrors")?, 0);
         assert_eq!(lab.client.tcp("OutSegs")?, answers, "nobody answers for a spoofed source");
     }

@@ -224,6 +224,10 @@ impl Class {
 pub struct FloodEvidence {
     /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
     pub syns: u64,
+    /// When the time ends that the rates are over: a moment ago, or the end of the flood; null before there are any.
+    pub rates_until: Option<Timestamp>,
+    /// How long it is, seconds: two, or less just after the onset.
+    pub rates_seconds: f64,
     /// SYNs per second.
     pub syn_rate: f64,
     /// Highest `syn_rate` since the onset.

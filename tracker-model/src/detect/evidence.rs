@@ -42,6 +42,7 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
     evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(evidence.syn_rate);
     evidence.completed_rate = rate(&span, |point| point.completed);
     let seconds = span.1.at.saturating_sub(span.0.at).as_secs_f64();
+    (evidence.rates_until, evidence.rates_seconds) = (Some(sight.moment.wall_of(span.1.at)), seconds);
     if seconds >= PEAK || evidence.peak_syn_rate <= 0.0 {
         evidence.peak_syn_rate = evidence.peak_syn_rate.max(evidence.syn_rate);
     }

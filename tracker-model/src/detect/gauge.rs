@@ -51,6 +51,8 @@ pub(super) struct Gauge {
     settings: Settings,
     /// Counters of late.
     pub history: History,
+    /// Time that a handshake is allowed now.
+    lag: Duration,
     /// What is usual.
     pub usual: Usual,
     statistic: f64,
@@ -70,6 +72,7 @@ impl Gauge {
             settings,
             history: History::new(point),
             usual: Usual::default(),
+            lag: Duration::ZERO,
             statistic: 0.0,
             excursion: None,
             recent: VecDeque::new(),
@@ -89,6 +92,7 @@ impl Gauge {
             return None;
         }
         self.learn_completions(&last, &point);
+        self.lag = lag;
         let known = self.history.push(point, lag)?;
         let excess = self.excess(&known);
         self.accumulate(&known, excess);
@@ -150,11 +154,12 @@ impl Gauge {
         }
         self.recent.push_back((known.seconds(), excess > 0.0));
         let norm = self.usual.completed.get().max(LEAST_NORM);
-        self.statistic = (self.statistic + excess / norm).clamp(0.0, MOST_STATISTIC * self.settings.alarm);
+        self.statistic = (self.statistic + excess / norm).clamp(0.0, MOST_STATISTIC * self.threshold());
         if self.statistic <= 0.0 {
             self.excursion = None;
             return;
         }
+        let lasting = self.statistic > self.threshold() && lasts(&self.recent);
         let excursion = self.excursion.get_or_insert(Excursion {
             before: known.from,
             first: known.to,
@@ -162,7 +167,6 @@ impl Gauge {
             usual_completed: self.usual.completed.get(),
             ready: None,
         });
-        let lasting = self.statistic > self.settings.alarm && lasts(&self.recent);
         excursion.ready = if lasting { excursion.ready.or(Some(self.history.last().at)) } else { None };
     }
 
@@ -174,6 +178,12 @@ impl Gauge {
         self.usual.learn(syns, known.unanswered as f64 / seconds, seconds, suspicious);
     }
 
+    /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as come in the
+    /// lag at most; when they stop these come to light at once, and are no flood.
+    fn threshold(&self) -> f64 {
+        self.settings.alarm * (2.0 * self.lag.as_secs_f64()).max(1.0)
+    }
+
     /// The statistic: seconds of the subject's usual completions (at least 100/s) that went unanswered.
     pub(super) const fn statistic(&self) -> f64 {
         self.statistic
@@ -181,7 +191,7 @@ impl Gauge {
 
     /// Whether it is worth a closer look.
     pub(super) fn suspicious(&self) -> bool {
-        self.statistic > SUSPICION * self.settings.alarm
+        self.statistic > SUSPICION * self.threshold()
     }
 
     /// The excursion, if the statistic is not zero.

@@ -33,6 +33,8 @@ const FORGED_TIME: Duration = Duration::from_secs(2);
 struct Port {
     gauge: Gauge,
     incident: Option<Incident>,
+    /// Whether something has listened there: told only when the port is among the busiest.
+    served: bool,
     /// When it was last among the busiest.
     listed: Duration,
 }
@@ -104,7 +106,7 @@ impl Refused {
         self.forget(followed, moment.at);
         self.step_ports(seen, moment, ledger);
         self.step_scan(all.as_ref(), fresh, moment, ledger);
-        self.watch(moment.at);
+        self.watch();
         self.judge(moment, ledger);
     }
 
@@ -124,7 +126,7 @@ impl Refused {
                 self.ports.remove(&oldest);
             }
             let gauge = Gauge::new(self.settings, point(syns, at));
-            self.ports.insert(number, Port { gauge, incident: None, listed: at });
+            self.ports.insert(number, Port { gauge, incident: None, served: false, listed: at });
         }
         new
     }
@@ -150,10 +152,11 @@ impl Refused {
             if port.gauge.history.last().at == moment.at {
                 continue;
             }
+            port.served |= seen.served_before.contains(number);
             let step = port.gauge.step(point(syns, moment.at), Duration::ZERO);
             self.follow(port, step.as_ref(), moment, ledger);
             if !port.fires() && step.is_some() {
-                self.decide(*number, port, seen.served_before.contains(number), moment, ledger);
+                self.decide(*number, port, moment, ledger);
             }
         }
         self.ports = ports;
@@ -185,11 +188,11 @@ impl Refused {
         if port > 0.0 { self.sample.whence(all.max(port), port, &UsualSources::default()) } else { None }
     }
 
-    fn decide(&self, number: u16, port: &mut Port, served: bool, moment: &Moment, ledger: &mut Ledger) {
+    fn decide(&self, number: u16, port: &mut Port, moment: &Moment, ledger: &mut Ledger) {
         let (Some(excursion), Some(ready)) = (port.gauge.excursion().copied(), port.gauge.ready()) else { return };
         let whence = self.whence(&port.gauge);
         let waited = moment.at.saturating_sub(ready);
-        if served && !(waited >= FORGED_TIME && self.forged(whence)) {
+        if port.served && !(waited >= FORGED_TIME && self.forged(whence)) {
             return;
         }
         if whence.is_none() && waited < PATIENCE {
@@ -228,8 +231,9 @@ impl Refused {
         self.scan = scan;
     }
 
-    fn watch(&mut self, at: Duration) {
-        let watched = self.scan.fires() || self.ports.values().any(|port| port.gauge.suspicious() || port.matters(at));
+    fn watch(&mut self) {
+        let watched = self.scan.fires() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
+        // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its own.
         if !watched || !self.watched {
             self.distinct = (0.0, 0);
         }

@@ -97,6 +97,8 @@ fn spoofed(now: Timestamp) -> Alert {
             .to_owned(),
         evidence: FloodEvidence {
             syns: FLOOD,
+            rates_until: Some(now),
+            rates_seconds: 2.0,
             syn_rate: 5_012.0,
             peak_syn_rate: 5_404.5,
             unanswered_rate: 5_000.0,

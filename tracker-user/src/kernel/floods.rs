@@ -49,7 +49,9 @@ pub type Open = (u32, Listener);
 
 /// What is known besides the listeners.
 pub struct Around<'a> {
-    /// Time of day.
+    /// When the counts of the listeners were read.
+    pub at: Instant,
+    /// The same as time of day.
     pub wall: Timestamp,
     /// When the queues of the listeners were read.
     pub census_at: Instant,
@@ -90,7 +92,7 @@ impl Watch {
 
     /// Tells the detector what was read, and writes its verdicts into `open`.
     pub fn observe(&mut self, maps: &mut Maps, open: &mut [Open], around: &Around<'_>) -> Result<Floods, KernelError> {
-        let at = self.begun.elapsed();
+        let at = around.at.saturating_duration_since(self.begun);
         self.refused.served(open);
         let mut listeners = Vec::with_capacity(open.len());
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {

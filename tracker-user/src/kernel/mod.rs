@@ -80,15 +80,15 @@ pub fn statistics() -> std::io::Result<OwnedFd> {
     aya::sys::enable_stats(aya::sys::Stats::RunTime).map_err(|error| error.io_error)
 }
 
-/// Niceness of the thread that reads: in a flood the kernel's own work takes all CPUs, and the daemon is not to go blind then. It
+/// Niceness of the daemon's threads: in a flood the kernel's own work takes all CPUs, and the daemon is not to go blind then. It
 /// uses about 1 % of one.
 const NICE: libc::c_int = -10;
 
 /// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.
-fn prefer() {
+pub fn prefer() {
     // SAFETY: a call without arguments that refer to memory; for Linux 0 is the calling thread.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        tracing::debug!("the thread that reads keeps its priority: {}", std::io::Error::last_os_error());
+        tracing::debug!("a thread keeps its priority: {}", std::io::Error::last_os_error());
     }
 }
 

@@ -299,13 +299,16 @@ impl Side {
         let taken_at = Timestamp::now();
         let map = |name| move |source| KernelError::Map { name, source };
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
+        // Of this moment are the counts of SYNs; what is read after it takes its time.
+        let (at, wall) = (Instant::now(), Timestamp::now());
         let mut open = self.listeners.read(&mut self.maps, self.census.generation(), taken_at, &self.half_open)?;
         for slot in &self.listeners.freed {
             self.watch.forget(*slot);
         }
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         let around = Around {
-            wall: taken_at,
+            at,
+            wall,
             census_at: self.census_at,
             census_error: self.census.error.as_deref(),
             namespace: tcp_counters,
