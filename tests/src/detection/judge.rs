@@ -163,6 +163,9 @@ fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: C
         outcome.fails(seen.end_after().is_none_or(|end| end > Bounds::END), || {
             format!("end after {:?} s", seen.end_after())
         });
+        outcome.fails(last.evidence.pulses + 1 != seen.pulses(), || {
+            format!("{} pauses for {} pulses", last.evidence.pulses, seen.pulses())
+        });
         let rate = seen.rate_error();
         outcome.rate_error = later(outcome.rate_error, rate.as_ref().map(|(error, _)| *error));
         outcome.fails(rate.as_ref().is_none_or(|(error, _)| *error > Bounds::RATE), || format!("rate: {rate:?}"));
@@ -249,7 +252,29 @@ impl<'a> Seen<'a> {
             resolved = Some(reading.at);
         }
         let last = self.first + self.sent.end().duration_since(self.sent.start).unsigned_abs();
-        Some(seconds_between(last, resolved?))
+        later(Some(seconds_between(last, resolved?)), self.pulse_end())
+    }
+
+    /// From the last frame of each pulse but the last to the first reading that says it is over: the longest. As the next
+    /// pulse comes after 17 s, one that is never said to be over counts with more than that.
+    fn pulse_end(&self) -> Option<f64> {
+        let Pace::Pulse { on, period, .. } = self.run.attack.pace() else { return None };
+        let ends = (0..self.pulses() - 1).map(|pulse| self.sent.start + period * pulse + on);
+        let after = |end: Timestamp| {
+            let over =
+                |(reading, alert): &(&Reading, &Alert)| reading.taken_at > end && alert.state == AlertState::Resolved;
+            self.alerts()
+                .find(over)
+                .map_or(f64::INFINITY, |(reading, _)| reading.taken_at.duration_since(end).as_secs_f64())
+        };
+        ends.map(after).reduce(f64::max)
+    }
+
+    /// How many pulses were sent; 1 for any other pace.
+    fn pulses(&self) -> u32 {
+        let Pace::Pulse { period, .. } = self.run.attack.pace() else { return 1 };
+        let lasted = self.sent.end().duration_since(self.sent.start).unsigned_abs();
+        u32::try_from(lasted.as_millis() / period.as_millis()).unwrap_or(0) + 1
     }
 
     /// Of the last reading whose rates are over two seconds that lie wholly in the flood: against what was sent in just these.
@@ -273,10 +298,7 @@ impl<'a> Seen<'a> {
     /// When the last pulse began, or the flood.
     fn last_start(&self) -> Timestamp {
         match self.run.attack.pace() {
-            Pace::Pulse { period, .. } => {
-                let lasted = self.sent.end().duration_since(self.sent.start).unsigned_abs();
-                self.sent.start + period * u32::try_from(lasted.as_millis() / period.as_millis()).unwrap_or(0)
-            }
+            Pace::Pulse { period, .. } => self.sent.start + period * (self.pulses() - 1),
             _ => self.sent.start,
         }
     }

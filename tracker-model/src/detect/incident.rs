@@ -243,7 +243,7 @@ pub(super) const fn quiet(slow: bool) -> Duration {
 
 /// When the excursion began: within its first interval, as far before its end as its SYNs tell.
 #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
+pub(super) fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
     let first = excursion.first.at;
     let interval = first.saturating_sub(excursion.before.at);
     let known = gauge.history.known();

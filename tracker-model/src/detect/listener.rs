@@ -7,7 +7,7 @@ use super::{
     alerts::{Ledger, Subject, Unknown},
     gauge::{Excursion, Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, Moment, Sight, quiet},
+    incident::{Incident, Moment, Sight, onset, quiet},
     queues::Queues,
     settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
     sources::{Sample, UsualSources, Whence},
@@ -359,7 +359,12 @@ impl Listener {
         self.verdict = Some(Verdict { class, since, alert });
     }
 
-    /// Whether its sources are to be read at every observation.
+    /// When the excursion began that it is watched for.
+    pub(super) fn onset(&self) -> Option<Duration> {
+        self.gauge.excursion().map(|excursion| onset(excursion, &self.gauge))
+    }
+
+    /// Whether sources are to be read at every observation.
     pub(super) const fn watched(&self) -> bool {
         self.watched
     }

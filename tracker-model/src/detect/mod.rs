@@ -194,6 +194,19 @@ impl Detector {
         self.refused.as_ref().is_some_and(Refused::watched)
     }
 
+    /// When that began for which a listener is watched, on the clock of [`Observation::at`], as far as it is known: distinct
+    /// sources are to be summed up from then on.
+    #[must_use]
+    pub fn watched_from(&self, listener: &ListenerId) -> Option<Duration> {
+        self.listeners.get(listener)?.onset()
+    }
+
+    /// The same of the SYNs that meet no listener.
+    #[must_use]
+    pub fn no_listener_watched_from(&self) -> Option<Duration> {
+        self.refused.as_ref()?.onset()
+    }
+
     /// Whether queues of this moment would help: some listener is under suspicion, or an alarm needs to be followed.
     #[must_use]
     pub fn wants_census(&self) -> bool {

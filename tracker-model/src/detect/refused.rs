@@ -7,7 +7,7 @@ use super::{
     alerts::{Ledger, Subject, Unknown},
     gauge::{Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, Moment, Sight, quiet},
+    incident::{Incident, Moment, Sight, onset, quiet},
     scan::Scan,
     settings::{AGAIN, PATIENCE, Settings, WINDOW},
     sources::{Sample, UsualSources, Whence},
@@ -248,6 +248,12 @@ impl Refused {
         let before = self.verdict.unwrap_or_default();
         let since = if before.class == class { before.since } else { Some(moment.wall) };
         self.verdict = Some(Verdict { class, since, alert });
+    }
+
+    /// When that began for which they are watched.
+    pub(super) fn onset(&self) -> Option<Duration> {
+        let suspected = self.ports.values().filter(|port| port.gauge.suspicious());
+        suspected.filter_map(|port| Some(onset(port.gauge.excursion()?, &port.gauge))).min()
     }
 
     /// Whether sources are to be read at every observation.

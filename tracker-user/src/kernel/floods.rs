@@ -98,7 +98,7 @@ impl Watch {
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
             listeners.push(self.seen(maps, *slot, listener, at, around)?);
         }
-        let refused = self.refused(maps, &listeners)?;
+        let refused = self.refused(maps, &listeners, at)?;
         let syns = refused.syns + listeners.iter().map(|listener| listener.syns).sum::<u64>();
         self.sample(maps, at, syns)?;
         let observation = Observation {
@@ -124,8 +124,8 @@ impl Watch {
     ) -> Result<ListenerSeen, KernelError> {
         let id = id(listener);
         let syns = listener.syns.total();
-        let watched = self.detector.watches(&id);
-        let sources = self.sources.read(maps, slot, syns, watched)?;
+        let watched = self.detector.watches(&id).then(|| self.detector.watched_from(&id).unwrap_or(at));
+        let sources = self.sources.read(maps, slot, syns, at, watched)?;
         listener.distinct_sources = self.sources.distinct(slot);
         let census_at = around.census_at.saturating_duration_since(self.begun);
         Ok(ListenerSeen {
@@ -139,14 +139,20 @@ impl Watch {
         })
     }
 
-    fn refused(&mut self, maps: &mut Maps, listeners: &[ListenerSeen]) -> Result<RefusedSeen, KernelError> {
+    fn refused(
+        &mut self,
+        maps: &mut Maps,
+        listeners: &[ListenerSeen],
+        at: Duration,
+    ) -> Result<RefusedSeen, KernelError> {
         let detector = &self.detector;
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
         self.handshakes.retain(|id, _| open.contains(id) || detector.watches(id));
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
         let mut refused = self.refused.read(maps, &vanished);
-        let watched = self.detector.watches_no_listener();
-        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, watched)?;
+        let detector = &self.detector;
+        let watched = detector.watches_no_listener().then(|| detector.no_listener_watched_from().unwrap_or(at));
+        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched)?;
         Ok(refused)
     }
 

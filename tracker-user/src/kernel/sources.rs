@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tracker_common::{
@@ -17,9 +17,7 @@ use super::{error::KernelError, maps::Maps};
 /// Between two readings of a listener that is not watched.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Readings that are kept of a listener that is not watched: a flood begins a moment before it is suspected.
-const KEPT: usize = 2;
-/// A reading of fewer SYNs is not worth keeping: it could not change a sum noticeably.
-const WORTH_KEEPING: u64 = 64;
+const KEPT: usize = 3;
 
 /// What is kept of the sources of each slot.
 #[derive(Default)]
@@ -28,30 +26,30 @@ pub struct Sources {
 }
 
 struct Slot {
-    read_at: Instant,
+    read_at: Duration,
     /// SYNs of the slot at the last reading.
     syns: u64,
     /// Distinct sources of the last reading that had any SYNs.
     distinct: Option<f64>,
-    /// The last readings before the slot was watched, and the SYNs of each.
-    before: VecDeque<(Box<Registers>, u64)>,
+    /// The last readings before the slot was watched: the SYNs of each, and when it was read.
+    before: VecDeque<(Box<Registers>, u64, Duration)>,
     /// All readings since the slot is watched, and those kept from before.
     total: Option<(Box<Registers>, u64)>,
 }
 
 impl Sources {
-    /// Sources of the SYNs of a slot since the last answer; none while there were none, or too soon after it. While
-    /// `watched` every call is answered.
+    /// Sources of the SYNs of a slot since the last answer; none while there were none, or too soon after it. While it is
+    /// `watched`, for what began then, every call is answered. Times are on one clock.
     pub fn read(
         &mut self,
         maps: &mut Maps,
         slot: u32,
         syns: u64,
-        watched: bool,
+        at: Duration,
+        watched: Option<Duration>,
     ) -> Result<Option<SourcesSeen>, KernelError> {
-        let now = Instant::now();
         let kept = self.slots.entry(slot).or_insert_with(|| Slot {
-            read_at: now.checked_sub(PAUSE).unwrap_or(now),
+            read_at: at,
             syns: 0,
             distinct: None,
             before: VecDeque::new(),
@@ -62,19 +60,21 @@ impl Sources {
             (kept.syns, kept.distinct, kept.total) = (0, None, None);
             kept.before.clear();
         }
-        if !watched {
+        if watched.is_none() {
             kept.total = None;
         }
-        if syns == kept.syns || (!watched && now.duration_since(kept.read_at) < PAUSE) {
+        if syns == kept.syns || (watched.is_none() && at.saturating_sub(kept.read_at) < PAUSE && kept.syns != 0) {
             return Ok(None);
         }
         let (registers, sample) = take(maps, slot)?;
         let covered = syns - kept.syns;
-        (kept.read_at, kept.syns) = (now, syns);
+        (kept.read_at, kept.syns) = (at, syns);
         let distinct = distinct::estimate(&registers);
         kept.distinct = Some(distinct);
-        let (distinct_total, syns_total) =
-            if watched { kept.sum_up(&registers, covered) } else { kept.remember(registers, covered, distinct) };
+        let (distinct_total, syns_total) = match watched {
+            Some(onset) => kept.sum_up(&registers, covered, onset),
+            None => kept.remember(registers, covered, distinct),
+        };
         Ok(Some(SourcesSeen { syns: covered, distinct, distinct_total, syns_total, sample }))
     }
 
@@ -91,11 +91,11 @@ impl Sources {
 
 impl Slot {
     /// Adds a reading to the sum; the answer is how many distinct sources it has, and of how many SYNs.
-    fn sum_up(&mut self, registers: &Registers, syns: u64) -> (f64, u64) {
+    fn sum_up(&mut self, registers: &Registers, syns: u64, onset: Duration) -> (f64, u64) {
         let before = &mut self.before;
         let (total, covered) = self.total.get_or_insert_with(|| {
             let (mut total, mut covered) = (Box::<Registers>::default(), 0);
-            for (registers, syns) in before.drain(..) {
+            for (registers, syns, _) in before.drain(..).filter(|(.., read_at)| *read_at > onset) {
                 distinct::merge(&mut total, &registers);
                 covered += syns;
             }
@@ -107,12 +107,8 @@ impl Slot {
     }
 
     fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> (f64, u64) {
-        if syns >= WORTH_KEEPING {
-            self.before.truncate(KEPT - 1);
-            self.before.push_front((registers, syns));
-        } else {
-            self.before.clear();
-        }
+        self.before.truncate(KEPT - 1);
+        self.before.push_front((registers, syns, self.read_at));
         (distinct, syns)
     }
 }
