@@ -173,7 +173,7 @@ pub struct Listener {
     pub syns_repeated: u64,
     /// Half of the 95 % confidence interval of `syns_repeated`.
     pub syns_repeated_error: u64,
-    /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.6 %);
+    /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.2 %);
     /// null while there were none.
     pub distinct_sources: Option<f64>,
     /// Half-open requests by source at the last census, at most ten, most first. Exact.

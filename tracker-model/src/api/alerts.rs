@@ -240,7 +240,7 @@ pub struct FloodEvidence {
     pub usual_completed_rate: f64,
     /// Distinct sources since the onset, an estimate with a standard error of `distinct_sources_error`.
     pub distinct_sources: f64,
-    /// Relative standard error of `distinct_sources`, such as 0.016.
+    /// Relative standard error of `distinct_sources`, such as 0.012.
     pub distinct_sources_error: f64,
     /// Sources with the largest shares of the last SYNs, at most ten.
     pub top_sources: Vec<SourceShare>,

@@ -7,10 +7,8 @@ use super::{
     incident::{Before, Incident, Sight},
     settings::WINDOW,
 };
-use crate::api::FloodEvidence;
+use crate::{api::FloodEvidence, distinct};
 
-/// Relative standard error of a HyperLogLog of 4,096 registers: 1.04 / sqrt(4,096) (Flajolet et al., 2007).
-const DISTINCT_ERROR: f64 = 0.016;
 /// Rates over less than this, seconds, are no peak: they may be those of a burst.
 const PEAK: f64 = 0.9;
 
@@ -18,7 +16,7 @@ const PEAK: f64 = 0.9;
 pub(super) fn update(evidence: &mut FloodEvidence, incident: &mut Incident, to: Duration, sight: &Sight) {
     evidence.syns = evidence.syns.saturating_add(std::mem::take(&mut incident.pending));
     rates(evidence, incident.window_from, to, sight);
-    distinct(evidence, sight);
+    distinct_sources(evidence, sight);
     repeated(evidence, &incident.before, sight);
     queues(evidence, &incident.before, sight);
     if let (Some(now), Some(before)) = (sight.moment.namespace.last(), incident.before.namespace) {
@@ -52,7 +50,7 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
 /// the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new when the
 /// distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
 #[expect(clippy::cast_precision_loss, reason = "an estimate is rounded anyway")]
-fn distinct(evidence: &mut FloodEvidence, sight: &Sight) {
+fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
     let (distinct, covered) = sight.distinct;
     if covered == 0 || distinct <= 0.0 {
         return;
@@ -60,7 +58,7 @@ fn distinct(evidence: &mut FloodEvidence, sight: &Sight) {
     let share = (distinct / covered as f64).min(1.0);
     let missed = evidence.syns.saturating_sub(covered) as f64 * share * share;
     evidence.distinct_sources = distinct + missed;
-    evidence.distinct_sources_error = DISTINCT_ERROR.hypot(0.25 * missed / evidence.distinct_sources);
+    evidence.distinct_sources_error = distinct::ERROR.hypot(0.25 * missed / evidence.distinct_sources);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share is rounded anyway")]
