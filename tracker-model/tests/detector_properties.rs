@@ -261,6 +261,7 @@ fn garbage() -> impl Strategy<Value = Observation> {
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(wall.into()),
         listeners,
         refused: RefusedSeen {
+            before: refused.2.iter().map(|(_, syns)| syns / 2).collect(),
             syns: refused.0,
             ports_touched: refused.1,
             ports: refused.2,

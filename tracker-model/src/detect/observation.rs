@@ -119,6 +119,9 @@ pub struct RefusedSeen {
     /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon started.
     /// Ports of listeners that have closed while the detector watched them are always in it.
     pub ports: Vec<(u16, u64)>,
+    /// What the count of each of `ports` was at the last observation, in the same order.
+    #[serde(default)]
+    pub before: Vec<u64>,
     /// Ports of `ports` at which something has listened since the daemon started.
     pub served_before: Vec<u16>,
     /// Sources of them, of all ports together.

@@ -80,7 +80,7 @@ impl Refused {
             watched: false,
             verdict: None,
         };
-        refused.list(seen, &[], at);
+        refused.list(seen, &[], at, at);
         refused
     }
 
@@ -95,6 +95,7 @@ impl Refused {
         ledger: &mut Ledger,
     ) {
         self.netns = netns.unwrap_or(self.netns);
+        let before = self.all.history.last().at;
         let all = self.all.step(point(seen.syns, moment.at), Duration::ZERO);
         if let Some(sources) = &seen.sources {
             if self.watched {
@@ -102,7 +103,8 @@ impl Refused {
             }
             self.sample.add(moment.at, sources);
         }
-        let fresh = self.list(seen, followed, moment.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
+        let fresh =
+            self.list(seen, followed, before, moment.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
         self.forget(followed, moment.at);
         self.step_ports(seen, moment, ledger);
         self.step_scan(all.as_ref(), fresh, moment, ledger);
@@ -111,9 +113,10 @@ impl Refused {
     }
 
     /// Takes up ports that are new. The answer is their number.
-    fn list(&mut self, seen: &RefusedSeen, followed: &[u16], at: Duration) -> u32 {
+    fn list(&mut self, seen: &RefusedSeen, followed: &[u16], before: Duration, at: Duration) -> u32 {
         let mut new = 0;
-        for &(number, syns) in seen.ports.iter().take(LISTED).filter(|(port, _)| !followed.contains(port)) {
+        let listed = seen.ports.iter().enumerate().take(LISTED);
+        for (index, &(number, syns)) in listed.filter(|(_, (port, _))| !followed.contains(port)) {
             if let Some(port) = self.ports.get_mut(&number) {
                 port.listed = at;
                 continue;
@@ -125,7 +128,10 @@ impl Refused {
                 let Some(oldest) = oldest.map(|(port, _)| *port) else { continue };
                 self.ports.remove(&oldest);
             }
-            let gauge = Gauge::new(self.settings, point(syns, at));
+            // What it had received before the last observation is known, unless a recording is older than that figure.
+            let known = seen.before.get(index).filter(|_| before < at);
+            let first = known.map_or(point(syns, at), |count| point((*count).min(syns), before));
+            let gauge = Gauge::new(self.settings, first);
             self.ports.insert(number, Port { gauge, incident: None, served: false, listed: at });
         }
         new

@@ -529,7 +529,10 @@ impl World {
                 ports.push((server.port, self.refused.get(&server.port).copied().unwrap_or(0)));
             }
         }
+        let new = |port: &u16| touched.get(port).copied().unwrap_or(0);
+        let before = ports.iter().map(|(port, syns)| syns - new(port)).collect();
         RefusedSeen {
+            before,
             syns: self.refused.values().sum(),
             ports_touched: touched.len() as u32,
             ports,

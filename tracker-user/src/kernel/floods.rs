@@ -1,6 +1,7 @@
 //! What the flood detector is told: gathered from the maps at each reading, and written to a file where that is wanted.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     fs::File,
     io::{BufWriter, Write as _},
@@ -269,29 +270,30 @@ impl Refused {
 
     fn read(&mut self, maps: &Maps, always: &HashSet<u16>) -> RefusedSeen {
         let mut seen = RefusedSeen::default();
-        let mut changed = Vec::new();
+        // Port, count now, count before.
+        let mut listed: Vec<(u16, u64, u64)> = Vec::new();
         for (port, (syns, before)) in (0..=u16::MAX).zip(maps.refused_syns.read().zip(&mut self.before)) {
             seen.syns += syns;
-            if syns != *before && !self.first {
-                changed.push((port, syns, syns.saturating_sub(*before)));
-            } else if always.contains(&port) {
-                changed.push((port, syns, u64::MAX));
+            let changed = syns != *before && !self.first;
+            seen.ports_touched += u32::from(changed);
+            if changed || always.contains(&port) {
+                listed.push((port, syns, *before));
             }
             *before = syns;
         }
         self.first = false;
-        seen.ports_touched =
-            u32::try_from(changed.iter().filter(|(.., new)| *new != u64::MAX).count()).unwrap_or(u32::MAX);
-        let most =
-            |(port, _, new): &(u16, u64, u64)| std::cmp::Reverse(if always.contains(port) { u64::MAX } else { *new });
-        if changed.len() > PORTS {
-            changed.select_nth_unstable_by_key(PORTS, most);
-            changed.truncate(PORTS);
+        let most = |(port, now, before): &(u16, u64, u64)| {
+            Reverse(if always.contains(port) { u64::MAX } else { now.saturating_sub(*before) })
+        };
+        if listed.len() > PORTS {
+            listed.select_nth_unstable_by_key(PORTS, most);
+            listed.truncate(PORTS);
         }
-        changed.sort_unstable_by_key(most);
-        seen.served_before =
-            changed.iter().map(|(port, ..)| *port).filter(|port| self.served[usize::from(*port)]).collect();
-        seen.ports = changed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
+        listed.sort_unstable_by_key(most);
+        let is_served = |port: &u16| self.served[usize::from(*port)];
+        seen.served_before = listed.iter().map(|(port, ..)| *port).filter(is_served).collect();
+        seen.before = listed.iter().map(|(.., before)| *before).collect();
+        seen.ports = listed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
         seen
     }
 }
