@@ -28,7 +28,7 @@ pub struct Flow {
     pub tag: u32,
     /// Sequence number of its SYN, as in the packet. A repeat has the same one, a new connection of the same ports hardly.
     pub sequence: u32,
-    /// Lower bits of the [`Sampling::epoch`] of its first SYN, plus one.
+    /// Lower bits of the [`Sampling::epoch`] of its first SYN, made odd so that it is never 0.
     pub epoch: u16,
     /// Slot of its listener.
     pub slot: u16,

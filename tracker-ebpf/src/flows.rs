@@ -37,7 +37,7 @@ pub(crate) fn syn(counters: &mut FlowCounters, sampling: Sampling, slot: u32, ha
         counters.repeated_variance += weight * (weight - 1);
         return;
     }
-    let epoch = (sampling.epoch as u16).wrapping_add(1) | 1;
+    let epoch = sampling.epoch as u16 | 1;
     if flow.state == Flow::PENDING && flow.tag != flows::tag(hash) && epoch.wrapping_sub(flow.epoch) < KEEP {
         counters.evicted += u64::from(flow.weight);
     }

@@ -169,7 +169,8 @@ pub struct Listener {
     pub verdict_since: Option<Timestamp>,
     /// Alert that the verdict belongs to, if it is one for an alarm.
     pub alert: Option<u64>,
-    /// SYNs that repeat an earlier one, an estimate from a sample; exact while `syns_repeated_error` is 0.
+    /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: repeats of connections that the
+    /// sample has lost count as first SYNs.
     pub syns_repeated: u64,
     /// Half of the 95 % confidence interval of `syns_repeated`.
     pub syns_repeated_error: u64,

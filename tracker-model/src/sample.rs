@@ -101,6 +101,7 @@ fn web_listener() -> Listener {
         census: Some(ListenerQueues {
             syn_queue: 4,
             syn_queue_young: 3,
+            syn_queue_max: 511,
             accept_queue: 1,
             accept_queue_max: 511,
             half_open: 5,

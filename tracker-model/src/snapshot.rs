@@ -220,6 +220,9 @@ pub struct ListenerQueues {
     pub syn_queue: u32,
     /// Those of them whose SYN-ACK was not yet repeated.
     pub syn_queue_young: u32,
+    /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops.
+    #[serde(default)]
+    pub syn_queue_max: u32,
     /// Connections that wait for `accept()`.
     pub accept_queue: u32,
     /// Limit of the accept queue, and of the SYN queue.

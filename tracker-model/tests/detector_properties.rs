@@ -17,6 +17,7 @@ const ID: ListenerId = ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4
 fn observation(millisecond: u64, syns: u64, completed: u64) -> Observation {
     let at = Duration::from_millis(millisecond);
     Observation {
+        netns: 1,
         at,
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_millis(i64::try_from(millisecond).unwrap()),
         listeners: vec![ListenerSeen {
@@ -257,6 +258,7 @@ fn garbage() -> impl Strategy<Value = Observation> {
         proptest::option::of(".{0,300}"),
     );
     parts.prop_map(|(at, wall, listeners, refused, overflows, census_error)| Observation {
+        netns: 1,
         at: Duration::from_millis(at),
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(wall.into()),
         listeners,

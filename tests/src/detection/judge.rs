@@ -174,6 +174,10 @@ fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: C
         outcome.fails(sources.0 > Bounds::SOURCES, || format!("sources: {}", sources.1));
     }
     let alert_after = outcome.alert_after;
+    let rises = matches!(run.attack.pace(), Pace::Rising { .. });
+    outcome.fails(!rises && alert_after.is_some_and(|after| after < -0.05), || {
+        format!("alert before the onset: {alert_after:?}")
+    });
     outcome
         .fails(alert_after.is_none_or(|after| after >= Bounds::ALERT_WORST), || format!("alert after {alert_after:?}"));
 }

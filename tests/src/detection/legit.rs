@@ -179,6 +179,7 @@ impl Load {
                         failures.push("an alert without the accept queue".to_owned());
                     }
                 }
+                _ if !of_kind.is_empty() => failures.push(format!("{kind:?} was called")),
                 _ => {}
             }
         }

@@ -125,15 +125,22 @@ impl Gauge {
     /// Unanswered SYNs beyond what is nobody's concern; below zero when there are fewer.
     #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
     fn excess(&self, known: &Known) -> f64 {
-        let usual = 2.0 * self.usual.unanswered() + self.settings.floor;
+        let usual = 2.0 * self.background() + self.settings.floor;
         known.unanswered as f64 - self.settings.share * known.completed as f64 - usual * known.seconds()
+    }
+
+    /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is learnt, and must
+    /// not raise the margin beyond what health checks and strays make.
+    fn background(&self) -> f64 {
+        let most = self.settings.floor + self.settings.share * self.usual.completed.get();
+        self.usual.unanswered().min(most)
     }
 
     /// Whether a flood goes on: half of the margin, so that what hardly was an alarm doesn't end and begin anew. The interval
     /// itself must show it: clients that are answered early hide some unanswered SYNs at first, which come to light later.
     #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
     fn significant(&self, known: &Known) -> bool {
-        let usual = 2.0 * self.usual.unanswered() + self.settings.floor / 2.0;
+        let usual = 2.0 * self.background() + self.settings.floor / 2.0;
         let completed = self.settings.share / 2.0 * known.completed as f64;
         known.unanswered.min(known.surplus()) as f64 > completed + usual * known.seconds()
     }
@@ -255,5 +262,24 @@ mod tests {
         assert_eq!(alarm, None, "20/s");
         let (_, alarm) = run((1..2_000).map(|step: u64| (step * 285, step * 250)));
         assert_eq!(alarm, None, "1,000/s completed, 140/s not");
+    }
+
+    /// A flood that is always just below what is usual by then, and so raises what is usual, must not go on for ever.
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of SYNs")]
+    fn a_flood_does_not_teach_itself() {
+        let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), Point::default());
+        let (mut sent, mut highest) = (0.0, 0.0_f64);
+        for step in 1..14_400_u32 {
+            let rate = 0.98 * (2.0 * gauge.usual.unanswered() + 30.0);
+            highest = highest.max(rate);
+            sent += rate / 4.0;
+            let at = Duration::from_millis(250) * step;
+            let _known = gauge.step(Point { at, syns: sent as u64, ..Point::default() }, Duration::from_millis(250));
+            if gauge.ready().is_some() {
+                break;
+            }
+        }
+        assert!(gauge.ready().is_some() && highest < 200.0, "{highest} SYNs a second were never called");
     }
 }

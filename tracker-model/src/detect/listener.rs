@@ -286,9 +286,9 @@ impl Listener {
         moment.at.saturating_sub(accept.called) >= SECOND_LOOK
             && self.gauge.ready().is_some()
             && self.unanswered_rate() > 5.0 * excursion.usual_syns.max(LEAST_NORM)
-            && covered >= 1_000
-            && distinct >= 0.8 * covered as f64
             && repeated < 0.05 * (first + repeated)
+            && covered >= 1_000
+            && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * covered as f64)
     }
 
     fn open_flood(&mut self, excursion: &Excursion, moment: &Moment, ledger: &mut Ledger) {

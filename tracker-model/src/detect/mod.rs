@@ -96,7 +96,7 @@ impl Detector {
             self.step_listener(seen, &moment);
         }
         let followed = self.step_closed(observation, &moment);
-        let netns = observation.listeners.first().map(|seen| seen.id.netns);
+        let netns = Some(observation.netns).filter(|netns| *netns != 0);
         if let Some(refused) = &mut self.refused {
             refused.step(&observation.refused, &followed, netns, &moment, &mut self.ledger);
         } else {

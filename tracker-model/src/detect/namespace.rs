@@ -4,8 +4,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::snapshot::NamespaceCounters;
 
-/// Readings kept, as of a subject's history.
-const READINGS: usize = 48;
+/// Readings kept: a minute or so of them, also while there are eight a second.
+const READINGS: usize = 512;
 
 /// Readings of the counters.
 #[derive(Debug, Default)]

@@ -25,6 +25,9 @@ pub struct Observation {
     pub at: Duration,
     /// The time of day, only shown; it may jump.
     pub wall: Timestamp,
+    /// Network namespace.
+    #[serde(default)]
+    pub netns: u32,
     /// Listeners that are open. One that is missing has closed.
     pub listeners: Vec<ListenerSeen>,
     /// SYNs that met no listener.
@@ -64,8 +67,8 @@ pub struct QueuesSeen {
 }
 
 /// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
-/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an unbiased estimate of the count over all SYNs; exact
-/// while every SYN is in the sample, which it is below some 2,000 SYNs a second on the host.
+/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs. Repeats are rather
+/// too few: those of connections that made room for others count as first SYNs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// First SYNs of a connection.

@@ -99,7 +99,7 @@ impl Queues {
     }
 
     /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
-    /// counter tells (DESIGN, trap 3).
+    /// counter of the kernel tells but that of repeated SYN-ACKs.
     pub(super) fn slow_flood(&self, share: f64) -> bool {
         self.filled.lasts(share)
     }
@@ -130,7 +130,9 @@ fn is_full(queues: &ListenerQueues) -> bool {
 /// queue requests grow old without a flood.
 fn is_filled(queues: &ListenerQueues) -> bool {
     let old = queues.syn_queue.saturating_sub(queues.syn_queue_young);
-    let taken = u64::from(queues.syn_queue) * 4 >= u64::from(queues.accept_queue_max) * 3;
+    // An old recording does not have it.
+    let most = if queues.syn_queue_max == 0 { queues.accept_queue_max } else { queues.syn_queue_max };
+    let taken = u64::from(queues.syn_queue) * 4 >= u64::from(most) * 3;
     !is_full(queues) && taken && old >= LEAST_OLD && u64::from(old) * 2 > u64::from(queues.syn_queue)
 }
 
@@ -149,6 +151,7 @@ mod tests {
     const FULL: ListenerQueues = ListenerQueues {
         syn_queue: 0,
         syn_queue_young: 0,
+        syn_queue_max: 128,
         accept_queue: 129,
         accept_queue_max: 128,
         half_open: 0,

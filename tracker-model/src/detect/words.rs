@@ -88,8 +88,12 @@ fn flood_advice(record: &Record) -> String {
         Some(origin) => {
             let family = if origin.is_ipv4() { "ip" } else { "ip6" };
             advice.push(format!(
-                "Drop {origin} upstream, or here: nft add rule inet filter input {family} saddr {origin} tcp dport {port} drop."
+                "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless real \
+                 clients are there: sources can be forged."
             ));
+        }
+        None if record.unknown.contains(&Unknown::Sources) => {
+            advice.push("Whether dropping by source would help is not known yet: sources were not read.".into());
         }
         None => {
             advice.push("Dropping by source does not help, addresses are forged: ask the provider to filter.".into());
@@ -109,7 +113,10 @@ fn queue_advice(evidence: &FloodEvidence) -> Vec<String> {
     let (cookies, dropped) = (count("SyncookiesSent"), count("TCPReqQFullDrop"));
     let mut advice = Vec::new();
     if cookies > 0 {
-        advice.push(format!("SYN cookies are sent ({}), so real clients still get through.", grouped(cookies)));
+        advice.push(format!(
+            "This namespace sent {} SYN cookies since the onset: with them real clients still get through.",
+            grouped(cookies)
+        ));
     } else if dropped > 0 {
         advice.push(format!(
             "The SYN queue is full and SYN cookies are off ({} SYNs dropped): sysctl net.ipv4.tcp_syncookies=1.",

@@ -53,8 +53,7 @@ fn listener(listener: &snapshot::Listener) -> Listener {
         half_open: queue(|census| census.half_open),
         syn_queue: queue(|census| census.syn_queue),
         syn_queue_young: queue(|census| census.syn_queue_young),
-        // The kernel holds both queues to the backlog.
-        syn_queue_max: queue(|census| census.accept_queue_max),
+        syn_queue_max: queue(|census| census.syn_queue_max),
         accept_queue: queue(|census| census.accept_queue),
         accept_queue_max: queue(|census| census.accept_queue_max),
         overflows: listener.census.map(|census| census.drops),

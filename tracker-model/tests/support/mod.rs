@@ -509,6 +509,7 @@ impl World {
         };
         let sources = (watched || regular).then(|| self.sources(none, watched));
         Observation {
+            netns: 1,
             at: Duration::from_secs_f64(self.now),
             wall: start() + SignedDuration::from_secs_f64(self.now),
             listeners,

@@ -19,6 +19,7 @@ const PAUSE: u32 = 100;
 pub struct Taker {
     shortest_interval: Duration,
     generation: u32,
+    complete: u32,
     /// The last one that succeeded.
     pub last: Option<CensusReport>,
     /// Why the last one failed, if it did.
@@ -31,7 +32,15 @@ pub struct Taker {
 impl Taker {
     /// With at least this pause between two.
     pub fn new(shortest_interval: Duration) -> Self {
-        Self { shortest_interval, generation: 0, last: None, error: None, missing: false, next: Instant::now() }
+        Self {
+            shortest_interval,
+            generation: 0,
+            complete: 0,
+            last: None,
+            error: None,
+            missing: false,
+            next: Instant::now(),
+        }
     }
 
     /// There will be none, for this reason.
@@ -45,9 +54,10 @@ impl Taker {
         Instant::now() >= self.next
     }
 
-    /// The number of the last one, as the kernel side writes it.
-    pub fn generation(&self) -> u32 {
-        self.generation
+    /// The number of the last one that is complete, as the kernel side writes it; 0 when there is none. What one that failed
+    /// has written over is not known until the next.
+    pub fn complete(&self) -> u32 {
+        self.complete
     }
 
     /// Half-open requests that the last one met.
@@ -75,6 +85,7 @@ impl Taker {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
                 self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
                 self.error = None;
+                self.complete = self.generation;
                 true
             }
             Err(error) => {

@@ -22,6 +22,8 @@ use tracker_model::{
 
 use super::{error::KernelError, maps::Maps, sources::Sources};
 
+/// Clients of a service that is gone try again for so long.
+const SERVED: Duration = Duration::from_mins(10);
 /// Ports without a listener that the detector is told of at a time.
 const PORTS: usize = 64;
 /// The sample of connections is thinned so that no more than this many SYNs a second are in it.
@@ -54,6 +56,10 @@ pub struct Around<'a> {
     pub at: Instant,
     /// The same as time of day.
     pub wall: Timestamp,
+    /// Network namespace.
+    pub netns: u32,
+    /// SYNs that watched interfaces have received.
+    pub syns: u64,
     /// When the queues of the listeners were read.
     pub census_at: Instant,
     /// Why the last census failed, if it did.
@@ -94,17 +100,17 @@ impl Watch {
     /// Tells the detector what was read, and writes its verdicts into `open`.
     pub fn observe(&mut self, maps: &mut Maps, open: &mut [Open], around: &Around<'_>) -> Result<Floods, KernelError> {
         let at = around.at.saturating_duration_since(self.begun);
-        self.refused.served(open);
+        self.refused.served(open, at);
         let mut listeners = Vec::with_capacity(open.len());
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
             listeners.push(self.seen(maps, *slot, listener, at, around)?);
         }
         let refused = self.refused(maps, &listeners, at)?;
-        let syns = refused.syns + listeners.iter().map(|listener| listener.syns).sum::<u64>();
-        self.sample(maps, at, syns)?;
+        self.sample(maps, at, around.syns)?;
         let observation = Observation {
             at,
             wall: around.wall,
+            netns: around.netns,
             listeners,
             refused,
             namespace: around.namespace,
@@ -150,7 +156,7 @@ impl Watch {
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
         self.handshakes.retain(|id, _| open.contains(id) || detector.watches(id));
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
-        let mut refused = self.refused.read(maps, &vanished);
+        let mut refused = self.refused.read(maps, &vanished, at);
         let detector = &self.detector;
         let watched = detector.watches_no_listener().then(|| detector.no_listener_watched_from().unwrap_or(at));
         refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched)?;
@@ -184,9 +190,8 @@ impl Watch {
             listener.verdict = detector.verdict(&id);
             self.busy |= detector.watches(&id);
         }
-        let process = |wanted: &ListenerId| {
-            open.iter().find(|(_, listener)| id(listener) == *wanted).and_then(|(_, listener)| listener.process.clone())
-        };
+        let processes: HashMap<_, _> = open.iter().map(|(_, listener)| (id(listener), &listener.process)).collect();
+        let process = |wanted: &ListenerId| processes.get(wanted).and_then(|process| (*process).clone());
         Floods {
             alerts: detector.alerts(process),
             no_listener: detector.no_listener(),
@@ -248,8 +253,8 @@ impl Handshakes {
 /// SYNs to ports without a listener, as of the last reading.
 struct Refused {
     before: Box<[u64]>,
-    /// Whether something has listened at a port.
-    served: Box<[bool]>,
+    /// When something last listened at a port, other than for this host alone.
+    served: Box<[Option<Duration>]>,
     first: bool,
 }
 
@@ -257,18 +262,18 @@ impl Default for Refused {
     fn default() -> Self {
         // Zeroed memory of this size costs nothing until it is written.
         let ports = usize::from(u16::MAX) + 1;
-        Self { before: vec![0; ports].into(), served: vec![false; ports].into(), first: true }
+        Self { before: vec![0; ports].into(), served: vec![None; ports].into(), first: true }
     }
 }
 
 impl Refused {
-    fn served(&mut self, open: &[Open]) {
-        for (_, listener) in open {
-            self.served[usize::from(listener.port)] = true;
+    fn served(&mut self, open: &[Open], at: Duration) {
+        for (_, listener) in open.iter().filter(|(_, listener)| !listener.address.is_loopback()) {
+            self.served[usize::from(listener.port)] = Some(at);
         }
     }
 
-    fn read(&mut self, maps: &Maps, always: &HashSet<u16>) -> RefusedSeen {
+    fn read(&mut self, maps: &Maps, always: &HashSet<u16>, at: Duration) -> RefusedSeen {
         let mut seen = RefusedSeen::default();
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
@@ -279,7 +284,10 @@ impl Refused {
             if changed || always.contains(&port) {
                 listed.push((port, syns, *before));
             }
-            *before = syns;
+            if syns != *before {
+                // Not written where nothing changed: memory that was never written takes no room.
+                *before = syns;
+            }
         }
         self.first = false;
         let most = |(port, now, before): &(u16, u64, u64)| {
@@ -290,7 +298,8 @@ impl Refused {
             listed.truncate(PORTS);
         }
         listed.sort_unstable_by_key(most);
-        let is_served = |port: &u16| self.served[usize::from(*port)];
+        let is_served =
+            |port: &u16| self.served[usize::from(*port)].is_some_and(|served| at.saturating_sub(served) <= SERVED);
         seen.served_before = listed.iter().map(|(port, ..)| *port).filter(is_served).collect();
         seen.before = listed.iter().map(|(.., before)| *before).collect();
         seen.ports = listed.into_iter().map(|(port, syns, _)| (port, syns)).collect();

@@ -25,7 +25,8 @@ use super::{
     half_open::HalfOpen,
     maps::{Maps, Sum as _},
     process::Finder,
-    sources::address,
+    sources::{self, address},
+    syn_queue::SynQueue,
 };
 
 /// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting. Unless half of
@@ -43,6 +44,7 @@ pub struct Listeners {
     drops: HashMap<ListenerKey, Drops>,
     rates: HashMap<ListenerKey, Rate>,
     processes: Finder,
+    syn_queue: SynQueue,
     /// Entries of the map at the last reading, closed ones too.
     pub entries: u64,
     /// Slots that are taken.
@@ -131,6 +133,7 @@ impl Listeners {
         let mut open = Vec::new();
         let (mut count, mut slots) = (0, 0);
         self.freed.clear();
+        self.syn_queue = SynQueue::read();
         for (key, listener) in entries(maps) {
             count += 1;
             slots += u64::from(listener.slot != 0);
@@ -212,6 +215,7 @@ impl Listeners {
         ListenerQueues {
             syn_queue: census.syn_queue,
             syn_queue_young: census.syn_queue_young,
+            syn_queue_max: self.syn_queue.limit(census),
             accept_queue: census.accept_queue,
             accept_queue_max: census.accept_queue_max,
             half_open: census.half_open,
@@ -240,6 +244,7 @@ impl Listeners {
             maps.slots.set(listener.slot, Slot::default(), 0).map_err(map(names::SLOTS))?;
             let zeros = maps.zeros();
             maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            sources::clear(maps, listener.slot)?;
             self.freed.push(listener.slot);
             maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
         }

@@ -22,6 +22,7 @@ mod reader;
 mod refused;
 mod select;
 mod sources;
+mod syn_queue;
 mod tcp_counters;
 pub mod trial;
 

@@ -99,7 +99,9 @@ struct Side {
     syns: u64,
     read_at: Instant,
     census: Taker,
+    /// When the last one that succeeded was taken, and when one was last tried.
     census_at: Instant,
+    census_tried_at: Instant,
     started_at: Timestamp,
     netns: u32,
     lifetime_sample: u32,
@@ -147,6 +149,7 @@ impl Side {
             read_at: Instant::now(),
             census,
             census_at: Instant::now(),
+            census_tried_at: Instant::now(),
             started_at: Timestamp::now(),
             netns,
             lifetime_sample: settings.lifetime_sample,
@@ -224,7 +227,7 @@ impl Side {
 
     /// A reading on request, with a census unless one was just taken.
     fn refresh(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
-        if self.census_at.elapsed() >= self.census_pause()
+        if self.census_tried_at.elapsed() >= self.census_pause()
             && let Err(error) = self.take_census()
         {
             tracing::warn!("census: {error}");
@@ -260,10 +263,11 @@ impl Side {
         self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
         let before = listeners::versions(&self.maps);
         let complete = self.census.take(&mut self.object, &mut self.maps);
-        self.census_at = Instant::now();
+        self.census_tried_at = Instant::now();
         if complete {
-            self.listeners.reconcile(&mut self.maps, &before, self.census.generation())?;
-            self.half_open.read(&self.maps, self.census.generation(), self.census.half_open());
+            self.census_at = self.census_tried_at;
+            self.listeners.reconcile(&mut self.maps, &before, self.census.complete())?;
+            self.half_open.read(&self.maps, self.census.complete(), self.census.half_open());
         }
         Ok(())
     }
@@ -279,7 +283,7 @@ impl Side {
 
     /// Whether the detector would be helped by a census, and one may be taken again.
     fn census_is_wanted(&self) -> bool {
-        self.watch.wants_census() && self.census_at.elapsed() >= self.census_pause()
+        self.watch.wants_census() && self.census_tried_at.elapsed() >= self.census_pause()
     }
 
     /// Least time between two censuses for which there is a reason.
@@ -301,7 +305,7 @@ impl Side {
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // Of this moment are the counts of SYNs; what is read after it takes its time.
         let (at, wall) = (Instant::now(), Timestamp::now());
-        let mut open = self.listeners.read(&mut self.maps, self.census.generation(), taken_at, &self.half_open)?;
+        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), taken_at, &self.half_open)?;
         for slot in &self.listeners.freed {
             self.watch.forget(*slot);
         }
@@ -309,6 +313,8 @@ impl Side {
         let around = Around {
             at,
             wall,
+            netns: self.netns,
+            syns: self.attachments.syns(&self.maps),
             census_at: self.census_at,
             census_error: self.census.error.as_deref(),
             namespace: tcp_counters,

@@ -18,6 +18,8 @@ use super::{error::KernelError, maps::Maps};
 const PAUSE: Duration = Duration::from_secs(1);
 /// Readings that are kept of a listener that is not watched: a flood begins a moment before it is suspected.
 const KEPT: usize = 3;
+/// A reading of fewer SYNs is not worth its 8 KiB.
+const WORTH_KEEPING: u64 = 16;
 
 /// What is kept of the sources of each slot.
 #[derive(Default)]
@@ -107,19 +109,21 @@ impl Slot {
     }
 
     fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> (f64, u64) {
-        self.before.truncate(KEPT - 1);
-        self.before.push_front((registers, syns, self.read_at));
+        if syns >= WORTH_KEEPING {
+            self.before.truncate(KEPT - 1);
+            self.before.push_front((registers, syns, self.read_at));
+        }
         (distinct, syns)
     }
 }
 
-/// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds' worth.
+/// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds' worth, or a
+/// few milliseconds' in a flood that takes the CPU away just then.
 fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), KernelError> {
     let map = |name| move |source| KernelError::Map { name, source };
     let registers = Box::new(maps.sources.get(&slot, 0).map_err(map(names::SOURCES))?);
-    maps.sources.set(slot, Registers::default(), 0).map_err(map(names::SOURCES))?;
     let sample = maps.source_samples.get(&slot, 0).map_err(map(names::SOURCE_SAMPLES))?;
-    maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))?;
+    clear(maps, slot)?;
     let sample = sample
         .sources
         .into_iter()
@@ -127,6 +131,13 @@ fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), Ker
         .map(|source| address(hash::address(source)))
         .collect();
     Ok((registers, sample))
+}
+
+/// Sets the sketches of a slot to zero.
+pub fn clear(maps: &mut Maps, slot: u32) -> Result<(), KernelError> {
+    let map = |name| move |source| KernelError::Map { name, source };
+    maps.sources.set(slot, Registers::default(), 0).map_err(map(names::SOURCES))?;
+    maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))
 }
 
 /// An address of the kernel side.
