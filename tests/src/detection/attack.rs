@@ -239,7 +239,9 @@ impl Run<'_> {
         let after = self.counted()?;
         let listeners = lab::api(self.daemon).fresh_listeners()?;
         let visible = (visible_before, self.outcomes()?);
-        Ok(judge(self, &Truth { watch, sent, firsts, crowd, before, after, listeners, visible }))
+        let skipped = lab::api(self.daemon).fresh_status()?.losses.get("event_skipped").copied().unwrap_or_default();
+        let truth = Truth { watch, sent, firsts, crowd, before, after, listeners, visible, skipped };
+        Ok(judge(self, &truth))
     }
 
     /// The ports that it hits.

@@ -53,6 +53,8 @@ pub struct Truth<'a> {
     pub listeners: Listeners,
     /// Packets of the visible outcome and of TCP, before and after.
     pub visible: ((u64, u64), (u64, u64)),
+    /// Socket events that the daemon says it has missed since it started.
+    pub skipped: u64,
 }
 
 /// A run, judged.
@@ -361,7 +363,11 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
         wrong.push(format!("{syns} SYNs for {expected} sent, {dropped} dropped on the way"));
     }
     if completed != accepted {
-        wrong.push(format!("{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's"));
+        let skipped = truth.skipped;
+        wrong.push(format!(
+            "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {skipped} events \
+             missed by the daemon's own count"
+        ));
     }
     // With cookies nobody is turned away: what a client has seen established, is.
     if run.cookies > 0 && dropped == 0 && truth.crowd.established != accepted {
