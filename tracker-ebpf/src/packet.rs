@@ -40,9 +40,9 @@ impl Frame for Bytes {
         if address + size_of::<H>() > self.end {
             return None;
         }
-        // SAFETY: in bounds, as just checked and as the verifier checks again; any bytes are a value of H. They may lie
-        // at an odd address, which the kernels this runs on allow for packets and `read_unaligned` would turn into
-        // loads of single bytes.
+        // It may lie at an odd address, which the kernels this runs on allow for packets; `read_unaligned` would be turned
+        // into loads of single bytes.
+        // SAFETY: in bounds, as just checked and as the verifier checks again; any bytes are a value of H.
         Some(unsafe { *(address as *const H) })
     }
 }

@@ -225,7 +225,7 @@ pub struct ListenerQueues {
     pub syn_queue_max: u32,
     /// Connections that wait for `accept()`.
     pub accept_queue: u32,
-    /// Limit of the accept queue, and of the SYN queue.
+    /// Limit of the accept queue.
     pub accept_queue_max: u32,
     /// Half-open request sockets.
     pub half_open: u32,

@@ -249,16 +249,21 @@ pub struct FloodEvidence {
     pub top_prefixes: Vec<SourceShare>,
     /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
     pub repeated_share: Option<f64>,
+    /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was sampled.
+    /// Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
+    pub completed_share: Option<f64>,
     /// Half-open requests at the last census; null before it, as all that follow.
     pub half_open: Option<u32>,
     /// Requests in the SYN queue.
     pub syn_queue: Option<u32>,
     /// Those of them whose SYN-ACK was not yet repeated.
     pub syn_queue_young: Option<u32>,
+    /// Limit of the SYN queue.
+    pub syn_queue_max: Option<u32>,
     /// Connections that wait for `accept()`.
     pub accept_queue: Option<u32>,
-    /// Limit of both queues.
-    pub queue_max: Option<u32>,
+    /// Limit of the accept queue.
+    pub accept_queue_max: Option<u32>,
     /// SYNs that the listener turned away since the onset.
     pub dropped: Option<u64>,
     /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all listeners.

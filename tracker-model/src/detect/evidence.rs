@@ -65,8 +65,14 @@ fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
 fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     if let (Some(now), Some(before)) = (sight.flow, before.flow) {
         let repeated = now.repeated.saturating_sub(before.repeated);
-        let all = now.first.saturating_sub(before.first).saturating_add(repeated);
+        let first = now.first.saturating_sub(before.first);
+        let all = first.saturating_add(repeated);
         evidence.repeated_share = if all > 0 { Some(repeated as f64 / all as f64) } else { evidence.repeated_share };
+        if first > 0 {
+            // Those that began just before the onset may be completed after it.
+            let completed = now.completed.saturating_sub(before.completed).min(first);
+            evidence.completed_share = Some(completed as f64 / first as f64);
+        }
     }
 }
 
@@ -81,7 +87,8 @@ fn queues(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     evidence.syn_queue = Some(queues.syn_queue);
     evidence.syn_queue_young = Some(queues.syn_queue_young);
     evidence.accept_queue = Some(queues.accept_queue);
-    evidence.queue_max = Some(queues.accept_queue_max);
+    evidence.syn_queue_max = Some(queues.syn_queue_max);
+    evidence.accept_queue_max = Some(queues.accept_queue_max);
     if let Some(before) = before.point.drops {
         // The count is that of the sockets: one that was opened anew began at zero.
         evidence.dropped = Some(queues.drops.checked_sub(before).unwrap_or(queues.drops));

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::alerts::{Record, Subject, Unknown};
-use crate::api::{AlertKind, Class, FloodEvidence};
+use crate::{
+    api::{AlertKind, Class, FloodEvidence},
+    grouped,
+};
 
 /// A backlog below this is small for a public service.
 const SMALL_BACKLOG: u32 = 1_024;
@@ -28,7 +31,7 @@ pub(super) fn summary(record: &Record) -> String {
     };
     match record.until {
         None => drop(write!(line, "; since {} UTC", time(record.since))),
-        Some(until) => drop(write!(line, "; from {} to {} UTC", time(record.since), time(until))),
+        Some(until) => drop(write!(line, "; from {} to {} UTC", time(record.since), time_after(record.since, until))),
     }
     if evidence.pulses > 0 {
         let _ = write!(line, ", with {} pause{}", evidence.pulses, if evidence.pulses == 1 { "" } else { "s" });
@@ -59,7 +62,7 @@ fn flood(record: &Record) -> String {
 fn accept(record: &Record) -> String {
     let evidence = &record.evidence;
     let mut line = format!("{} accepts too slowly: ", target(record));
-    if let (Some(length), Some(most)) = (evidence.accept_queue, evidence.queue_max) {
+    if let (Some(length), Some(most)) = (evidence.accept_queue, evidence.accept_queue_max) {
         let _ = write!(line, "accept queue {} of {}, ", number(length.into()), number(most.into()));
     }
     let _ = write!(line, "{} connections/s turned away", number(evidence.unanswered_rate));
@@ -110,7 +113,12 @@ fn flood_advice(record: &Record) -> String {
 /// What the counters say of SYN cookies and the backlog. The counters are the namespace's.
 fn queue_advice(evidence: &FloodEvidence) -> Vec<String> {
     let count = |name: &str| evidence.namespace.get(name).copied().unwrap_or_default();
-    let (cookies, dropped) = (count("SyncookiesSent"), count("TCPReqQFullDrop"));
+    let cookies = count("SyncookiesSent");
+    // Three quarters of tcp_max_syn_backlog are the limit when cookies are off; what it turns away is counted by the
+    // listener alone (`tcp_conn_request`), what the backlog turns away by the namespace too.
+    let full =
+        evidence.syn_queue >= evidence.syn_queue_max.map(|most| most - most / 10) && evidence.syn_queue > Some(0);
+    let dropped = count("TCPReqQFullDrop").max(evidence.dropped.filter(|_| full).unwrap_or_default());
     let mut advice = Vec::new();
     if cookies > 0 {
         advice.push(format!(
@@ -123,7 +131,7 @@ fn queue_advice(evidence: &FloodEvidence) -> Vec<String> {
             grouped(dropped)
         ));
     }
-    if let Some(most) = evidence.queue_max.filter(|most| *most < SMALL_BACKLOG) {
+    if let Some(most) = evidence.accept_queue_max.filter(|most| *most < SMALL_BACKLOG) {
         advice.push(format!("The backlog of {most} is small: raise it in the application and net.core.somaxconn."));
     }
     advice
@@ -134,7 +142,7 @@ fn accept_advice(evidence: &FloodEvidence) -> String {
         "This is no flood: the application does not call accept() fast enough. See what it waits for; give it \
                       more workers."
             .to_owned();
-    if let Some(most) = evidence.queue_max.filter(|most| *most < SMALL_BACKLOG) {
+    if let Some(most) = evidence.accept_queue_max.filter(|most| *most < SMALL_BACKLOG) {
         let _ = write!(
             advice,
             " If it only fails to keep up with bursts, raise its backlog of {most} and net.core.somaxconn."
@@ -149,7 +157,7 @@ pub(super) fn unknown(unknown: &Unknown) -> String {
         Unknown::Closed(at) => format!("the listener closed at {} UTC; SYNs to its port are followed", time(*at)),
         Unknown::Restarted(at) => format!("the listener's counters began anew at {} UTC", time(*at)),
         Unknown::Gap(from, to) => {
-            format!("nothing was observed from {} to {} UTC; it may have paused", time(*from), time(*to))
+            format!("nothing was observed from {} to {} UTC; it may have paused", time(*from), time_after(*from, *to))
         }
         Unknown::Queues => "no queues of the onset: whether the accept queue was full then is not known".to_owned(),
         Unknown::Sources => "sources were not read yet: one source or many is not known".to_owned(),
@@ -166,7 +174,13 @@ fn target(record: &Record) -> String {
 }
 
 fn time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%H:%M:%S").to_string()
+    time.to_zoned(TimeZone::UTC).strftime("%F %T").to_string()
+}
+
+/// Without the date when it is that of `from`.
+fn time_after(from: Timestamp, time: Timestamp) -> String {
+    let [from, time] = [from, time].map(|time| time.to_zoned(TimeZone::UTC));
+    time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
 }
 
 fn percent(evidence: &FloodEvidence) -> String {
@@ -182,18 +196,6 @@ fn number(value: f64) -> String {
     } else {
         grouped(value.round() as u64)
     }
-}
-
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 #[cfg(test)]
@@ -217,7 +219,7 @@ mod tests {
                 unanswered_rate: 4_910.0,
                 distinct_sources: 9_800.3,
                 accept_queue: Some(512),
-                queue_max: Some(511),
+                accept_queue_max: Some(511),
                 ..FloodEvidence::default()
             },
             unknown: Vec::new(),
@@ -230,11 +232,15 @@ mod tests {
         assert_eq!(
             summary(&record),
             "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered; \
-             since 02:13:07 UTC"
+             since 2026-03-04 02:13:07 UTC"
         );
         record.until = Some("2026-03-04T02:14:00Z".parse().unwrap());
         record.evidence.pulses = 2;
-        assert!(summary(&record).ends_with("; from 02:13:07 to 02:14:00 UTC, with 2 pauses"), "{}", summary(&record));
+        assert!(
+            summary(&record).ends_with("; from 2026-03-04 02:13:07 to 02:14:00 UTC, with 2 pauses"),
+            "{}",
+            summary(&record)
+        );
     }
 
     #[test]
@@ -243,7 +249,7 @@ mod tests {
         record.evidence.unanswered_rate = 42.0;
         assert_eq!(
             summary(&record),
-            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away; since 02:13:07 UTC"
+            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away; since 2026-03-04 02:13:07 UTC"
         );
         assert!(advice(&record).contains("backlog of 511"));
     }
@@ -255,7 +261,7 @@ mod tests {
         record.evidence.top_sources = vec![SourceShare { source: "192.0.2.9".into(), share: 0.99, error: 0.01 }];
         assert_eq!(
             summary(&record),
-            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s; since 02:13:07 UTC"
+            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s; since 2026-03-04 02:13:07 UTC"
         );
     }
 
@@ -264,6 +270,16 @@ mod tests {
         let mut record = record(AlertKind::SynFlood);
         record.evidence.namespace.insert("TCPReqQFullDrop".into(), 12_000);
         assert!(advice(&record).contains("(12,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"));
+        let evidence = &mut record.evidence;
+        evidence.namespace.clear();
+        (evidence.syn_queue, evidence.syn_queue_max, evidence.dropped) = (Some(380), Some(384), Some(9_000));
+        assert!(
+            advice(&record).contains("(9,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"),
+            "{}",
+            advice(&record)
+        );
+        record.evidence.syn_queue = Some(20);
+        assert!(!advice(&record).contains("tcp_syncookies"), "turned away for another reason");
         record.evidence.namespace.insert("SyncookiesSent".into(), 5);
         assert!(advice(&record).contains("real clients still get through"));
     }

@@ -93,7 +93,7 @@ fn spoofed(now: Timestamp) -> Alert {
         until: None,
         subject: web(),
         class: Some(Class::Spoofed),
-        summary: "SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC"
+        summary: "SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC"
             .to_owned(),
         evidence: FloodEvidence {
             syns: FLOOD,
@@ -109,11 +109,13 @@ fn spoofed(now: Timestamp) -> Alert {
             top_sources: vec![share("192.0.2.77", 0.008, 0.011), share("198.51.100.4", 0.004, 0.008)],
             top_prefixes: vec![share("192.0.2.0/24", 0.012, 0.013)],
             repeated_share: Some(0.001),
+            completed_share: Some(0.002),
             half_open: Some(511),
             syn_queue: Some(511),
             syn_queue_young: Some(240),
+            syn_queue_max: Some(511),
             accept_queue: Some(0),
-            queue_max: Some(511),
+            accept_queue_max: Some(511),
             dropped: Some(56_998),
             namespace: namespace.map(|(name, count)| (name.to_owned(), count)).into(),
             ports: None,
@@ -134,7 +136,7 @@ fn scan(now: Timestamp) -> Alert {
         until: None,
         subject: AlertSubject { netns: NETNS, address: None, port: None, process: None },
         class: Some(Class::Scan),
-        summary: "Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC".to_owned(),
+        summary: "Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC".to_owned(),
         evidence: FloodEvidence {
             syns: 1_300,
             syn_rate: 31.0,
@@ -162,7 +164,7 @@ fn slow_accept(now: Timestamp) -> Alert {
         until: Some(ago(now, 3_600)),
         subject: web(),
         class: Some(Class::SlowAccept),
-        summary: "[::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 06:58:20 to 07:00:00 UTC".to_owned(),
+        summary: "[::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 2027-01-15 06:58:20 to 07:00:00 UTC".to_owned(),
         evidence: FloodEvidence {
             syns: 2_000,
             syn_rate: 20.0,
@@ -177,7 +179,8 @@ fn slow_accept(now: Timestamp) -> Alert {
             syn_queue: Some(12),
             syn_queue_young: Some(2),
             accept_queue: Some(512),
-            queue_max: Some(511),
+            syn_queue_max: Some(511),
+            accept_queue_max: Some(511),
             dropped: Some(2),
             pulses: 1,
             ..FloodEvidence::default()

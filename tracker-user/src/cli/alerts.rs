@@ -78,11 +78,11 @@ mod tests {
         let expected = "\
 ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
  3  critical  firing    12s ago    -       syn_flood        spoofed      [::]:443 nginx(815)
-    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
+    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC
  4  info      firing    40s ago    -       port_scan        scan         no listener
-    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC
  1  warning   resolved  1h 1m ago  1h ago  accept_overflow  slow_accept  [::]:443 nginx(815)
-    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 06:58:20 to 07:00:00 UTC
+    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 2027-01-15 06:58:20 to 07:00:00 UTC
 
 Evidence, and what to do: tracker alerts -o wide
 ";
@@ -94,9 +94,9 @@ Evidence, and what to do: tracker alerts -o wide
         let expected = "\
 ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
  3  critical  firing    12s ago    -       syn_flood        spoofed      [::]:443 nginx(815)
-    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
+    SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC
     rates        5,012 SYN/s now, 5,405 at most; 5,000/s unanswered; 11.5/s completed, usually 12.5/s
-    since onset  60,000 SYNs, about 0.1 % of them repeats
+    since onset  60,000 SYNs, about 0.1 % of them repeats, about 0.2 % of the connections completed
     sources      ~59,310 distinct (standard error 1.2 %); 192.0.2.77 0.8±1.1 %, 198.51.100.4 0.4±0.8 %
     prefixes     192.0.2.0/24 1.2±1.3 %
     listener     half-open 511, SYN queue 511/511 (240 young), accept queue 0/511, 56,998 turned away since onset
@@ -104,7 +104,7 @@ ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
     advice       Turn SYN cookies on (net.ipv4.tcp_syncookies=1).
 
  4  info      firing    40s ago    -       port_scan        scan         no listener
-    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+    Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC
     rates        31.0 SYN/s now, 40.0 at most; 31.0/s unanswered
     since onset  1,300 SYNs, to at most 1,210 ports
     sources      ~2 distinct (standard error 1.2 %); 203.0.113.9 98.0±2.0 %
@@ -112,7 +112,7 @@ ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
     advice       Nothing, if the firewall is meant to let this through.
 
  1  warning   resolved  1h 1m ago  1h ago  accept_overflow  slow_accept  [::]:443 nginx(815)
-    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 06:58:20 to 07:00:00 UTC
+    [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 2027-01-15 06:58:20 to 07:00:00 UTC
     rates        20.0 SYN/s at the end, 30.0 at most; 4.0/s unanswered; 16.0/s completed, usually 15.0/s
     since onset  2,000 SYNs, about 20 % of them repeats, began anew after 1 pause
     sources      ~40 distinct (standard error 1.2 %)

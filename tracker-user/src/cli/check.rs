@@ -124,7 +124,7 @@ mod tests {
     fn an_alert_for_information_is_told_and_fine() {
         let scanned = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.remove(0)));
         let expected = "TRACKER OK: 1 interface watched, socket events by tp_btf; Port scan: up to 1,210 \
-                        ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC";
+                        ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC";
         assert_eq!(told(&scanned), (0, expected.to_owned()));
     }
 

@@ -58,6 +58,9 @@ fn since_onset(evidence: &FloodEvidence) -> String {
     if let Some(share) = evidence.repeated_share {
         let _ = write!(line, ", about {} of them repeats", percent(share));
     }
+    if let Some(share) = evidence.completed_share {
+        let _ = write!(line, ", about {} of the connections completed", percent(share));
+    }
     if let Some(ports) = evidence.ports {
         let _ = write!(line, ", to at most {} ports", count(ports.into()));
     }
@@ -88,17 +91,27 @@ fn shares(shares: &[SourceShare]) -> Option<String> {
 
 /// Queues against their limit, as the last census saw them.
 fn listener(alert: &Alert) -> Option<String> {
-    let FloodEvidence { half_open, syn_queue, syn_queue_young, accept_queue, queue_max, dropped, .. } = alert.evidence;
+    let FloodEvidence {
+        half_open,
+        syn_queue,
+        syn_queue_young,
+        syn_queue_max,
+        accept_queue,
+        accept_queue_max,
+        dropped,
+        ..
+    } = alert.evidence;
     if [half_open, syn_queue, accept_queue].iter().all(Option::is_none) && dropped.is_none() {
         return None;
     }
-    let limit = known(queue_max);
     Some(format!(
-        "half-open {}, SYN queue {}/{limit} ({} young), accept queue {}/{limit}, {} turned away since onset",
+        "half-open {}, SYN queue {}/{} ({} young), accept queue {}/{}, {} turned away since onset",
         known(half_open),
         known(syn_queue),
+        known(syn_queue_max),
         known(syn_queue_young),
         known(accept_queue),
+        known(accept_queue_max),
         known(dropped),
     ))
 }

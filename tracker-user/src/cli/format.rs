@@ -7,15 +7,7 @@ pub(super) const UNKNOWN: &str = "-";
 
 /// A count, its thousands apart: 12,345.
 pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    tracker_model::grouped(number)
 }
 
 /// A count that may be unknown.

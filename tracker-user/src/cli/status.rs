@@ -205,8 +205,8 @@ LISTENERS        2    1,024   0%
         let text = shown(&sample::under_flood(), false);
         let expected = "\
 Alerts        2 firing: 1 critical, 1 info; 1 over (tracker alerts)
-              critical for 12s: SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 07:59:48 UTC
-              info for 40s: Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 07:59:20 UTC
+              critical for 12s: SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC
+              info for 40s: Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC
 Health        ok
 ";
         assert!(text.contains(expected), "{text}");

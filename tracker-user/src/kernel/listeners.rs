@@ -100,6 +100,7 @@ impl Listeners {
         before: &HashMap<ListenerKey, u64>,
         generation: u32,
     ) -> Result<(), KernelError> {
+        self.syn_queue = SynQueue::read();
         for (key, listener) in entries(maps) {
             if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
                 continue;
@@ -133,7 +134,6 @@ impl Listeners {
         let mut open = Vec::new();
         let (mut count, mut slots) = (0, 0);
         self.freed.clear();
-        self.syn_queue = SynQueue::read();
         for (key, listener) in entries(maps) {
             count += 1;
             slots += u64::from(listener.slot != 0);

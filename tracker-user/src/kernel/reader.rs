@@ -14,12 +14,13 @@ use tokio::{
     time::MissedTickBehavior,
 };
 use tracker_common::{
-    counters::{Loss, SocketCounters},
+    classify::Outcome,
+    counters::{InterfaceCounters, Loss, SocketCounters},
     limits, names,
 };
 use tracker_model::{
     Snapshot,
-    snapshot::{MapFill, Program},
+    snapshot::{Interface, MapFill, Program},
 };
 
 use super::{
@@ -83,6 +84,15 @@ async fn serve(settings: &Settings, requests: mpsc::Receiver<Request>, started: 
         Err(error) => drop(started.send(Err(error))),
     }
     side.attachments.clear(&mut side.maps);
+}
+
+/// SYNs that these interfaces received.
+fn syns(interfaces: &[Interface]) -> u64 {
+    interfaces.iter().map(|interface| received_syns(&interface.counters)).sum()
+}
+
+fn received_syns(counters: &InterfaceCounters) -> u64 {
+    counters.packets[Outcome::TcpSyn as usize].iter().sum()
 }
 
 /// Everything of the kernel side that is kept between two readings.
@@ -314,7 +324,7 @@ impl Side {
             at,
             wall,
             netns: self.netns,
-            syns: self.attachments.syns(&self.maps),
+            syns: syns(&interfaces) + received_syns(&self.attachments.departed()),
             census_at: self.census_at,
             census_error: self.census.error.as_deref(),
             namespace: tcp_counters,

@@ -60,7 +60,7 @@ static SYN_QUEUE_LIMIT: Metric = Metric::gauge(
 static ACCEPT_QUEUE: Metric =
     Metric::gauge("tracker_listener_accept_queue", LABELS, "Connections that wait for accept() at the last census.");
 static ACCEPT_QUEUE_LIMIT: Metric =
-    Metric::gauge("tracker_listener_accept_queue_limit", LABELS, "Limit of the accept queue, and of the SYN queue.");
+    Metric::gauge("tracker_listener_accept_queue_limit", LABELS, "Limit of the accept queue.");
 static CONNECTED: Metric =
     Metric::gauge("tracker_listener_connected", LABELS, "Established sockets of this listener at the last census.");
 static DROPS: Metric = Metric::counter(
@@ -139,8 +139,7 @@ impl Listeners {
             half_open.count(&labels, queues.half_open.into());
             syn_queue.count(&labels, queues.syn_queue.into());
             young.count(&labels, queues.syn_queue_young.into());
-            // The kernel holds both queues to the backlog.
-            syn_limit.count(&labels, queues.accept_queue_max.into());
+            syn_limit.count(&labels, queues.syn_queue_max.into());
             accept_queue.count(&labels, queues.accept_queue.into());
             limit.count(&labels, queues.accept_queue_max.into());
             connected.count(&labels, queues.connected.into());
