@@ -161,11 +161,15 @@ pub enum Loss {
     InterfaceTableFull = 3,
     /// A socket event was not seen, because the program was already running on that CPU. Counted by the kernel itself.
     EventSkipped = 4,
+    /// A connect that got no port counts in the sum, but not for its process and destination, of which there are too many.
+    FailureTableFull = 5,
+    /// A socket counts for no process, because there are too many of them.
+    HolderTableFull = 6,
 }
 
 impl Loss {
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 7;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::ListenerTableFull,
@@ -173,6 +177,8 @@ impl Loss {
         Self::HandshakeUntimed,
         Self::InterfaceTableFull,
         Self::EventSkipped,
+        Self::FailureTableFull,
+        Self::HolderTableFull,
     ];
 
     /// The name in metrics and JSON.
@@ -184,6 +190,8 @@ impl Loss {
             Self::HandshakeUntimed => "handshake_untimed",
             Self::InterfaceTableFull => "interface_table_full",
             Self::EventSkipped => "event_skipped",
+            Self::FailureTableFull => "failure_table_full",
+            Self::HolderTableFull => "holder_table_full",
         }
     }
 }

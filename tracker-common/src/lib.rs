@@ -14,12 +14,14 @@ pub mod histogram;
 pub mod limits;
 pub mod listener;
 pub mod names;
+pub mod ports;
+pub mod socket;
 pub mod sources;
 
 /// Version of everything in this crate that a running kernel program and a daemon share.
 ///
 /// Raise it with every change of a map's layout or meaning.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// TCP states as the kernel numbers them (`include/net/tcp_states.h`).
 ///

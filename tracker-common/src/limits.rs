@@ -18,6 +18,18 @@ pub const FLOWS: u32 = 16_384;
 pub const HALF_OPEN_SOURCES: u32 = 4096;
 /// Entries that are tried for one of them.
 pub const HALF_OPEN_TRIES: u32 = 8;
+/// Tuples of source address, destination and port whose ephemeral ports are counted apart, a power of two.
+pub const PORT_TUPLES: u32 = 16_384;
+/// Places that are tried for one of them.
+pub const PORT_TUPLE_TRIES: u32 = 32;
+/// Local addresses whose ephemeral ports are told apart, a power of two.
+pub const PORT_SOURCES: u32 = 64;
+/// Places that are tried for one of them.
+pub const PORT_SOURCE_TRIES: u32 = 8;
+/// What processes hold, in entries of process and tuple.
+pub const HOLDERS: u32 = 4096;
+/// Connects that got no port, in entries of process and destination.
+pub const CONNECT_FAILURES: u32 = 1024;
 /// Local addresses of single hosts (/32, /128).
 pub const LOCAL_ADDRESSES: u32 = 4096;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.

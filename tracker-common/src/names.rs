@@ -10,8 +10,29 @@ pub const PROGRAM_SOCK_BTF: &str = "tracker_sock_btf";
 pub const PROGRAM_SOCK_RAW: &str = "tracker_sock_raw";
 /// Census of all sockets by `bpf_iter/tcp`.
 pub const PROGRAM_CENSUS: &str = "tracker_census";
+/// Which process holds which socket, by `bpf_iter/task_file`.
+pub const PROGRAM_HOLDERS: &str = "tracker_holders";
+/// Ephemeral ports of UDP, by `bpf_iter/udp`.
+pub const PROGRAM_UDP: &str = "tracker_udp";
+/// TCP sockets that hold a port, by `bpf_iter/tcp`.
+pub const PROGRAM_TCP_AT: &str = "tracker_tcp_at";
+/// UDP sockets that hold a port, by `bpf_iter/udp`.
+pub const PROGRAM_UDP_AT: &str = "tracker_udp_at";
+/// Sockets of processes that hold a port, by `bpf_iter/task_file`.
+pub const PROGRAM_FILES_AT: &str = "tracker_files_at";
 /// All programs of the object.
-pub const PROGRAMS: [&str; 5] = [PROGRAM_XDP, PROGRAM_TC, PROGRAM_SOCK_BTF, PROGRAM_SOCK_RAW, PROGRAM_CENSUS];
+pub const PROGRAMS: [&str; 10] = [
+    PROGRAM_XDP,
+    PROGRAM_TC,
+    PROGRAM_SOCK_BTF,
+    PROGRAM_SOCK_RAW,
+    PROGRAM_CENSUS,
+    PROGRAM_HOLDERS,
+    PROGRAM_UDP,
+    PROGRAM_TCP_AT,
+    PROGRAM_UDP_AT,
+    PROGRAM_FILES_AT,
+];
 
 /// Direct-mapped table of [`crate::counters::Interface`].
 pub const INTERFACES: &str = "INTERFACES";
@@ -55,12 +76,30 @@ pub const CENSUS: &str = "CENSUS";
 pub const CENSUS_GENERATION: &str = "CENSUS_GEN";
 /// Not 0 when a listener was opened that only a census can tell more of; the daemon sets it back.
 pub const CENSUS_WANTED: &str = "CENSUS_WANTED";
+/// One [`crate::ports::PortPass`].
+pub const PORT_PASS: &str = "PORT_PASS";
+/// [`crate::ports::PortTuple`], by hash. The daemon maps it into its memory.
+pub const PORT_TUPLES: &str = "PORT_TUPLES";
+/// One [`crate::ports::PortTotals`].
+pub const PORT_TOTALS: &str = "PORT_TOTALS";
+/// One [`crate::ports::PortBuckets`].
+pub const PORT_BUCKETS: &str = "PORT_BUCKETS";
+/// [`crate::ports::PortSource`], by hash of the address.
+pub const PORT_SOURCES: &str = "PORT_SOURCES";
+/// [`crate::ports::Holder`] by [`crate::ports::HolderKey`].
+pub const HOLDERS: &str = "HOLDERS";
+/// One entry: the socket and the process that the pass over descriptors met last.
+pub const HOLDERS_LAST: &str = "HOLDERS_LAST";
+/// One [`crate::socket::SocketQuery`].
+pub const SOCKET_QUERY: &str = "SOCKET_QUERY";
+/// [`crate::ports::Failure`] by [`crate::ports::FailureKey`].
+pub const CONNECT_FAILURES: &str = "CONNECT_FAILURES";
 /// Per CPU: a counter for each [`crate::counters::Loss`].
 pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 32] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
@@ -82,6 +121,15 @@ pub const MAPS: [&str; 23] = [
     CENSUS,
     CENSUS_GENERATION,
     CENSUS_WANTED,
+    PORT_PASS,
+    PORT_TUPLES,
+    PORT_TOTALS,
+    PORT_BUCKETS,
+    PORT_SOURCES,
+    HOLDERS,
+    HOLDERS_LAST,
+    SOCKET_QUERY,
+    CONNECT_FAILURES,
     LOSSES,
     LOG,
 ];
@@ -97,6 +145,10 @@ pub const SCATTER: &str = "SCATTER";
 pub const SAMPLE_MASK: &str = "SAMPLE_MASK";
 /// Global: bit of `skc_ipv6only` in its byte.
 pub const IPV6ONLY_BIT: &str = "IPV6ONLY_BIT";
+/// Global: lowest bit of `skc_reuse` in its byte.
+pub const REUSE_BIT: &str = "REUSE_BIT";
+/// Global: bit of `skc_reuseport` in its byte.
+pub const REUSEPORT_BIT: &str = "REUSEPORT_BIT";
 
 /// A field of a kernel structure whose offset the daemon reads from the kernel's BTF and hands to the programs as
 /// a frozen global. The offsets move between kernels, even in stable updates.
@@ -122,8 +174,15 @@ const fn field(global: &'static str, structure: &'static str, path: &'static [&'
 /// The field that holds the bit [`IPV6ONLY_BIT`].
 pub const IPV6ONLY: Field = field("OFF_IPV6ONLY", "sock_common", &["skc_ipv6only"]);
 
+/// The field that holds the four bits from [`REUSE_BIT`] on.
+pub const REUSE: Field = field("OFF_REUSE", "sock_common", &["skc_reuse"]);
+/// The field that holds the bit [`REUSEPORT_BIT`].
+pub const REUSEPORT: Field = field("OFF_REUSEPORT", "sock_common", &["skc_reuseport"]);
+/// Bit fields, each with the global that tells its lowest bit.
+pub const BIT_FIELDS: [(&str, Field); 3] = [(IPV6ONLY_BIT, IPV6ONLY), (REUSE_BIT, REUSE), (REUSEPORT_BIT, REUSEPORT)];
+
 /// All fields that the programs read.
-pub const FIELDS: [Field; 31] = [
+pub const FIELDS: [Field; 46] = [
     field("OFF_FAMILY", "sock_common", &["skc_family"]),
     field("OFF_STATE", "sock_common", &["skc_state"]),
     field("OFF_SADDR", "sock_common", &["skc_rcv_saddr"]),
@@ -134,6 +193,9 @@ pub const FIELDS: [Field; 31] = [
     field("OFF_DADDR6", "sock_common", &["skc_v6_daddr"]),
     field("OFF_NET", "sock_common", &["skc_net", "net"]),
     IPV6ONLY,
+    REUSE,
+    REUSEPORT,
+    field("OFF_DEVICE", "sock_common", &["skc_bound_dev_if"]),
     field("OFF_INUM", "net", &["ns", "inum"]),
     field("OFF_PROTOCOL", "sock", &["sk_protocol"]),
     field("OFF_ERR", "sock", &["sk_err"]),
@@ -153,6 +215,20 @@ pub const FIELDS: [Field; 31] = [
     field("OFF_SRTT", "tcp_sock", &["srtt_us"]),
     field("OFF_TOTAL_RETRANS", "tcp_sock", &["total_retrans"]),
     field("OFF_TW_SUBSTATE", "inet_timewait_sock", &["tw_substate"]),
+    field("OFF_BIND_BUCKET", "inet_connection_sock", &["icsk_bind_hash"]),
+    field("OFF_FASTREUSE", "inet_bind_bucket", &["fastreuse"]),
+    field("OFF_FASTREUSEPORT", "inet_bind_bucket", &["fastreuseport"]),
+    field("OFF_RCV_TSTAMP", "tcp_sock", &["rcv_tstamp"]),
+    field("OFF_TW_BUCKET", "inet_timewait_sock", &["tw_tb"]),
+    field("OFF_TW_EXPIRES", "inet_timewait_sock", &["tw_timer", "expires"]),
+    field("OFF_TW_STAMP", "tcp_timewait_sock", &["tw_ts_recent_stamp"]),
+    // Since Linux 6.13 the age is counted in milliseconds from here (commit 19ce8cd30465); before it, in seconds from the
+    // last timestamp.
+    Field { global: "OFF_TW_ENTRY", structure: "inet_timewait_sock", path: &["tw_entry_stamp"], required: false },
+    field("OFF_SOCKET_SK", "socket", &["sk"]),
+    field("OFF_TGID", "task_struct", &["tgid"]),
+    field("OFF_LEADER", "task_struct", &["group_leader"]),
+    field("OFF_COMM", "task_struct", &["comm"]),
     // Since Linux 6.7 (commit 3868ab0f1925); before it the number of repeats gives a lower bound.
     Field { global: "OFF_RTO_STAMP", structure: "tcp_sock", path: &["rto_stamp"], required: false },
     Field { global: "OFF_RTO_TIME", structure: "tcp_sock", path: &["total_rto_time"], required: false },

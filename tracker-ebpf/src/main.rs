@@ -12,13 +12,16 @@
 
 mod atomic;
 mod count;
+mod failures;
 mod fields;
 mod flows;
+mod holding;
 mod interfaces;
 mod listeners;
 mod local;
 mod losses;
 mod packet;
+mod ports;
 mod programs;
 mod sockets;
 mod sources;

@@ -14,7 +14,7 @@ use tracker_common::{
 };
 
 use crate::{
-    count,
+    count, failures,
     fields::{self, Memory},
     interfaces, listeners, losses, timed,
 };
@@ -147,7 +147,11 @@ unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounte
     unsafe {
         let error = M::read::<i32>(socket, &fields::OFF_ERR) as usize;
         let unsent = error == 0 && M::read::<u32>(tcp, &fields::OFF_SEGS_OUT) == 0;
-        let errno = if unsent || M::read::<u16>(tcp, &fields::OFF_SPORT) == 0 { EADDRNOTAVAIL } else { error };
+        let source_port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
+        let errno = if unsent || source_port == 0 { EADDRNOTAVAIL } else { error };
+        if errno == EADDRNOTAVAIL {
+            failures::count::<M, C>(ctx, socket, family, source_port);
+        }
         debug!(ctx, "connect failed: errno {}", errno);
         count::add(&mut counters.connect_failures, family, errno, 1);
     }

@@ -1,6 +1,7 @@
 //! Answers of the local API: their field names are a contract (docs/api.md).
 
 mod alerts;
+mod ports;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use alerts::*;
+pub use ports::*;
 
 use crate::snapshot::{ByFamily, MapFill, PortSyns, Process, Program, Unwatched};
 

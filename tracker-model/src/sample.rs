@@ -13,6 +13,7 @@ use tracker_common::{
 pub use flood::under_flood;
 
 use crate::{
+    api::Ports,
     detect::FlowSample,
     snapshot::{
         ByFamily, CensusReport, Floods, Interface, Listener, ListenerQueues, MapFill, NamespaceCounters, NoListener,
@@ -52,6 +53,7 @@ pub fn snapshot() -> Snapshot {
             ..NamespaceCounters::default()
         }),
         floods: Floods::default(),
+        ports: Ports::default(),
         losses: [0; Loss::COUNT],
         programs: vec![program(names::PROGRAM_XDP, "xdp", 41), program(names::PROGRAM_SOCK_BTF, "tp_btf", 42)],
         maps: vec![MapFill { name: names::LISTENERS.to_owned(), entries: 2, capacity: 1024 }],

@@ -10,7 +10,7 @@ use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters};
 use tracker_common::histogram::Histogram;
 
 use crate::{
-    api::{Alert, Class, SourceCount, SourceShare},
+    api::{Alert, Class, Ports, SourceCount, SourceShare},
     detect::FlowSample,
 };
 
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub tcp_counters: Option<NamespaceCounters>,
     /// What the flood detector knows.
     pub floods: Floods,
+    /// Local ports, as the last census found them.
+    pub ports: Ports,
     /// What could not be counted or kept, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
     /// Kernel programs.

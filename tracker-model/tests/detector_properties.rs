@@ -183,9 +183,10 @@ proptest! {
             for alert in &alerts {
                 prop_assert!(alert.until.is_none_or(|until| until >= alert.since));
                 prop_assert_eq!(alert.state == AlertState::Firing, alert.until.is_none());
-                prop_assert!(alert.evidence.top_sources.len() <= 10 && alert.evidence.top_prefixes.len() <= 10);
+                let evidence = alert.evidence.flood().unwrap();
+                prop_assert!(evidence.top_sources.len() <= 10 && evidence.top_prefixes.len() <= 10);
                 prop_assert!(alert.unknown.len() <= 9);
-                prop_assert!(alert.kind == AlertKind::PortScan || alert.evidence.ports.is_none());
+                prop_assert!(alert.kind == AlertKind::PortScan || evidence.ports.is_none());
                 prop_assert!(!alert.summary.is_empty() && !alert.summary.contains("NaN"));
             }
             prop_assert!(detector.no_listener_sources().len() <= 10);

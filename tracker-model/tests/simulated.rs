@@ -35,8 +35,8 @@ fn called(class: Class, rate: f64, world: impl Fn(u64) -> World) {
         let (since, until) = (seconds(flood.since) - 30.0, seconds(flood.until.unwrap()) - 45.0);
         assert!(since.abs() < 0.5, "since {since}");
         assert!(until.abs() < 1.05, "until {until}");
-        let off = flood.evidence.syn_rate / rate - 1.0;
-        assert!(off.abs() < 0.02, "rate {} of {rate}", flood.evidence.syn_rate);
+        let seen = flood.evidence.flood().unwrap().syn_rate;
+        assert!((seen / rate - 1.0).abs() < 0.02, "rate {seen} of {rate}");
     }
     times.sort_by(f64::total_cmp);
     println!("{rate}/s called after {times:.2?} s");
@@ -89,7 +89,7 @@ fn prefixes_and_single_sources() {
 fn distinct_sources_are_told() {
     for (from, expected) in [(From::Anywhere, 75_000.0), (From::Prefix(0xc633_0000, 16), 44_700.0)] {
         let run = World::new(3).with(flood(from, To::Listener(0), 5_000.0)).run(60.0);
-        let evidence = &run.floods()[0].evidence;
+        let evidence = run.floods()[0].evidence.flood().unwrap();
         let off = evidence.distinct_sources / expected - 1.0;
         assert!(off.abs() < 0.05, "{} of {expected}", evidence.distinct_sources);
         assert!((75_000..75_100).contains(&evidence.syns), "{}", evidence.syns);
@@ -114,7 +114,7 @@ fn a_pulse_train_is_one_incident() {
         .with(Traffic::clients(|_| 50.0))
         .run(135.0);
     one(Class::Spoofed, &run);
-    assert_eq!(run.floods()[0].evidence.pulses, 4);
+    assert_eq!(run.floods()[0].evidence.flood().unwrap().pulses, 4);
     assert!((seconds(run.floods()[0].since) - 40.0).abs() < 0.5);
 }
 
@@ -160,7 +160,7 @@ fn a_listener_that_vanishes_in_mid_flood_is_no_end() {
     let run = world.run(60.0);
     one(Class::Spoofed, &run);
     let flood = run.floods()[0];
-    assert_eq!(flood.evidence.pulses, 0);
+    assert_eq!(flood.evidence.flood().unwrap().pulses, 0);
     assert!(flood.unknown[0].starts_with("the listener closed at 2026-03-04 02:13:35 UTC"), "{:?}", flood.unknown);
     assert!((seconds(flood.until.unwrap()) - 45.0).abs() < 1.0);
 }
@@ -212,7 +212,7 @@ fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
         assert!(at < 55.0 || alerts[0].state == AlertState::Resolved);
     }
     let alert = &detector.alerts(|_| None)[0];
-    assert_eq!((alert.class, alert.evidence.pulses), (Some(Class::Spoofed), 0));
+    assert_eq!((alert.class, alert.evidence.flood().unwrap().pulses), (Some(Class::Spoofed), 0));
     assert!(alert.until >= Some(alert.since));
     assert!(alert.unknown[0].starts_with("nothing was observed from 2026-03-04 02:13:3"), "{:?}", alert.unknown);
     assert!(alert.unknown[1].starts_with("the listener's counters began anew"), "{:?}", alert.unknown);
@@ -322,7 +322,8 @@ fn an_application_that_stops_accepting_is_slow() {
         assert_eq!(run.alerts.len(), 1, "{:#?}", run.alerts);
         let alert = &run.alerts[0];
         assert_eq!((alert.kind, alert.state), (AlertKind::AcceptOverflow, AlertState::Resolved));
-        assert_eq!((alert.evidence.accept_queue, alert.evidence.accept_queue_max), (Some(129), Some(128)));
+        let evidence = alert.evidence.flood().unwrap();
+        assert_eq!((evidence.accept_queue, evidence.accept_queue_max), (Some(129), Some(128)));
     }
 }
 

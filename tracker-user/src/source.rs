@@ -8,10 +8,13 @@ use std::{
 
 use tracker_model::Snapshot;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelError, SocketsAsked, SocketsFound};
 
 /// A snapshot that is on its way; none while the daemon starts or stops.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Option<Arc<Snapshot>>> + Send + 'a>>;
+
+/// Sockets that are on their way; none while the daemon starts or stops.
+pub type Sockets<'a> = Pin<Box<dyn Future<Output = Option<Result<SocketsFound, KernelError>>> + Send + 'a>>;
 
 /// Where figures come from.
 pub trait Source: Send + Sync + 'static {
@@ -19,6 +22,8 @@ pub trait Source: Send + Sync + 'static {
     fn snapshot(&self) -> Option<Arc<Snapshot>>;
     /// A snapshot of this moment.
     fn refresh(&self) -> Refresh<'_>;
+    /// The sockets that hold ports.
+    fn sockets(&self, asked: SocketsAsked) -> Sockets<'_>;
 }
 
 /// The kernel side, which comes after the servers and goes before them: the servers share this, and only this owns
@@ -55,6 +60,15 @@ impl Source for KernelSource {
             }
         })
     }
+
+    fn sockets(&self, asked: SocketsAsked) -> Sockets<'_> {
+        Box::pin(async {
+            match self.kernel() {
+                Some(kernel) => Some(kernel.sockets(asked).await),
+                None => None,
+            }
+        })
+    }
 }
 
 /// A source that always has the same snapshot, or none.
@@ -76,5 +90,12 @@ impl Source for Fixed {
 
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(async { self.0.clone() })
+    }
+    fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
+        let found = self.0.as_ref().map(|_| {
+            let settings = tracker_model::ports::PortSettings::default();
+            Ok(SocketsFound { sockets: Vec::new(), truncated: false, settings, is_local: true, ipv6_only: false })
+        });
+        Box::pin(async { found })
     }
 }

@@ -157,7 +157,8 @@ fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: C
             named == Some(class) && last.class == named && prefix.is_none_or(|prefix| seen.names_first(&prefix));
         outcome.class_right &= right;
         outcome.fails(!right, || {
-            let first = seen.in_flood().and_then(|alert| alert.evidence.top_prefixes.first());
+            let first =
+                seen.in_flood().and_then(|alert| alert.evidence.flood().expect("of a flood").top_prefixes.first());
             format!("called {named:?} while it ran ({first:?}), {:?} when it was over", last.class)
         });
         outcome.alert_after = later(outcome.alert_after, seen.alert_after());
@@ -165,8 +166,8 @@ fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: C
         outcome.fails(seen.end_after().is_none_or(|end| end > Bounds::END), || {
             format!("end after {:?} s", seen.end_after())
         });
-        outcome.fails(last.evidence.pulses + 1 != seen.pulses(), || {
-            format!("{} pauses for {} pulses", last.evidence.pulses, seen.pulses())
+        outcome.fails(last.evidence.flood().expect("of a flood").pulses + 1 != seen.pulses(), || {
+            format!("{} pauses for {} pulses", last.evidence.flood().expect("of a flood").pulses, seen.pulses())
         });
         let rate = seen.rate_error();
         outcome.rate_error = later(outcome.rate_error, rate.as_ref().map(|(error, _)| *error));
@@ -238,7 +239,7 @@ impl<'a> Seen<'a> {
 
     fn names_first(&self, prefix: &str) -> bool {
         self.in_flood()
-            .and_then(|alert| alert.evidence.top_prefixes.first())
+            .and_then(|alert| alert.evidence.flood().expect("of a flood").top_prefixes.first())
             .is_some_and(|first| first.source == prefix)
     }
 
@@ -287,9 +288,11 @@ impl<'a> Seen<'a> {
     fn rate_error(&self) -> Option<(f64, String)> {
         let (start, end) = (self.last_start() + SignedDuration::from_millis(100), self.sent.end());
         let span = |alert: &Alert| {
-            let until = alert.evidence.rates_until?;
-            let from = until - SignedDuration::try_from_secs_f64(alert.evidence.rates_seconds).ok()?;
-            (from >= start && until <= end && alert.evidence.rates_seconds >= 1.5).then_some((from, until))
+            let until = alert.evidence.flood().expect("of a flood").rates_until?;
+            let from = until
+                - SignedDuration::try_from_secs_f64(alert.evidence.flood().expect("of a flood").rates_seconds).ok()?;
+            (from >= start && until <= end && alert.evidence.flood().expect("of a flood").rates_seconds >= 1.5)
+                .then_some((from, until))
         };
         let (alert, (from, until)) = self.alerts().rev().find_map(|(_, alert)| Some((alert, span(alert)?)))?;
         let mut sent = self.sent.frames_at(until) - self.sent.frames_at(from);
@@ -297,7 +300,10 @@ impl<'a> Seen<'a> {
             let clients = self.truth.watch.syns_at(until) - self.truth.watch.syns_at(from);
             sent += clients / f64::from(self.run.attack.ports);
         }
-        let (seen, truth) = (alert.evidence.syn_rate, sent / alert.evidence.rates_seconds);
+        let (seen, truth) = (
+            alert.evidence.flood().expect("of a flood").syn_rate,
+            sent / alert.evidence.flood().expect("of a flood").rates_seconds,
+        );
         Some(((seen - truth).abs() / truth, format!("{seen:.1} for {truth:.1}")))
     }
 
@@ -318,7 +324,7 @@ impl<'a> Seen<'a> {
             _ => 0.0,
         };
         let truth = self.sent.distinct as f64 - before + f64::from(self.run.attack.clients());
-        let seen = alert.evidence.distinct_sources;
+        let seen = alert.evidence.flood().expect("of a flood").distinct_sources;
         ((seen - truth).abs() / truth, format!("{seen:.1} for {truth:.1}"))
     }
 }

@@ -174,7 +174,9 @@ impl Load {
                     if !of_kind.iter().any(|alert| right(&alert)) {
                         failures.push(format!("no {kind:?} was called"));
                     }
-                    let lacks_queue = |alert: &&tracker_model::api::Alert| alert.evidence.accept_queue.is_none();
+                    let lacks_queue = |alert: &&tracker_model::api::Alert| {
+                        alert.evidence.flood().expect("of a flood").accept_queue.is_none()
+                    };
                     if wanted == AlertKind::AcceptOverflow && of_kind.iter().any(lacks_queue) {
                         failures.push("an alert without the accept queue".to_owned());
                     }

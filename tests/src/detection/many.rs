@@ -63,7 +63,7 @@ impl Many {
             dropped: lab.server.dropped(device)? - dropped,
             before,
             after,
-            distinct: alerts.first().map(|alert| alert.evidence.distinct_sources),
+            distinct: alerts.first().map(|alert| alert.evidence.flood().expect("of a flood").distinct_sources),
         })
     }
 

@@ -183,18 +183,10 @@ fn attack_recording(run: &Run<'_>, outcome: &Outcome) -> Recording {
 }
 
 fn load_recording(load: &Load) -> Recording {
-    let must: Vec<_> = load.alert.iter().map(|(kind, _)| kind_name(*kind).to_owned()).collect();
+    let must: Vec<_> = load.alert.iter().map(|(kind, _)| *kind.name().to_owned()).collect();
     let ports = vec![Lab::port(0), Lab::port(1)];
     let expect = Expectation { port: ports[0], ports, may: must.clone(), must, ..Expectation::default() };
     Recording { case: load.name.to_owned(), expect, flood: None }
-}
-
-fn kind_name(kind: AlertKind) -> &'static str {
-    match kind {
-        AlertKind::SynFlood => "syn_flood",
-        AlertKind::AcceptOverflow => "accept_overflow",
-        AlertKind::PortScan => "port_scan",
-    }
 }
 
 /// Does all the work, so many at a time.

@@ -15,6 +15,7 @@ use tracker_common::{
 use crate::{
     fields::{self, Memory, Typed},
     listeners::{self, Met},
+    ports::{self, Socket},
 };
 
 #[map]
@@ -26,9 +27,9 @@ static CENSUS_GEN: Array<u32> = Array::with_max_entries(1, 0);
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
 pub(crate) struct IteratorContext {
-    meta: *const u8,
-    socket: *const u8,
-    uid: u32,
+    pub(crate) meta: *const u8,
+    pub(crate) socket: *const u8,
+    pub(crate) uid: u32,
 }
 
 #[unsafe(no_mangle)]
@@ -36,7 +37,8 @@ pub(crate) struct IteratorContext {
 pub extern "C" fn tracker_census(ctx: *mut c_void) -> i32 {
     // SAFETY: the context of an iterator over TCP sockets.
     let socket = unsafe { (*ctx.cast::<IteratorContext>()).socket };
-    // A last call without a socket ends the pass.
+    // A last call without a socket ends the pass; in an empty namespace it is the only one.
+    ports::begin();
     if !socket.is_null() {
         // SAFETY: the kernel holds a reference to the socket during this call.
         unsafe { count(socket) };
@@ -51,21 +53,32 @@ unsafe fn count(socket: *const u8) {
         let Some(family) = fields::family::<Typed>(socket) else { return };
         let (Some(census), Some(generation)) = (CENSUS.get_ptr_mut(0), CENSUS_GEN.get(0)) else { return };
         let mut state: u8 = Typed::read(socket, &fields::OFF_STATE);
+        let mut waiting: *const u8 = core::ptr::null();
         if state == TIME_WAIT {
             // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this field.
-            let minisocket = bpf_skc_to_tcp_timewait_sock(socket.cast_mut().cast());
-            if !minisocket.is_null() {
-                state = Typed::read(minisocket.cast(), &fields::OFF_TW_SUBSTATE);
+            waiting = bpf_skc_to_tcp_timewait_sock(socket.cast_mut().cast()).cast();
+            if !waiting.is_null() {
+                state = Typed::read(waiting, &fields::OFF_TW_SUBSTATE);
             }
         }
         if usize::from(state) < STATES {
             (*census).states[family][usize::from(state)] += 1;
         }
+        let own = ports::pass().is_none_or(|pass| pass.own != 0);
         match state {
+            _ if !own => {}
             LISTEN => listener(socket, family, *generation),
             NEW_SYN_RECV => listeners::met::<Typed>(socket, family, *generation, Met::HalfOpen),
             ESTABLISHED => listeners::met::<Typed>(socket, family, *generation, Met::Connected),
             _ => {}
+        }
+        if waiting.is_null() {
+            let full = if state == NEW_SYN_RECV { core::ptr::null() } else { Typed::tcp_sock(socket) };
+            if !full.is_null() {
+                ports::count(&Socket { common: socket, typed: full, family, state, minisocket: false });
+            }
+        } else {
+            ports::count(&Socket { common: socket, typed: waiting, family, state, minisocket: true });
         }
     }
 }

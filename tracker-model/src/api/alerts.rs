@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ByName;
-use crate::snapshot::Process;
+use super::{ByName, LeakEvidence, PortEvidence};
+use crate::{ledger::Entry, snapshot::Process};
 
 /// Answer of `GET /v1/alerts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Alert {
     pub id: u64,
     /// What it is about.
     pub kind: AlertKind,
-    /// How bad it is.
+    /// How bad it is, and has been: it may rise while it goes on, and does not fall.
     pub severity: Severity,
     /// Whether it goes on.
     pub state: AlertState,
@@ -40,7 +40,7 @@ pub struct Alert {
     /// One line for an operator.
     pub summary: String,
     /// The figures that it rests on.
-    pub evidence: FloodEvidence,
+    pub evidence: Evidence,
     /// What to do.
     pub advice: String,
     /// What is not known, and why: a listener that closed, a census that failed. Empty when everything is.
@@ -91,11 +91,30 @@ pub enum AlertKind {
     AcceptOverflow,
     /// SYNs to many ports where nothing listens.
     PortScan,
+    /// Local ports to a destination, or of a source address, run out.
+    PortExhaustion,
+    /// Calls of `connect()` that found no free local port.
+    PortAllocationFailed,
+    /// Calls of `bind()` to an address that is held.
+    BindConflict,
+    /// A process that does not close connections which its peers have closed.
+    CloseWaitLeak,
+    /// A process whose peers do not close connections which it has closed.
+    FinWaitLeak,
 }
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::SynFlood, Self::AcceptOverflow, Self::PortScan];
+    pub const ALL: [Self; 8] = [
+        Self::SynFlood,
+        Self::AcceptOverflow,
+        Self::PortScan,
+        Self::PortExhaustion,
+        Self::PortAllocationFailed,
+        Self::BindConflict,
+        Self::CloseWaitLeak,
+        Self::FinWaitLeak,
+    ];
 
     /// The name in metrics and JSON.
     #[must_use]
@@ -104,6 +123,11 @@ impl AlertKind {
             Self::SynFlood => "syn_flood",
             Self::AcceptOverflow => "accept_overflow",
             Self::PortScan => "port_scan",
+            Self::PortExhaustion => "port_exhaustion",
+            Self::PortAllocationFailed => "port_allocation_failed",
+            Self::BindConflict => "bind_conflict",
+            Self::CloseWaitLeak => "close_wait_leak",
+            Self::FinWaitLeak => "fin_wait_leak",
         }
     }
 }
@@ -156,17 +180,73 @@ impl AlertState {
     }
 }
 
-/// What an alert befalls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What an alert befalls. Source and destination are those of connections that are made here, and are left out of alerts
+/// that know none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertSubject {
     /// Network namespace.
     pub netns: u32,
-    /// Local address of the listener; null where nothing listens.
+    /// Local address of the listener, or that `bind()` was called for; null where there is none.
     pub address: Option<IpAddr>,
-    /// Local port; null when many are concerned.
+    /// Local port of it; null when many are concerned.
     pub port: Option<u16>,
-    /// Process that listens, if it is known.
+    /// Local address that connections are made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// Address that they are made to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<IpAddr>,
+    /// Port that they are made to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
+    /// Process that listens, holds most of the ports, failed most often or leaks; null when it is not known.
     pub process: Option<Process>,
+}
+
+/// The figures that an alert rests on: which they are depends on its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Evidence {
+    /// Of [`AlertKind::SynFlood`], [`AlertKind::AcceptOverflow`] and [`AlertKind::PortScan`].
+    Flood(FloodEvidence),
+    /// Of [`AlertKind::PortExhaustion`], [`AlertKind::PortAllocationFailed`] and [`AlertKind::BindConflict`].
+    Ports(PortEvidence),
+    /// Of [`AlertKind::CloseWaitLeak`] and [`AlertKind::FinWaitLeak`].
+    Leak(LeakEvidence),
+}
+
+impl Evidence {
+    /// The flood detector's figures, if it is of its kinds.
+    #[must_use]
+    pub const fn flood(&self) -> Option<&FloodEvidence> {
+        if let Self::Flood(evidence) = self { Some(evidence) } else { None }
+    }
+
+    /// The figures of local ports, if it is of these kinds.
+    #[must_use]
+    pub const fn ports(&self) -> Option<&PortEvidence> {
+        if let Self::Ports(evidence) = self { Some(evidence) } else { None }
+    }
+
+    /// The figures of a leak, if it is one.
+    #[must_use]
+    pub const fn leak(&self) -> Option<&LeakEvidence> {
+        if let Self::Leak(evidence) = self { Some(evidence) } else { None }
+    }
+}
+
+impl Entry for Alert {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn number(&mut self, id: u64) {
+        self.id = id;
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == AlertState::Resolved
+    }
 }
 
 /// What the flood detector says of a listener.
@@ -288,6 +368,21 @@ pub struct SourceShare {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evidence_is_that_of_its_kind_and_a_flood_is_told_as_before() {
+        let flood = Evidence::Flood(FloodEvidence { syns: 7, ..FloodEvidence::default() });
+        let json = serde_json::to_value(&flood).unwrap();
+        assert_eq!(json, serde_json::to_value(flood.flood().unwrap()).unwrap());
+        let all = [flood, Evidence::Ports(PortEvidence::default()), Evidence::Leak(LeakEvidence::default())];
+        for evidence in all {
+            let json = serde_json::to_string(&evidence).unwrap();
+            assert_eq!(serde_json::from_str::<Evidence>(&json).unwrap(), evidence);
+        }
+        let subject = serde_json::to_value(AlertSubject::default()).unwrap();
+        let fields: Vec<_> = subject.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["address", "netns", "port", "process"]);
+    }
 
     #[test]
     fn names_are_those_of_json() {

@@ -1,17 +1,14 @@
 //! The alerts that are remembered.
 
-use std::collections::VecDeque;
-
 use jiff::Timestamp;
 
 use super::{ListenerId, sources::Whence, words};
 use crate::{
-    api::{Alert, AlertKind, AlertState, AlertSubject, FloodEvidence, Severity},
+    api::{Alert, AlertKind, AlertState, AlertSubject, Evidence, FloodEvidence, Severity},
+    ledger::Entry,
     snapshot::Process,
 };
 
-/// Alerts that are remembered.
-const MOST: usize = 256;
 /// Notes of what is not known, for each alert.
 const NOTES: usize = 8;
 
@@ -84,18 +81,20 @@ impl Record {
         match (self.kind, self.subject) {
             (AlertKind::SynFlood, Subject::Listener(_)) => Severity::Critical,
             (AlertKind::SynFlood | AlertKind::AcceptOverflow, _) => Severity::Warning,
-            (AlertKind::PortScan, _) => Severity::Info,
+            _ => Severity::Info,
         }
     }
 
     fn alert(&self, process: impl Fn(&ListenerId) -> Option<Process>) -> Alert {
-        let subject = match self.subject {
+        let mut subject = AlertSubject::default();
+        match self.subject {
             Subject::Listener(id) => {
-                AlertSubject { netns: id.netns, address: Some(id.address), port: Some(id.port), process: process(&id) }
+                (subject.netns, subject.address, subject.port) = (id.netns, Some(id.address), Some(id.port));
+                subject.process = process(&id);
             }
-            Subject::Port(netns, port) => AlertSubject { netns, address: None, port: Some(port), process: None },
-            Subject::Ports(netns) => AlertSubject { netns, address: None, port: None, process: None },
-        };
+            Subject::Port(netns, port) => (subject.netns, subject.port) = (netns, Some(port)),
+            Subject::Ports(netns) => subject.netns = netns,
+        }
         Alert {
             id: self.id,
             kind: self.kind,
@@ -106,80 +105,31 @@ impl Record {
             subject,
             class: Some(self.whence.class),
             summary: words::summary(self),
-            evidence: self.evidence.clone(),
+            evidence: Evidence::Flood(self.evidence.clone()),
             advice: words::advice(self),
             unknown: self.unknown.iter().map(words::unknown).collect(),
         }
     }
 }
 
-/// Alerts in the order in which they were called.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    records: VecDeque<Record>,
-    last: u64,
-}
-
-impl Ledger {
-    /// Puts down a new alert and gives it its number. When there is no room the oldest that is over is forgotten; when all
-    /// fire, the new one is not kept: those before it are no less urgent.
-    pub(super) fn open(&mut self, record: Record) -> u64 {
-        self.last += 1;
-        if self.records.len() == MOST
-            && let Some(index) = self.records.iter().position(|record| record.until.is_some())
-        {
-            self.records.remove(index);
-        }
-        if self.records.len() < MOST {
-            self.records.push_back(Record { id: self.last, ..record });
-        }
-        self.last
+impl Entry for Record {
+    fn id(&self) -> u64 {
+        self.id
     }
 
-    /// An alert, unless it is forgotten.
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut Record> {
-        self.records.iter_mut().rev().find(|record| record.id == id)
+    fn number(&mut self, id: u64) {
+        self.id = id;
     }
 
-    /// Firing ones first, then resolved ones, newest first.
-    pub(super) fn alerts(&self, process: impl Fn(&ListenerId) -> Option<Process>) -> Vec<Alert> {
-        let firing = self.records.iter().rev().filter(|record| record.until.is_none());
-        let resolved = self.records.iter().rev().filter(|record| record.until.is_some());
-        firing.chain(resolved).map(|record| record.alert(&process)).collect()
+    fn is_over(&self) -> bool {
+        self.until.is_some()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The detector's alerts.
+pub(super) type Ledger = crate::ledger::Ledger<Record>;
 
-    fn record(until: Option<Timestamp>) -> Record {
-        Record {
-            id: 0,
-            kind: AlertKind::SynFlood,
-            whence: Whence::ALL_OVER,
-            subject: Subject::Port(1, 80),
-            since: Timestamp::UNIX_EPOCH,
-            until,
-            evidence: FloodEvidence::default(),
-            unknown: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_oldest_that_is_over_makes_room() {
-        let mut ledger = Ledger::default();
-        let first = ledger.open(record(None));
-        for _ in 0..300 {
-            ledger.open(record(Some(Timestamp::UNIX_EPOCH)));
-        }
-        let alerts = ledger.alerts(|_| None);
-        assert_eq!((alerts.len(), alerts[0].id, alerts[1].id), (MOST, first, 301));
-        for _ in 0..300 {
-            ledger.open(record(None));
-        }
-        let alerts = ledger.alerts(|_| None);
-        assert_eq!(alerts.len(), MOST);
-        assert!(alerts.iter().all(|alert| alert.state == AlertState::Firing));
-    }
+/// Firing ones first, then resolved ones, newest first.
+pub(super) fn alerts(ledger: &Ledger, process: impl Fn(&ListenerId) -> Option<Process>) -> Vec<Alert> {
+    ledger.iter().map(|record| record.alert(&process)).collect()
 }

@@ -35,6 +35,7 @@ use settings::{AGAIN, Settings};
 
 use crate::{
     api::{Alert, SourceShare},
+    ledger::AlertIds,
     snapshot::{Process, Verdict},
 };
 
@@ -65,16 +66,22 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// A detector that has seen nothing.
+    /// A detector that has seen nothing, whose alerts have numbers of their own.
     #[must_use]
     pub fn new(sensitivity: Sensitivity) -> Self {
+        Self::with_ids(sensitivity, AlertIds::default())
+    }
+
+    /// A detector that has seen nothing, whose alerts take their numbers from `ids`.
+    #[must_use]
+    pub fn with_ids(sensitivity: Sensitivity, ids: AlertIds) -> Self {
         Self {
             sensitivity,
             at: None,
             listeners: BTreeMap::new(),
             refused: None,
             namespace: NamespaceHistory::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(ids),
         }
     }
 
@@ -216,6 +223,6 @@ impl Detector {
     /// Alerts, with the process of each subject as `process` knows it: firing ones first, then resolved ones, newest first.
     #[must_use]
     pub fn alerts(&self, process: impl Fn(&ListenerId) -> Option<Process>) -> Vec<Alert> {
-        self.ledger.alerts(process)
+        alerts::alerts(&self.ledger, process)
     }
 }

@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use jiff::{Timestamp, tz::TimeZone};
-
 use super::alerts::{Record, Subject, Unknown};
 use crate::{
     api::{AlertKind, Class, FloodEvidence},
-    grouped,
+    text::{grouped, number, time, time_after},
 };
 
 /// A backlog below this is small for a public service.
@@ -28,6 +26,8 @@ pub(super) fn summary(record: &Record) -> String {
             let _ = write!(line, ", {} SYN/s", number(evidence.syn_rate));
             line
         }
+        // Kinds that the detector does not call.
+        _ => record.kind.name().to_owned(),
     };
     match record.until {
         None => drop(write!(line, "; since {} UTC", time(record.since))),
@@ -77,6 +77,7 @@ pub(super) fn advice(record: &Record) -> String {
         AlertKind::PortScan => {
             "Nothing is harmed. See that no service listens where it should not: `tracker listeners`.".to_owned()
         }
+        _ => String::new(),
     }
 }
 
@@ -173,29 +174,9 @@ fn target(record: &Record) -> String {
     }
 }
 
-fn time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%F %T").to_string()
-}
-
-/// Without the date when it is that of `from`.
-fn time_after(from: Timestamp, time: Timestamp) -> String {
-    let [from, time] = [from, time].map(|time| time.to_zoned(TimeZone::UTC));
-    time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
-}
-
 fn percent(evidence: &FloodEvidence) -> String {
     let share = if evidence.syn_rate > 0.0 { evidence.unanswered_rate / evidence.syn_rate } else { 0.0 };
     format!("{:.0}", 100.0 * share)
-}
-
-/// A figure as it is read: small ones with a digit after the point, others whole and grouped.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
-fn number(value: f64) -> String {
-    if value < 10.0 && (value - value.round()).abs() > 0.05 {
-        format!("{value:.1}")
-    } else {
-        grouped(value.round() as u64)
-    }
 }
 
 #[cfg(test)]

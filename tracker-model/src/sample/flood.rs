@@ -9,7 +9,9 @@ use tracker_common::{
 };
 
 use crate::{
-    api::{Alert, AlertKind, AlertState, AlertSubject, Class, FloodEvidence, Severity, SourceCount, SourceShare},
+    api::{
+        Alert, AlertKind, AlertState, AlertSubject, Class, Evidence, FloodEvidence, Severity, SourceCount, SourceShare,
+    },
     detect::FlowSample,
     snapshot::{Floods, Listener, ListenerQueues, NamespaceCounters, Process, Snapshot, Verdict},
 };
@@ -79,6 +81,7 @@ fn web() -> AlertSubject {
         address: "::".parse().ok(),
         port: Some(443),
         process: Some(Process { pid: 815, comm: "nginx".to_owned() }),
+        ..AlertSubject::default()
     }
 }
 
@@ -95,7 +98,7 @@ fn spoofed(now: Timestamp) -> Alert {
         class: Some(Class::Spoofed),
         summary: "SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC"
             .to_owned(),
-        evidence: FloodEvidence {
+        evidence: Evidence::Flood(FloodEvidence {
             syns: FLOOD,
             rates_until: Some(now),
             rates_seconds: 2.0,
@@ -120,7 +123,7 @@ fn spoofed(now: Timestamp) -> Alert {
             namespace: namespace.map(|(name, count)| (name.to_owned(), count)).into(),
             ports: None,
             pulses: 0,
-        },
+        }),
         advice: "Turn SYN cookies on (net.ipv4.tcp_syncookies=1).".to_owned(),
         unknown: Vec::new(),
     }
@@ -134,10 +137,10 @@ fn scan(now: Timestamp) -> Alert {
         state: AlertState::Firing,
         since: ago(now, 40),
         until: None,
-        subject: AlertSubject { netns: NETNS, address: None, port: None, process: None },
+        subject: AlertSubject { netns: NETNS, ..AlertSubject::default() },
         class: Some(Class::Scan),
         summary: "Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC".to_owned(),
-        evidence: FloodEvidence {
+        evidence: Evidence::Flood(FloodEvidence {
             syns: 1_300,
             syn_rate: 31.0,
             peak_syn_rate: 40.0,
@@ -148,7 +151,7 @@ fn scan(now: Timestamp) -> Alert {
             top_prefixes: vec![share("203.0.113.0/24", 0.98, 0.02)],
             ports: Some(1_210),
             ..FloodEvidence::default()
-        },
+        }),
         advice: "Nothing, if the firewall is meant to let this through.".to_owned(),
         unknown: Vec::new(),
     }
@@ -165,7 +168,7 @@ fn slow_accept(now: Timestamp) -> Alert {
         subject: web(),
         class: Some(Class::SlowAccept),
         summary: "[::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 2027-01-15 06:58:20 to 07:00:00 UTC".to_owned(),
-        evidence: FloodEvidence {
+        evidence: Evidence::Flood(FloodEvidence {
             syns: 2_000,
             syn_rate: 20.0,
             peak_syn_rate: 30.0,
@@ -184,7 +187,7 @@ fn slow_accept(now: Timestamp) -> Alert {
             dropped: Some(2),
             pulses: 1,
             ..FloodEvidence::default()
-        },
+        }),
         advice: "See why nginx does not call accept().".to_owned(),
         unknown: vec!["the census failed for 10 s: queues are those before it".to_owned()],
     }

@@ -93,6 +93,12 @@ fn consequence(loss: Loss) -> &'static str {
             "socket events were not seen because the program was already running on that CPU: transitions, and what \
              follows from them, are lower bounds"
         }
+        Loss::FailureTableFull => {
+            "connects got no port and are counted in the sum alone: those of the destinations shown are lower bounds"
+        }
+        Loss::HolderTableFull => {
+            "sockets were counted for no process: the ports and leaks of the processes shown are lower bounds"
+        }
     }
 }
 

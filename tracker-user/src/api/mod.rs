@@ -1,5 +1,6 @@
 //! The local API: HTTP and JSON over a Unix socket, the only door for commands.
 
+mod explain;
 mod socket;
 
 use std::sync::Arc;
@@ -31,6 +32,15 @@ pub const STATES: &str = "/v1/states";
 /// Path of [`tracker_model::api::Alerts`].
 pub const ALERTS: &str = "/v1/alerts";
 
+/// Path of [`tracker_model::api::Ports`].
+pub const PORTS: &str = "/v1/ports";
+/// Path of [`tracker_model::ports::explain::BindAnswer`].
+pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
+/// Path of [`tracker_model::ports::explain::ConnectAnswer`].
+pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
+/// All of them.
+const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
+
 /// What is answered when there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -45,6 +55,9 @@ pub fn router(source: Arc<dyn Source>) -> Router {
         .route(LISTENERS, get(listeners))
         .route(STATES, get(states))
         .route(ALERTS, get(alerts))
+        .route(PORTS, get(ports))
+        .route(EXPLAIN_BIND, get(explain::bind))
+        .route(EXPLAIN_CONNECT, get(explain::connect))
         .fallback(unknown)
         .with_state(source)
 }
@@ -62,6 +75,10 @@ async fn states(State(source): State<Arc<dyn Source>>) -> Response {
     answer(&*source, view::states).await
 }
 
+async fn ports(State(source): State<Arc<dyn Source>>) -> Response {
+    answer(&*source, |snapshot| snapshot.ports.clone()).await
+}
+
 /// Alerts are those of the newest snapshot, which the detector renews four times a second while there is something to watch:
 /// asking for them costs nothing, even in a flood.
 async fn alerts(State(source): State<Arc<dyn Source>>) -> Response {
@@ -69,7 +86,7 @@ async fn alerts(State(source): State<Arc<dyn Source>>) -> Response {
 }
 
 async fn unknown(uri: Uri) -> Response {
-    let paths = [STATUS, LISTENERS, STATES, ALERTS].join(", ");
+    let paths = PATHS.join(", ");
     refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
@@ -80,8 +97,12 @@ async fn answer<T: Serialize>(source: &dyn Source, view: impl FnOnce(&Snapshot) 
 fn reply<T: Serialize>(snapshot: Option<Arc<Snapshot>>, view: impl FnOnce(&Snapshot) -> T) -> Response {
     match snapshot {
         Some(snapshot) => Json(view(&snapshot)).into_response(),
-        None => refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or stops; ask again".to_owned()),
+        None => starting(),
     }
+}
+
+fn starting() -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or stops; ask again".to_owned())
 }
 
 fn refuse(status: StatusCode, error: String) -> Response {
@@ -132,7 +153,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_path_is_refused_with_those_there_are() {
         let error = ask(sample(), "/v1/nothing").await.unwrap_err();
-        let paths = "/v1/status, /v1/listeners, /v1/states, /v1/alerts";
+        let paths = PATHS.join(", ");
         assert_eq!(error.to_string(), format!("there is no /v1/nothing; the paths are {paths}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{Alert, AlertState, FloodEvidence, SourceShare};
+use tracker_model::api::{Alert, AlertState, Evidence, FloodEvidence, SourceShare};
 
 use super::format::{address_port, count, known, percent, printable, rate, whole};
 
@@ -11,19 +11,16 @@ const NAMES: usize = 12;
 
 /// Everything that is known of an alert, each line indented.
 pub(super) fn render(alert: &Alert) -> String {
-    let evidence = &alert.evidence;
-    let lines = [
-        ("rates", Some(rates(alert))),
-        ("since onset", Some(since_onset(evidence))),
-        ("sources", sources(evidence)),
-        ("prefixes", shares(&evidence.top_prefixes)),
-        ("listener", listener(alert)),
-        ("namespace", namespace(evidence)),
+    let figures = match &alert.evidence {
+        Evidence::Flood(evidence) => of_flood(alert, evidence),
+        Evidence::Ports(_) | Evidence::Leak(_) => Vec::new(),
+    };
+    let words = [
         ("advice", (!alert.advice.is_empty()).then(|| printable(&alert.advice))),
         ("not known", (!alert.unknown.is_empty()).then(|| printable(&alert.unknown.join("; ")))),
     ];
     let mut text = String::new();
-    for (name, line) in lines {
+    for (name, line) in figures.into_iter().chain(words) {
         if let Some(line) = line {
             let _ = writeln!(text, "    {name:<NAMES$} {line}");
         }
@@ -31,13 +28,24 @@ pub(super) fn render(alert: &Alert) -> String {
     text
 }
 
+/// The figures of a flood, or of an application that accepts too slowly.
+fn of_flood(alert: &Alert, evidence: &FloodEvidence) -> Vec<(&'static str, Option<String>)> {
+    vec![
+        ("rates", Some(rates(alert, evidence))),
+        ("since onset", Some(since_onset(evidence))),
+        ("sources", sources(evidence)),
+        ("prefixes", shares(&evidence.top_prefixes)),
+        ("listener", listener(evidence)),
+        ("namespace", namespace(evidence)),
+    ]
+}
+
 /// A source and its share with the error.
 pub(super) fn share(of: &SourceShare) -> String {
     format!("{} {:.1}±{:.1} %", printable(&of.source), of.share * 100.0, of.error * 100.0)
 }
 
-fn rates(alert: &Alert) -> String {
-    let evidence = &alert.evidence;
+fn rates(alert: &Alert, evidence: &FloodEvidence) -> String {
     let when = if alert.state == AlertState::Firing { "now" } else { "at the end" };
     let mut line = format!(
         "{} SYN/s {when}, {} at most; {}/s unanswered",
@@ -90,7 +98,7 @@ fn shares(shares: &[SourceShare]) -> Option<String> {
 }
 
 /// Queues against their limit, as the last census saw them.
-fn listener(alert: &Alert) -> Option<String> {
+fn listener(evidence: &FloodEvidence) -> Option<String> {
     let FloodEvidence {
         half_open,
         syn_queue,
@@ -100,7 +108,7 @@ fn listener(alert: &Alert) -> Option<String> {
         accept_queue_max,
         dropped,
         ..
-    } = alert.evidence;
+    } = *evidence;
     if [half_open, syn_queue, accept_queue].iter().all(Option::is_none) && dropped.is_none() {
         return None;
     }

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use tracker_common::names::{ABSENT, FIELDS, INODE, INODE_FIELDS, IPV6ONLY, IPV6ONLY_BIT};
+use tracker_common::names::{ABSENT, BIT_FIELDS, FIELDS, INODE, INODE_FIELDS};
 
 /// Where the kernel keeps its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -63,7 +63,9 @@ fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
         };
         globals.push((field.global, offset));
     }
-    globals.push((IPV6ONLY_BIT, bits(IPV6ONLY.structure, IPV6ONLY.path)? % 8));
+    for (global, field) in BIT_FIELDS {
+        globals.push((global, bits(field.structure, field.path)? % 8));
+    }
     let mut inode = 0;
     for (structure, path) in INODE_FIELDS {
         inode += bits(structure, path)? / 8;

@@ -10,10 +10,13 @@ use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
 use tracker_model::snapshot::CensusReport;
 
-use super::{error::KernelError, maps::Maps, object};
+use super::{error::KernelError, maps::Maps, object, ports::Ports};
 
 /// A census may take this share of one CPU: the pause after it is so many times its length.
 const PAUSE: u32 = 100;
+
+/// Between two while ports are running out.
+const HOT: Duration = Duration::from_secs(1);
 
 /// Takes censuses.
 pub struct Taker {
@@ -69,16 +72,17 @@ impl Taker {
     }
 
     /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
-    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps) -> bool {
+    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, ports: &mut Ports, asked: bool) -> bool {
         if self.missing {
             return false;
         }
         let begun = Instant::now();
         let taken_at = Timestamp::now();
-        self.generation = self.generation.wrapping_add(1).max(1);
-        let result = pass(object, maps, self.generation);
+        let result = self.passes(object, maps, ports, asked);
         let spent = begun.elapsed();
-        let interval = self.shortest_interval.max(spent * PAUSE);
+        // Ports that are running out are looked at each second.
+        let shortest = if ports.is_hot() { self.shortest_interval.min(HOT) } else { self.shortest_interval };
+        let interval = shortest.max(spent * PAUSE);
         self.next = Instant::now() + interval;
         match result {
             Ok(counts) => {
@@ -95,23 +99,49 @@ impl Taker {
             }
         }
     }
+
+    /// A pass over TCP and UDP; a second one when the first left out tuples of ports that may be among the largest.
+    fn passes(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        ports: &mut Ports,
+        asked: bool,
+    ) -> Result<Census, KernelError> {
+        let mut repeated = false;
+        loop {
+            self.generation = self.generation.wrapping_add(1).max(1);
+            ports.prepare(maps, self.generation)?;
+            let counts = pass(object, maps, self.generation)?;
+            run(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
+            let (seen, again) = ports.take_over(maps, self.generation)?;
+            if again && !repeated {
+                repeated = true;
+                continue;
+            }
+            ports.conclude(object, maps, seen, asked)?;
+            return Ok(counts);
+        }
+    }
 }
 
 fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, KernelError> {
     let map = |name| move |source| KernelError::Map { name, source };
     maps.census.set(0, Census::default(), 0).map_err(map(names::CENSUS))?;
     maps.census_generation.set(0, generation, 0).map_err(map(names::CENSUS_GENERATION))?;
-    let name = names::PROGRAM_CENSUS;
-    let fail = |source| KernelError::Attach { name, target: "bpf_iter/tcp".into(), source };
+    run(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
+    maps.census.get(&0, 0).map_err(map(names::CENSUS))
+}
+
+/// Runs an iterator that writes nothing to its end.
+pub fn run(object: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), KernelError> {
+    let fail = |source| KernelError::Attach { name, target: target.into(), source };
     let program: &mut Iter = object::program(object, name)?;
     let id = program.attach().map_err(fail)?;
     let link = program.take_link(id).map_err(fail)?;
-    let mut file = link.into_file().map_err(|error| KernelError::Io {
-        what: "create the census iterator".into(),
-        source: std::io::Error::other(error),
-    })?;
-    drive(&mut file).map_err(|source| KernelError::Io { what: "read the census iterator".into(), source })?;
-    maps.census.get(&0, 0).map_err(map(names::CENSUS))
+    let io = |what: &str, source| KernelError::Io { what: format!("{what} {target}"), source };
+    let mut file = link.into_file().map_err(|error| io("create the iterator", std::io::Error::other(error)))?;
+    drive(&mut file).map_err(|source| io("read the iterator", source))
 }
 
 /// Reads to the end, which is what drives the program; it writes nothing.

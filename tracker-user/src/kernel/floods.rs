@@ -17,6 +17,7 @@ use tracker_common::{
 };
 use tracker_model::{
     detect::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
+    ledger::AlertIds,
     snapshot::{Floods, Listener, NamespaceCounters},
 };
 
@@ -70,14 +71,14 @@ pub struct Around<'a> {
 
 impl Watch {
     /// A detector that has seen nothing, and the file that is to be written.
-    pub fn new(sensitivity: Sensitivity, record: Option<&Path>) -> Result<Self, KernelError> {
+    pub fn new(sensitivity: Sensitivity, record: Option<&Path>, ids: &AlertIds) -> Result<Self, KernelError> {
         let create = |path: &Path| {
             let file = File::create(path);
             file.map_err(|source| KernelError::Io { what: format!("create {}", path.display()), source })
         };
         Ok(Self {
             begun: Instant::now(),
-            detector: Detector::new(sensitivity),
+            detector: Detector::with_ids(sensitivity, ids.clone()),
             sources: Sources::default(),
             handshakes: HashMap::new(),
             refused: Refused::default(),

@@ -192,9 +192,7 @@ impl Listeners {
 
     fn process(&mut self, listener: &Listener, census: Option<ListenerCensus>) -> Option<Process> {
         if listener.pid != 0 {
-            let end = listener.comm.iter().position(|byte| *byte == 0).unwrap_or(listener.comm.len());
-            let comm = String::from_utf8_lossy(&listener.comm[..end]).into_owned();
-            return Some(Process { pid: listener.pid, comm });
+            return Some(Process { pid: listener.pid, comm: super::maps::name_of(&listener.comm) });
         }
         self.processes.holder(census?.inode)
     }

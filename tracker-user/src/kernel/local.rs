@@ -1,6 +1,6 @@
 //! Keeps the kernel side's sets of local addresses equal to the `local` routes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use aya::maps::lpm_trie::Key;
 use tracker_common::names;
@@ -49,6 +49,25 @@ impl LocalAddresses {
         }
         (self.known, self.unfit) = (known, unfit);
         Ok(())
+    }
+
+    /// Whether a socket may be bound to an address: the host has it, or is set to do without.
+    pub fn may_bind(&self, address: IpAddr) -> bool {
+        let family = if address.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" };
+        let setting = fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+        setting.is_ok_and(|setting| setting.trim() == "1") || self.has(address)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        let address = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        let bits = u128::from(address);
+        self.known.iter().chain(&self.unfit).any(|(length, prefix)| {
+            let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
+            (bits ^ u128::from_be_bytes(*prefix)) & mask == 0
+        })
     }
 
     /// How many host addresses and how many wider prefixes there are, those that did not fit included.

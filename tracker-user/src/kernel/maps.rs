@@ -16,6 +16,8 @@ use tracker_common::{
     limits,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
+    ports::{Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+    socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
 };
 
@@ -44,6 +46,14 @@ pub struct Maps {
     pub census: Array<MapData, Census>,
     pub census_generation: Array<MapData, u32>,
     pub census_wanted: Array<MapData, u32>,
+    pub port_pass: Array<MapData, PortPass>,
+    pub port_tuples: Mapped<PortTuple>,
+    pub port_totals: Array<MapData, PortTotals>,
+    pub port_buckets: Array<MapData, PortBuckets>,
+    pub port_sources: Array<MapData, PortSource>,
+    pub holders: HashMap<MapData, HolderKey, Holder>,
+    pub connect_failures: HashMap<MapData, FailureKey, Failure>,
+    pub socket_query: Array<MapData, SocketQuery>,
     pub losses: PerCpuArray<MapData, u64>,
     cpus: usize,
 }
@@ -70,6 +80,14 @@ impl Maps {
             census: take(object, names::CENSUS)?,
             census_generation: take(object, names::CENSUS_GENERATION)?,
             census_wanted: take(object, names::CENSUS_WANTED)?,
+            port_pass: take(object, names::PORT_PASS)?,
+            port_tuples: Mapped::take(object, names::PORT_TUPLES, limits::PORT_TUPLES)?,
+            port_totals: take(object, names::PORT_TOTALS)?,
+            port_buckets: take(object, names::PORT_BUCKETS)?,
+            port_sources: take(object, names::PORT_SOURCES)?,
+            holders: take(object, names::HOLDERS)?,
+            connect_failures: take(object, names::CONNECT_FAILURES)?,
+            socket_query: take(object, names::SOCKET_QUERY)?,
             losses: take(object, names::LOSSES)?,
             cpus: nr_cpus().map_err(|(path, source)| KernelError::Cpus { path, source })?,
         })
@@ -110,6 +128,16 @@ impl<T: aya::Pod> Mapped<T> {
         Ok(Self { memory, entries, _map: map, _type: PhantomData })
     }
 
+    /// An entry as it is at this moment.
+    ///
+    /// # Panics
+    /// When there is no such entry.
+    pub fn get(&self, index: usize) -> T {
+        assert!(index < self.entries, "entry {index} of {}", self.entries);
+        // SAFETY: as below.
+        unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
+    }
+
     /// All entries, each as it is at this moment.
     pub fn read(&self) -> impl Iterator<Item = T> {
         let first: *const T = self.memory.as_ptr().cast();
@@ -117,6 +145,12 @@ impl<T: aya::Pod> Mapped<T> {
         // lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a value of a Pod.
         (0..self.entries).map(move |index| unsafe { first.add(index).read_volatile() })
     }
+}
+
+/// The name of a process as the kernel keeps it.
+pub fn name_of(comm: &[u8; 16]) -> String {
+    let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
+    String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
 /// Sums of counters over CPUs.

@@ -1,9 +1,21 @@
 //! The border to the kernel: the only place that knows aya.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracker_model::{Snapshot, detect::Sensitivity};
+use tracker_model::{
+    Snapshot,
+    detect::Sensitivity,
+    ports::{PortSettings, explain::SocketSeen},
+};
 
 mod attach;
 mod btf;
@@ -17,6 +29,7 @@ mod listeners;
 mod local;
 mod maps;
 mod object;
+mod ports;
 mod process;
 mod reader;
 mod refused;
@@ -102,8 +115,39 @@ fn trim() {
     }
 }
 
-/// A request for a fresh snapshot.
-type Request = oneshot::Sender<Arc<Snapshot>>;
+/// What the thread is asked for, and where the answer goes.
+enum Request {
+    /// A fresh snapshot.
+    Refresh(oneshot::Sender<Arc<Snapshot>>),
+    /// The sockets that hold ports.
+    Sockets(SocketsAsked, oneshot::Sender<Result<SocketsFound, KernelError>>),
+}
+
+/// Which sockets are asked for.
+#[derive(Clone, Debug)]
+pub struct SocketsAsked {
+    /// With a local port of these; none for the ports that the kernel chooses from.
+    pub ports: Option<RangeInclusive<u16>>,
+    /// Only those to this destination, and those on ports that `bind()` holds.
+    pub destination: Option<SocketAddr>,
+    /// The address of the caller, of which is said whether the host has it.
+    pub address: Option<IpAddr>,
+}
+
+/// The sockets that hold ports, and what the namespace is set to.
+#[derive(Clone, Debug)]
+pub struct SocketsFound {
+    /// Sockets.
+    pub sockets: Vec<SocketSeen>,
+    /// Some were left out: there are more than are looked at.
+    pub truncated: bool,
+    /// Settings of the namespace.
+    pub settings: PortSettings,
+    /// Whether a socket may be bound to the address that was asked for.
+    pub is_local: bool,
+    /// `net.ipv6.bindv6only`: whether IPv6 sockets take IPv6 alone unless they ask for more.
+    pub ipv6_only: bool,
+}
 
 /// A running kernel side. Dropping it detaches everything.
 pub struct Kernel {
@@ -144,12 +188,27 @@ impl Kernel {
     pub async fn refresh(&self) -> Arc<Snapshot> {
         let (answer, fresh) = oneshot::channel();
         if let Some(requests) = &self.requests
-            && requests.send(answer).await.is_ok()
+            && requests.send(Request::Refresh(answer)).await.is_ok()
             && let Ok(snapshot) = fresh.await
         {
             return snapshot;
         }
         self.snapshot()
+    }
+
+    /// Looks for sockets; takes as long as a pass over all descriptors of all processes.
+    ///
+    /// # Errors
+    /// When the kernel refuses a pass, or the daemon stops.
+    pub async fn sockets(&self, asked: SocketsAsked) -> Result<SocketsFound, KernelError> {
+        let (answer, found) = oneshot::channel();
+        if let Some(requests) = &self.requests
+            && requests.send(Request::Sockets(asked, answer)).await.is_ok()
+            && let Ok(found) = found.await
+        {
+            return found;
+        }
+        Err(KernelError::Io { what: "look for sockets".into(), source: std::io::Error::other("the daemon stops") })
     }
 
     /// Detaches everything and waits until it is done.

@@ -92,6 +92,22 @@ pub fn load_census(object: &mut Ebpf) -> Result<(), KernelError> {
         .map_err(|source| KernelError::program(names::PROGRAM_CENSUS, source))
 }
 
+/// Loads the passes beside the census: holders of ports, UDP, and those that answer which sockets hold a port.
+pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
+    let btf = kernel_btf("a pass over sockets", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
+    let passes = [
+        (names::PROGRAM_HOLDERS, "task_file"),
+        (names::PROGRAM_UDP, "udp"),
+        (names::PROGRAM_TCP_AT, "tcp"),
+        (names::PROGRAM_UDP_AT, "udp"),
+        (names::PROGRAM_FILES_AT, "task_file"),
+    ];
+    for (name, target) in passes {
+        program::<Iter>(object, name)?.load(target, &btf).map_err(|source| KernelError::program(name, source))?;
+    }
+    Ok(())
+}
+
 /// Attaches socket events; returns how: `tp_btf` or `raw_tp`.
 pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&'static str, KernelError> {
     match wanted {

@@ -20,11 +20,12 @@ use tracker_common::{
 };
 use tracker_model::{
     Snapshot,
+    ledger::AlertIds,
     snapshot::{Interface, MapFill, Program},
 };
 
 use super::{
-    Request, Settings,
+    Request, Settings, SocketsAsked, SocketsFound,
     attach::Attachments,
     census::Taker,
     error::KernelError,
@@ -35,6 +36,7 @@ use super::{
     local::LocalAddresses,
     maps::{Maps, Sum as _},
     object,
+    ports::Ports,
     refused::Refused,
     select, tcp_counters,
 };
@@ -106,6 +108,7 @@ struct Side {
     refused: Refused,
     watch: Watch,
     half_open: HalfOpen,
+    ports: Ports,
     syns: u64,
     read_at: Instant,
     census: Taker,
@@ -134,7 +137,7 @@ impl Side {
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
         let mut census = Taker::new(settings.census_interval);
-        match object::load_census(&mut object) {
+        match object::load_census(&mut object).and_then(|()| object::load_passes(&mut object)) {
             Ok(()) => {}
             Err(KernelError::NoRight) => return Err(KernelError::NoRight),
             Err(error) => {
@@ -144,6 +147,7 @@ impl Side {
                 ));
             }
         }
+        let ids = AlertIds::default();
         let attachments = Attachments::new(settings.hook, settings.interfaces.clone());
         let mut side = Self {
             object,
@@ -153,8 +157,9 @@ impl Side {
             attachments,
             listeners: Listeners::default(),
             refused: Refused::default(),
-            watch: Watch::new(settings.sensitivity, settings.record.as_deref())?,
+            watch: Watch::new(settings.sensitivity, settings.record.as_deref(), &ids)?,
             half_open: HalfOpen::default(),
+            ports: Ports::new(netns, &ids),
             syns: 0,
             read_at: Instant::now(),
             census,
@@ -166,7 +171,7 @@ impl Side {
             socket_events,
             log,
         };
-        side.take_census()?;
+        side.take_census(false)?;
         if let Err(error) = side.attachments.update(&mut side.object, &mut side.maps, &links) {
             side.attachments.clear(&mut side.maps);
             return Err(error);
@@ -196,10 +201,17 @@ impl Side {
             };
             tokio::select! {
                 request = requests.recv() => {
-                    let Some(request) = request else { return };
-                    self.refresh(snapshots);
-                    // Nobody waits any more when this fails.
-                    let _ = request.send(snapshots.borrow().clone());
+                    // Nobody waits any more when sending fails.
+                    match request {
+                        None => return,
+                        Some(Request::Refresh(answer)) => {
+                            self.refresh(snapshots);
+                            let _ = answer.send(snapshots.borrow().clone());
+                        }
+                        Some(Request::Sockets(asked, answer)) => {
+                            let _ = answer.send(self.sockets(&asked));
+                        }
+                    }
                 }
                 _ = tick.tick() => self.publish(snapshots),
                 _ = busy.tick() => if self.is_busy() { self.publish(snapshots) },
@@ -238,7 +250,7 @@ impl Side {
     /// A reading on request, with a census unless one was just taken.
     fn refresh(&mut self, snapshots: &watch::Sender<Arc<Snapshot>>) {
         if self.census_tried_at.elapsed() >= self.census_pause()
-            && let Err(error) = self.take_census()
+            && let Err(error) = self.take_census(true)
         {
             tracing::warn!("census: {error}");
         }
@@ -250,7 +262,7 @@ impl Side {
             log.flush();
         }
         if self.census_is_due()
-            && let Err(error) = self.take_census()
+            && let Err(error) = self.take_census(false)
         {
             tracing::warn!("census: {error}");
         }
@@ -268,11 +280,12 @@ impl Side {
         }
     }
 
-    fn take_census(&mut self) -> Result<(), KernelError> {
+    /// Takes a census; `asked` is whether somebody waits for it.
+    fn take_census(&mut self, asked: bool) -> Result<(), KernelError> {
         let map = |source| KernelError::Map { name: names::CENSUS_WANTED, source };
         self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
         let before = listeners::versions(&self.maps);
-        let complete = self.census.take(&mut self.object, &mut self.maps);
+        let complete = self.census.take(&mut self.object, &mut self.maps, &mut self.ports, asked);
         self.census_tried_at = Instant::now();
         if complete {
             self.census_at = self.census_tried_at;
@@ -280,6 +293,11 @@ impl Side {
             self.half_open.read(&self.maps, self.census.complete(), self.census.half_open());
         }
         Ok(())
+    }
+
+    fn sockets(&mut self, asked: &SocketsAsked) -> Result<SocketsFound, KernelError> {
+        let is_local = asked.address.is_some_and(|address| self.local.may_bind(address));
+        self.ports.sockets(&mut self.object, &mut self.maps, asked, is_local)
     }
 
     /// Whether the next reading should not wait for the tick.
@@ -304,7 +322,9 @@ impl Side {
 
     /// Whether the census is due, or a listener was opened that only a census can tell of.
     fn census_is_due(&self) -> bool {
-        self.census.is_due() || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
+        self.census.is_due()
+            || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
+            || (self.ports.has_failures(&self.maps) && self.census_tried_at.elapsed() >= self.census_pause())
     }
 
     fn read(&mut self) -> Result<Snapshot, KernelError> {
@@ -329,7 +349,8 @@ impl Side {
             census_error: self.census.error.as_deref(),
             namespace: tcp_counters,
         };
-        let floods = self.watch.observe(&mut self.maps, &mut open, &around)?;
+        let mut floods = self.watch.observe(&mut self.maps, &mut open, &around)?;
+        floods.alerts.extend(self.ports.alerts());
         let sockets = self.maps.socket_counters.get(&0, 0).map_err(map(names::SOCKET_COUNTERS))?;
         let sockets = SocketCounters::sum(&sockets);
         let mut losses = [0; Loss::COUNT];
@@ -354,6 +375,7 @@ impl Side {
             census_error: self.census.error.clone(),
             tcp_counters,
             floods,
+            ports: self.ports.ports(),
             losses,
             programs: self.programs(),
             maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),

@@ -1,0 +1,130 @@
+//! Writes the sockets that hold a port, for the passes of `programs/holding_*.rs`.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::{bpf_jiffies64, generated::bpf_seq_write},
+    macros::map,
+    maps::Array,
+};
+use tracker_common::{
+    hash,
+    socket::{NO_BUCKET, SocketQuery, SocketRecord},
+    state::TIME_WAIT,
+};
+
+use crate::{
+    fields::{self, Memory, Typed},
+    ports,
+};
+
+#[map]
+static SOCKET_QUERY: Array<SocketQuery> = Array::with_max_entries(1, 0);
+
+/// What the daemon asks for.
+#[inline(always)]
+pub(crate) fn query() -> Option<&'static SocketQuery> {
+    SOCKET_QUERY.get(0)
+}
+
+/// Whether the local port of the socket is one of those that are asked for.
+///
+/// # Safety
+/// `socket` is a `sock_common`.
+#[inline(always)]
+pub(crate) unsafe fn is_wanted(socket: *const u8, query: &SocketQuery) -> bool {
+    // SAFETY: the caller's.
+    let port = unsafe { Typed::read::<u16>(socket, &fields::OFF_NUM) };
+    port != 0 && query.low <= port && port <= query.high
+}
+
+/// What all kinds of sockets have.
+///
+/// # Safety
+/// `socket` is a `sock_common` of that family, typed.
+#[inline(always)]
+pub(crate) unsafe fn record(socket: *const u8, family: usize, protocol: u16) -> SocketRecord {
+    // SAFETY: the caller's.
+    unsafe {
+        let reuse: u8 = Typed::read(socket, &fields::OFF_REUSE);
+        let reuse_port: u8 = Typed::read(socket, &fields::OFF_REUSEPORT);
+        let ipv6_only: u8 = Typed::read(socket, &fields::OFF_IPV6ONLY);
+        SocketRecord {
+            local: hash::halves(&fields::local_address::<Typed>(socket, family)),
+            remote: hash::halves(&fields::remote_address::<Typed>(socket, family)),
+            left: u32::MAX,
+            device: Typed::read(socket, &fields::OFF_DEVICE),
+            local_port: Typed::read(socket, &fields::OFF_NUM),
+            remote_port: u16::from_be(Typed::read(socket, &fields::OFF_DPORT)),
+            protocol,
+            state: Typed::read(socket, &fields::OFF_STATE),
+            ipv6: family as u8,
+            reuse_address: reuse >> (fields::REUSE_BIT.load() & 7) & 0xf,
+            reuse_port: reuse_port >> (fields::REUSEPORT_BIT.load() & 7) & 1,
+            ipv6_only: ipv6_only >> (fields::IPV6ONLY_BIT.load() & 7) & 1,
+            fastreuse: NO_BUCKET,
+            fastreuseport: NO_BUCKET,
+            ..SocketRecord::default()
+        }
+    }
+}
+
+/// What the bucket of the port says.
+///
+/// # Safety
+/// `bucket` is an `inet_bind_bucket` or null.
+#[inline(always)]
+pub(crate) unsafe fn bucket(record: &mut SocketRecord, bucket: *const u8) {
+    if !bucket.is_null() {
+        // SAFETY: the caller's.
+        unsafe {
+            record.fastreuse = Typed::read(bucket, &fields::OFF_FASTREUSE);
+            record.fastreuseport = Typed::read(bucket, &fields::OFF_FASTREUSEPORT);
+        }
+    }
+}
+
+/// What a minisocket has besides.
+///
+/// # Safety
+/// `minisocket` is a `tcp_timewait_sock`.
+#[inline(always)]
+pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, query: &SocketQuery) {
+    // SAFETY: the caller's; the helper has no arguments.
+    unsafe {
+        record.state = Typed::read(minisocket, &fields::OFF_TW_SUBSTATE);
+        bucket(record, Typed::read(minisocket, &fields::OFF_TW_BUCKET));
+        let left = Typed::read::<u64>(minisocket, &fields::OFF_TW_EXPIRES).wrapping_sub(bpf_jiffies64());
+        record.left = if left > u64::from(u32::MAX >> 1) { 0 } else { left as u32 };
+        let stamp = Typed::read::<u32>(minisocket, &fields::OFF_TW_STAMP);
+        if record.state == TIME_WAIT && stamp != 0 {
+            record.stamped = 1;
+            record.recyclable = u8::from(ports::is_old(minisocket, stamp, query.reuse_delay_ms));
+        }
+    }
+}
+
+/// Writes it if it is wanted, unless there were too many.
+///
+/// # Safety
+/// `meta` is the `bpf_iter_meta` of the running iterator.
+#[inline(always)]
+pub(crate) unsafe fn write(meta: *const u8, record: &SocketRecord) {
+    let Some(query) = SOCKET_QUERY.get_ptr_mut(0) else { return };
+    // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the record is
+    // as long as is said.
+    unsafe {
+        let to_destination = record.remote_port == (*query).destination_port && record.remote == (*query).destination;
+        let bound = record.fastreuse >= 0 || record.fastreuseport >= 0;
+        if (*query).all == 0 && !to_destination && !bound {
+            return;
+        }
+        (*query).met += 1;
+        if (*query).met > (*query).most {
+            return;
+        }
+        let seq = *meta.cast::<*mut seq_file>();
+        bpf_seq_write(seq, core::ptr::from_ref(record).cast::<c_void>(), size_of::<SocketRecord>() as u32);
+    }
+}

@@ -1,0 +1,280 @@
+//! Ephemeral ports by tuple of source address, destination address and destination port, as a census meets the sockets.
+//!
+//! One census runs at a time, and it alone writes these maps.
+
+use aya_ebpf::{
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    macros::map,
+    maps::Array,
+};
+use tracker_common::{
+    hash::{self, Halves},
+    limits,
+    names::ABSENT,
+    ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+    state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
+};
+
+use crate::fields::{self, HASH_KEY, Memory as _, Typed};
+
+/// `BPF_F_MMAPABLE`: the daemon looks through it after each census.
+const MMAPABLE: u32 = 1 << 10;
+
+#[map]
+static PORT_PASS: Array<PortPass> = Array::with_max_entries(1, 0);
+
+#[map]
+static PORT_TUPLES: Array<PortTuple> = Array::with_max_entries(limits::PORT_TUPLES, MMAPABLE);
+
+#[map]
+static PORT_TOTALS: Array<PortTotals> = Array::with_max_entries(1, 0);
+
+#[map]
+static PORT_BUCKETS: Array<PortBuckets> = Array::with_max_entries(1, 0);
+
+#[map]
+static PORT_SOURCES: Array<PortSource> = Array::with_max_entries(limits::PORT_SOURCES, 0);
+
+/// What the daemon told this pass.
+#[inline(always)]
+pub(crate) fn pass() -> Option<&'static PortPass> {
+    PORT_PASS.get(0)
+}
+
+/// A socket as the census sees it; `typed` is the full socket or the minisocket that it is, by its own type.
+pub(crate) struct Socket {
+    pub(crate) common: *const u8,
+    pub(crate) typed: *const u8,
+    pub(crate) family: usize,
+    pub(crate) state: u8,
+    pub(crate) minisocket: bool,
+}
+
+/// A tuple, and its hash.
+#[derive(Clone, Copy)]
+pub(crate) struct Tuple {
+    source: Halves,
+    destination: Halves,
+    port: u16,
+    hash: u64,
+}
+
+/// The tuple of a socket.
+#[inline(always)]
+pub(crate) unsafe fn tuple(socket: *const u8, family: usize) -> Tuple {
+    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
+    unsafe {
+        let source = hash::halves(&fields::local_address::<Typed>(socket, family));
+        let destination = hash::halves(&fields::remote_address::<Typed>(socket, family));
+        let port = u16::from_be(Typed::read(socket, &fields::OFF_DPORT));
+        let hash = hash::flow(hash::source(HASH_KEY.load(), source), destination, 0, port);
+        // The hash takes in the lower half of the destination; the upper one differs between IPv6 networks.
+        let hash = hash ^ hash::source(HASH_KEY.load(), [destination[0], 0]);
+        Tuple { source, destination, port, hash }
+    }
+}
+
+/// Notes when the pass was begun.
+#[inline(always)]
+pub(crate) fn begin() {
+    if let Some(totals) = PORT_TOTALS.get_ptr_mut(0) {
+        // SAFETY: see above.
+        let totals = unsafe { &mut *totals };
+        if totals.monotonic == 0 {
+            // SAFETY: helpers without arguments.
+            (totals.monotonic, totals.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+        }
+    }
+}
+
+/// Counts a socket if its local port is ephemeral.
+#[inline(always)]
+pub(crate) unsafe fn count(socket: &Socket) {
+    // SAFETY: the caller's: the pointers are those of one socket.
+    unsafe {
+        let port = Typed::read::<u16>(socket.common, &fields::OFF_NUM);
+        let Some(pass) = PORT_PASS.get(0) else { return };
+        if socket.state == NEW_SYN_RECV || !pass.eligible.contains(port) {
+            return;
+        }
+        let Some(totals) = PORT_TOTALS.get_ptr_mut(0) else { return };
+        let totals = &mut *totals;
+        let bound = is_bound(socket);
+        if bound {
+            totals.bound.insert(port);
+        }
+        let source = hash::halves(&fields::local_address::<Typed>(socket.common, socket.family));
+        if !in_use(source, port) {
+            totals.unsourced += 1;
+        }
+        if socket.state == LISTEN {
+            totals.listening.insert(port);
+            return;
+        }
+        if totals.listening.contains(port) {
+            totals.accepted += 1;
+            return;
+        }
+        let tuple = tuple(socket.common, socket.family);
+        let Some(buckets) = PORT_BUCKETS.get_ptr_mut(0) else { return };
+        let bucket = tuple.hash as u16;
+        if let Some(count) = (*buckets).counts.get_mut(usize::from(bucket)) {
+            *count = (*count).saturating_add(1);
+        }
+        if !pass.admitted.contains(bucket) {
+            totals.rest += 1;
+            return;
+        }
+        let place = find(&tuple, pass.generation, true);
+        match PORT_TUPLES.get_ptr_mut(place) {
+            Some(entry) if place != NONE => add(&mut *entry, socket, bound, pass),
+            _ => totals.unplaced += 1,
+        }
+    }
+}
+
+/// Whether connect() passes over the port: somebody bound it (`__inet_hash_connect`).
+#[inline(always)]
+unsafe fn is_bound(socket: &Socket) -> bool {
+    // SAFETY: the caller's: `typed` is the socket by its own type.
+    unsafe {
+        let field = if socket.minisocket { &fields::OFF_TW_BUCKET } else { &fields::OFF_BIND_BUCKET };
+        let bucket: *const u8 = Typed::read(socket.typed, field);
+        if bucket.is_null() {
+            return false;
+        }
+        Typed::read::<i8>(bucket, &fields::OFF_FASTREUSE) >= 0
+            || Typed::read::<i8>(bucket, &fields::OFF_FASTREUSEPORT) >= 0
+    }
+}
+
+/// No place in the table.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Place of a tuple in the table, claimed for it when it has none and `claim` is set; else [`NONE`].
+#[inline(always)]
+pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
+    let first = (tuple.hash >> 32) as u32;
+    for step in 0..limits::PORT_TUPLE_TRIES {
+        let place = first.wrapping_add(step) & (limits::PORT_TUPLES - 1);
+        let Some(entry) = PORT_TUPLES.get_ptr_mut(place) else { return NONE };
+        // SAFETY: an entry of a map.
+        let entry = unsafe { &mut *entry };
+        if entry.generation != generation {
+            if !claim {
+                return NONE;
+            }
+            *entry = PortTuple {
+                source: tuple.source,
+                destination: tuple.destination,
+                port: tuple.port,
+                generation,
+                next_free: u32::MAX,
+                ..PortTuple::default()
+            };
+            return place;
+        }
+        if entry.port == tuple.port && entry.source == tuple.source && entry.destination == tuple.destination {
+            return place;
+        }
+    }
+    NONE
+}
+
+/// Sockets that the tuple at a place has.
+#[inline(always)]
+pub(crate) fn sockets(place: u32) -> u32 {
+    match PORT_TUPLES.get_ptr_mut(place) {
+        // SAFETY: an entry of a map.
+        Some(entry) => unsafe { (*entry).states.iter().map(|count| u32::from(*count)).sum() },
+        None => 0,
+    }
+}
+
+#[inline(always)]
+unsafe fn add(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
+    if let Some(count) = entry.states.get_mut(usize::from(socket.state)) {
+        *count = count.saturating_add(1);
+    }
+    entry.bound = entry.bound.saturating_add(u16::from(bound));
+    if socket.minisocket {
+        // SAFETY: the caller's: `typed` is a minisocket then.
+        unsafe { waiting(entry, socket, bound, pass) };
+    }
+}
+
+/// A minisocket in `TIME_WAIT`, or an orphan's in `FIN_WAIT2`.
+#[inline(always)]
+unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
+    // SAFETY: the caller's: `typed` is a `tcp_timewait_sock`; the helper has no arguments.
+    unsafe {
+        let left = (Typed::read::<u64>(socket.typed, &fields::OFF_TW_EXPIRES).wrapping_sub(bpf_jiffies64())) as u32;
+        // Past its end by a moment: the timer has yet to run.
+        let left = if left > i32::MAX as u32 { 0 } else { left };
+        if left < entry.next_free {
+            entry.next_free = left;
+        }
+        if socket.state != TIME_WAIT {
+            return;
+        }
+        if pass.recent != 0 && left.saturating_add(pass.recent) > pass.time_wait {
+            entry.recent = entry.recent.saturating_add(1);
+        }
+        let stamp = Typed::read::<u32>(socket.typed, &fields::OFF_TW_STAMP);
+        if stamp == 0 {
+            entry.unstamped = entry.unstamped.saturating_add(1);
+        } else if !bound && is_old(socket.typed, stamp, pass.reuse_delay_ms) {
+            entry.recyclable = entry.recyclable.saturating_add(1);
+        }
+    }
+}
+
+/// Counts a UDP socket if its local port is ephemeral.
+#[inline(always)]
+pub(crate) unsafe fn count_udp(socket: *const u8) {
+    let (Some(pass), Some(totals)) = (PORT_PASS.get(0), PORT_TOTALS.get_ptr_mut(0)) else { return };
+    // SAFETY: the caller's: `socket` is a `udp_sock`. The totals are this pass's own.
+    unsafe {
+        let port = Typed::read::<u16>(socket, &fields::OFF_NUM);
+        (*totals).udp_sockets += 1;
+        if pass.eligible.contains(port) {
+            (*totals).udp_ephemeral += 1;
+            (*totals).udp.insert(port);
+        }
+    }
+}
+
+/// Whether a minisocket with timestamps is old enough that connect() may replace it (`tcp_twsk_unique`).
+#[inline(always)]
+pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) -> bool {
+    // SAFETY: the caller's: a `tcp_timewait_sock`; the helper has no arguments.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if fields::OFF_TW_ENTRY.load() == ABSENT {
+            return ((now / 1_000_000_000) as u32).wrapping_sub(stamp) as i32 > 0;
+        }
+        let entered = Typed::read::<u32>(minisocket, &fields::OFF_TW_ENTRY);
+        ((now / 1_000_000) as u32).wrapping_sub(entered.wrapping_add(delay_ms)) as i32 > 0
+    }
+}
+
+/// Notes a port that is in use on a local address. False when there is no place for another address.
+#[inline(always)]
+fn in_use(source: Halves, port: u16) -> bool {
+    let first = hash::source(HASH_KEY.load(), source) as u32;
+    for step in 0..limits::PORT_SOURCE_TRIES {
+        let Some(entry) = PORT_SOURCES.get_ptr_mut(first.wrapping_add(step) & (limits::PORT_SOURCES - 1)) else {
+            return false;
+        };
+        // SAFETY: an entry of a map.
+        let entry = unsafe { &mut *entry };
+        if entry.used == 0 {
+            (entry.address, entry.used) = (source, 1);
+        }
+        if entry.address == source {
+            entry.ports.insert(port);
+            return true;
+        }
+    }
+    false
+}

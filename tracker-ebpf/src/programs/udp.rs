@@ -1,0 +1,21 @@
+//! UDP sockets by `bpf_iter/udp`: their ports are a space of their own.
+//!
+//! Its namespace is that of the thread which created the iterator.
+
+use core::ffi::c_void;
+
+use super::holding_udp::IteratorContext;
+use crate::ports;
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/udp")]
+pub extern "C" fn tracker_udp(ctx: *mut c_void) -> i32 {
+    // SAFETY: the context of an iterator over UDP sockets; the kernel holds a reference to the socket during this call.
+    unsafe {
+        let socket = (*ctx.cast::<IteratorContext>()).socket;
+        if !socket.is_null() {
+            ports::count_udp(socket);
+        }
+    }
+    0
+}

@@ -1,0 +1,242 @@
+//! Local ports: how many are taken, by whom, and what that means.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ByName;
+use crate::snapshot::Process;
+
+/// Answer of `GET /v1/ports`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ports {
+    /// When the last census of ports was taken; null before the first.
+    pub taken_at: Option<Timestamp>,
+    /// What holds for all destinations of a network namespace.
+    pub namespaces: Vec<PortSpace>,
+    /// Ports by source and destination, the worst first: by `used_ratio`, then by `in_use`.
+    pub ports: Vec<PortUse>,
+    /// Ports that `bind()` can choose, by source address, the worst first.
+    pub bind_pools: Vec<BindPoolUse>,
+    /// Calls of `connect()` that found no free port, by destination and process, the last first.
+    pub failures: Vec<PortFailure>,
+}
+
+/// What holds for all destinations of a network namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortSpace {
+    /// Network namespace.
+    pub netns: u32,
+    /// When its census was taken.
+    pub taken_at: Timestamp,
+    /// `net.ipv4.ip_local_port_range`.
+    pub range: PortRange,
+    /// Ports of the range that `net.ipv4.ip_local_reserved_ports` takes out.
+    pub reserved: u32,
+    /// Other ports of the range that `connect()` passes over, because they are bound by `bind()`.
+    pub bound: u32,
+    /// `net.ipv4.tcp_tw_reuse`: 0, 1 or 2.
+    pub tw_reuse: u8,
+    /// Tuples that are not listed.
+    pub rest: PortRest,
+    /// Sockets whose source address is in no pool of `bind_pools`, for want of room: these are then lower bounds.
+    pub sources_lost: u64,
+}
+
+/// A range of ports; both ends belong to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRange {
+    /// Lowest.
+    pub low: u16,
+    /// Highest.
+    pub high: u16,
+}
+
+/// Connections whose source and destination are not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortRest {
+    /// Sockets.
+    pub sockets: u64,
+    /// Pairs of source and destination that they belong to, at least.
+    pub tuples_at_least: u64,
+    /// None of these holds more ports than this.
+    pub most: u32,
+}
+
+/// The local ports that are taken from one source address to one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortUse {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub source: IpAddr,
+    /// Remote address.
+    pub destination: IpAddr,
+    /// Remote port.
+    pub destination_port: u16,
+    /// Ports of the range in use, those in `TIME_WAIT` included.
+    pub in_use: u32,
+    /// Those of them in `TIME_WAIT`.
+    pub time_wait: u32,
+    /// Those of them that a new connection may take, as `net.ipv4.tcp_tw_reuse` is set now.
+    pub reusable: u32,
+    /// Those that a new connection could take if `net.ipv4.tcp_tw_reuse` were 1.
+    pub recyclable: u32,
+    /// Those in use that are bound by `bind()`.
+    pub bound: u32,
+    /// Ports that one `connect()` can choose from, those in use included.
+    pub capacity: u32,
+    /// `(in_use - reusable) / capacity`, 0 to 1. At 1 every `connect()` fails; so it is 1 too when `capacity` is 0.
+    pub used_ratio: f64,
+    /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two looks;
+    /// null before there are three.
+    pub growth_per_second: Option<f64>,
+    /// Time until none is left, seconds, if it goes on like this and within the hour; null when it does not come to that.
+    pub full_in_seconds: Option<f64>,
+    /// Time until the next of those in `TIME_WAIT` is free, seconds.
+    pub next_free_seconds: Option<f64>,
+    /// Calls of `connect()` that found no free port, since the daemon started.
+    pub failures: u64,
+    /// Ports in use by state, those that are not zero.
+    pub states: ByName<u32>,
+    /// Processes that hold most of them. Nobody holds those in `TIME_WAIT`.
+    pub processes: Vec<PortHolder>,
+    /// Processes that made most of these connections, those in `TIME_WAIT` included, as far as it was seen.
+    pub made_by: Vec<PortHolder>,
+}
+
+/// A process and its ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// Ports.
+    pub ports: u32,
+}
+
+/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the source
+/// address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BindPoolUse {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub source: IpAddr,
+    /// Ports of the range that some socket holds on this address or on all addresses.
+    pub in_use: u32,
+    /// Those of them that were chosen or named by `bind()`, and not by `connect()`.
+    pub bound: u32,
+    /// Ports to choose from, those in use included.
+    pub capacity: u32,
+    /// `in_use / capacity`, 0 to 1, and 1 when `capacity` is 0.
+    pub used_ratio: f64,
+}
+
+/// Calls of `connect()` by one process to one destination that found no free local port (`EADDRNOTAVAIL`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortFailure {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address; null when it is not known.
+    pub source: Option<IpAddr>,
+    /// Remote address.
+    pub destination: IpAddr,
+    /// Remote port.
+    pub destination_port: u16,
+    /// Who called it.
+    pub process: Process,
+    /// Control group of the process, by inode number.
+    pub cgroup: u64,
+    /// User.
+    pub uid: u32,
+    /// How many, since the daemon started.
+    pub count: u64,
+    /// When the first was.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
+}
+
+/// Which ports an alert is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortPool {
+    /// Those that `connect()` chooses from: they may be used again for another destination.
+    #[default]
+    Connect,
+    /// Those that `bind()` chooses from: each is used once on its address.
+    Bind,
+}
+
+/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple that no
+/// census listed are null.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PortEvidence {
+    /// Which ports.
+    pub pool: PortPool,
+    /// As [`PortUse::in_use`].
+    pub in_use: Option<u32>,
+    /// As [`PortUse::states`].
+    pub states: ByName<u32>,
+    /// As [`PortUse::time_wait`].
+    pub time_wait: Option<u32>,
+    /// As [`PortUse::reusable`].
+    pub reusable: Option<u32>,
+    /// As [`PortUse::recyclable`].
+    pub recyclable: Option<u32>,
+    /// As [`PortUse::capacity`].
+    pub capacity: u32,
+    /// As [`PortUse::used_ratio`].
+    pub used_ratio: Option<f64>,
+    /// Highest `used_ratio` since the onset.
+    pub peak_used_ratio: Option<f64>,
+    /// As [`PortUse::growth_per_second`].
+    pub growth_per_second: Option<f64>,
+    /// As [`PortUse::full_in_seconds`].
+    pub full_in_seconds: Option<f64>,
+    /// Calls that failed since the onset.
+    pub failures: u64,
+    /// Who called them, most failures first, at most ten: failures since the daemon started.
+    pub failed: Vec<FailedCalls>,
+    /// `net.ipv4.ip_local_port_range`.
+    pub range: PortRange,
+    /// As [`PortSpace::reserved`].
+    pub reserved: u32,
+    /// As [`PortSpace::bound`].
+    pub bound: u32,
+    /// `net.ipv4.tcp_tw_reuse`: 0, 1 or 2.
+    pub tw_reuse: u8,
+    /// As [`PortUse::processes`]; of a conflict, who holds the port.
+    pub processes: Vec<PortHolder>,
+    /// As [`PortUse::made_by`].
+    pub made_by: Vec<PortHolder>,
+}
+
+/// A process and its calls that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedCalls {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// User.
+    pub uid: u32,
+    /// Control group, by inode number.
+    pub cgroup: u64,
+    /// How many failed.
+    pub failures: u64,
+}
+
+/// The figures that an alert about a leak rests on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeakEvidence {
+    /// Sockets in the state that have heard nothing of their peer for a minute, at the last look while it went on.
+    pub leaked: u32,
+    /// The most since the onset.
+    pub leaked_peak: u32,
+    /// How long the oldest of them has been in the state at least, seconds: the time since the last segment from its peer.
+    pub oldest_seconds: f64,
+}

@@ -1,0 +1,190 @@
+//! Calls that failed for want of a port, or since a port was held: alerts from the first one on.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    exhaustion::{Moment, alert, resolve},
+    target::Target,
+    words,
+};
+use crate::{
+    api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, Severity},
+    ledger::Ledger,
+    snapshot::Process,
+};
+
+/// It is over when no call has failed for so long.
+const QUIET: Duration = Duration::from_mins(1);
+/// Processes that are named.
+const NAMED: usize = 10;
+
+/// The failed calls of one process.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    /// What for.
+    pub target: Target,
+    /// Who.
+    pub process: &'a Process,
+    /// User.
+    pub uid: u32,
+    /// Control group.
+    pub cgroup: u64,
+    /// How many, since the daemon started.
+    pub count: u64,
+    /// When the first was.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
+}
+
+/// The failed calls of a target.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    /// How many since they are followed.
+    total: u64,
+    /// When one more was seen last.
+    grown_at: Duration,
+    /// When the last one was.
+    last: Timestamp,
+    /// Its alert.
+    alert: Option<u64>,
+    /// How many there were before it.
+    before: u64,
+}
+
+/// The targets of a network namespace for which calls failed.
+#[derive(Debug, Default)]
+pub(super) struct Failing {
+    rows: HashMap<(Target, u32), u64>,
+    tallies: BTreeMap<Target, Tally>,
+}
+
+impl Failing {
+    /// Takes in the counts of a moment. The answer names those of which there are more than before, with the time of the first
+    /// of the new ones, as far as it is known.
+    pub(super) fn count(&mut self, rows: &[Row], moment: Moment) -> BTreeMap<Target, Timestamp> {
+        let before = std::mem::take(&mut self.rows);
+        let mut grown = BTreeMap::new();
+        for row in rows {
+            let key = (row.target, row.process.pid);
+            self.rows.insert(key, row.count);
+            let (new, since) = match before.get(&key) {
+                // Fewer than before: a process of the same number.
+                Some(before) => (row.count.checked_sub(*before).unwrap_or(row.count), row.last),
+                None if is_recent(row.last, moment.wall) => (row.count, row.first),
+                None => (0, row.last),
+            };
+            if new > 0 {
+                let tally = self.tallies.entry(row.target).or_insert(Tally {
+                    total: 0,
+                    grown_at: moment.at,
+                    last: row.last,
+                    alert: None,
+                    before: 0,
+                });
+                tally.total += new;
+                tally.grown_at = moment.at;
+                tally.last = tally.last.max(row.last);
+                grown.entry(row.target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
+            }
+        }
+        let rows = &self.rows;
+        self.tallies.retain(|target, tally| tally.alert.is_some() || rows.keys().any(|(of, _)| of == target));
+        grown
+    }
+
+    /// How many calls for a target have failed since they are followed.
+    pub(super) fn total(&self, target: Target) -> u64 {
+        self.tallies.get(&target).map_or(0, |tally| tally.total)
+    }
+
+    /// Calls, follows and ends alerts. `figures` tells what is known of a target.
+    pub(super) fn step(
+        &mut self,
+        rows: &[Row],
+        grown: &BTreeMap<Target, Timestamp>,
+        moment: Moment,
+        figures: impl Fn(Target) -> (PortEvidence, Vec<String>),
+        subject: impl Fn(Target, Option<Process>) -> AlertSubject,
+        ledger: &mut Ledger<Alert>,
+    ) {
+        for (target, tally) in &mut self.tallies {
+            if let Some(first) = grown.get(target) {
+                let (mut evidence, unknown) = figures(*target);
+                evidence.failed = failed(*target, rows);
+                let process = evidence.failed.first().map(|by| Process { pid: by.pid, comm: by.comm.clone() });
+                let subject = subject(*target, process);
+                tally.follow(*target, *first, subject, evidence, unknown, ledger);
+            } else if let Some(id) = tally.alert
+                && moment.at.saturating_sub(tally.grown_at) >= QUIET
+            {
+                resolve(id, tally.last, ledger);
+                (tally.alert, tally.before) = (None, tally.total);
+            }
+        }
+    }
+
+    /// Ends all of them: the network namespace is gone.
+    pub(super) fn end(&mut self, ledger: &mut Ledger<Alert>) {
+        for tally in std::mem::take(&mut self.tallies).into_values() {
+            if let Some(id) = tally.alert {
+                resolve(id, tally.last, ledger);
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn follow(
+        &mut self,
+        target: Target,
+        first: Timestamp,
+        subject: AlertSubject,
+        mut evidence: PortEvidence,
+        unknown: Vec<String>,
+        ledger: &mut Ledger<Alert>,
+    ) {
+        evidence.failures = self.total - self.before;
+        if let Some(id) = self.alert {
+            if let Some(alert) = ledger.get(id) {
+                (alert.subject, alert.unknown, alert.evidence) = (subject, unknown, Evidence::Ports(evidence));
+                words::tell(alert);
+            }
+            return;
+        }
+        let (kind, severity) = match target {
+            Target::Bind(..) => (AlertKind::BindConflict, Severity::Warning),
+            Target::Tuple(..) | Target::Pool(_) => (AlertKind::PortAllocationFailed, Severity::Critical),
+        };
+        self.alert = Some(ledger.open(alert(kind, severity, first, subject, evidence, unknown)));
+    }
+}
+
+/// Whether a call failed so short a time ago that its alert would go on.
+fn is_recent(last: Timestamp, wall: Timestamp) -> bool {
+    wall.duration_since(last) < SignedDuration::try_from(QUIET).unwrap_or_default()
+}
+
+/// Who called, most failures first.
+fn failed(target: Target, rows: &[Row]) -> Vec<FailedCalls> {
+    let mut failed: Vec<_> = rows
+        .iter()
+        .filter(|row| row.target == target)
+        .map(|row| FailedCalls {
+            pid: row.process.pid,
+            comm: row.process.comm.clone(),
+            uid: row.uid,
+            cgroup: row.cgroup,
+            failures: row.count,
+        })
+        .collect();
+    failed.sort_by_key(|by| (Reverse(by.failures), by.pid));
+    failed.truncate(NAMED);
+    failed
+}

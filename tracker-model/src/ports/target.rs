@@ -1,0 +1,97 @@
+//! What an alert about ports is about, and the figures it rests on.
+
+use std::net::IpAddr;
+
+use crate::{
+    api::{AlertSubject, BindPoolUse, PortEvidence, PortPool, PortRange, PortUse},
+    ports::{seen::PortsSeen, usage::Room},
+    snapshot::Process,
+};
+
+/// What an alert about ports is about, in a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Target {
+    /// Connections from an address, where it is known, to an address and port.
+    Tuple(Option<IpAddr>, IpAddr, u16),
+    /// Ports that `bind()` chooses for an address.
+    Pool(IpAddr),
+    /// An address and port that `bind()` was called for.
+    Bind(IpAddr, u16),
+}
+
+impl Target {
+    /// Of a row.
+    pub(super) const fn of(row: &PortUse) -> Self {
+        Self::Tuple(Some(row.source), row.destination, row.destination_port)
+    }
+
+    /// The same for the API.
+    pub(super) fn subject(self, netns: u32, process: Option<Process>) -> AlertSubject {
+        let subject = AlertSubject { netns, process, ..AlertSubject::default() };
+        match self {
+            Self::Tuple(source, destination, port) => {
+                AlertSubject { source, destination: Some(destination), destination_port: Some(port), ..subject }
+            }
+            Self::Pool(source) => AlertSubject { source: Some(source), ..subject },
+            Self::Bind(address, port) => AlertSubject { address: Some(address), port: Some(port), ..subject },
+        }
+    }
+
+    /// The place of its row: where the source is not known, the worst of that destination.
+    pub(super) fn index_in(self, rows: &[PortUse]) -> Option<usize> {
+        let Self::Tuple(source, destination, port) = self else { return None };
+        let is_it = |row: &PortUse| {
+            (row.destination, row.destination_port) == (destination, port) && source.is_none_or(|it| it == row.source)
+        };
+        rows.iter().position(is_it)
+    }
+}
+
+/// What is known of a tuple that no census listed.
+pub(super) fn unlisted(seen: &PortsSeen, room: &Room) -> PortEvidence {
+    PortEvidence {
+        capacity: room.free_for_all,
+        range: PortRange { low: seen.settings.low, high: seen.settings.high },
+        reserved: room.reserved,
+        bound: room.bound,
+        tw_reuse: seen.settings.tw_reuse.number(),
+        ..PortEvidence::default()
+    }
+}
+
+/// The figures of a tuple.
+pub(super) fn listed(row: &PortUse, seen: &PortsSeen, room: &Room) -> PortEvidence {
+    PortEvidence {
+        in_use: Some(row.in_use),
+        states: row.states.clone(),
+        time_wait: Some(row.time_wait),
+        reusable: Some(row.reusable),
+        recyclable: Some(row.recyclable),
+        capacity: row.capacity,
+        used_ratio: Some(row.used_ratio),
+        peak_used_ratio: Some(row.used_ratio),
+        growth_per_second: row.growth_per_second,
+        full_in_seconds: row.full_in_seconds,
+        processes: row.processes.clone(),
+        made_by: row.made_by.clone(),
+        ..unlisted(seen, room)
+    }
+}
+
+/// The figures of a pool of `bind()`.
+pub(super) fn of_pool(pool: &BindPoolUse, seen: &PortsSeen, room: &Room) -> PortEvidence {
+    PortEvidence {
+        pool: PortPool::Bind,
+        in_use: Some(pool.in_use),
+        capacity: pool.capacity,
+        used_ratio: Some(pool.used_ratio),
+        peak_used_ratio: Some(pool.used_ratio),
+        ..unlisted(seen, room)
+    }
+}
+
+/// The process that a tuple's ports belong to for the most part.
+pub(super) fn foremost(evidence: &PortEvidence) -> Option<Process> {
+    let holder = evidence.processes.first().or(evidence.made_by.first())?;
+    Some(Process { pid: holder.pid, comm: holder.comm.clone() })
+}

@@ -1,0 +1,68 @@
+//! Figures and times as an operator reads them.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+/// A date and time, UTC, to the second.
+pub(crate) fn time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::UTC).strftime("%F %T").to_string()
+}
+
+/// The same, without the date when it is that of `from`.
+pub(crate) fn time_after(from: Timestamp, time: Timestamp) -> String {
+    let [from, time] = [from, time].map(|time| time.to_zoned(TimeZone::UTC));
+    time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
+}
+
+/// A figure as it is read: small ones with a digit after the point, others whole and grouped.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
+pub(crate) fn number(value: f64) -> String {
+    if value < 10.0 && (value - value.round()).abs() > 0.05 {
+        format!("{value:.1}")
+    } else {
+        grouped(value.round() as u64)
+    }
+}
+
+/// A count with its digits in groups of three: `1,234,567`.
+#[must_use]
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A stretch of time in whole units of one kind, rounded down: `40 s`, `4 min`, `3 h`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
+pub(crate) fn span(seconds: f64) -> String {
+    match seconds.max(0.0) as u64 {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", grouped(seconds / 3_600)),
+    }
+}
+
+/// A count and its noun: `1 port`, `1,200 ports`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short_and_not_false() {
+        assert_eq!([0.04, 4.2, 9.99, 1_234_567.4].map(number), ["0", "4.2", "10", "1,234,567"]);
+        assert_eq!(
+            [-1.0, 59.9, 119.0, 120.0, 299.0, 7_200.0].map(span),
+            ["0 s", "59 s", "119 s", "2 min", "4 min", "2 h"]
+        );
+        assert_eq!([1, 2, 1_000].map(|count| counted(count, "port")), ["1 port", "2 ports", "1,000 ports"]);
+    }
+}

@@ -1,0 +1,142 @@
+//! `GET /v1/explain/…`: would a call fail now, and why.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
+
+use super::{refuse, starting};
+use crate::{
+    kernel::{SocketsAsked, SocketsFound},
+    source::Source,
+};
+
+/// What is noted when not all sockets were looked at.
+const TRUNCATED: &str =
+    "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
+
+/// Query of `/v1/explain/bind`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BindQuery {
+    address: IpAddr,
+    port: u16,
+    #[serde(default = "tcp")]
+    protocol: Protocol,
+    #[serde(default)]
+    reuse_address: bool,
+    #[serde(default)]
+    reuse_port: bool,
+    ipv6_only: Option<bool>,
+    #[serde(default)]
+    uid: u32,
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+/// Query of `/v1/explain/connect`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConnectQuery {
+    address: IpAddr,
+    port: u16,
+    source: Option<IpAddr>,
+}
+
+/// Would bind() to this address and port fail?
+pub(super) async fn bind(
+    State(source): State<Arc<dyn Source>>,
+    query: Result<Query<BindQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    let ports = (query.port != 0).then_some(query.port..=query.port);
+    let found = match ask(&*source, SocketsAsked { ports, destination: None, address: Some(query.address) }).await {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    let request = BindRequest {
+        protocol: query.protocol,
+        address: query.address.to_canonical(),
+        port: query.port,
+        ipv6: query.address.is_ipv6(),
+        ipv6_only: query.ipv6_only.unwrap_or(found.ipv6_only),
+        reuse_address: query.reuse_address,
+        reuse_port: query.reuse_port,
+        uid: query.uid,
+        device: 0,
+        privileged: query.uid == 0,
+    };
+    let mut answer = explain_bind(&request, &found.sockets, &found.settings, found.is_local);
+    if found.truncated {
+        answer.notes.push(TRUNCATED.to_owned());
+    }
+    Json(answer).into_response()
+}
+
+/// Would connect() to this address and port find a local port?
+pub(super) async fn connect(
+    State(source): State<Arc<dyn Source>>,
+    query: Result<Query<ConnectQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    if query.port == 0 {
+        return refuse(StatusCode::BAD_REQUEST, "nothing can be connected to at port 0".to_owned());
+    }
+    let destination = SocketAddr::new(query.address.to_canonical(), query.port);
+    let from = match query.source.map_or_else(|| source_of(destination), Ok) {
+        Ok(from) => from.to_canonical(),
+        Err(error) => {
+            let error = format!("there is no way to {}: {error}", destination.ip());
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
+        }
+    };
+    // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
+    let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };
+    let asked = SocketsAsked { ports: None, destination: Some(destination), address: query.source };
+    let found = match ask(&*source, asked).await {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    if query.source.is_some() && !found.is_local {
+        let error = format!("{from} is no address of this host; leave --source out, or name one of `ip address`");
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
+    }
+    let mut answer = explain_connect(from, destination, &found.sockets, &found.settings);
+    if found.truncated {
+        answer.notes.push(TRUNCATED.to_owned());
+    }
+    Json(answer).into_response()
+}
+
+async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, Response> {
+    match source.sockets(asked).await {
+        Some(Ok(found)) => Ok(found),
+        Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        None => Err(starting()),
+    }
+}
+
+/// The source address that the kernel would choose: a UDP socket is connected, which sends nothing.
+fn source_of(destination: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
+}

@@ -1,0 +1,110 @@
+//! Which process holds which ports, and which leaks sockets: one pass over all descriptors of all processes.
+
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use aya::Ebpf;
+use tracker_common::{
+    hash, names,
+    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, HolderKey},
+};
+use tracker_model::{api::PortHolder, ports::LeakSeen};
+
+use super::clock::Jiffies;
+use crate::kernel::{
+    census::run,
+    error::KernelError,
+    maps::{Maps, name_of},
+    sources::address,
+};
+
+/// Between two passes.
+const PAUSE: Duration = Duration::from_secs(15);
+/// The same while ports are running out, or somebody asks.
+const URGENT: Duration = Duration::from_secs(1);
+/// A pass may take this share of one CPU: the pause after it is so many times its length.
+const SHARE: u32 = 100;
+/// Processes of a tuple that are named.
+const TOP: usize = 10;
+
+/// What the last pass found.
+#[derive(Default)]
+pub struct Holders {
+    last: Option<Instant>,
+    took: Duration,
+    tuples: HashMap<(IpAddr, IpAddr, u16), Vec<PortHolder>>,
+    /// Processes that may leak.
+    pub leaks: Vec<LeakSeen>,
+    /// Processes with UDP sockets on ephemeral ports, most first.
+    pub udp: Vec<PortHolder>,
+}
+
+impl Holders {
+    /// Whether it is time for another pass.
+    pub fn is_due(&self, urgent: bool) -> bool {
+        let pause = if urgent { URGENT } else { PAUSE };
+        self.last.is_none_or(|last| last.elapsed() >= pause.max(self.took * SHARE))
+    }
+
+    /// Takes a pass over the table that the last census left.
+    pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, jiffies: Jiffies) -> Result<(), KernelError> {
+        let begun = Instant::now();
+        clear(maps)?;
+        run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
+        self.read(maps, jiffies);
+        (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
+        Ok(())
+    }
+
+    /// Those of a tuple.
+    pub fn of(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+        self.tuples.get(&(source, destination, port)).cloned().unwrap_or_default()
+    }
+
+    fn read(&mut self, maps: &Maps, jiffies: Jiffies) {
+        self.tuples.clear();
+        self.udp.clear();
+        let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
+        for (key, holder) in maps.holders.iter().filter_map(Result::ok) {
+            let (pid, comm) = (key.pid, name_of(&holder.comm));
+            let quiet = jiffies.duration(holder.quietest).unwrap_or_default();
+            let leak = || LeakSeen { pid, comm: comm.clone(), ..LeakSeen::default() };
+            let held = PortHolder { pid, comm: comm.clone(), ports: holder.sockets };
+            match key.what {
+                HELD_CLOSE_WAIT => {
+                    let leak = leaks.entry(pid).or_insert_with(leak);
+                    (leak.close_wait, leak.close_wait_oldest) = (holder.sockets, quiet);
+                }
+                HELD_FIN_WAIT2 => {
+                    let leak = leaks.entry(pid).or_insert_with(leak);
+                    (leak.fin_wait2, leak.fin_wait2_oldest) = (holder.sockets, quiet);
+                }
+                HELD_UDP => self.udp.push(held),
+                place => {
+                    let Ok(tuple) = usize::try_from(place).map(|place| maps.port_tuples.get(place)) else { continue };
+                    let [source, destination] =
+                        [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
+                    self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
+                }
+            }
+        }
+        for holders in self.tuples.values_mut().chain([&mut self.udp]) {
+            holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
+            holders.truncate(TOP);
+        }
+        self.leaks = leaks.into_values().collect();
+        self.leaks.sort_unstable_by_key(|leak| leak.pid);
+    }
+}
+
+fn clear(maps: &mut Maps) -> Result<(), KernelError> {
+    let keys: Vec<HolderKey> = maps.holders.keys().filter_map(Result::ok).collect();
+    for key in keys {
+        maps.holders.remove(&key).map_err(|source| KernelError::Map { name: names::HOLDERS, source })?;
+    }
+    Ok(())
+}

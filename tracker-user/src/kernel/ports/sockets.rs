@@ -1,0 +1,190 @@
+//! The sockets that hold a port, each with its processes: what `tracker explain` is answered from.
+//!
+//! Three passes: one over the TCP sockets, which knows `TIME_WAIT` and orphans, one over the UDP sockets, and one over all
+//! descriptors, which knows the processes, and the sockets that are bound and neither listen nor connect.
+
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read},
+    net::SocketAddr,
+    ops::RangeInclusive,
+};
+
+use aya::{Ebpf, programs::Iter};
+use tracker_common::{
+    hash, names,
+    socket::{NO_BUCKET, SocketQuery, SocketRecord},
+    state,
+};
+use tracker_model::{
+    ports::explain::{Bucket, Protocol, SocketSeen, TcpState},
+    snapshot::Process,
+};
+
+use super::clock::Jiffies;
+use crate::kernel::{
+    error::KernelError,
+    maps::{Maps, name_of},
+    object,
+    sources::address,
+};
+
+/// Sockets that are looked at in one pass, at most: twice as many as there are ports.
+const MOST: u32 = 131_072;
+
+/// Which sockets are wanted.
+pub struct Wanted {
+    /// Network namespace.
+    pub netns: u32,
+    /// With a local port of these.
+    pub ports: RangeInclusive<u16>,
+    /// Only those to this destination, and those on ports that `bind()` holds.
+    pub destination: Option<SocketAddr>,
+    /// `net.ipv4.tcp_tw_reuse_delay`, milliseconds.
+    pub reuse_delay_ms: u32,
+}
+
+/// Looks for them, in the namespace of the calling thread. True beside them when there were more than are looked at.
+pub fn find(
+    object: &mut Ebpf,
+    maps: &mut Maps,
+    jiffies: Jiffies,
+    wanted: &Wanted,
+) -> Result<(Vec<SocketSeen>, bool), KernelError> {
+    let (mut sockets, mut any_truncated) = (Vec::new(), false);
+    let mut by_inode: HashMap<u64, usize> = HashMap::new();
+    for (name, target) in [
+        (names::PROGRAM_TCP_AT, "bpf_iter/tcp"),
+        (names::PROGRAM_UDP_AT, "bpf_iter/udp"),
+        (names::PROGRAM_FILES_AT, "bpf_iter/task_file"),
+    ] {
+        let (records, truncated) = pass(object, maps, wanted, name, target)?;
+        any_truncated |= truncated;
+        for record in records {
+            let index = match by_inode.get(&record.inode) {
+                // Sockets without a file are not one another.
+                Some(index) if record.inode != 0 => *index,
+                _ => {
+                    sockets.push(socket(&record, jiffies));
+                    by_inode.insert(record.inode, sockets.len() - 1);
+                    sockets.len() - 1
+                }
+            };
+            add_process(&mut sockets[index], &record);
+        }
+    }
+    Ok((sockets, any_truncated))
+}
+
+fn add_process(socket: &mut SocketSeen, record: &SocketRecord) {
+    let process = Process { pid: record.pid, comm: name_of(&record.comm) };
+    if record.pid != 0 && !socket.processes.contains(&process) {
+        socket.processes.push(process);
+        socket.processes.sort_unstable_by_key(|process| process.pid);
+    }
+}
+
+fn pass(
+    object: &mut Ebpf,
+    maps: &mut Maps,
+    wanted: &Wanted,
+    name: &'static str,
+    target: &'static str,
+) -> Result<(Vec<SocketRecord>, bool), KernelError> {
+    let map = |source| KernelError::Map { name: names::SOCKET_QUERY, source };
+    let query = SocketQuery {
+        destination: wanted.destination.map_or([0, 0], |to| hash::halves(&mapped(to))),
+        netns: wanted.netns,
+        most: MOST,
+        met: 0,
+        reuse_delay_ms: wanted.reuse_delay_ms,
+        low: *wanted.ports.start(),
+        high: *wanted.ports.end(),
+        destination_port: wanted.destination.map_or(0, |to| to.port()),
+        all: u16::from(wanted.destination.is_none()),
+    };
+    maps.socket_query.set(0, query, 0).map_err(map)?;
+    let fail = |source| KernelError::Attach { name, target: target.into(), source };
+    let program: &mut Iter = object::program(object, name)?;
+    let id = program.attach().map_err(fail)?;
+    let link = program.take_link(id).map_err(fail)?;
+    let io = |source| KernelError::Io { what: format!("read the sockets by {target}"), source };
+    let mut file = link.into_file().map_err(|error| io(std::io::Error::other(error)))?;
+    let records = records(&mut file).map_err(io)?;
+    let met = maps.socket_query.get(&0, 0).map_err(map)?.met;
+    Ok((records, met > MOST))
+}
+
+/// Reads the records to the end. After a million sockets without a byte the kernel answers EAGAIN and goes on with the next
+/// call.
+fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
+    let mut records = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut held = 0;
+    loop {
+        match file.read(&mut buffer[held..]) {
+            Ok(0) => return Ok(records),
+            Ok(read) => held += read,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
+            Err(error) => return Err(error),
+        }
+        let whole = held - held % size_of::<SocketRecord>();
+        for bytes in buffer[..whole].chunks_exact(size_of::<SocketRecord>()) {
+            // SAFETY: as many bytes as the record has, any of which are a value of it; unaligned, hence the copy.
+            records.push(unsafe { bytes.as_ptr().cast::<SocketRecord>().read_unaligned() });
+        }
+        buffer.copy_within(whole..held, 0);
+        held -= whole;
+    }
+}
+
+fn mapped(to: SocketAddr) -> [u8; 16] {
+    match to.ip() {
+        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(address) => address.octets(),
+    }
+}
+
+fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
+    let (local, remote) = (address(hash::address(record.local)), address(hash::address(record.remote)));
+    let minisocket = record.left != u32::MAX;
+    SocketSeen {
+        protocol: if record.protocol == 17 { Protocol::Udp } else { Protocol::Tcp },
+        ipv6: record.ipv6 != 0,
+        ipv6_only: record.ipv6_only != 0,
+        address: local,
+        port: record.local_port,
+        remote: (record.remote_port != 0).then_some((remote, record.remote_port)),
+        state: state_of(record),
+        reuse_address: record.reuse_address != 0,
+        reuse_port: record.reuse_port != 0,
+        uid: record.uid,
+        device: record.device,
+        inode: record.inode,
+        cookie: 0,
+        bucket: (record.fastreuse != NO_BUCKET)
+            .then_some(Bucket { fastreuse: record.fastreuse, fastreuseport: record.fastreuseport }),
+        remaining: minisocket.then(|| jiffies.duration(record.left).unwrap_or_default()),
+        timestamps: record.stamped != 0,
+        recyclable: record.recyclable != 0,
+        processes: Vec::new(),
+    }
+}
+
+fn state_of(record: &SocketRecord) -> TcpState {
+    match record.state {
+        state::ESTABLISHED => TcpState::Established,
+        state::SYN_SENT => TcpState::SynSent,
+        state::SYN_RECV => TcpState::SynRecv,
+        state::FIN_WAIT1 => TcpState::FinWait1,
+        state::FIN_WAIT2 => TcpState::FinWait2,
+        state::TIME_WAIT => TcpState::TimeWait,
+        state::CLOSE_WAIT => TcpState::CloseWait,
+        state::LAST_ACK => TcpState::LastAck,
+        state::LISTEN => TcpState::Listen,
+        state::CLOSING => TcpState::Closing,
+        state::NEW_SYN_RECV => TcpState::HalfOpen,
+        // Without a connection, but with a port.
+        _ => TcpState::Bound,
+    }
+}
