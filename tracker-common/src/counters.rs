@@ -165,11 +165,13 @@ pub enum Loss {
     FailureTableFull = 5,
     /// A socket counts for no process, because there are too many of them.
     HolderTableFull = 6,
+    /// A connect to a destination short of ports counts for no process, because there are too many of them.
+    MakerTableFull = 7,
 }
 
 impl Loss {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::ListenerTableFull,
@@ -179,6 +181,7 @@ impl Loss {
         Self::EventSkipped,
         Self::FailureTableFull,
         Self::HolderTableFull,
+        Self::MakerTableFull,
     ];
 
     /// The name in metrics and JSON.
@@ -192,6 +195,7 @@ impl Loss {
             Self::EventSkipped => "event_skipped",
             Self::FailureTableFull => "failure_table_full",
             Self::HolderTableFull => "holder_table_full",
+            Self::MakerTableFull => "maker_table_full",
         }
     }
 }

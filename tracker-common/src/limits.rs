@@ -28,6 +28,10 @@ pub const PORT_SOURCES: u32 = 64;
 pub const PORT_SOURCE_TRIES: u32 = 8;
 /// What processes hold, in entries of process and tuple.
 pub const HOLDERS: u32 = 4096;
+/// Destinations whose connects are attributed to processes.
+pub const WATCHED: u32 = 128;
+/// Processes that connect to them, in entries of process and destination.
+pub const MAKERS: u32 = 4096;
 /// Connects that got no port, in entries of process and destination.
 pub const CONNECT_FAILURES: u32 = 1024;
 /// Local addresses of single hosts (/32, /128).

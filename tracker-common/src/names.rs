@@ -90,6 +90,10 @@ pub const PORT_SOURCES: &str = "PORT_SOURCES";
 pub const HOLDERS: &str = "HOLDERS";
 /// One entry: the socket and the process that the pass over descriptors met last.
 pub const HOLDERS_LAST: &str = "HOLDERS_LAST";
+/// Set of [`crate::ports::Watched`].
+pub const WATCHED: &str = "WATCHED";
+/// [`crate::ports::Maker`] by [`crate::ports::MakerKey`].
+pub const MAKERS: &str = "MAKERS";
 /// One [`crate::socket::SocketQuery`].
 pub const SOCKET_QUERY: &str = "SOCKET_QUERY";
 /// [`crate::ports::Failure`] by [`crate::ports::FailureKey`].
@@ -99,7 +103,7 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 32] = [
+pub const MAPS: [&str; 34] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
@@ -128,6 +132,8 @@ pub const MAPS: [&str; 32] = [
     PORT_SOURCES,
     HOLDERS,
     HOLDERS_LAST,
+    WATCHED,
+    MAKERS,
     SOCKET_QUERY,
     CONNECT_FAILURES,
     LOSSES,

@@ -80,13 +80,17 @@ pub struct PortPass {
     pub netns: u32,
     /// 1 for that of the daemon, whose states and listeners are counted too.
     pub own: u32,
+    /// Destinations in [`crate::names::WATCHED`].
+    pub watching: u32,
+    /// Unused.
+    pub padding: u32,
     /// Ephemeral ports: in `ip_local_port_range` and not in `ip_local_reserved_ports`.
     pub eligible: Bits,
     /// Buckets whose tuples are counted apart.
     pub admitted: Bits,
 }
 
-const _: () = assert!(size_of::<PortPass>() == 32 + 2 * 8192);
+const _: () = assert!(size_of::<PortPass>() == 40 + 2 * 8192);
 
 /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::names::PORT_TUPLES`].
 #[repr(C)]
@@ -202,6 +206,46 @@ pub struct Holder {
 
 const _: () = assert!(size_of::<Holder>() == 24);
 
+/// A destination whose connects are attributed to processes. Key of [`crate::names::WATCHED`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Watched {
+    /// Address, an IPv4 one in mapped form.
+    pub destination: Halves,
+    /// Port.
+    pub port: u32,
+    /// Unused.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<Watched>() == 24);
+
+/// A process that connects to it. Key of [`crate::names::MAKERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MakerKey {
+    /// Address.
+    pub destination: Halves,
+    /// Port.
+    pub port: u32,
+    /// Process.
+    pub pid: u32,
+}
+
+const _: () = assert!(size_of::<MakerKey>() == 24);
+
+/// How often. Value of [`crate::names::MAKERS`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maker {
+    /// Name of the thread that called connect() first.
+    pub comm: [u8; 16],
+    /// Calls of connect().
+    pub connects: u64,
+}
+
+const _: () = assert!(size_of::<Maker>() == 24);
+
 /// Connects that got no port. Key of [`crate::names::CONNECT_FAILURES`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -263,6 +307,12 @@ mod pod {
     unsafe impl aya::Pod for super::HolderKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Holder {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Watched {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::MakerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Maker {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::FailureKey {}
     // SAFETY: as above.

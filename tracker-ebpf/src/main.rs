@@ -20,6 +20,7 @@ mod interfaces;
 mod listeners;
 mod local;
 mod losses;
+mod makers;
 mod packet;
 mod ports;
 mod programs;

@@ -16,7 +16,7 @@ use tracker_common::{
 use crate::{
     count, failures,
     fields::{self, Memory},
-    interfaces, listeners, losses, timed,
+    interfaces, listeners, losses, makers, timed,
 };
 
 #[map]
@@ -55,6 +55,7 @@ pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const 
             (SYN_SENT, ESTABLISHED) => connected::<M>(counters, socket),
             (SYN_SENT, CLOSE) => failed::<M, C>(ctx, counters, socket, family),
             (SYN_RECV, ESTABLISHED) => accepted::<M>(counters, socket, family),
+            (CLOSE, SYN_SENT) => makers::connecting::<M, C>(ctx, socket, family),
             (CLOSE, LISTEN) => {
                 debug!(ctx, "listen: port {}", M::read::<u16>(socket, &fields::OFF_NUM));
                 listeners::opened::<M>(socket, family);

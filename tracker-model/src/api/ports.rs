@@ -40,8 +40,27 @@ pub struct PortSpace {
     pub tw_reuse: u8,
     /// Tuples that are not listed.
     pub rest: PortRest,
+    /// UDP, whose ports are apart from those of TCP.
+    pub udp: UdpPorts,
     /// Sockets whose source address is in no pool of `bind_pools`, for want of room: these are then lower bounds.
     pub sources_lost: u64,
+}
+
+/// UDP sockets and the ports that they hold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UdpPorts {
+    /// Sockets with a local port.
+    pub sockets: u64,
+    /// Those of them whose port is in the range and not reserved.
+    pub ephemeral: u64,
+    /// Ports of the range that these hold: several sockets may share one.
+    pub in_use: u32,
+    /// Ports of the range that are not reserved.
+    pub capacity: u32,
+    /// `in_use / capacity`, 0 to 1.
+    pub used_ratio: f64,
+    /// Processes with the most of these sockets.
+    pub processes: Vec<PortHolder>,
 }
 
 /// A range of ports; both ends belong to it.

@@ -16,7 +16,7 @@ mod watch;
 mod words;
 
 pub use leaks::{LeakSeen, LeakWatch, LeaksSeen, SILENT};
-pub use seen::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen};
+pub use seen::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 pub use settings::{PortListError, PortSet, PortSettings, TwReuse};
 pub use trend::{RECENT, TIME_WAIT};
 pub use usage::{Room, Usage, may_reuse};

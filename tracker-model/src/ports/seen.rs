@@ -30,6 +30,8 @@ pub struct PortsSeen {
     /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >= 0` or
     /// `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
     pub bound: PortSet,
+    /// UDP, whose ports are apart.
+    pub udp: UdpSeen,
     /// Ports by source and destination: those that hold most.
     pub tuples: Vec<TupleSeen>,
     /// All others.
@@ -68,6 +70,19 @@ pub struct TupleSeen {
     pub processes: Vec<PortHolder>,
     /// Processes that made them, most first; empty where that was not seen.
     pub made_by: Vec<PortHolder>,
+}
+
+/// UDP sockets that hold a local port.
+#[derive(Clone, Debug, Default)]
+pub struct UdpSeen {
+    /// All of them.
+    pub sockets: u64,
+    /// Those of them whose port the kernel may have chosen: in the range and not reserved.
+    pub ephemeral: u64,
+    /// Their ports.
+    pub ports: PortSet,
+    /// Processes that hold them, most first.
+    pub processes: Vec<PortHolder>,
 }
 
 /// Local ports of one address.

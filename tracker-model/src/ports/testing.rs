@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracker_common::state;
 
 use super::{
-    seen::{FailureSeen, PortsSeen, RestSeen, TupleSeen},
+    seen::{FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
     settings::{PortSet, PortSettings, TwReuse},
     trend::{RECENT, TIME_WAIT},
 };
@@ -48,6 +48,7 @@ pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
         netns: NETNS,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
         bound: PortSet::new(),
+        udp: UdpSeen::default(),
         tuples,
         rest: RestSeen::default(),
         sources: Vec::new(),

@@ -18,7 +18,10 @@ use super::{
     usage::{Room, Usage, held, ratio},
 };
 use crate::{
-    api::{Alert, BindPoolUse, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace, PortUse, Ports},
+    api::{
+        Alert, BindPoolUse, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace, PortUse, Ports,
+        UdpPorts,
+    },
     ledger::{AlertIds, Ledger},
 };
 
@@ -176,6 +179,19 @@ impl Space {
     }
 }
 
+fn udp(seen: &PortsSeen) -> UdpPorts {
+    let capacity = seen.settings.range_len() - seen.settings.reserved_in_range();
+    let in_use = seen.udp.ports.count_in(seen.settings.range());
+    UdpPorts {
+        sockets: seen.udp.sockets,
+        ephemeral: seen.udp.ephemeral,
+        in_use,
+        capacity,
+        used_ratio: ratio(in_use, capacity),
+        processes: seen.udp.processes.clone(),
+    }
+}
+
 fn facts(seen: &PortsSeen, room: &Room) -> PortSpace {
     PortSpace {
         netns: seen.netns,
@@ -185,6 +201,7 @@ fn facts(seen: &PortsSeen, room: &Room) -> PortSpace {
         bound: room.bound,
         tw_reuse: seen.settings.tw_reuse.number(),
         rest: seen.rest,
+        udp: udp(seen),
         sources_lost: seen.sources_lost,
     }
 }

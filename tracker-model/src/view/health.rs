@@ -99,6 +99,7 @@ fn consequence(loss: Loss) -> &'static str {
         Loss::HolderTableFull => {
             "sockets were counted for no process: the ports and leaks of the processes shown are lower bounds"
         }
+        Loss::MakerTableFull => "connects were counted for no process: who made connections is shown with lower bounds",
     }
 }
 

@@ -151,6 +151,7 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let raw = object::attach_socket_events(&mut object, SocketEvents::RawTp).map(drop);
     let without_events = if raw.is_ok() { Verdict::Limited } else { Verdict::Failed };
     let census = object::load_census(&mut object);
+    let passes = object::load_passes(&mut object);
     [
         (
             names::PROGRAM_XDP,
@@ -186,6 +187,13 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
             "sockets are counted by state, TIME_WAIT and half-open ones too; queues of listeners are read",
             Verdict::Limited,
             "sockets are not counted by state, queues are not shown, listeners older than the daemon are not known",
+        ),
+        (
+            names::PROGRAM_HOLDERS,
+            passes,
+            "who holds a port or leaks a socket is named, and `tracker explain` answers",
+            Verdict::Limited,
+            "there is no census, and who holds a port is not known",
         ),
     ]
     .into_iter()

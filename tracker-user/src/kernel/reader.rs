@@ -405,14 +405,14 @@ impl Side {
             (names::PROGRAM_TC, "tc"),
             (names::PROGRAM_SOCK_BTF, "tp_btf"),
             (names::PROGRAM_SOCK_RAW, "raw_tp"),
-            (names::PROGRAM_CENSUS, "iter"),
         ]);
         let report = |(name, program): (&str, &aya::programs::Program)| {
             // A program that was not loaded has no info.
             let info: ProgramInfo = program.info().ok()?;
             Some(Program {
                 name: name.into(),
-                kind: kinds.get(name).copied().unwrap_or_default().into(),
+                // All others are iterators.
+                kind: kinds.get(name).copied().unwrap_or("iter").into(),
                 id: info.id(),
                 run_count: info.run_count(),
                 run_seconds: info.run_time().as_secs_f64(),

@@ -140,6 +140,14 @@ pub fn clear(maps: &mut Maps, slot: u32) -> Result<(), KernelError> {
     maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))
 }
 
+/// An address as the kernel side has it.
+pub fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 /// An address of the kernel side.
 pub fn address(octets: [u8; 16]) -> IpAddr {
     let address = Ipv6Addr::from(octets);

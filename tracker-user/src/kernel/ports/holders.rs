@@ -24,10 +24,25 @@ use crate::kernel::{
 
 /// Between two passes.
 const PAUSE: Duration = Duration::from_secs(15);
-/// The same while ports are running out, or somebody asks.
-const URGENT: Duration = Duration::from_secs(1);
+/// The same while ports are running out.
+const HOT: Duration = Duration::from_secs(1);
+/// The same when somebody asks.
+const ASKED: Duration = Duration::from_millis(250);
 /// A pass may take this share of one CPU: the pause after it is so many times its length.
 const SHARE: u32 = 100;
+/// The same when somebody asks.
+const SHARE_ASKED: u32 = 10;
+
+/// Why a pass may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Another census.
+    None,
+    /// Ports are running out.
+    Hot,
+    /// Somebody waits for the answer.
+    Asked,
+}
 /// Processes of a tuple that are named.
 const TOP: usize = 10;
 
@@ -45,9 +60,13 @@ pub struct Holders {
 
 impl Holders {
     /// Whether it is time for another pass.
-    pub fn is_due(&self, urgent: bool) -> bool {
-        let pause = if urgent { URGENT } else { PAUSE };
-        self.last.is_none_or(|last| last.elapsed() >= pause.max(self.took * SHARE))
+    pub fn is_due(&self, urgency: Urgency) -> bool {
+        let (pause, share) = match urgency {
+            Urgency::None => (PAUSE, SHARE),
+            Urgency::Hot => (HOT, SHARE),
+            Urgency::Asked => (ASKED, SHARE_ASKED),
+        };
+        self.last.is_none_or(|last| last.elapsed() >= pause.max(self.took * share))
     }
 
     /// Takes a pass over the table that the last census left.

@@ -4,6 +4,7 @@ mod admission;
 mod clock;
 mod failures;
 mod holders;
+mod makers;
 mod settings;
 mod sockets;
 
@@ -18,10 +19,17 @@ use tracker_common::{
 use tracker_model::{
     api::{self, Alert},
     ledger::AlertIds,
-    ports::{LeakWatch, LeaksSeen, PortSet, PortSettings, PortWatch, PortsSeen, RestSeen, SourceSeen, TupleSeen},
+    ports::{
+        LeakWatch, LeaksSeen, PortSet, PortSettings, PortWatch, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen,
+    },
 };
 
-use self::{clock::Jiffies, holders::Holders, sockets::Wanted};
+use self::{
+    clock::Jiffies,
+    holders::{Holders, Urgency},
+    makers::Makers,
+    sockets::Wanted,
+};
 use super::{SocketsAsked, SocketsFound, error::KernelError, maps::Maps, sources::address};
 
 /// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
@@ -44,6 +52,7 @@ pub struct Ports {
     admitted: Box<Bits>,
     holders_from: u32,
     holders: Holders,
+    makers: Makers,
     watch: PortWatch,
     leaks: LeakWatch,
     /// Connects that got no port, in all, at the last look.
@@ -61,6 +70,7 @@ impl Ports {
             admitted: Box::new(admission::all()),
             holders_from: 1,
             holders: Holders::default(),
+            makers: Makers::default(),
             watch: PortWatch::new(ids.clone()),
             leaks: LeakWatch::new(ids.clone()),
             failed: 0,
@@ -85,6 +95,8 @@ impl Ports {
             quiet: self.jiffies.of(QUIET),
             netns: self.netns,
             own: 1,
+            watching: u32::try_from(self.makers.watched()).unwrap_or(u32::MAX),
+            padding: 0,
             eligible: Bits { words },
             admitted: *self.admitted,
         };
@@ -124,6 +136,12 @@ impl Ports {
             netns: self.netns,
             settings: self.settings.clone(),
             bound: PortSet::from_words(Box::new(totals.bound.words)),
+            udp: UdpSeen {
+                sockets: totals.udp_sockets,
+                ephemeral: totals.udp_ephemeral,
+                ports: PortSet::from_words(Box::new(totals.udp.words)),
+                processes: Vec::new(),
+            },
             tuples: tuples.iter().take(TOLD).map(|tuple| self.tuple(tuple)).collect(),
             rest,
             sources: sources(maps)?,
@@ -142,14 +160,22 @@ impl Ports {
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
-        if self.holders.is_due(asked || self.is_hot()) {
+        let urgency = match (asked, self.is_hot()) {
+            (true, _) => Urgency::Asked,
+            (false, true) => Urgency::Hot,
+            (false, false) => Urgency::None,
+        };
+        if self.holders.is_due(urgency) {
             self.holders.take(object, maps, self.jiffies)?;
             let leaks = std::mem::take(&mut self.holders.leaks);
             self.leaks.step(&LeaksSeen { at: seen.at, wall: seen.wall, netns: seen.netns, processes: leaks });
         }
+        self.makers.update(maps, &seen.tuples)?;
         for tuple in &mut seen.tuples {
+            tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
             tuple.processes = self.holders.of(tuple.source, tuple.destination, tuple.destination_port);
         }
+        seen.udp.processes = self.holders.udp.clone();
         seen.failures = failures::read(maps, seen.wall)?;
         self.failed = seen.failures.iter().map(|failure| failure.count).sum();
         self.watch.step(&seen);

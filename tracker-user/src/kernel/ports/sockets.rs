@@ -26,7 +26,7 @@ use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
     object,
-    sources::address,
+    sources::{address, octets},
 };
 
 /// Sockets that are looked at in one pass, at most: twice as many as there are ports.
@@ -93,7 +93,7 @@ fn pass(
 ) -> Result<(Vec<SocketRecord>, bool), KernelError> {
     let map = |source| KernelError::Map { name: names::SOCKET_QUERY, source };
     let query = SocketQuery {
-        destination: wanted.destination.map_or([0, 0], |to| hash::halves(&mapped(to))),
+        destination: wanted.destination.map_or([0, 0], |to| hash::halves(&octets(to.ip()))),
         netns: wanted.netns,
         most: MOST,
         met: 0,
@@ -135,13 +135,6 @@ fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
         }
         buffer.copy_within(whole..held, 0);
         held -= whole;
-    }
-}
-
-fn mapped(to: SocketAddr) -> [u8; 16] {
-    match to.ip() {
-        std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -1,0 +1,121 @@
+//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of a
+//! minute, the time that a connection stays in `TIME_WAIT`.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use tracker_common::{
+    hash, limits, names,
+    ports::{MakerKey, Watched},
+};
+use tracker_model::{api::PortHolder, ports::TupleSeen};
+
+use crate::kernel::{
+    error::KernelError,
+    maps::{Maps, name_of},
+    sources::{address, octets},
+};
+
+/// A turn.
+const TURN: Duration = Duration::from_mins(1);
+/// Ports that a destination uses before its connects are attributed.
+const FROM: u32 = 16;
+/// Processes of a destination that are named.
+const TOP: usize = 10;
+
+/// A destination and its port.
+type Destination = (IpAddr, u16);
+
+/// Connects by destination and process.
+#[derive(Default)]
+pub struct Makers {
+    watched: HashSet<Destination>,
+    turn: Option<Instant>,
+    /// Those of the turn before this.
+    before: HashMap<(Destination, u32), PortHolder>,
+    both: HashMap<Destination, Vec<PortHolder>>,
+}
+
+impl Makers {
+    /// How many destinations are watched.
+    pub fn watched(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Watches the destinations with the most ports, `tuples` being sorted so, and reads who connected.
+    pub fn update(&mut self, maps: &mut Maps, tuples: &[TupleSeen]) -> Result<(), KernelError> {
+        self.watch(maps, tuples)?;
+        let now = read(maps);
+        let mut both: HashMap<Destination, HashMap<u32, PortHolder>> = HashMap::new();
+        for ((destination, pid), holder) in self.before.iter().chain(&now) {
+            let sum = both
+                .entry(*destination)
+                .or_default()
+                .entry(*pid)
+                .or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
+            sum.ports = sum.ports.saturating_add(holder.ports);
+        }
+        self.both = both.into_iter().map(|(destination, holders)| (destination, most(holders))).collect();
+        if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
+            self.turn = Some(Instant::now());
+            for (destination, pid) in now.keys() {
+                // What was counted since it was read is lost to the turn, which is no exact figure anyway.
+                let _ = maps.makers.remove(&key(*destination, *pid));
+            }
+            self.before = now;
+        }
+        Ok(())
+    }
+
+    /// Those of a destination, most first.
+    pub fn of(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+        self.both.get(&(destination, port)).cloned().unwrap_or_default()
+    }
+
+    fn watch(&mut self, maps: &mut Maps, tuples: &[TupleSeen]) -> Result<(), KernelError> {
+        let many = |tuple: &&TupleSeen| tuple.states.iter().map(|count| u32::from(*count)).sum::<u32>() >= FROM;
+        let wanted: HashSet<Destination> = tuples
+            .iter()
+            .filter(many)
+            .map(|tuple| (tuple.destination, tuple.destination_port))
+            .take(limits::WATCHED as usize / 2)
+            .collect();
+        let fail = |source| KernelError::Map { name: names::WATCHED, source };
+        for gone in self.watched.difference(&wanted) {
+            maps.watched.remove(&watched(*gone)).map_err(fail)?;
+        }
+        for new in wanted.difference(&self.watched) {
+            maps.watched.insert(watched(*new), 1, 0).map_err(fail)?;
+        }
+        self.watched = wanted;
+        Ok(())
+    }
+}
+
+fn watched((destination, port): Destination) -> Watched {
+    Watched { destination: hash::halves(&octets(destination)), port: port.into(), padding: 0 }
+}
+
+fn key((destination, port): Destination, pid: u32) -> MakerKey {
+    MakerKey { destination: hash::halves(&octets(destination)), port: port.into(), pid }
+}
+
+fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
+    let entry = |(key, maker): (MakerKey, tracker_common::ports::Maker)| {
+        let destination = (address(hash::address(key.destination)), u16::try_from(key.port).unwrap_or_default());
+        let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
+        ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
+    };
+    maps.makers.iter().filter_map(Result::ok).map(entry).collect()
+}
+
+fn most(holders: HashMap<u32, PortHolder>) -> Vec<PortHolder> {
+    let mut holders: Vec<_> = holders.into_values().collect();
+    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
+    holders.truncate(TOP);
+    holders
+}
