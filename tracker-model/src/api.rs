@@ -181,7 +181,8 @@ pub struct Listener {
     pub distinct_sources: Option<f64>,
     /// Half-open requests by source at the last census, at most ten, most first. Exact.
     pub half_open_sources: Vec<SourceCount>,
-    /// Half-open requests whose source could not be kept: no source beyond those listed has more than this in all.
+    /// Half-open requests whose source could not be kept: no source beyond those listed has more than this in all, or than
+    /// the last that is listed.
     pub half_open_unnamed: u32,
 }
 

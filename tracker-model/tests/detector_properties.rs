@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
+use tracker_common::histogram::{BUCKETS, HANDSHAKE_SHIFT, edge_us};
 use tracker_model::{
     api::{AlertKind, AlertState},
     detect::{
@@ -14,7 +15,7 @@ use tracker_model::{
 
 const ID: ListenerId = ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
 
-fn observation(millisecond: u64, syns: u64, completed: u64) -> Observation {
+fn observation(millisecond: u64, seen: Counters) -> Observation {
     let at = Duration::from_millis(millisecond);
     Observation {
         netns: 1,
@@ -22,10 +23,15 @@ fn observation(millisecond: u64, syns: u64, completed: u64) -> Observation {
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_millis(i64::try_from(millisecond).unwrap()),
         listeners: vec![ListenerSeen {
             id: ID,
-            syns,
-            completed,
+            syns: seen.first + seen.repeated,
+            completed: seen.completed,
             handshake_p95_us: None,
-            sample: FlowSample::default(),
+            sample: FlowSample {
+                first: seen.first,
+                repeated: seen.repeated,
+                completed: seen.completed,
+                ..FlowSample::default()
+            },
             queues: None,
             sources: None,
         }],
@@ -43,28 +49,67 @@ struct Burst {
     delay: u64,
 }
 
-/// Bursts of legitimate connections over a minute, answered before the lag.
-fn bursts() -> impl Strategy<Value = Vec<Burst>> {
-    let burst = (0..60_000_u64, prop_oneof![1..100_u64, 1..20_000_u64], 0..=390_u64);
-    vec(burst.prop_map(|(at, syns, delay)| Burst { at, syns, delay }), 0..60)
+/// Handshakes of which nothing is known are given 400 milliseconds; this is less by what the series rounds.
+const UNKNOWN_LAG: u64 = 390;
+/// Handshakes that are known to be slow are given so many at most.
+const MOST_LAG: u64 = 3_000;
+
+/// What a listener has seen: first SYNs, repeats, and completed handshakes.
+#[derive(Clone, Copy, Debug)]
+struct Counters {
+    first: u64,
+    repeated: u64,
+    completed: u64,
+}
+
+/// When a client sends its SYN again while no answer has come, milliseconds after the first (RFC 6298).
+const REPEATS: [u64; 3] = [1_000, 3_000, 7_000];
+
+/// Legitimate connections, all of which are answered.
+#[derive(Clone, Debug)]
+struct Load {
+    bursts: Vec<Burst>,
+    /// Steady load besides: connections per second, each answered after so many milliseconds.
+    steady: (u64, u64),
+    /// What the listener's handshakes are known to take.
+    p95_us: Option<u64>,
+}
+
+impl Load {
+    /// Counters at a moment.
+    fn counters(&self, now: u64) -> Counters {
+        let (rate, delay) = self.steady;
+        let begun = |ago: u64| rate * now.saturating_sub(ago) / 1_000;
+        let came = |burst: &Burst, after: u64| if burst.at + after <= now { burst.syns } else { 0 };
+        let repeats = |delay: u64| REPEATS.into_iter().filter(move |after| *after < delay);
+        let bursts = &self.bursts;
+        let first = begun(0) + bursts.iter().map(|burst| came(burst, 0)).sum::<u64>();
+        let repeated = repeats(delay).map(begun).sum::<u64>()
+            + bursts.iter().flat_map(|burst| repeats(burst.delay).map(move |after| came(burst, after))).sum::<u64>();
+        let completed = begun(delay) + bursts.iter().map(|burst| came(burst, burst.delay)).sum::<u64>();
+        Counters { first, repeated, completed }
+    }
+}
+
+/// What 95 of 100 handshakes are known to take at most when none takes longer than this: the edge of a histogram's bucket.
+fn p95_us(slowest: u64) -> Option<u64> {
+    (0..BUCKETS).filter_map(|bucket| edge_us(bucket, HANDSHAKE_SHIFT)).find(|edge| *edge >= slowest * 1_000)
+}
+
+/// Load over a minute, on a network on which a handshake takes so many milliseconds at most; at up to `rate` a second besides
+/// bursts. Of a fast one it may not be known yet how fast it is.
+fn load(slowest: impl Strategy<Value = u64>, rate: u64) -> impl Strategy<Value = Load> {
+    (slowest, any::<bool>()).prop_flat_map(move |(slowest, learnt)| {
+        let burst = (0..60_000_u64, prop_oneof![1..100_u64, 1..20_000_u64], 0..=slowest);
+        let bursts = vec(burst.prop_map(|(at, syns, delay)| Burst { at, syns, delay }), 0..60);
+        let p95_us = if learnt || slowest > UNKNOWN_LAG { p95_us(slowest) } else { None };
+        (bursts, (0..=rate, 0..=slowest)).prop_map(move |(bursts, steady)| Load { bursts, steady, p95_us })
+    })
 }
 
 /// Milliseconds between observations.
 fn steps() -> impl Strategy<Value = Vec<u64>> {
     vec(prop_oneof![200..300_u64, 200..300_u64, 10..1_500_u64], 250)
-}
-
-/// Steady load besides: SYNs per second, answered after so many milliseconds.
-fn steady() -> impl Strategy<Value = (u64, u64)> {
-    (0..5_000_u64, 0..=390_u64)
-}
-
-/// Counters at a moment of bursts and steady load.
-fn counters(bursts: &[Burst], (rate, delay): (u64, u64), now: u64) -> (u64, u64) {
-    let sum = |late: bool| {
-        bursts.iter().filter(|b| b.at + if late { b.delay } else { 0 } <= now).map(|b| b.syns).sum::<u64>()
-    };
-    (sum(false) + rate * now / 1_000, sum(true) + rate * now.saturating_sub(delay) / 1_000)
 }
 
 /// Unanswered SYNs by then of a flood from second 20 on, with a rate for each second, the last of which is the 30th.
@@ -93,12 +138,15 @@ fn run(series: &[Observation]) -> (Detector, Outcome) {
     (detector, outcome)
 }
 
-fn series(steps: &[u64], counters: impl Fn(u64) -> (u64, u64)) -> Vec<Observation> {
+/// Observations of a load and of so many unanswered SYNs besides.
+fn series(steps: &[u64], load: &Load, unanswered: impl Fn(u64) -> u64) -> Vec<Observation> {
     let mut now = 0;
     let mut series = Vec::new();
     for step in steps {
-        let (syns, completed) = counters(now);
-        series.push(observation(now, syns, completed));
+        let answered = load.counters(now);
+        let mut observation = observation(now, Counters { first: answered.first + unanswered(now), ..answered });
+        observation.listeners[0].handshake_p95_us = load.p95_us;
+        series.push(observation);
         now += step;
     }
     series
@@ -110,21 +158,13 @@ proptest! {
     /// More that is unanswered never lowers the statistic nor calls a flood later.
     #[test]
     fn evidence_is_monotone(
-        bursts in bursts(),
-        steady in steady(),
+        load in load(0..=UNKNOWN_LAG, 5_000),
         steps in steps(),
         some in vec(0..3_000_u64, 30),
         more in vec(0..3_000_u64, 30),
     ) {
-        let load = |now| counters(&bursts, steady, now);
-        let (_, less) = run(&series(&steps, |now| {
-            let (syns, completed) = load(now);
-            (syns + flood(&some, now), completed)
-        }));
-        let (_, more) = run(&series(&steps, |now| {
-            let (syns, completed) = load(now);
-            (syns + flood(&some, now) + flood(&more, now), completed)
-        }));
+        let (_, less) = run(&series(&steps, &load, |now| flood(&some, now)));
+        let (_, more) = run(&series(&steps, &load, |now| flood(&some, now) + flood(&more, now)));
         let until = more.called.unwrap_or(usize::MAX);
         for (index, (less, more)) in less.statistics.iter().zip(&more.statistics).enumerate().take_while(|(i, _)| *i <= until) {
             prop_assert!(*more >= less - 1e-9, "step {index}: {more} with more, {less} with less");
@@ -134,42 +174,65 @@ proptest! {
         }
     }
 
-    /// What is answered is never an alarm, at any rate, in any burst, at any pace.
+    /// What is answered before clients send their SYNs again is never an alarm, at any rate, in any burst, at any pace.
     #[test]
-    fn no_alarm_while_all_is_answered(bursts in bursts(), steady in steady(), steps in steps()) {
-        let (detector, outcome) = run(&series(&steps, |now| counters(&bursts, steady, now)));
+    fn no_alarm_while_all_is_answered(
+        load in load(prop_oneof![Just(UNKNOWN_LAG), 0..=REPEATS[0]], 5_000),
+        steps in steps(),
+    ) {
+        let (detector, outcome) = run(&series(&steps, &load, |_| 0));
         prop_assert_eq!(outcome.called, None);
         prop_assert!(outcome.statistics.iter().all(|statistic| *statistic <= 0.0));
         prop_assert!(detector.alerts(|_| None).is_empty());
     }
 
-    /// An end is called within 10 s of the last unanswered SYN, and not before.
+    /// Nor is what is answered later, beside the repeats, while there are few of them a second.
+    #[test]
+    fn no_alarm_while_few_are_answered_late(slowest in REPEATS[0]..=MOST_LAG, rate in 0..=30_u64, steps in steps()) {
+        let load = Load { bursts: Vec::new(), steady: (rate, slowest), p95_us: p95_us(slowest) };
+        let (_, outcome) = run(&series(&steps, &load, |_| 0));
+        prop_assert_eq!(outcome.called, None);
+    }
+
+    /// The same at any rate, up to what the detector waits for at most.
+    #[test]
+    #[ignore = "does not hold: repeats of clients more than a second away count as unanswered, see docs/detection.md"]
+    fn no_alarm_while_all_is_answered_late(load in load(REPEATS[0]..=MOST_LAG, 5_000), steps in steps()) {
+        let (_, outcome) = run(&series(&steps, &load, |_| 0));
+        prop_assert_eq!(outcome.called, None);
+    }
+
+    /// A flood as large as the legitimate load is called while it lasts, and its end within 10 s of the last unanswered SYN,
+    /// and not before.
     #[test]
     fn there_is_always_an_end(
-        steady in steady(),
-        rates in vec(800..3_000_u64, 5..30),
-        p95 in proptest::option::of(0..3_000_000_u64),
+        sensitivity in prop_oneof![Just(Sensitivity::Medium), Just(Sensitivity::High)],
+        (rate, delay) in (0..5_000_u64, 0..=UNKNOWN_LAG),
+        slowest in proptest::option::of(UNKNOWN_LAG..=MOST_LAG),
+        above in vec(0..2_000_u64, 15..30),
         jitter in vec(200..300_u64, 400),
     ) {
-        let mut series = series(&jitter, |now| {
-            let (syns, completed) = counters(&[], steady, now);
-            (syns + flood(&rates, now), completed)
-        });
-        let end = Duration::from_secs(20 + u64::try_from(rates.len()).unwrap());
-        let mut detector = Detector::new(Sensitivity::High);
+        let rates: Vec<_> = above.iter().map(|above| above + rate.max(400)).collect();
+        let load = Load { bursts: Vec::new(), steady: (rate, delay), p95_us: slowest.and_then(p95_us) };
+        let series = series(&jitter, &load, |now| flood(&rates, now));
+        let onset = Duration::from_secs(20);
+        let end = onset + Duration::from_secs(u64::try_from(rates.len()).unwrap());
+        let latest = end + Duration::from_secs(10);
+        let mut detector = Detector::new(sensitivity);
         let mut called = false;
-        for observation in &mut series {
-            observation.listeners[0].handshake_p95_us = p95;
+        for observation in &series {
+            let at = observation.at;
             detector.step(observation);
             let alerts = detector.alerts(|_| None);
             prop_assert!(alerts.len() <= 1);
             let firing = alerts.iter().any(|alert| alert.state == AlertState::Firing);
             called |= firing;
-            prop_assert!(!firing || observation.at <= end + Duration::from_secs(10), "no end at {:?}", observation.at);
-            prop_assert!(firing || !called || observation.at > end, "an end at {:?}", observation.at);
+            prop_assert!(!firing || (onset..=latest).contains(&at), "fires at {at:?}, the flood is over at {end:?}");
+            prop_assert!(firing || !called || at > end, "ends at {at:?}, the flood at {end:?}");
+            prop_assert!(called || at < end, "not called by {at:?}");
         }
-        // Beside more clients than SYNs of the flood it may take longer than the flood lasts.
-        prop_assert!(called || steady.0 > 200);
+        prop_assert!(series.last().unwrap().at > latest, "the series is long enough");
+        prop_assert_eq!(detector.alerts(|_| None)[0].state, AlertState::Resolved);
     }
 
     /// Nothing that is observed makes it panic, lose its bounds or contradict itself.

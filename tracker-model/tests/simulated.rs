@@ -326,31 +326,3 @@ fn an_application_that_stops_accepting_is_slow() {
         assert_eq!((evidence.accept_queue, evidence.accept_queue_max), (Some(129), Some(128)));
     }
 }
-
-/// Writes two simulated series where real ones are recorded: `cargo test -p tracker-model --test simulated -- --ignored`.
-#[test]
-#[ignore = "writes files"]
-fn record() {
-    let write = |case: &str, expect: &str, run: &Run| {
-        let mut text = format!("{{\"case\":\"{case}\",\"expect\":{expect}}}\n");
-        for observation in &run.observations {
-            text += &serde_json::to_string(observation).unwrap();
-            text.push('\n');
-        }
-        let file = format!("{}/tests/recorded/{}.jsonl", env!("CARGO_MANIFEST_DIR"), case.replace(' ', "_"));
-        std::fs::write(file, text).unwrap();
-    };
-    let one =
-        Traffic::flood(
-            From::One(0xc633_6401),
-            To::Listener(0),
-            |t| if (10.0..15.0).contains(&t) { 500.0 } else { 0.0 },
-        );
-    let run = World::new(1).with(one).with(Traffic::clients(|_| 10.0)).run(25.0);
-    let expect = r#"{"class":"single_source","kind":"syn_flood","onset":10.0,"end":15.0,"incidents":1,"port":80}"#;
-    write("simulated one source", expect, &run);
-    let run =
-        World::new(1).with(Traffic::clients(|t| if (10.0..10.02).contains(&t) { 100_000.0 } else { 0.0 })).run(25.0);
-    let expect = r#"{"class":"none","kind":null,"onset":null,"end":null,"incidents":0,"port":null,"may":["surge","slow_accept"]}"#;
-    write("simulated client pool", expect, &run);
-}

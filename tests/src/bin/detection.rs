@@ -11,7 +11,7 @@ use tracker_tests::{
 };
 
 /// Measures the flood detector: floods beside real clients, loads that are none, and ten million sources. Writes a table,
-/// and fails when something misses its bound. Needs root.
+/// and fails when something misses its bound. Needs root, and over an hour for everything.
 #[derive(Parser)]
 #[command(name = "cargo xtask lab detection", bin_name = "cargo xtask lab detection", after_help = after_help())]
 struct Arguments {
@@ -36,7 +36,17 @@ struct Arguments {
 }
 
 fn after_help() -> String {
-    format!("Cases: {}", suite::names().join(", "))
+    format!(
+        "\
+Examples:
+  cargo xtask lab detection                                    everything, with the table at the end
+  cargo xtask lab detection --only spoofed_500 --runs 6        one attack, each setting once
+  cargo xtask lab detection --only surge --legit-minutes 2     one load
+  cargo xtask lab detection --record recordings                what the detector is told
+
+Cases: {}",
+        suite::names().join(", ")
+    )
 }
 
 fn main() -> ExitCode {

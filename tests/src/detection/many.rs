@@ -26,9 +26,11 @@ pub struct Many {
     pub syns: u64,
     /// Frames lost on the way, before anyone saw them.
     pub dropped: u64,
-    /// Memory before.
+    /// Memory once the daemon has taken its first census.
+    pub start: Memory,
+    /// Memory before the flood, when a small one has called an alert.
     pub before: Memory,
-    /// Memory after.
+    /// Memory after the flood.
     pub after: Memory,
     /// Distinct sources that the alert names.
     pub distinct: Option<f64>,
@@ -39,8 +41,9 @@ impl Many {
     pub fn run(family: Family, frames: u64) -> Result<Self> {
         let lab = Lab::new(1, 1)?;
         let daemon = lab.daemon(None)?;
+        let start = Memory::of(daemon.pid())?;
         let api = lab::api(&daemon);
-        // A small flood first, so that what an alert needs is there.
+        // A small flood first: an alert, and the sources that are kept for it, take memory once, however large the flood is.
         let target = lab.target(family, Lab::port(0));
         let flood = |pace, duration, frames| {
             let flood = Flood::syns(target, Sources::Everywhere(family), pace, duration);
@@ -61,6 +64,7 @@ impl Many {
             seconds: sent.end().duration_since(sent.start).as_secs_f64(),
             syns: listener.context("the listener is not known")?.syns_received - warm.frames,
             dropped: lab.server.dropped(device)? - dropped,
+            start,
             before,
             after,
             distinct: alerts.first().map(|alert| alert.evidence.flood().expect("of a flood").distinct_sources),
@@ -73,6 +77,7 @@ impl Many {
         // A frame that the backlog refuses is sent again where the kernel says so, as 6.18 does: not all that were dropped
         // are missing.
         (self.frames.saturating_sub(self.dropped)..=self.frames).contains(&self.syns)
+            && self.start.maps == self.before.maps
             && self.before.maps == self.after.maps
             && self.after.resident.saturating_sub(self.before.resident) <= RESIDENT
     }

@@ -110,8 +110,8 @@ impl Results {
             return String::new();
         }
         let mut text =
-            "| distinct sources | a second | SYNs counted | lost on the way | named | maps, before and after \
-                        | resident, before and after | |\n"
+            "| distinct sources | a second | SYNs counted | lost on the way | named | maps: at start, before, after \
+                        | resident: at start, before, after | |\n"
                 .to_owned();
         text += &rule(8);
         for many in &self.many {
@@ -119,14 +119,16 @@ impl Results {
             let rate = many.frames as f64 / many.seconds;
             let _infallible = writeln!(
                 text,
-                "| {} {} | {rate:.0} | {} | {} | {} | {} KiB, {} KiB | {} KiB, {} KiB | {} |",
+                "| {} {} | {rate:.0} | {} | {} | {} | {}, {}, {} KiB | {}, {}, {} KiB | {} |",
                 many.frames,
                 many.family.name(),
                 many.syns,
                 many.dropped,
                 many.distinct.map_or("-".to_owned(), |distinct| format!("{distinct:.0}")),
+                many.start.maps >> 10,
                 many.before.maps >> 10,
                 many.after.maps >> 10,
+                many.start.resident >> 10,
                 many.before.resident >> 10,
                 many.after.resident >> 10,
                 verdict(many.holds())

@@ -111,7 +111,7 @@ impl Sockets {
 fn half_open_requests(pair: &Pair, family: Family, target: SocketAddr, count: u8) -> Result<()> {
     let socket = PacketSocket::sender(&pair.client, &pair.link.left.device)?;
     let route = Route { from: &pair.link.left, to: &pair.link.right };
-    (1..=count).try_for_each(|host| socket.send(&route.syn((stranger(family, host), 1_024).into(), target)))
+    (1..=count).try_for_each(|host| socket.send(&route.syn((stranger(family, host.into()), 1_024).into(), target)))
 }
 
 /// A `connect()` that nobody answers, in the namespace of the calling thread.

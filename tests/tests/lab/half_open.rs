@@ -5,15 +5,13 @@ use nix::sys::signal::Signal;
 use tracker_tests::{
     Family, client,
     daemon::Daemon,
-    packet_socket::PacketSocket,
     pair::Pair,
-    segment::Route,
     serial,
     server::{ListenOptions, listen},
     ss,
 };
 
-use crate::support::{assert_equal_to_ss, counted, eventually, stranger, wildcard};
+use crate::support::{Sender, assert_equal_to_ss, counted, eventually, half_open, wildcard};
 
 const PORT: u16 = 80;
 
@@ -21,6 +19,7 @@ const PORT: u16 = 80;
 fn syns_that_are_never_answered_are_half_open() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
     pair.server.sysctl("net.ipv4.tcp_syncookies", "0")?;
     let _listeners = Family::BOTH
         .map(|family| listen(&pair.server, wildcard(family, PORT), ListenOptions::default()))
@@ -28,11 +27,8 @@ fn syns_that_are_never_answered_are_half_open() -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let daemon = Daemon::start(&pair.server)?;
     for (family, count) in [(Family::Ipv4, 100), (Family::Ipv6, 40)] {
-        send_syns(&pair, family, count)?;
-        eventually(
-            "all have arrived",
-            || Ok(ss::count(&pair.server, family)?.get("half_open") == Some(&count.into())),
-        )?;
+        sender.syns(family, count, PORT)?;
+        half_open(&pair.server, family, count.into())?;
         let listener = counted(&daemon, wildcard(family, PORT))?;
         let count = u32::from(count);
         assert_eq!((listener.half_open, listener.syn_queue), (Some(count), Some(count)));
@@ -48,12 +44,13 @@ fn syns_that_are_never_answered_are_half_open() -> Result<()> {
 fn requests_that_expire_are_unanswered() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
     pair.server.sysctl("net.ipv4.tcp_syncookies", "0")?;
     // The SYN-ACK is never repeated: a request lives for a second.
     pair.server.sysctl("net.ipv4.tcp_synack_retries", "0")?;
     let _listener = listen(&pair.server, wildcard(Family::Ipv4, PORT), ListenOptions::default())?;
     let daemon = Daemon::start(&pair.server)?;
-    send_syns(&pair, Family::Ipv4, 25)?;
+    sender.syns(Family::Ipv4, 25, PORT)?;
     eventually("they have come and gone", || {
         let seen = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
         Ok(seen.syns_received == 25 && seen.half_open == Some(0))
@@ -67,6 +64,7 @@ fn requests_that_expire_are_unanswered() -> Result<()> {
 fn an_application_that_does_not_accept_fills_its_queue() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
     let backlog = ListenOptions { backlog: 4, ..ListenOptions::default() };
     let _listeners = Family::BOTH
         .map(|family| listen(&pair.server, wildcard(family, PORT), backlog))
@@ -78,7 +76,7 @@ fn an_application_that_does_not_accept_fills_its_queue() -> Result<()> {
         let taken = client::connect(&pair.client, pair.link.right.socket(family, PORT), 5);
         assert_eq!(taken.streams.len(), 5);
         let before = pair.server.counter("TcpExt", "ListenDrops")?;
-        send_syns(&pair, family, 3)?;
+        sender.syns(family, 3, PORT)?;
         eventually("they are dropped", || Ok(pair.server.counter("TcpExt", "ListenDrops")? == before + 3))?;
         let seen = counted(&daemon, wildcard(family, PORT))?;
         let kernel = ss::listeners(&pair.server, family)?.into_iter().find(|queue| queue.local.ends_with(":80"));
@@ -92,9 +90,77 @@ fn an_application_that_does_not_accept_fills_its_queue() -> Result<()> {
     daemon.stop(Signal::SIGTERM)
 }
 
-fn send_syns(pair: &Pair, family: Family, count: u8) -> Result<()> {
-    let socket = PacketSocket::sender(&pair.client, &pair.link.left.device)?;
-    let route = Route { from: &pair.link.left, to: &pair.link.right };
-    let target = pair.link.right.socket(family, PORT);
-    (1..=count).try_for_each(|host| socket.send(&route.syn((stranger(family, host), 1_024).into(), target)))
+#[test]
+fn requests_whose_time_is_up_are_expired_and_completed_ones_are_not() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
+    pair.server.sysctl("net.ipv4.tcp_syncookies", "0")?;
+    // A SYN-ACK is repeated once: a request lives for three seconds.
+    pair.server.sysctl("net.ipv4.tcp_synack_retries", "1")?;
+    let listening = |family| listen(&pair.server, wildcard(family, PORT), ListenOptions::default());
+    // Of a listener that is older than the daemon the repeats are known from the sample alone; of others the kernel's
+    // drops have them too.
+    let _older = listening(Family::Ipv4)?;
+    let daemon = Daemon::start(&pair.server)?;
+    let _younger = listening(Family::Ipv6)?;
+    for family in Family::BOTH {
+        let address = wildcard(family, PORT);
+        let taken = client::connect(&pair.client, pair.link.right.socket(family, PORT), 30);
+        assert_eq!(taken.streams.len(), 30);
+        sender.syns(family, 25, PORT)?;
+        // Ten of them once more: these belong to requests that are there.
+        sender.syns(family, 10, PORT)?;
+        half_open(&pair.server, family, 25)?;
+        let seen = counted(&daemon, address)?;
+        assert_eq!((seen.half_open, seen.handshakes_expired), (Some(25), Some(0)), "they may still complete");
+        half_open(&pair.server, family, 0)?;
+        let seen = counted(&daemon, address)?;
+        assert_eq!((seen.syns_received, seen.syns_repeated, seen.overflows), (65, 10, Some(10)));
+        assert_eq!((seen.uid.is_none(), seen.handshakes_completed), (family == Family::Ipv4, 30));
+        assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (35, Some(25)), "without the repeats");
+    }
+    daemon.stop(Signal::SIGTERM)
+}
+
+#[test]
+fn what_was_turned_away_is_not_expired() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
+    let one = ListenOptions { backlog: 1, ..ListenOptions::default() };
+    let older = listen(&pair.server, wildcard(Family::Ipv4, PORT), one)?;
+    let daemon = Daemon::start(&pair.server)?;
+    let younger = listen(&pair.server, wildcard(Family::Ipv4, PORT + 1), one)?;
+    for (port, expired) in [(PORT, 7), (PORT + 1, 0)] {
+        let taken = client::connect(&pair.client, pair.link.right.socket(Family::Ipv4, port), 2);
+        assert_eq!(taken.streams.len(), 2);
+        sender.syns(Family::Ipv4, 7, port)?;
+        let seen = counted(&daemon, wildcard(Family::Ipv4, port))?;
+        assert_eq!((seen.syns_received, seen.handshakes_completed, seen.overflows), (9, 2, Some(7)), "{port}");
+        // How many an older listener had turned away before is not known, so of it the bound is not as close.
+        assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (7, Some(expired)), "{port}");
+    }
+    drop((older, younger));
+    daemon.stop(Signal::SIGTERM)
+}
+
+#[test]
+fn cookies_that_are_not_returned_are_expired() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let sender = Sender::of(&pair)?;
+    pair.server.sysctl("net.ipv4.tcp_syncookies", "2")?;
+    let daemon = Daemon::start(&pair.server)?;
+    for family in Family::BOTH {
+        let address = wildcard(family, PORT);
+        let _listener = listen(&pair.server, address, ListenOptions::default())?;
+        let taken = client::connect(&pair.client, pair.link.right.socket(family, PORT), 12);
+        assert_eq!(taken.streams.len(), 12);
+        sender.syns(family, 20, PORT)?;
+        let seen = counted(&daemon, address)?;
+        assert_eq!((seen.handshakes_completed, seen.half_open), (12, Some(0)));
+        assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (20, Some(20)));
+    }
+    daemon.stop(Signal::SIGTERM)
 }

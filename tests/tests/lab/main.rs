@@ -8,6 +8,7 @@ mod connects;
 mod environment;
 mod existing;
 mod floods;
+mod floods_counted;
 mod half_open;
 mod interfaces;
 mod itself;

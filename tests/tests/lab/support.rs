@@ -8,11 +8,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use etherparse::TcpHeader;
 use tracker_model::api::Listener;
 use tracker_tests::{
     Family,
     daemon::{Daemon, find},
     namespace::Namespace,
+    packet_socket::PacketSocket,
+    pair::Pair,
+    segment::Route,
     ss,
 };
 
@@ -67,11 +71,49 @@ pub(crate) fn wildcard(family: Family, port: u16) -> SocketAddr {
 }
 
 /// An address that is in no namespace of the lab; answers to it are dropped by the client's.
-pub(crate) fn stranger(family: Family, host: u8) -> IpAddr {
+pub(crate) fn stranger(family: Family, host: u16) -> IpAddr {
+    let [high, low] = host.to_be_bytes();
     match family {
-        Family::Ipv4 => IpAddr::from([198, 18, 0, host]),
-        Family::Ipv6 => IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, u16::from(host)]),
+        Family::Ipv4 => IpAddr::from([198, 18, high, low]),
+        Family::Ipv6 => IpAddr::from([0xfd99, 0, 0, 0, 0, 0, 0, host]),
     }
+}
+
+/// Sends segments of our own from the client's end of a pair, wherever they say that they come from.
+#[derive(Debug)]
+pub(crate) struct Sender<'a> {
+    socket: PacketSocket,
+    route: Route<'a>,
+}
+
+impl<'a> Sender<'a> {
+    pub(crate) fn of(pair: &'a Pair) -> Result<Self> {
+        let socket = PacketSocket::flooder(&pair.client, &pair.link.left.device)?;
+        Ok(Self { socket, route: Route { from: &pair.link.left, to: &pair.link.right } })
+    }
+
+    /// A SYN to a port of the server's. It is the same one each time.
+    pub(crate) fn syn(&self, source: SocketAddr, port: u16) -> Result<()> {
+        self.segment(source, port, |header| header.syn = true)
+    }
+
+    /// SYNs from so many strangers, one each.
+    pub(crate) fn syns(&self, family: Family, count: u16, port: u16) -> Result<()> {
+        (1..=count).try_for_each(|host| self.syn((stranger(family, host), 1_024).into(), port))
+    }
+
+    /// A segment to a port of the server's, whose header `adjust` completes.
+    pub(crate) fn segment(&self, source: SocketAddr, port: u16, adjust: impl FnOnce(&mut TcpHeader)) -> Result<()> {
+        let family = if source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
+        self.socket.send(&self.route.segment(source, self.route.to.socket(family, port), adjust))
+    }
+}
+
+/// Waits until there are so many half-open requests of a family, as ss counts them.
+pub(crate) fn half_open(namespace: &Namespace, family: Family, count: u64) -> Result<()> {
+    eventually(&format!("{count} half-open requests of {}", family.name()), || {
+        Ok(ss::count(namespace, family)?.get("half_open").copied().unwrap_or(0) == count)
+    })
 }
 
 /// A listener that must be known, with its queues and sockets of this moment.
