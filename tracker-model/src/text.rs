@@ -13,6 +13,14 @@ pub(crate) fn time_after(from: Timestamp, time: Timestamp) -> String {
     time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
 }
 
+/// Since when, or from when to when.
+pub(crate) fn period(since: Timestamp, until: Option<Timestamp>) -> String {
+    match until {
+        None => format!("since {} UTC", time(since)),
+        Some(until) => format!("from {} to {} UTC", time(since), time_after(since, until)),
+    }
+}
+
 /// A figure as it is read: small ones with a digit after the point, others whole and grouped.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
 pub(crate) fn number(value: f64) -> String {

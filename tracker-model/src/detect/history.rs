@@ -20,6 +20,8 @@ pub(super) struct Point {
     pub completed: u64,
     /// Of `syns`, those known to be unanswered since the history began; only of points that are [`Known`].
     pub unanswered: u64,
+    /// Of `syns`, those that repeat an earlier one, an estimate.
+    pub repeated: u64,
     /// SYNs that the listener turned away, as of the last census.
     pub drops: Option<u64>,
 }
@@ -57,12 +59,17 @@ pub(super) struct History {
     known: Point,
     /// Lower bound of the SYNs that were never answered, counted from zero of both counters.
     bound: i128,
+    /// Repeats that are not counted among the SYNs, up to the last known point.
+    excused: u64,
+    /// Completions of late for each of which one repeat may still be excused.
+    credit: u64,
 }
 
 impl History {
     /// A history that begins here. SYNs that are under way count as unanswered of old.
     pub(super) fn new(point: Point) -> Self {
-        Self { points: VecDeque::from([point]), known: point, bound: surplus(point.syns, point.completed) }
+        let bound = surplus(point.syns, point.completed);
+        Self { points: VecDeque::from([point]), known: point, bound, excused: 0, credit: 0 }
     }
 
     /// Whether these counters went on from the last.
@@ -87,14 +94,19 @@ impl History {
         let before = *self.last();
         point.unanswered = self.known.unanswered;
         self.keep(point);
+        let late = self.points[0].completed;
+        self.credit = (self.credit + point.completed - before.completed).min(point.completed - late);
         let then = point.at.checked_sub(lag)?;
         let index = self.points.partition_point(|point| point.at <= then).checked_sub(1)?;
         let (from, mut to) = (self.known, self.points[index]);
         if to.at <= from.at {
             return None;
         }
-        let unanswered = surplus(to.syns, point.completed).saturating_sub(self.bound).max(0);
-        self.bound = (self.bound + unanswered).min(surplus(to.syns, to.completed));
+        let excused = to.repeated.saturating_sub(from.repeated).min(self.credit).min(to.syns - from.syns);
+        (self.credit, self.excused) = (self.credit - excused, self.excused + excused);
+        let syns = to.syns - self.excused;
+        let unanswered = surplus(syns, point.completed).saturating_sub(self.bound).max(0);
+        self.bound = (self.bound + unanswered).min(surplus(syns, to.completed));
         let unanswered = u64::try_from(unanswered).unwrap_or(u64::MAX);
         to.unanswered = from.unanswered.saturating_add(unanswered);
         self.mark(to);

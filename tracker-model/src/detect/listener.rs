@@ -417,6 +417,7 @@ fn point(input: &Input, at: Duration) -> Point {
         syns: input.syns,
         completed: input.completed,
         unanswered: 0,
+        repeated: input.flow.map_or(0, |flow| flow.repeated),
         drops: input.queues.map(|seen| seen.queues.drops),
     }
 }

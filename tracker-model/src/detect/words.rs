@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::alerts::{Record, Subject, Unknown};
 use crate::{
     api::{AlertKind, Class, FloodEvidence},
-    text::{grouped, number, time, time_after},
+    text::{grouped, number, period, time, time_after},
 };
 
 /// A backlog below this is small for a public service.
@@ -29,10 +29,7 @@ pub(super) fn summary(record: &Record) -> String {
         // Kinds that the detector does not call.
         _ => record.kind.name().to_owned(),
     };
-    match record.until {
-        None => drop(write!(line, "; since {} UTC", time(record.since))),
-        Some(until) => drop(write!(line, "; from {} to {} UTC", time(record.since), time_after(record.since, until))),
-    }
+    let _ = write!(line, "; {}", period(record.since, record.until));
     if evidence.pulses > 0 {
         let _ = write!(line, ", with {} pause{}", evidence.pulses, if evidence.pulses == 1 { "" } else { "s" });
     }

@@ -8,7 +8,7 @@ use crate::{
     api::{Alert, AlertKind, AlertState, AlertSubject, Evidence, LeakEvidence, Severity},
     ledger::{AlertIds, Ledger},
     snapshot::Process,
-    text::{counted, span, time},
+    text::{counted, period, span},
 };
 
 /// A socket counts when it has heard nothing of its peer for so long.
@@ -191,10 +191,7 @@ fn tell(alert: &mut Alert) {
         counted(evidence.leaked.into(), "socket"),
         span(evidence.oldest_seconds),
     );
-    let _ = match alert.until {
-        None => write!(line, "; since {} UTC", time(alert.since)),
-        Some(until) => write!(line, "; from {} to {} UTC", time(alert.since), time(until)),
-    };
+    let _ = write!(line, "; {}", period(alert.since, alert.until));
     alert.summary = line;
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 use super::advice::advice;
 use crate::{
     api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, PortPool},
-    text::{counted, grouped, span, time},
+    text::{counted, grouped, period, span},
 };
 
 /// Writes summary and advice of an alert anew, from its figures.
@@ -16,10 +16,7 @@ pub(super) fn tell(alert: &mut Alert) {
         AlertKind::BindConflict => conflict(&alert.subject, evidence),
         _ => exhaustion(&alert.subject, evidence),
     };
-    let _ = match alert.until {
-        None => write!(summary, "; since {} UTC", time(alert.since)),
-        Some(until) => write!(summary, "; from {} to {} UTC", time(alert.since), time(until)),
-    };
+    let _ = write!(summary, "; {}", period(alert.since, alert.until));
     let advice = advice(alert.kind, &alert.subject, evidence);
     (alert.summary, alert.advice) = (summary, advice);
 }

@@ -27,7 +27,7 @@ fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
     assert_eq!(alert.subject.process, Some(Process { pid: 815, comm: "nginx".to_owned() }));
     assert_eq!(
         alert.summary,
-        "nginx (pid 815) leaks connections: 120 sockets in CLOSE_WAIT, the oldest for at least 4 min; since 08:00:15 UTC"
+        "nginx (pid 815) leaks connections: 120 sockets in CLOSE_WAIT, the oldest for at least 4 min; since 2027-01-15 08:00:15 UTC"
     );
     assert_eq!(look(&mut watch, 45, vec![process(25, 300)])[0].state, AlertState::Firing);
     let over = look(&mut watch, 60, vec![process(24, 300)]).remove(0);

@@ -57,7 +57,7 @@ fn a_leak_of_ports_is_a_warning_first_and_then_critical_under_one_number() {
     });
     assert_eq!(
         alert.summary,
-        "Local ports from 10.0.0.5 to 192.0.2.7:443 run out: 991 of 1,000 used (99 %), full in 0 s; since 08:00:25 UTC"
+        "Local ports from 10.0.0.5 to 192.0.2.7:443 run out: 991 of 1,000 used (99 %), full in 0 s; since 2027-01-15 08:00:25 UTC"
     );
     let evidence = evidence(alert);
     assert_eq!(
@@ -108,7 +108,7 @@ fn an_alert_ends_after_half_a_minute_well_below_and_begins_anew_under_another_nu
     assert_eq!(look(129, 670), [(1, AlertState::Resolved, Some(wall(99.0)))]);
     assert_eq!(look(130, 740), [(1, AlertState::Resolved, Some(wall(99.0)))]);
     assert_eq!(look(131, 760)[0], (2, AlertState::Firing, None));
-    assert!(watch.alerts()[1].summary.ends_with("680 of 1,000 used (68 %); from 08:00:00 to 08:01:39 UTC"));
+    assert!(watch.alerts()[1].summary.ends_with("680 of 1,000 used (68 %); from 2027-01-15 08:00:00 to 08:01:39 UTC"));
     assert!((evidence(&watch.alerts()[1]).peak_used_ratio.unwrap() - 0.76).abs() < 1e-9);
 }
 
@@ -148,7 +148,7 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
     assert_eq!(
         alert.summary,
         "connect() to 192.0.2.7:443 from 10.0.0.5 found no free local port: 1 call failed, all of curl (pid 77); since \
-         08:00:09 UTC"
+         2027-01-15 08:00:09 UTC"
     );
     assert_eq!((evidence(&alert).in_use, evidence(&alert).capacity), (None, 1_000));
     assert_eq!(evidence(&look(20, Some((5, 9.0, 19.0)))[0]).failures, 5);
@@ -262,7 +262,7 @@ fn a_bind_conflict_names_who_holds_the_port() {
     assert_eq!(
         alert.summary,
         "bind() to [::]:80 failed, the address is in use: 3 calls failed, all of nginx (pid 7); held by apache2 (pid 5); since \
-         08:00:08 UTC"
+         2027-01-15 08:00:08 UTC"
     );
 }
 
