@@ -20,8 +20,14 @@ pub const PROGRAM_TCP_AT: &str = "tracker_tcp_at";
 pub const PROGRAM_UDP_AT: &str = "tracker_udp_at";
 /// Sockets of processes that hold a port, by `bpf_iter/task_file`.
 pub const PROGRAM_FILES_AT: &str = "tracker_files_at";
+/// The end of bind(), by fexit.
+pub const PROGRAM_BIND: &str = "tracker_bind";
+/// The begin of bind(), by the tracepoint of the system call.
+pub const PROGRAM_BIND_IN: &str = "tracker_bind_in";
+/// The end of bind(), by the tracepoint of the system call.
+pub const PROGRAM_BIND_OUT: &str = "tracker_bind_out";
 /// All programs of the object.
-pub const PROGRAMS: [&str; 10] = [
+pub const PROGRAMS: [&str; 13] = [
     PROGRAM_XDP,
     PROGRAM_TC,
     PROGRAM_SOCK_BTF,
@@ -32,6 +38,9 @@ pub const PROGRAMS: [&str; 10] = [
     PROGRAM_TCP_AT,
     PROGRAM_UDP_AT,
     PROGRAM_FILES_AT,
+    PROGRAM_BIND,
+    PROGRAM_BIND_IN,
+    PROGRAM_BIND_OUT,
 ];
 
 /// Direct-mapped table of [`crate::counters::Interface`].
@@ -94,6 +103,10 @@ pub const HOLDERS_LAST: &str = "HOLDERS_LAST";
 pub const WATCHED: &str = "WATCHED";
 /// [`crate::ports::Maker`] by [`crate::ports::MakerKey`].
 pub const MAKERS: &str = "MAKERS";
+/// [`crate::ports::Failure`] by [`crate::ports::BindFailureKey`].
+pub const BIND_FAILURES: &str = "BIND_FAILURES";
+/// Calls of bind() under way, by thread: descriptor and where the address is.
+pub const BIND_CALLS: &str = "BIND_CALLS";
 /// One [`crate::socket::SocketQuery`].
 pub const SOCKET_QUERY: &str = "SOCKET_QUERY";
 /// [`crate::ports::Failure`] by [`crate::ports::FailureKey`].
@@ -103,7 +116,7 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 34] = [
+pub const MAPS: [&str; 36] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
@@ -134,6 +147,8 @@ pub const MAPS: [&str; 34] = [
     HOLDERS_LAST,
     WATCHED,
     MAKERS,
+    BIND_FAILURES,
+    BIND_CALLS,
     SOCKET_QUERY,
     CONNECT_FAILURES,
     LOSSES,
@@ -142,6 +157,8 @@ pub const MAPS: [&str; 34] = [
 
 /// Global: inode number of the only network namespace whose sockets are counted.
 pub const NETNS: &str = "NETNS";
+/// Global: not 0 when connects that got no port are counted in all network namespaces.
+pub const ALL_NETNS: &str = "ALL_NETNS";
 /// Global: key of all hashes, 64 bits, drawn at random at each start.
 pub const HASH_KEY: &str = "HASH_KEY";
 /// Global: not 0 in benchmarks alone: each SYN is taken as from a random source. While it is 0 the verifier takes the branch
@@ -188,7 +205,7 @@ pub const REUSEPORT: Field = field("OFF_REUSEPORT", "sock_common", &["skc_reusep
 pub const BIT_FIELDS: [(&str, Field); 3] = [(IPV6ONLY_BIT, IPV6ONLY), (REUSE_BIT, REUSE), (REUSEPORT_BIT, REUSEPORT)];
 
 /// All fields that the programs read.
-pub const FIELDS: [Field; 46] = [
+pub const FIELDS: [Field; 50] = [
     field("OFF_FAMILY", "sock_common", &["skc_family"]),
     field("OFF_STATE", "sock_common", &["skc_state"]),
     field("OFF_SADDR", "sock_common", &["skc_rcv_saddr"]),
@@ -232,6 +249,10 @@ pub const FIELDS: [Field; 46] = [
     // last timestamp.
     Field { global: "OFF_TW_ENTRY", structure: "inet_timewait_sock", path: &["tw_entry_stamp"], required: false },
     field("OFF_SOCKET_SK", "socket", &["sk"]),
+    field("OFF_FILES", "task_struct", &["files"]),
+    field("OFF_FDT", "files_struct", &["fdt"]),
+    field("OFF_FD", "fdtable", &["fd"]),
+    field("OFF_PRIVATE", "file", &["private_data"]),
     field("OFF_TGID", "task_struct", &["tgid"]),
     field("OFF_LEADER", "task_struct", &["group_leader"]),
     field("OFF_COMM", "task_struct", &["comm"]),

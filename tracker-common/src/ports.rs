@@ -268,7 +268,27 @@ pub struct FailureKey {
 
 const _: () = assert!(size_of::<FailureKey>() == 48);
 
-/// How many, and by whom. Value of [`crate::names::CONNECT_FAILURES`].
+/// Calls of bind() that were refused because the port is held. Key of [`crate::names::BIND_FAILURES`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BindFailureKey {
+    /// Address asked for, an IPv4 one in mapped form.
+    pub address: Halves,
+    /// Network namespace.
+    pub netns: u32,
+    /// Process.
+    pub pid: u32,
+    /// Port asked for; 0 for any.
+    pub port: u16,
+    /// `IPPROTO_TCP`, `IPPROTO_UDP` or another.
+    pub protocol: u16,
+    /// Socket family: 0 is IPv4.
+    pub family: u32,
+}
+
+const _: () = assert!(size_of::<BindFailureKey>() == 32);
+
+/// How many, and by whom. Value of [`crate::names::BIND_FAILURES`] and of [`crate::names::CONNECT_FAILURES`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
@@ -315,6 +335,8 @@ mod pod {
     unsafe impl aya::Pod for super::Maker {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::FailureKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::BindFailureKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Failure {}
 }

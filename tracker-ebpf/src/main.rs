@@ -11,6 +11,7 @@
 #![allow(clippy::single_match_else, reason = "the verifier's view of each branch is easier to follow so")]
 
 mod atomic;
+mod binds;
 mod count;
 mod failures;
 mod fields;

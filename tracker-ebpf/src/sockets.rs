@@ -36,9 +36,13 @@ const ETIMEDOUT: i32 = 110;
 pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8, old: u32, new: u32) {
     // SAFETY: the caller's, for all reads of `socket` below.
     unsafe {
-        if M::read::<u16>(socket, &fields::OFF_PROTOCOL) != IPPROTO_TCP
-            || fields::netns::<M>(socket) != fields::NETNS.load()
-        {
+        if M::read::<u16>(socket, &fields::OFF_PROTOCOL) != IPPROTO_TCP {
+            return;
+        }
+        if fields::netns::<M>(socket) != fields::NETNS.load() {
+            if fields::ALL_NETNS.load() != 0 && (old as u8, new as u8) == (SYN_SENT, CLOSE) {
+                elsewhere::<M, C>(ctx, socket);
+            }
             return;
         }
         let Some(family) = fields::family::<M>(socket) else { return };
@@ -135,6 +139,33 @@ unsafe fn repeated_us<M: Memory>(tcp: *const u8, repeats: u32) -> u64 {
     }
 }
 
+/// Whether a connect failed before it sent anything, with an error that the socket does not tell.
+#[inline(always)]
+unsafe fn is_unsent<M: Memory>(socket: *const u8, tcp: *const u8, source_port: u16) -> bool {
+    // SAFETY: the caller's: `tcp` is `socket` as a `tcp_sock`.
+    unsafe {
+        let error = M::read::<i32>(socket, &fields::OFF_ERR);
+        source_port == 0 || (error == 0 && M::read::<u32>(tcp, &fields::OFF_SEGS_OUT) == 0)
+    }
+}
+
+/// A connect failed in another network namespace.
+#[inline(always)]
+unsafe fn elsewhere<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8) {
+    // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`, which begins with the `inet_sock`.
+    unsafe {
+        let tcp = M::tcp_sock(socket);
+        let Some(family) = fields::family::<M>(socket) else { return };
+        if tcp.is_null() {
+            return;
+        }
+        let source_port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
+        if is_unsent::<M>(socket, tcp, source_port) {
+            failures::count::<M, C>(ctx, socket, family, source_port);
+        }
+    }
+}
+
 /// `connect()` failed. Without a port, or without an error and before a SYN was sent, it never left this host: the kernel
 /// found no port, or the one that the socket is bound to is taken for this destination (`__inet_check_established`). Both
 /// are `EADDRNOTAVAIL`. Without an error but after a SYN the process gave it up.
@@ -146,13 +177,13 @@ unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounte
     }
     // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`, which begins with the `inet_sock`.
     unsafe {
-        let error = M::read::<i32>(socket, &fields::OFF_ERR) as usize;
-        let unsent = error == 0 && M::read::<u32>(tcp, &fields::OFF_SEGS_OUT) == 0;
         let source_port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
-        let errno = if unsent || source_port == 0 { EADDRNOTAVAIL } else { error };
-        if errno == EADDRNOTAVAIL {
+        let errno = if is_unsent::<M>(socket, tcp, source_port) {
             failures::count::<M, C>(ctx, socket, family, source_port);
-        }
+            EADDRNOTAVAIL
+        } else {
+            M::read::<i32>(socket, &fields::OFF_ERR) as usize
+        };
         debug!(ctx, "connect failed: errno {}", errno);
         count::add(&mut counters.connect_failures, family, errno, 1);
     }

@@ -1,5 +1,7 @@
 //! One program a file.
 
+mod bind_exit;
+mod bind_trace;
 mod census;
 mod holders;
 mod holding_files;

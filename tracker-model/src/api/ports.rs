@@ -21,6 +21,11 @@ pub struct Ports {
     pub bind_pools: Vec<BindPoolUse>,
     /// Calls of `connect()` that found no free port, by destination and process, the last first.
     pub failures: Vec<PortFailure>,
+    /// Calls of `bind()` that failed with `EADDRINUSE`, by address and process, the last first.
+    pub conflicts: Vec<PortConflict>,
+    /// How failing calls of `bind()` are seen: `fexit`, `tracepoints`, or `no` where the kernel refuses fexit and
+    /// `--trace-bind` is not set; `conflicts` is then empty for want of sight.
+    pub conflicts_seen_by: String,
 }
 
 /// What holds for all destinations of a network namespace.
@@ -28,6 +33,8 @@ pub struct Ports {
 pub struct PortSpace {
     /// Network namespace.
     pub netns: u32,
+    /// Its name in `/run/netns`, or a process that lives in it; null for that of the daemon.
+    pub name: Option<String>,
     /// When its census was taken.
     pub taken_at: Timestamp,
     /// `net.ipv4.ip_local_port_range`.
@@ -154,6 +161,33 @@ pub struct BindPoolUse {
     pub used_ratio: f64,
 }
 
+/// Calls of `bind()` by one process for one address that failed with `EADDRINUSE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortConflict {
+    /// Network namespace.
+    pub netns: u32,
+    /// Protocol: `tcp`, `udp` or a number.
+    pub protocol: String,
+    /// Address asked for.
+    pub address: IpAddr,
+    /// Port; 0 where the kernel was to choose one and found none.
+    pub port: u16,
+    /// Who called it.
+    pub process: Process,
+    /// Cgroup (v2) of the socket; 0 without.
+    pub cgroup: u64,
+    /// User that owns the socket.
+    pub uid: u32,
+    /// How many, since the daemon started.
+    pub count: u64,
+    /// When the first was.
+    pub first: Timestamp,
+    /// When the last was.
+    pub last: Timestamp,
+    /// Who held the port at the next look, with how many sockets on it; empty when no process did, as of `TIME_WAIT`.
+    pub holders: Vec<PortHolder>,
+}
+
 /// Calls of `connect()` by one process to one destination that found no free local port (`EADDRNOTAVAIL`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortFailure {
@@ -161,6 +195,9 @@ pub struct PortFailure {
     pub netns: u32,
     /// Local address; null when it is not known.
     pub source: Option<IpAddr>,
+    /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`): ports
+    /// are not short then. Null when the kernel was to choose one and found none.
+    pub source_port: Option<u16>,
     /// Remote address.
     pub destination: IpAddr,
     /// Remote port.

@@ -6,13 +6,12 @@ use jiff::Timestamp;
 use tracker_common::state;
 
 use super::settings::{PortSet, PortSettings};
-use crate::{
-    api::{PortFailure, PortHolder, PortRest},
-    snapshot::Process,
-};
+use crate::api::{PortConflict, PortFailure, PortHolder, PortRest};
 
 /// Connections that are not listed one by one.
 pub type RestSeen = PortRest;
+/// Calls of `bind()` that failed with `EADDRINUSE`.
+pub type ConflictSeen = PortConflict;
 /// Calls of `connect()` that found no free port: a socket that goes from `SYN_SENT` to `CLOSE` without a local port.
 pub type FailureSeen = PortFailure;
 
@@ -25,6 +24,8 @@ pub struct PortsSeen {
     pub wall: Timestamp,
     /// Network namespace.
     pub netns: u32,
+    /// What it is called, if it is not that of the daemon.
+    pub name: Option<String>,
     /// What it is set to.
     pub settings: PortSettings,
     /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >= 0` or
@@ -92,27 +93,4 @@ pub struct SourceSeen {
     pub address: IpAddr,
     /// Local ports that any socket holds on that address or on the wildcard.
     pub ports: PortSet,
-}
-
-/// Calls of `bind()` by one process for one address that failed with `EADDRINUSE`.
-#[derive(Clone, Debug)]
-pub struct ConflictSeen {
-    /// Address.
-    pub address: IpAddr,
-    /// Port; 0 where the kernel was to choose one and found none.
-    pub port: u16,
-    /// Who called it.
-    pub process: Process,
-    /// Control group of the process, by inode number.
-    pub cgroup: u64,
-    /// User.
-    pub uid: u32,
-    /// How many, since the daemon started.
-    pub count: u64,
-    /// When the first was.
-    pub first: Timestamp,
-    /// When the last was.
-    pub last: Timestamp,
-    /// Who holds the port, as far as it is known.
-    pub holders: Vec<PortHolder>,
 }

@@ -46,6 +46,7 @@ pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
         at: Duration::from_secs_f64(at),
         wall: wall(at),
         netns: NETNS,
+        name: None,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
         bound: PortSet::new(),
         udp: UdpSeen::default(),
@@ -64,6 +65,7 @@ pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
     FailureSeen {
         netns: NETNS,
         source: Some(of.source),
+        source_port: None,
         destination: of.destination,
         destination_port: of.destination_port,
         process: Process { pid: 77, comm: "curl".to_owned() },

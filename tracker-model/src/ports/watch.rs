@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     api::{
-        Alert, BindPoolUse, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace, PortUse, Ports,
-        UdpPorts,
+        Alert, BindPoolUse, PortConflict, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace,
+        PortUse, Ports, UdpPorts,
     },
     ledger::{AlertIds, Ledger},
 };
@@ -72,10 +72,12 @@ impl PortWatch {
             ports.ports.extend_from_slice(&space.rows);
             ports.bind_pools.extend_from_slice(&space.pools);
             ports.failures.extend_from_slice(&space.failures);
+            ports.conflicts.extend_from_slice(&space.conflicts);
         }
         ports.ports.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
         ports.bind_pools.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
         ports.failures.sort_by_key(|failure| Reverse(failure.last));
+        ports.conflicts.sort_by_key(|conflict| Reverse(conflict.last));
         ports
     }
 
@@ -105,6 +107,7 @@ struct Space {
     rows: Vec<PortUse>,
     pools: Vec<BindPoolUse>,
     failures: Vec<PortFailure>,
+    conflicts: Vec<PortConflict>,
     exhaustion: Exhaustion,
     failing: Failing,
 }
@@ -116,6 +119,7 @@ impl Space {
         let moment = Moment { at: seen.at, wall: seen.wall };
         self.facts = Some(facts(seen, &room));
         self.failures.clone_from(&seen.failures);
+        self.conflicts.clone_from(&seen.conflicts);
         self.look(seen, &room);
         self.pools = pools(seen, &room);
         let failed = failed(seen);
@@ -195,6 +199,7 @@ fn udp(seen: &PortsSeen) -> UdpPorts {
 fn facts(seen: &PortsSeen, room: &Room) -> PortSpace {
     PortSpace {
         netns: seen.netns,
+        name: seen.name.clone(),
         taken_at: seen.wall,
         range: PortRange { low: seen.settings.low, high: seen.settings.high },
         reserved: room.reserved,
@@ -250,7 +255,8 @@ fn pools(seen: &PortsSeen, room: &Room) -> Vec<BindPoolUse> {
 }
 
 fn failed(seen: &PortsSeen) -> Vec<Row<'_>> {
-    let connects = seen.failures.iter().map(|failure| Row {
+    // A port that the process chose itself, and that is taken, is no want of ports.
+    let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none()).map(|failure| Row {
         target: Target::Tuple(failure.source, failure.destination, failure.destination_port),
         process: &failure.process,
         uid: failure.uid,

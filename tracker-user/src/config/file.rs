@@ -16,6 +16,8 @@ pub enum Kind {
     Text,
     /// A whole number.
     Number,
+    /// `true` or `false`.
+    Switch,
     /// A string, or a list of them.
     List,
 }
@@ -33,13 +35,15 @@ pub struct Key {
 }
 
 /// All keys.
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 15] = [
     key("interface", Kind::List, |raw, values| list(&mut raw.interface, values, value::interface)),
     key("hook", Kind::Text, |raw, values| one(&mut raw.hook, values, value::hook)),
     key("socket-events", Kind::Text, |raw, values| one(&mut raw.socket_events, values, value::socket_events)),
     key("btf", Kind::Text, |raw, values| one(&mut raw.btf, values, path)),
     key("lifetime-sample", Kind::Number, |raw, values| one(&mut raw.lifetime_sample, values, value::lifetime_sample)),
     key("census-interval", Kind::Text, |raw, values| one(&mut raw.census_interval, values, value::census_interval)),
+    key("all-netns", Kind::Switch, |raw, values| one(&mut raw.all_netns, values, switch)),
+    key("trace-bind", Kind::Switch, |raw, values| one(&mut raw.trace_bind, values, switch)),
     key("sensitivity", Kind::Text, |raw, values| one(&mut raw.sensitivity, values, value::sensitivity)),
     key("detector.record", Kind::Text, |raw, values| one(&mut raw.detector_record, values, path)),
     key("web.listen-address", Kind::List, |raw, values| {
@@ -69,6 +73,10 @@ fn one<T>(field: &mut Option<T>, values: &[String], parse: Parse<T>) -> Result<(
 fn list<T>(field: &mut Option<Vec<T>>, values: &[String], parse: Parse<T>) -> Result<(), String> {
     *field = Some(values.iter().map(|value| parse(value)).collect::<Result<_, _>>()?);
     Ok(())
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| "must be true or false".to_owned())
 }
 
 fn path(value: &str) -> Result<std::path::PathBuf, String> {
@@ -150,12 +158,14 @@ fn texts(value: &DeValue<'_>, kind: Kind) -> Result<Vec<String>, String> {
     match (kind, value) {
         (Kind::Text | Kind::List, DeValue::String(text)) => Ok(vec![text.to_string()]),
         (Kind::Number, DeValue::Integer(number)) => Ok(vec![decimal(number)]),
+        (Kind::Switch, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
         (Kind::List, DeValue::Array(values)) => {
             let texts: Option<Vec<_>> =
                 values.iter().map(|value| value.get_ref().as_str().map(str::to_owned)).collect();
             texts.ok_or_else(|| "must be a list of strings".to_owned())
         }
         (Kind::Text, _) => Err("must be a string in quotes".to_owned()),
+        (Kind::Switch, _) => Err("must be true or false, without quotes".to_owned()),
         (Kind::Number, _) => Err("must be a whole number without quotes".to_owned()),
         (Kind::List, _) => Err("must be a string or a list of strings".to_owned()),
     }
@@ -202,6 +212,8 @@ mod tests {
             btf = "/boot/btf"
             lifetime-sample = 0x10
             census-interval = "2s"
+            all-netns = true
+            trace-bind = false
             sensitivity = "high"
             detector.record = "/tmp/r"
             log-level = "debug"
@@ -216,6 +228,7 @@ mod tests {
         assert_eq!(raw.interface.unwrap(), ["eth0", "veth*"]);
         assert_eq!((raw.hook, raw.socket_events), (Some(Hook::Tc), Some(SocketEvents::RawTp)));
         assert_eq!((raw.btf.unwrap(), raw.api_socket.unwrap()), ("/boot/btf".into(), "/tmp/s".into()));
+        assert_eq!((raw.all_netns, raw.trace_bind), (Some(true), Some(false)));
         assert_eq!((raw.lifetime_sample, raw.census_interval), (Some(16), Some(Duration::from_secs(2))));
         assert_eq!((raw.sensitivity, raw.detector_record), (Some(Sensitivity::High), Some("/tmp/r".into())));
         assert_eq!(raw.web_listen_address.unwrap(), ["[::1]:1".parse().unwrap()]);

@@ -69,6 +69,30 @@ pub struct RawSettings {
     )]
     pub census_interval: Option<Duration>,
 
+    /// Look at the ports of all network namespaces, not only of this one; needs CAP_SYS_ADMIN and CAP_SYS_PTRACE [default: off]
+    #[arg(
+        long,
+        env = "TRACKER_ALL_NETNS",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "What is watched"
+    )]
+    pub all_netns: Option<bool>,
+
+    /// See refused bind() calls where the kernel has no fexit, by tracing the system call: slows all of them a little [default: off]
+    #[arg(
+        long,
+        env = "TRACKER_TRACE_BIND",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "What is watched"
+    )]
+    pub trace_bind: Option<bool>,
+
     /// How readily a flood is called: `low` later and only large ones, `high` sooner and small ones too [default: medium]
     #[arg(
         long,
@@ -140,6 +164,8 @@ impl RawSettings {
             btf: self.btf.or(lower.btf),
             lifetime_sample: self.lifetime_sample.or(lower.lifetime_sample),
             census_interval: self.census_interval.or(lower.census_interval),
+            all_netns: self.all_netns.or(lower.all_netns),
+            trace_bind: self.trace_bind.or(lower.trace_bind),
             sensitivity: self.sensitivity.or(lower.sensitivity),
             detector_record: self.detector_record.or(lower.detector_record),
             web_listen_address: self.web_listen_address.or(lower.web_listen_address),

@@ -67,6 +67,8 @@ impl Settings {
                 btf: raw.btf,
                 lifetime_sample: raw.lifetime_sample.unwrap_or(DEFAULT_LIFETIME_SAMPLE),
                 census_interval: raw.census_interval.unwrap_or(DEFAULT_CENSUS_INTERVAL),
+                all_netns: raw.all_netns.unwrap_or(false),
+                trace_bind: raw.trace_bind.unwrap_or(false),
                 sensitivity: raw.sensitivity.unwrap_or_default(),
                 record: raw.detector_record,
                 kernel_log: level >= LevelFilter::DEBUG,
@@ -99,6 +101,8 @@ impl fmt::Display for Settings {
         }
         line("lifetime-sample", kernel.lifetime_sample.into())?;
         line("census-interval", format!("{interval:#}").into())?;
+        line("all-netns", kernel.all_netns.into())?;
+        line("trace-bind", kernel.trace_bind.into())?;
         line("sensitivity", name_of(&SENSITIVITIES, &kernel.sensitivity).into())?;
         if let Some(record) = &kernel.record {
             line("detector.record", record.to_string_lossy().as_ref().into())?;

@@ -1,11 +1,15 @@
 //! The census: one pass of the iterator over all TCP sockets of the namespace.
 
 use std::{
+    fs::File,
     io::{ErrorKind, Read},
     time::{Duration, Instant},
 };
 
-use aya::{Ebpf, programs::Iter};
+use aya::{
+    Ebpf,
+    programs::{Iter, iter::IterLink},
+};
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
 use tracker_model::snapshot::CensusReport;
@@ -85,11 +89,11 @@ impl Taker {
         let interval = shortest.max(spent * PAUSE);
         self.next = Instant::now() + interval;
         match result {
-            Ok(counts) => {
+            Ok((counts, generation)) => {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
                 self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
                 self.error = None;
-                self.complete = self.generation;
+                self.complete = generation;
                 true
             }
             Err(error) => {
@@ -100,27 +104,35 @@ impl Taker {
         }
     }
 
-    /// A pass over TCP and UDP; a second one when the first left out tuples of ports that may be among the largest.
+    /// A pass over TCP and UDP, with its number; a second one when the first left out tuples of ports that may be among the
+    /// largest. Then the other namespaces, when it is their turn.
     fn passes(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
         ports: &mut Ports,
         asked: bool,
-    ) -> Result<Census, KernelError> {
+    ) -> Result<(Census, u32), KernelError> {
         let mut repeated = false;
         loop {
             self.generation = self.generation.wrapping_add(1).max(1);
-            ports.prepare(maps, self.generation)?;
-            let counts = pass(object, maps, self.generation)?;
+            let generation = self.generation;
+            ports.prepare(maps, generation)?;
+            let counts = pass(object, maps, generation)?;
             run(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
-            let (seen, again) = ports.take_over(maps, self.generation)?;
+            let (seen, again) = ports.take_over(maps, generation)?;
             if again && !repeated {
                 repeated = true;
                 continue;
             }
             ports.conclude(object, maps, seen, asked)?;
-            return Ok(counts);
+            if ports.is_round_due(asked) {
+                ports.round(object, maps, asked, || {
+                    self.generation = self.generation.wrapping_add(1).max(1);
+                    self.generation
+                })?;
+            }
+            return Ok((counts, generation));
         }
     }
 }
@@ -133,22 +145,31 @@ fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, K
     maps.census.get(&0, 0).map_err(map(names::CENSUS))
 }
 
-/// Runs an iterator that writes nothing to its end.
+/// Runs an iterator that writes nothing to its end, in the namespace of the calling thread.
 pub fn run(object: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), KernelError> {
+    let io = |source| KernelError::Io { what: format!("run the iterator {target}"), source };
+    let mut file = open(link(object, name, target)?).map_err(io)?;
+    drive(&mut file).map_err(io)
+}
+
+/// A link of an iterator; what makes it an iterator of a namespace is [`open`].
+pub fn link(object: &mut Ebpf, name: &'static str, target: &'static str) -> Result<IterLink, KernelError> {
     let fail = |source| KernelError::Attach { name, target: target.into(), source };
     let program: &mut Iter = object::program(object, name)?;
     let id = program.attach().map_err(fail)?;
-    let link = program.take_link(id).map_err(fail)?;
-    let io = |what: &str, source| KernelError::Io { what: format!("{what} {target}"), source };
-    let mut file = link.into_file().map_err(|error| io("create the iterator", std::io::Error::other(error)))?;
-    drive(&mut file).map_err(|source| io("read the iterator", source))
+    program.take_link(id).map_err(fail)
+}
+
+/// Makes the iterator, which is of the namespace of the calling thread.
+pub fn open(link: IterLink) -> std::io::Result<File> {
+    link.into_file().map_err(std::io::Error::other)
 }
 
 /// Reads to the end, which is what drives the program; it writes nothing.
 ///
 /// After a million sockets without a byte the kernel answers EAGAIN and goes on with the next call
 /// (`MAX_ITER_OBJECTS` in `kernel/bpf/bpf_iter.c`).
-fn drive(file: &mut impl Read) -> std::io::Result<()> {
+pub fn drive(file: &mut impl Read) -> std::io::Result<()> {
     let mut buffer = [0; 64];
     loop {
         match file.read(&mut buffer) {

@@ -137,6 +137,8 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         btf: btf_file.map(Path::to_path_buf),
         lifetime_sample: 1,
         census_interval: Duration::from_secs(5),
+        all_netns: false,
+        trace_bind: false,
         kernel_log: false,
         sensitivity: tracker_model::detect::Sensitivity::Medium,
         record: None,

@@ -7,6 +7,17 @@ use super::btf::BtfError;
 /// Why the kernel side cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
+    /// A tracepoint of a system call cannot be attached.
+    #[error(
+        "--trace-bind: tracepoint syscalls:{event}: {reason}; it needs tracefs (mount -t tracefs nodev \
+         /sys/kernel/tracing) and CAP_SYS_ADMIN, or leave --trace-bind out"
+    )]
+    Tracepoint {
+        /// Its name.
+        event: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// Type information of the kernel is missing.
     #[error(transparent)]
     Btf(#[from] BtfError),

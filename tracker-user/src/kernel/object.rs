@@ -7,7 +7,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint, SchedClassifier, Xdp},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError, RawTracePoint, SchedClassifier, TracePoint, Xdp},
 };
 use tracker_common::names;
 
@@ -49,6 +49,8 @@ pub fn open(settings: &Settings, netns: u32, scatter: bool) -> Result<Ebpf, Kern
     let scatter = u32::from(scatter);
     loader.override_global(names::SCATTER, &scatter, true);
     loader.override_global(names::NETNS, &netns, true);
+    let all_netns = u32::from(settings.all_netns);
+    loader.override_global(names::ALL_NETNS, &all_netns, true);
     loader.override_global(names::SAMPLE_MASK, &sample_mask, true);
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.load(OBJECT).map_err(|error| match &error {
@@ -138,6 +140,39 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     program.load().map_err(|source| KernelError::program(name, source))?;
     program.attach(SOCK_STATE).map_err(|source| KernelError::Attach { name, target: SOCK_STATE.into(), source })?;
     Ok("raw_tp")
+}
+
+/// Attaches what sees the end of bind(), and tells how: `fexit`, `tracepoints` or `no`. The tracepoints only when they are
+/// asked for: they slow every system call.
+pub fn attach_bind(object: &mut Ebpf, trace: bool) -> Result<&'static str, KernelError> {
+    let Err(error) = attach_fexit(object) else { return Ok("fexit") };
+    // Lockdown and hardened kernels refuse this kind alone, with the error of a missing right.
+    let refusal = match error {
+        KernelError::NoRight => "the kernel refuses fexit programs".to_owned(),
+        error => error.to_string(),
+    };
+    if !trace {
+        tracing::info!("refused bind() calls are not seen without --trace-bind: {refusal}");
+        return Ok("no");
+    }
+    tracing::info!("tracepoints in place of fexit: {refusal}");
+    for (name, event) in [(names::PROGRAM_BIND_IN, "sys_enter_bind"), (names::PROGRAM_BIND_OUT, "sys_exit_bind")] {
+        let program = program::<TracePoint>(object, name)?;
+        program.load().map_err(|source| KernelError::program(name, source))?;
+        program
+            .attach("syscalls", event)
+            .map_err(|error| KernelError::Tracepoint { event, reason: error.to_string() })?;
+    }
+    Ok("tracepoints")
+}
+
+fn attach_fexit(object: &mut Ebpf) -> Result<(), KernelError> {
+    let name = names::PROGRAM_BIND;
+    let btf = kernel_btf("fexit", "use --trace-bind")?;
+    let program = program::<FExit>(object, name)?;
+    program.load("__sys_bind", &btf).map_err(|source| KernelError::program(name, source))?;
+    let attached = program.attach().map(drop);
+    attached.map_err(|source| KernelError::Attach { name, target: "__sys_bind".into(), source })
 }
 
 /// Socket events that the kernel did not hand over because the program was already running on that CPU

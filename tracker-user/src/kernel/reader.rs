@@ -147,6 +147,7 @@ impl Side {
                 ));
             }
         }
+        let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
         let ids = AlertIds::default();
         let attachments = Attachments::new(settings.hook, settings.interfaces.clone());
         let mut side = Self {
@@ -159,7 +160,7 @@ impl Side {
             refused: Refused::default(),
             watch: Watch::new(settings.sensitivity, settings.record.as_deref(), &ids)?,
             half_open: HalfOpen::default(),
-            ports: Ports::new(netns, &ids),
+            ports: Ports::new(netns, &ids, settings.all_netns, bind_seen_by),
             syns: 0,
             read_at: Instant::now(),
             census,
@@ -405,6 +406,9 @@ impl Side {
             (names::PROGRAM_TC, "tc"),
             (names::PROGRAM_SOCK_BTF, "tp_btf"),
             (names::PROGRAM_SOCK_RAW, "raw_tp"),
+            (names::PROGRAM_BIND, "fexit"),
+            (names::PROGRAM_BIND_IN, "tracepoint"),
+            (names::PROGRAM_BIND_OUT, "tracepoint"),
         ]);
         let report = |(name, program): (&str, &aya::programs::Program)| {
             // A program that was not loaded has no info.

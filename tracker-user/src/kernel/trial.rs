@@ -57,6 +57,8 @@ impl Trial {
             btf: None,
             lifetime_sample: 1,
             census_interval: Duration::from_secs(5),
+            all_netns: false,
+            trace_bind: false,
             kernel_log: false,
             sensitivity: tracker_model::detect::Sensitivity::Medium,
             record: None,

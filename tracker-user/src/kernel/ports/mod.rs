@@ -2,161 +2,208 @@
 
 mod admission;
 mod clock;
+mod conflicts;
 mod failures;
 mod holders;
 mod makers;
+mod namespaces;
 mod settings;
 mod sockets;
+mod space;
 
-use std::{cmp::Reverse, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use aya::Ebpf;
 use jiff::Timestamp;
-use tracker_common::{
-    hash, limits, names,
-    ports::{Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
-};
+use tracker_common::names;
 use tracker_model::{
     api::{self, Alert},
     ledger::AlertIds,
-    ports::{
-        LeakWatch, LeaksSeen, PortSet, PortSettings, PortWatch, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen,
-    },
+    ports::{LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
 };
 
 use self::{
     clock::Jiffies,
-    holders::{Holders, Urgency},
+    conflicts::Conflicts,
+    holders::Urgency,
     makers::Makers,
+    namespaces::Namespace,
     sockets::Wanted,
+    space::{Around, Space, delay_ms},
 };
-use super::{SocketsAsked, SocketsFound, error::KernelError, maps::Maps, sources::address};
+use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps};
 
-/// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
-const TIME_WAIT: u32 = 60;
-/// One that was entered so long ago is recent, seconds (`tracker_model::ports::RECENT`).
-const RECENT: u32 = 10;
-/// A socket that only its process can end counts as leaked when its peer was not heard of for so long, seconds.
-const QUIET: u32 = 60;
-/// Tuples whose processes are asked for: those with the most sockets.
-const HELD: usize = 64;
-/// Tuples that the model is told of, those with the most sockets; the others are summed up.
-const TOLD: usize = 1024;
+/// Between two rounds of the other namespaces, at least.
+const ROUND: Duration = Duration::from_secs(5);
+/// The same when somebody asks.
+const ROUND_ASKED: Duration = Duration::from_millis(250);
+/// Rounds may take this share of one CPU: the pause after one is so many times its length.
+const SHARE: u32 = 100;
+/// The same when somebody asks.
+const SHARE_ASKED: u32 = 10;
 
 /// Prepares the passes of the census, and takes over what they counted.
 pub struct Ports {
-    netns: u32,
     begun: Instant,
-    settings: PortSettings,
+    own: Space,
     jiffies: Jiffies,
-    admitted: Box<Bits>,
-    holders_from: u32,
-    holders: Holders,
     makers: Makers,
+    conflicts: Conflicts,
+    seen_by: &'static str,
     watch: PortWatch,
     leaks: LeakWatch,
     /// Connects that got no port, in all, at the last look.
     failed: u64,
+    others: Option<Others>,
+}
+
+/// The other network namespaces of the host.
+struct Others {
+    spaces: BTreeMap<u32, Space>,
+    round: Option<Instant>,
+    took: Duration,
+    /// Why some could not be looked at.
+    unread: Option<String>,
 }
 
 impl Ports {
-    /// Nothing is known yet.
-    pub fn new(netns: u32, ids: &AlertIds) -> Self {
+    /// Nothing is known yet. `seen_by` is how refused calls of bind() are seen.
+    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
+        let others = || Others { spaces: BTreeMap::new(), round: None, took: Duration::ZERO, unread: None };
         Self {
-            netns,
             begun: Instant::now(),
-            settings: PortSettings::default(),
+            own: Space::new(netns, None),
             jiffies: Jiffies::default(),
-            admitted: Box::new(admission::all()),
-            holders_from: 1,
-            holders: Holders::default(),
             makers: Makers::default(),
+            conflicts: Conflicts::default(),
+            seen_by,
             watch: PortWatch::new(ids.clone()),
             leaks: LeakWatch::new(ids.clone()),
             failed: 0,
+            others: all_netns.then(others),
         }
     }
 
     /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
-        self.settings = settings::read()?;
-        let mut eligible = PortSet::new();
-        eligible.insert_range(self.settings.range());
-        let mut words = *eligible.words();
-        for (word, reserved) in words.iter_mut().zip(self.settings.reserved.words()) {
-            *word &= !reserved;
-        }
-        let pass = PortPass {
-            generation,
-            recent: self.jiffies.of(RECENT),
-            time_wait: self.jiffies.of(TIME_WAIT),
-            reuse_delay_ms: delay_ms(&self.settings),
-            holders_from: self.holders_from,
-            quiet: self.jiffies.of(QUIET),
-            netns: self.netns,
-            own: 1,
-            watching: u32::try_from(self.makers.watched()).unwrap_or(u32::MAX),
-            padding: 0,
-            eligible: Bits { words },
-            admitted: *self.admitted,
-        };
-        let map = |name| move |source| KernelError::Map { name, source };
-        maps.port_pass.set(0, pass, 0).map_err(map(names::PORT_PASS))?;
-        maps.port_totals.set(0, PortTotals::default(), 0).map_err(map(names::PORT_TOTALS))?;
-        maps.port_buckets.set(0, PortBuckets::default(), 0).map_err(map(names::PORT_BUCKETS))?;
-        for index in 0..limits::PORT_SOURCES {
-            if maps.port_sources.get(&index, 0).map_err(map(names::PORT_SOURCES))?.used != 0 {
-                maps.port_sources.set(index, PortSource::default(), 0).map_err(map(names::PORT_SOURCES))?;
+        self.own.settings = settings::read()?;
+        self.own.prepare(maps, &self.around(true), generation)
+    }
+
+    /// What the pass of this number counted, and whether it should be repeated.
+    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
+        let mut around = self.around(true);
+        let taken = self.own.take_over(maps, &mut around, generation);
+        self.jiffies = around.jiffies;
+        taken
+    }
+
+    fn around(&self, own: bool) -> Around {
+        Around { begun: self.begun, jiffies: self.jiffies, watching: self.makers.watched(), own }
+    }
+
+    /// Whether the other namespaces are to be looked at.
+    pub fn is_round_due(&self, asked: bool) -> bool {
+        let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
+        let due = |others: &Others| others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share));
+        self.others.as_ref().is_some_and(due)
+    }
+
+    /// Looks at the other namespaces, each in a pass of its own. `generation` gives the numbers of the passes.
+    pub fn round(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        asked: bool,
+        mut generation: impl FnMut() -> u32,
+    ) -> Result<(), KernelError> {
+        let Some(mut others) = self.others.take() else { return Ok(()) };
+        let begun = Instant::now();
+        let (found, beyond) = namespaces::others(self.own.netns);
+        others.unread =
+            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
+        let mut result = Ok(());
+        for namespace in &found {
+            let mut space = others
+                .spaces
+                .remove(&namespace.netns)
+                .unwrap_or_else(|| Space::new(namespace.netns, Some(namespace.name.clone())));
+            match self.visit(object, maps, namespace, &mut space, asked, &mut generation) {
+                Ok(()) => drop(others.spaces.insert(namespace.netns, space)),
+                Err(error @ KernelError::Io { .. }) => others.unread = Some(format!("{}: {error}", namespace.name)),
+                Err(error) => result = Err(error),
             }
         }
-        Ok(())
+        others.spaces.retain(|netns, _| {
+            let lives = found.iter().any(|namespace| namespace.netns == *netns);
+            if !lives {
+                self.watch.forget(*netns, Timestamp::now());
+                self.leaks.forget(*netns, Timestamp::now());
+            }
+            lives
+        });
+        (others.round, others.took) = (Some(Instant::now()), begun.elapsed());
+        self.others = Some(others);
+        result
     }
 
-    /// What the pass of this number counted, and whether it should be repeated: tuples were left out that may be among the
-    /// largest.
-    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
-        let map = |name| move |source| KernelError::Map { name, source };
-        let totals = maps.port_totals.get(&0, 0).map_err(map(names::PORT_TOTALS))?;
-        self.jiffies.learn(&totals);
-        let mut tuples: Vec<PortTuple> =
-            maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
-        tuples.sort_unstable_by_key(|tuple| Reverse(sockets(tuple)));
-        self.holders_from = tuples.get(HELD).map_or(1, |tuple| sockets(tuple) + 1);
-        let left_out = self.left_out(maps, &totals, &tuples)?;
-        let mut rest =
-            RestSeen { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
-        for tuple in tuples.iter().skip(TOLD) {
-            rest.tuples_at_least += 1;
-            rest.sockets += u64::from(sockets(tuple));
-            rest.most = rest.most.max(sockets(tuple));
-        }
-        let seen = PortsSeen {
-            at: self.begun.elapsed(),
-            wall: Timestamp::now(),
-            netns: self.netns,
-            settings: self.settings.clone(),
-            bound: PortSet::from_words(Box::new(totals.bound.words)),
-            udp: UdpSeen {
-                sockets: totals.udp_sockets,
-                ephemeral: totals.udp_ephemeral,
-                ports: PortSet::from_words(Box::new(totals.udp.words)),
-                processes: Vec::new(),
-            },
-            tuples: tuples.iter().take(TOLD).map(|tuple| self.tuple(tuple)).collect(),
-            rest,
-            sources: sources(maps)?,
-            sources_lost: totals.unsourced,
-            failures: Vec::new(),
-            conflicts: Vec::new(),
+    fn visit(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        namespace: &Namespace,
+        space: &mut Space,
+        asked: bool,
+        generation: &mut impl FnMut() -> u32,
+    ) -> Result<(), KernelError> {
+        let tcp = census::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
+        let udp = census::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
+        let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
+            Ok((settings::read(), namespaces::is_empty(), census::open(tcp)?, census::open(udp)?))
         };
-        Ok((seen, left_out.repeat))
+        let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
+        let (settings, empty, mut tcp, mut udp) = namespace.within(there).map_err(io)?;
+        space.settings = settings?;
+        let generation = generation();
+        let mut around = self.around(false);
+        space.prepare(maps, &around, generation)?;
+        if !empty {
+            census::drive(&mut tcp).map_err(io)?;
+            census::drive(&mut udp).map_err(io)?;
+        }
+        let (seen, _) = space.take_over(maps, &mut around, generation)?;
+        self.tell(object, maps, space, seen, asked)
     }
 
-    /// Tells the model what a census saw, with processes and failures. `asked` is whether somebody waits for it.
+    /// Tells the model what a census of the daemon's own namespace saw.
     pub fn conclude(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
+        mut seen: PortsSeen,
+        asked: bool,
+    ) -> Result<(), KernelError> {
+        self.makers.update(maps, &seen.tuples)?;
+        for tuple in &mut seen.tuples {
+            tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
+        }
+        let netns = self.own.netns;
+        let mut own = std::mem::replace(&mut self.own, Space::new(netns, None));
+        let result = self.tell(object, maps, &mut own, seen, asked);
+        self.own = own;
+        result
+    }
+
+    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
+    fn tell(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        space: &mut Space,
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
@@ -165,26 +212,29 @@ impl Ports {
             (false, true) => Urgency::Hot,
             (false, false) => Urgency::None,
         };
-        if self.holders.is_due(urgency) {
-            self.holders.take(object, maps, self.jiffies)?;
-            let leaks = std::mem::take(&mut self.holders.leaks);
+        let holders = &mut space.holders;
+        if holders.is_due(urgency) {
+            holders.take(object, maps, self.jiffies)?;
+            let leaks = std::mem::take(&mut holders.leaks);
             self.leaks.step(&LeaksSeen { at: seen.at, wall: seen.wall, netns: seen.netns, processes: leaks });
         }
-        self.makers.update(maps, &seen.tuples)?;
         for tuple in &mut seen.tuples {
-            tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
-            tuple.processes = self.holders.of(tuple.source, tuple.destination, tuple.destination_port);
+            tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
         }
-        seen.udp.processes = self.holders.udp.clone();
-        seen.failures = failures::read(maps, seen.wall)?;
-        self.failed = seen.failures.iter().map(|failure| failure.count).sum();
+        seen.udp.processes = holders.udp.clone();
+        let failures = failures::read(maps, seen.wall)?;
+        self.failed = failures.iter().map(|failure| failure.count).sum();
+        let own = self.own.netns;
+        let conflicts = self.conflicts.read(object, maps, self.jiffies, own)?;
+        seen.conflicts = conflicts.into_iter().filter(|conflict| conflict.netns == seen.netns).collect();
+        seen.failures = failures.into_iter().filter(|failure| failure.netns == seen.netns).collect();
         self.watch.step(&seen);
         Ok(())
     }
 
-    /// Whether connects have failed for want of a port since the last census.
+    /// Whether a connect or a bind() has failed since the last census.
     pub fn has_failures(&self, maps: &Maps) -> bool {
-        failures::count(maps) != self.failed
+        failures::count(maps) != self.failed || conflicts::count(maps) != self.conflicts.count
     }
 
     /// Whether some destination may soon run out: the next census should not wait.
@@ -194,7 +244,7 @@ impl Ports {
 
     /// How ports stand.
     pub fn ports(&self) -> api::Ports {
-        self.watch.ports()
+        api::Ports { conflicts_seen_by: self.seen_by.to_owned(), ..self.watch.ports() }
     }
 
     /// Alerts of ports and of leaks.
@@ -212,7 +262,7 @@ impl Ports {
     ) -> Result<SocketsFound, KernelError> {
         let settings = settings::read()?;
         let wanted = Wanted {
-            netns: self.netns,
+            netns: self.own.netns,
             ports: asked.ports.clone().unwrap_or(settings.range()),
             destination: asked.destination,
             reuse_delay_ms: delay_ms(&settings),
@@ -220,69 +270,4 @@ impl Ports {
         let (sockets, truncated) = sockets::find(object, maps, self.jiffies, &wanted)?;
         Ok(SocketsFound { sockets, truncated, settings, is_local, ipv6_only: settings::ipv6_only() })
     }
-
-    /// What the tuples that are not counted apart hold at most, and which are to be in the next pass.
-    fn left_out(&mut self, maps: &Maps, totals: &PortTotals, tuples: &[PortTuple]) -> Result<LeftOut, KernelError> {
-        if totals.rest + totals.unplaced == 0 {
-            return Ok(LeftOut { tuples: 0, most: 0, repeat: false });
-        }
-        let buckets =
-            maps.port_buckets.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_BUCKETS, source })?;
-        // What found no place may be anything.
-        let unplaced = u32::try_from(totals.unplaced).unwrap_or(u32::MAX);
-        let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
-        let most = u32::from(most).max(unplaced);
-        self.admitted = Box::new(admission::admit(&buckets.counts));
-        let last_shown = tuples.get(SHOWN - 1).map_or(0, sockets);
-        Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
-    }
-
-    fn tuple(&self, tuple: &PortTuple) -> TupleSeen {
-        TupleSeen {
-            source: address(hash::address(tuple.source)),
-            destination: address(hash::address(tuple.destination)),
-            destination_port: tuple.port,
-            states: tuple.states,
-            bound: tuple.bound,
-            recyclable: tuple.recyclable,
-            recent: tuple.recent,
-            next_free: if tuple.next_free == u32::MAX { None } else { self.jiffies.duration(tuple.next_free) },
-            processes: Vec::new(),
-            made_by: Vec::new(),
-        }
-    }
-}
-
-/// Tuples that are shown one by one wherever there are many.
-const SHOWN: usize = 32;
-
-struct LeftOut {
-    tuples: u64,
-    most: u32,
-    repeat: bool,
-}
-
-fn delay_ms(settings: &PortSettings) -> u32 {
-    u32::try_from(settings.tw_reuse_delay.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn sockets(tuple: &PortTuple) -> u32 {
-    tuple.states.iter().map(|count| u32::from(*count)).sum()
-}
-
-fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
-    let mut sources = Vec::new();
-    for index in 0..limits::PORT_SOURCES {
-        let source = maps
-            .port_sources
-            .get(&index, 0)
-            .map_err(|source| KernelError::Map { name: names::PORT_SOURCES, source })?;
-        if source.used != 0 {
-            sources.push(SourceSeen {
-                address: address(hash::address(source.address)),
-                ports: PortSet::from_words(Box::new(source.ports.words)),
-            });
-        }
-    }
-    Ok(sources)
 }

@@ -1,0 +1,100 @@
+//! The other network namespaces of the host, for `--all-netns`.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::sched::{CloneFlags, setns};
+
+/// Namespaces that are looked at, at most: each costs a walk over the host's whole table of sockets.
+pub const MOST: usize = 256;
+
+/// A network namespace, and how to get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Inode number.
+    pub netns: u32,
+    /// Its name in `/run/netns`, or a process that lives in it.
+    pub name: String,
+    path: PathBuf,
+}
+
+/// All but `own`, those with a name first; and how many there are beyond [`MOST`].
+pub fn others(own: u32) -> (Vec<Namespace>, usize) {
+    let mut found: BTreeMap<u32, Namespace> = BTreeMap::new();
+    let named = entries("/run/netns").map(|path| (name_of(&path), path));
+    let processes = entries("/proc")
+        .filter(|path| name_of(path).bytes().all(|byte| byte.is_ascii_digit()))
+        .map(|path| (format!("process {}", name_of(&path)), path.join("ns/net")));
+    for (name, path) in named.chain(processes) {
+        // A process may end, and those of others may not be looked at without CAP_SYS_PTRACE.
+        let Some(netns) = fs::metadata(&path).ok().and_then(|file| u32::try_from(file.ino()).ok()) else { continue };
+        if netns != own {
+            found.entry(netns).or_insert(Namespace { netns, name, path });
+        }
+    }
+    let beyond = found.len().saturating_sub(MOST);
+    let mut all: Vec<_> = found.into_values().collect();
+    all.sort_by_key(|namespace| namespace.name.starts_with("process "));
+    all.truncate(MOST);
+    (all, beyond)
+}
+
+fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+impl Namespace {
+    /// Does something in the namespace, in a thread that ends with it.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+        let file = File::open(&self.path)?;
+        if file.metadata()?.ino() != u64::from(self.netns) {
+            return Err(std::io::Error::other("it is gone"));
+        }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                setns(&file, CloneFlags::CLONE_NEWNET)?;
+                act()
+            });
+            thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
+        })
+    }
+}
+
+/// Whether the namespace of the calling thread has no TCP or UDP socket, TIME_WAIT included (`/proc/net/sockstat`).
+pub fn is_empty() -> bool {
+    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    sockets(&read("sockstat")) + sockets(&read("sockstat6")) == 0
+}
+
+/// Sockets in use, and those in TIME_WAIT.
+fn sockets(text: &str) -> u64 {
+    let lines = text.lines().filter(|line| line.starts_with("TCP") || line.starts_with("UDP"));
+    let numbers = lines.flat_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let wanted = words.windows(2).filter(|pair| matches!(pair[0], "inuse" | "tw"));
+        wanted.filter_map(|pair| pair[1].parse::<u64>().ok()).collect::<Vec<_>>()
+    });
+    numbers.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_those_in_use_and_in_time_wait() {
+        let text = "sockets: used 290\nTCP: inuse 4 orphan 0 tw 21 alloc 5 mem 1\nUDP: inuse 2 mem 0\nUDPLITE: inuse 0\n\
+                    RAW: inuse 7\nFRAG: inuse 0 memory 0\n";
+        assert_eq!(sockets(text), 27);
+        assert_eq!(sockets("TCP6: inuse 3\nUDP6: inuse 1\n"), 4);
+        assert_eq!(sockets(""), 0);
+    }
+}

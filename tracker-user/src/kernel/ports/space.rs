@@ -1,0 +1,243 @@
+//! The ephemeral ports of one network namespace: what a pass is told, and what it counted.
+
+use std::{cmp::Reverse, time::Instant};
+
+use jiff::Timestamp;
+use tracker_common::{
+    hash, limits, names,
+    ports::{Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+};
+use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
+
+use super::{admission, clock::Jiffies, holders::Holders};
+use crate::kernel::{error::KernelError, maps::Maps, sources::address};
+
+/// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
+const TIME_WAIT: u32 = 60;
+/// One that was entered so long ago is recent, seconds (`tracker_model::ports::RECENT`).
+const RECENT: u32 = 10;
+/// A socket that only its process can end counts as leaked when its peer was not heard of for so long, seconds.
+const QUIET: u32 = 60;
+/// Tuples whose processes are asked for: those with the most sockets.
+const HELD: usize = 64;
+/// Tuples that the model is told of, those with the most sockets; the others are summed up.
+const TOLD: usize = 1024;
+
+/// What is kept of a network namespace between two passes.
+pub struct Space {
+    /// Its inode number.
+    pub netns: u32,
+    /// Its name, if it is not that of the daemon.
+    pub name: Option<String>,
+    /// What it was set to at the last pass.
+    pub settings: PortSettings,
+    /// Who holds its sockets.
+    pub holders: Holders,
+    admitted: Box<Bits>,
+    holders_from: u32,
+}
+
+/// What a pass is told that is the same in all namespaces.
+#[derive(Clone, Copy)]
+pub struct Around {
+    /// When the daemon began.
+    pub begun: Instant,
+    /// The kernel's clock.
+    pub jiffies: Jiffies,
+    /// Destinations that are watched for connects.
+    pub watching: usize,
+    /// Whether this is the daemon's own namespace.
+    pub own: bool,
+}
+
+impl Space {
+    /// Nothing is known yet.
+    pub fn new(netns: u32, name: Option<String>) -> Self {
+        Self {
+            netns,
+            name,
+            settings: PortSettings::default(),
+            holders: Holders::default(),
+            admitted: Box::new(admission::all()),
+            holders_from: 1,
+        }
+    }
+
+    /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
+    pub fn prepare(&mut self, maps: &mut Maps, around: &Around, generation: u32) -> Result<(), KernelError> {
+        let jiffies = around.jiffies;
+        let mut eligible = PortSet::new();
+        eligible.insert_range(self.settings.range());
+        let mut words = *eligible.words();
+        for (word, reserved) in words.iter_mut().zip(self.settings.reserved.words()) {
+            *word &= !reserved;
+        }
+        let pass = PortPass {
+            generation,
+            recent: jiffies.of(RECENT),
+            time_wait: jiffies.of(TIME_WAIT),
+            reuse_delay_ms: delay_ms(&self.settings),
+            holders_from: self.holders_from,
+            quiet: jiffies.of(QUIET),
+            netns: self.netns,
+            own: around.own.into(),
+            watching: u32::try_from(around.watching).unwrap_or(u32::MAX),
+            padding: 0,
+            eligible: Bits { words },
+            admitted: *self.admitted,
+        };
+        let map = |name| move |source| KernelError::Map { name, source };
+        maps.port_pass.set(0, pass, 0).map_err(map(names::PORT_PASS))?;
+        maps.port_totals.set(0, PortTotals::default(), 0).map_err(map(names::PORT_TOTALS))?;
+        maps.port_buckets.set(0, PortBuckets::default(), 0).map_err(map(names::PORT_BUCKETS))?;
+        for index in 0..limits::PORT_SOURCES {
+            if maps.port_sources.get(&index, 0).map_err(map(names::PORT_SOURCES))?.used != 0 {
+                maps.port_sources.set(index, PortSource::default(), 0).map_err(map(names::PORT_SOURCES))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the pass of this number counted, and whether it should be repeated: tuples were left out that may be among the
+    /// largest.
+    pub fn take_over(
+        &mut self,
+        maps: &Maps,
+        around: &mut Around,
+        generation: u32,
+    ) -> Result<(PortsSeen, bool), KernelError> {
+        let map = |name| move |source| KernelError::Map { name, source };
+        let totals = maps.port_totals.get(&0, 0).map_err(map(names::PORT_TOTALS))?;
+        around.jiffies.learn(&totals);
+        let mut tuples: Vec<PortTuple> =
+            maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
+        tuples.sort_unstable_by_key(|tuple| Reverse(sockets(tuple)));
+        self.holders_from = tuples.get(HELD).map_or(1, |tuple| sockets(tuple) + 1);
+        let left_out = self.left_out(maps, &totals, &tuples)?;
+        let mut rest =
+            RestSeen { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
+        for tuple in tuples.iter().skip(TOLD) {
+            rest.tuples_at_least += 1;
+            rest.sockets += u64::from(sockets(tuple));
+            rest.most = rest.most.max(sockets(tuple));
+        }
+        let seen = PortsSeen {
+            at: around.begun.elapsed(),
+            wall: Timestamp::now(),
+            netns: self.netns,
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            bound: PortSet::from_words(Box::new(totals.bound.words)),
+            udp: UdpSeen {
+                sockets: totals.udp_sockets,
+                ephemeral: totals.udp_ephemeral,
+                ports: PortSet::from_words(Box::new(totals.udp.words)),
+                processes: Vec::new(),
+            },
+            tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, around.jiffies)).collect(),
+            rest,
+            sources: sources(maps)?,
+            sources_lost: totals.unsourced,
+            failures: Vec::new(),
+            conflicts: Vec::new(),
+        };
+        Ok((seen, left_out.repeat))
+    }
+
+    /// What the tuples that are not counted apart hold at most, and which are to be in the next pass.
+    fn left_out(&mut self, maps: &Maps, totals: &PortTotals, tuples: &[PortTuple]) -> Result<LeftOut, KernelError> {
+        if totals.rest + totals.unplaced == 0 {
+            return Ok(LeftOut { tuples: 0, most: 0, repeat: false });
+        }
+        let buckets =
+            maps.port_buckets.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_BUCKETS, source })?;
+        // What found no place may be anything.
+        let unplaced = u32::try_from(totals.unplaced).unwrap_or(u32::MAX);
+        let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
+        let most = u32::from(most).max(unplaced);
+        self.admitted = Box::new(admission::admit(&buckets.counts));
+        let last_shown = tuples.get(SHOWN - 1).map_or(0, sockets);
+        Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
+    }
+}
+
+fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
+    TupleSeen {
+        source: address(hash::address(tuple.source)),
+        destination: address(hash::address(tuple.destination)),
+        destination_port: tuple.port,
+        states: tuple.states,
+        bound: tuple.bound,
+        recyclable: tuple.recyclable,
+        recent: tuple.recent,
+        next_free: if tuple.next_free == u32::MAX { None } else { jiffies.duration(tuple.next_free) },
+        processes: Vec::new(),
+        made_by: Vec::new(),
+    }
+}
+
+/// Tuples that are shown one by one wherever there are many.
+const SHOWN: usize = 32;
+
+struct LeftOut {
+    tuples: u64,
+    most: u32,
+    repeat: bool,
+}
+
+pub fn delay_ms(settings: &PortSettings) -> u32 {
+    u32::try_from(settings.tw_reuse_delay.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn sockets(tuple: &PortTuple) -> u32 {
+    tuple.states.iter().map(|count| u32::from(*count)).sum()
+}
+
+fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
+    let mut sources = Vec::new();
+    for index in 0..limits::PORT_SOURCES {
+        let source = maps
+            .port_sources
+            .get(&index, 0)
+            .map_err(|source| KernelError::Map { name: names::PORT_SOURCES, source })?;
+        if source.used != 0 {
+            let ports = PortSet::from_words(Box::new(source.ports.words));
+            sources.push(SourceSeen { address: address(hash::address(source.address)), ports });
+        }
+    }
+    Ok(with_wildcards(sources))
+}
+
+/// What a socket holds on all addresses is taken on each. An IPv6 socket is put down as one that takes IPv4 too: few do not,
+/// and the pool is then too small rather than too large.
+fn with_wildcards(mut sources: Vec<SourceSeen>) -> Vec<SourceSeen> {
+    let wildcards: Vec<_> = sources.extract_if(.., |source| source.address.is_unspecified()).collect();
+    for source in &mut sources {
+        for wildcard in wildcards.iter().filter(|wildcard| wildcard.address.is_ipv6() || source.address.is_ipv4()) {
+            source.ports.extend(&wildcard.ports);
+        }
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_takes_the_port_on_each_address() {
+        let source = |address: &str, ports: &[u16]| SourceSeen {
+            address: address.parse().unwrap(),
+            ports: ports.iter().copied().collect(),
+        };
+        let all = [
+            source("0.0.0.0", &[40_000]),
+            source("10.0.0.1", &[40_001]),
+            source("fd00::1", &[40_002]),
+            source("::", &[40_003]),
+        ];
+        let sources = with_wildcards(all.to_vec());
+        let ports: Vec<Vec<u16>> = sources.iter().map(|source| source.ports.iter().collect()).collect();
+        assert_eq!(ports, [vec![40_000, 40_001, 40_003], vec![40_002, 40_003]]);
+    }
+}
