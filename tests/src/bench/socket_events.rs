@@ -29,6 +29,8 @@ pub fn run() -> Result<Vec<report::Result>> {
             btf: None,
             lifetime_sample: 8,
             census_interval: Duration::from_hours(1),
+            all_netns: false,
+            trace_bind: false,
             kernel_log: false,
             sensitivity: tracker_model::detect::Sensitivity::Medium,
             record: None,

@@ -1,5 +1,7 @@
 //! What to do when ports run out: only what would help in the case at hand.
 
+use std::net::SocketAddr;
+
 use super::{
     usage::is_loopback,
     words::{held, named, used},
@@ -20,7 +22,11 @@ const REAL: u32 = 20;
 pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let advice = match (kind, evidence.pool, subject.port) {
         (AlertKind::BindConflict, _, Some(port)) if port != 0 => {
-            return "See who holds it, and whether it may: `tracker explain bind`.".to_owned();
+            // The protocol is not part of the subject; TCP is what is asked for unless told otherwise.
+            let at = subject
+                .address
+                .map_or_else(|| format!(":{port}"), |address| SocketAddr::new(address, port).to_string());
+            return format!("See who holds it, and what would help: `tracker explain bind {at}` (with --udp for UDP).");
         }
         (AlertKind::BindConflict, ..) | (_, PortPool::Bind, _) => {
             let bind = "Set IP_BIND_ADDRESS_NO_PORT on sockets before they are bound to an address with port 0: connect() \
