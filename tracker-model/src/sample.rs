@@ -1,6 +1,8 @@
 //! Snapshots made by hand, for tests.
 
 mod flood;
+mod ports;
+mod sockets;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_common::{
@@ -11,6 +13,8 @@ use tracker_common::{
 };
 
 pub use flood::under_flood;
+pub use ports::under_shortage;
+pub use sockets::{port_settings, sockets};
 
 use crate::{
     api::Ports,
@@ -43,7 +47,7 @@ pub fn snapshot() -> Snapshot {
             syn_rate: 0.25,
         },
         socket_events: "tp_btf".to_owned(),
-        sockets: sockets(),
+        sockets: socket_counters(),
         lifetime_sample: 8,
         census: Some(census(taken_at - SignedDuration::from_secs(1))),
         census_error: None,
@@ -136,7 +140,7 @@ fn interface() -> Interface {
     }
 }
 
-fn sockets() -> SocketCounters {
+fn socket_counters() -> SocketCounters {
     let mut sockets = SocketCounters::default();
     for (from, to, count) in [
         (state::CLOSE, state::SYN_SENT, 25),

@@ -91,10 +91,11 @@ impl Source for Fixed {
     fn refresh(&self) -> Refresh<'_> {
         Box::pin(async { self.0.clone() })
     }
+
     fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
         let found = self.0.as_ref().map(|_| {
-            let settings = tracker_model::ports::PortSettings::default();
-            Ok(SocketsFound { sockets: Vec::new(), truncated: false, settings, is_local: true, ipv6_only: false })
+            let (sockets, settings) = (tracker_model::sample::sockets(), tracker_model::sample::port_settings());
+            Ok(SocketsFound { sockets, truncated: false, settings, is_local: true, ipv6_only: false })
         });
         Box::pin(async { found })
     }

@@ -36,9 +36,11 @@ fn is_one_line(text: &str) -> bool {
 fn version_and_help_are_fine() {
     let (code, out, _) = run(&["--version"]);
     assert_eq!((code, out), (0, format!("tracker {}\n", env!("CARGO_PKG_VERSION"))));
-    for command in ["run", "status", "alerts", "listeners", "states"] {
-        let (code, out, err) = run(&[command, "--help"]);
-        assert!(code == 0 && out.contains("Examples:") && err.is_empty(), "{command}");
+    let calls = [&["explain", "connect"][..], &["explain", "bind"]];
+    let commands = ["run", "status", "alerts", "listeners", "states", "ports", "explain"];
+    for command in commands.iter().map(std::slice::from_ref).chain(calls) {
+        let (code, out, err) = run(&[command, &["--help"]].concat());
+        assert!(code == 0 && out.contains("Examples:") && err.is_empty(), "{command:?}");
     }
     let (_, out, _) = run(&["run", "--help"]);
     assert!(!out.contains("--output"), "-o is not for the daemon:\n{out}");
@@ -53,13 +55,24 @@ fn wrong_usage_is_one_line_and_code_2() {
         &["run", "--lifetime-sample", "3"],
         &["run", "--sensitivity", "most"],
         &["alerts", "--check"],
+        &["ports", "--destination", "localhost"],
+        &["ports", "--destination", "192.0.2.1:0"],
+        &["ports", "--process", ""],
+        &["explain", "connect", "192.0.2.1"],
+        &["explain", "connect", "192.0.2.1:0"],
+        &["explain", "connect", ":80"],
+        &["explain", "connect", "192.0.2.1:80", "--source", "here"],
+        &["explain", "bind", "::1"],
+        &["explain", "bind", "80"],
+        &["explain", "bind", ":80", "--user", "no such user"],
+        &["explain", "listen", ":80"],
         &["-o", "json", "run"],
         &["run", "-o", "json"],
     ] {
         let (code, out, err) = run(words);
         assert!(code == 2 && out.is_empty() && is_one_line(&err), "{words:?}: {code} {err}");
     }
-    assert_eq!(run(&[]).0, 2);
+    assert_eq!((run(&[]).0, run(&["explain"]).0), (2, 2));
 }
 
 #[test]
@@ -119,8 +132,10 @@ fn a_bad_file_is_one_line_and_code_2() {
 
 #[test]
 fn a_daemon_that_is_not_there_is_one_line_with_the_way_out() {
-    for command in ["status", "alerts", "listeners", "states"] {
-        let (code, out, err) = run(&[command, "--api.socket", "/nonexistent/socket"]);
+    let explain = [&["explain", "connect", "192.0.2.1:80"][..], &["explain", "bind", ":80"]];
+    let commands = ["status", "alerts", "listeners", "states", "ports"];
+    for command in commands.iter().map(std::slice::from_ref).chain(explain) {
+        let (code, out, err) = run(&[command, &["--api.socket", "/nonexistent/socket"]].concat());
         assert!(code == 1 && out.is_empty() && is_one_line(&err), "{err}");
         assert!(err.contains("start it with `tracker run` or name its socket with --api.socket"), "{err}");
     }

@@ -9,12 +9,19 @@ use std::{
 use clap::CommandFactory as _;
 use serde_json::Value;
 use tracker_model::{
-    api::{AlertKind, AlertState, Class, Severity},
+    api::{AlertKind, AlertState, Class, PortPool, Severity},
+    ports::explain::{
+        BindError, BindRequest, ConnectRule, Overlap, Protocol, Rule, TcpState, explain_bind, explain_connect,
+    },
     sample,
     snapshot::NamespaceCounters,
     view,
 };
-use tracker_user::{api::Refusal, cli::Cli, config, metrics};
+use tracker_user::{
+    api::{self, Refusal},
+    cli::Cli,
+    config, metrics,
+};
 
 fn page(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -86,18 +93,26 @@ fn every_command_and_flag_is_described() {
     for argument in root.get_arguments() {
         described(general, argument);
     }
-    for command in root.get_subcommands() {
-        let title = format!("`tracker {}`\n", command.get_name());
+    every_command_of("tracker", &root, &page);
+}
+
+fn every_command_of(parent: &str, command: &clap::Command, page: &str) {
+    for command in command.get_subcommands() {
+        let name = format!("{parent} {}", command.get_name());
+        let title = format!("`{name}`\n");
         let section = page.split("\n## ").find(|section| section.starts_with(&title));
-        let section = section.unwrap_or_else(|| panic!("docs/commands.md has no section on {}", command.get_name()));
+        let section = section.unwrap_or_else(|| panic!("docs/commands.md has no section on {name}"));
         for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
             described(section, argument);
         }
+        every_command_of(&name, command, page);
     }
 }
 
+/// A flag by its name, another argument by that of its value.
 fn described(section: &str, argument: &clap::Arg) {
-    let flag = format!("--{}", argument.get_long().unwrap());
+    let value = || argument.get_value_names().unwrap()[0].to_string();
+    let flag = argument.get_long().map_or_else(value, |flag| format!("--{flag}"));
     let is_its = |cell: &str| cell == flag || cell.starts_with(&format!("{flag} "));
     let rows = rows(section);
     let row = rows.iter().find(|(cell, _)| is_its(cell)).map(|(_, row)| row);
@@ -131,6 +146,8 @@ fn every_key_has_a_row_with_its_flag_and_variable() {
 fn every_field_of_the_api_has_a_row() {
     let page = page("api.md");
     let snapshot = sample::under_flood();
+    let mut alerts = view::alerts(&snapshot);
+    alerts.alerts.extend(view::alerts(&sample::under_shortage()).alerts);
     let daemon = view::Daemon { version: "1", pid: 1 };
     let mut status = serde_json::to_value(view::status(&snapshot, daemon, snapshot.taken_at)).unwrap();
     status["problems"] = Value::Array(vec![Value::String(String::new())]);
@@ -138,7 +155,10 @@ fn every_field_of_the_api_has_a_row() {
         ("`GET /v1/status`\n", status),
         ("`GET /v1/listeners`\n", serde_json::to_value(view::listeners(&snapshot)).unwrap()),
         ("`GET /v1/states`\n", serde_json::to_value(view::states(&snapshot)).unwrap()),
-        ("`GET /v1/alerts`\n", serde_json::to_value(view::alerts(&snapshot)).unwrap()),
+        ("`GET /v1/alerts`\n", serde_json::to_value(alerts).unwrap()),
+        ("`GET /v1/ports`\n", serde_json::to_value(sample::under_shortage().ports).unwrap()),
+        ("`GET /v1/explain/connect`\n", explained_connect()),
+        ("`GET /v1/explain/bind`\n", explained_bind()),
     ];
     let refusal = serde_json::to_value(Refusal { error: String::new() }).unwrap();
     let general = page.split("\n## ").next().unwrap();
@@ -149,10 +169,88 @@ fn every_field_of_the_api_has_a_row() {
     }
 }
 
+/// An answer in which every list has something.
+fn explained_connect() -> Value {
+    let destination = ([198, 51, 100, 7], 443).into();
+    let mut answer = explain_connect([192, 0, 2, 10].into(), destination, &sample::sockets(), &sample::port_settings());
+    answer.notes.push(String::new());
+    serde_json::to_value(answer).unwrap()
+}
+
+/// The same for `bind()`: one that fails, with what shares the port in one that succeeds.
+fn explained_bind() -> Value {
+    let request = |address: [u8; 4], port| BindRequest {
+        protocol: Protocol::Tcp,
+        address: address.into(),
+        port,
+        ipv6: false,
+        ipv6_only: false,
+        reuse_address: true,
+        reuse_port: false,
+        uid: 0,
+        device: 0,
+        privileged: true,
+    };
+    let explain = |request| explain_bind(&request, &sample::sockets(), &sample::port_settings(), true);
+    let mut answer = explain(request([0, 0, 0, 0], 80));
+    answer.rivals = explain(request([127, 0, 0, 1], 9_000)).rivals;
+    serde_json::to_value(answer).unwrap()
+}
+
+/// Parameters of the queries: the daemon refuses unknown ones by naming all there are.
+#[test]
+fn every_parameter_has_a_row() {
+    let page = page("api.md");
+    for (title, parameters) in [
+        ("`GET /v1/explain/connect`\n", &api::CONNECT_PARAMETERS[..]),
+        ("`GET /v1/explain/bind`\n", &api::BIND_PARAMETERS),
+    ] {
+        let section = page.split("\n## ").find(|section| section.starts_with(title)).unwrap();
+        let rows = rows(section);
+        let named: BTreeSet<_> = rows.keys().filter_map(|row| row.strip_prefix('?')).collect();
+        assert_eq!(named, parameters.iter().copied().collect(), "{title}");
+    }
+}
+
+/// The names in JSON.
+fn names<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> Vec<String> {
+    let name = |value: T| serde_json::to_value(value).unwrap().as_str().unwrap().to_owned();
+    values.into_iter().map(name).collect()
+}
+
+#[test]
+fn every_value_of_a_field_of_ports_is_named() {
+    let page = page("api.md");
+    let errors = [BindError::InUse, BindError::NotAvailable, BindError::Access, BindError::Invalid];
+    let rules = [Rule::Listens, Rule::NotOffered, Rule::NotAsked, Rule::OtherUser, Rule::FirstToListen];
+    let overlaps = [
+        Overlap::SameAddress,
+        Overlap::HeldWildcard,
+        Overlap::AskedWildcard,
+        Overlap::DualStack,
+        Overlap::Ipv6Connection,
+    ];
+    let all = [
+        names([PortPool::Connect, PortPool::Bind]),
+        names([Protocol::Tcp, Protocol::Udp]),
+        names([ConnectRule::Connected, ConnectRule::TimeWait, ConnectRule::Bound]),
+        names(errors),
+        names(rules),
+        names(overlaps),
+        names([TcpState::Listen, TcpState::HalfOpen, TcpState::Bound]),
+        tracker_common::state::NAMES.into_iter().skip(1).map(str::to_owned).collect(),
+    ];
+    for name in all.concat() {
+        assert!(page.contains(&format!("`{name}`")), "docs/api.md does not name {name}");
+    }
+}
+
 fn compare(title: &str, section: &str, answer: &Value) {
     let mut fields = BTreeSet::new();
     collect("", answer, &mut fields);
-    let rows = rows(section);
+    let mut rows = rows(section);
+    // Parameters of the query.
+    rows.retain(|row, _| !row.starts_with('?'));
     for field in &fields {
         assert!(rows.contains_key(field), "{title} has no row for {field}");
     }
@@ -164,7 +262,7 @@ fn compare(title: &str, section: &str, answer: &Value) {
 }
 
 /// Fields whose keys are names or numbers of the host.
-const MAPS: [&str; 8] = [
+const MAPS: [&str; 11] = [
     "losses",
     "tcp_counters",
     "interfaces[].outcomes",
@@ -173,6 +271,9 @@ const MAPS: [&str; 8] = [
     "closes",
     "connects.failed",
     "alerts[].evidence.namespace",
+    "alerts[].evidence.states",
+    "ports[].states",
+    "in_use",
 ];
 
 /// Paths of all values: `a.b` in an object, `a[]` in a list, `a.*` in a map.

@@ -24,6 +24,12 @@ use crate::{
 const TRUNCATED: &str =
     "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
 
+/// Parameters of `/v1/explain/connect`.
+pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
+/// Parameters of `/v1/explain/bind`.
+pub const BIND_PARAMETERS: [&str; 7] =
+    ["address", "port", "protocol", "reuse_address", "reuse_port", "ipv6_only", "uid"];
+
 /// Query of `/v1/explain/bind`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +60,7 @@ pub(super) struct ConnectQuery {
     source: Option<IpAddr>,
 }
 
-/// Would bind() to this address and port fail?
+/// Would `bind()` to this address and port fail?
 pub(super) async fn bind(
     State(source): State<Arc<dyn Source>>,
     query: Result<Query<BindQuery>, QueryRejection>,
@@ -87,7 +93,7 @@ pub(super) async fn bind(
     Json(answer).into_response()
 }
 
-/// Would connect() to this address and port find a local port?
+/// Would `connect()` to this address and port find a local port?
 pub(super) async fn connect(
     State(source): State<Arc<dyn Source>>,
     query: Result<Query<ConnectQuery>, QueryRejection>,
@@ -100,10 +106,17 @@ pub(super) async fn connect(
         return refuse(StatusCode::BAD_REQUEST, "nothing can be connected to at port 0".to_owned());
     }
     let destination = SocketAddr::new(query.address.to_canonical(), query.port);
+    // From the wildcard is from wherever the kernel chooses.
+    let query = ConnectQuery { source: query.source.filter(|source| !source.is_unspecified()), ..query };
+    if query.source.is_some_and(|source| source.to_canonical().is_ipv4() != destination.is_ipv4()) {
+        return refuse(StatusCode::BAD_REQUEST, "source and destination must both be IPv4 or both IPv6".to_owned());
+    }
     let from = match query.source.map_or_else(|| source_of(destination), Ok) {
         Ok(from) => from.to_canonical(),
         Err(error) => {
-            let error = format!("there is no way to {}: {error}", destination.ip());
+            let to = destination.ip();
+            let error =
+                format!("there is no way to {to}: {error}; see `ip route get {to}`, or name the source address");
             return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
         }
     };
@@ -139,4 +152,25 @@ fn source_of(destination: SocketAddr) -> std::io::Result<IpAddr> {
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(destination)?;
     Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Uri;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// The parameters that a query names when it is asked for another.
+    fn known<T: DeserializeOwned>() -> Vec<String> {
+        let uri: Uri = "/?no_such=1".parse().unwrap();
+        let error = Query::<T>::try_from_uri(&uri).err().map(|error| error.body_text()).unwrap();
+        error.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_parameters_are_those_of_the_queries() {
+        assert_eq!(known::<ConnectQuery>(), CONNECT_PARAMETERS);
+        assert_eq!(known::<BindQuery>(), BIND_PARAMETERS);
+    }
 }

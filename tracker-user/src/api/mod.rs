@@ -19,6 +19,7 @@ use tracker_model::{
     view::{self, Daemon},
 };
 
+pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
 use crate::source::Source;
@@ -139,6 +140,22 @@ mod tests {
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
         let answer = ask(sample(), STATES).await.unwrap();
         assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
+        let short = || Fixed(Some(Arc::new(tracker_model::sample::under_shortage())));
+        let answer = ask(short(), PORTS).await.unwrap();
+        assert_eq!((&answer["ports"][0]["in_use"], &answer["failures"][1]["source"]), (&978.into(), &Value::Null));
+        let answer = ask(short(), ALERTS).await.unwrap();
+        assert_eq!(
+            (&answer["alerts"][0]["kind"], &answer["alerts"][0]["subject"]["source"]),
+            (&"port_exhaustion".into(), &"192.0.2.10".into())
+        );
+        let answer = ask(sample(), &format!("{EXPLAIN_BIND}?address=0.0.0.0&port=80")).await.unwrap();
+        assert_eq!(
+            (&answer["error"], &answer["holders"][0]["processes"][0]["comm"]),
+            (&"EADDRINUSE".into(), &"nginx".into())
+        );
+        let answer =
+            ask(sample(), &format!("{EXPLAIN_CONNECT}?address=198.51.100.7&port=443&source=192.0.2.10")).await.unwrap();
+        assert_eq!((&answer["would_fail"], &answer["in_use"]["time_wait"]), (&true.into(), &400.into()));
         let flooded = Fixed(Some(Arc::new(tracker_model::sample::under_flood())));
         let answer = ask(flooded, ALERTS).await.unwrap();
         assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
@@ -148,6 +165,22 @@ mod tests {
     async fn a_daemon_that_starts_says_so() {
         let error = ask(Fixed(None), STATUS).await.unwrap_err();
         assert_eq!(error.to_string(), "the daemon starts or stops; ask again");
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_in_the_wrong_way_is_told() {
+        let asks = [
+            (EXPLAIN_BIND, "", "missing field `address`"),
+            (EXPLAIN_BIND, "address=here&port=80", "invalid IP address syntax"),
+            (EXPLAIN_BIND, "address=::&port=80&reuseport=true", "unknown field `reuseport`"),
+            (EXPLAIN_BIND, "address=::&port=80&protocol=sctp", "unknown variant `sctp`"),
+            (EXPLAIN_CONNECT, "address=192.0.2.1&port=0", "nothing can be connected to at port 0"),
+            (EXPLAIN_CONNECT, "address=192.0.2.1&port=80&source=::1", "must both be IPv4 or both IPv6"),
+        ];
+        for (path, query, expected) in asks {
+            let error = ask(sample(), &format!("{path}?{query}")).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{query}: {error}");
+        }
     }
 
     #[tokio::test]

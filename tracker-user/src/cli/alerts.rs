@@ -124,6 +124,30 @@ ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
     }
 
     #[test]
+    fn ports_and_leaks_name_their_destination_or_process() {
+        let expected = "\
+ID  SEVERITY  STATE     SINCE    ENDED    KIND                    CLASS  SUBJECT
+14  critical  firing    30s ago  -        port_exhaustion         -      bind() on 192.0.2.10
+    Local ports that bind() can choose on 192.0.2.10 are gone: 990 of 990 used (100 %); since 2027-01-15 07:59:30 UTC
+12  critical  firing    1m ago   -        port_allocation_failed  -      192.0.2.10 -> 198.51.100.7:443 app(4711)
+    connect() to 198.51.100.7:443 from 192.0.2.10 found no free local port: 1,300 calls failed, all of app (pid 4711); 978 of 978 used (100 %), 400 of them in TIME_WAIT; since 2027-01-15 07:58:25 UTC
+11  critical  firing    3m ago   -        port_exhaustion         -      192.0.2.10 -> 198.51.100.7:443 app(4711)
+    Local ports from 192.0.2.10 to 198.51.100.7:443 are gone: 978 of 978 used (100 %), 400 of them in TIME_WAIT; since 2027-01-15 07:56:40 UTC
+15  warning   firing    10s ago  -        fin_wait_leak           -      app(4711)
+    app (pid 4711) leaks connections: 60 sockets in FIN_WAIT2, the oldest for at least 75 s; since 2027-01-15 07:59:50 UTC
+13  warning   firing    20s ago  -        port_exhaustion         -      192.0.2.10 -> 203.0.113.20:5432 pgbench(77)
+    Local ports from 192.0.2.10 to 203.0.113.20:5432 run out: 761 of 978 used (78 %), full in 62 s; since 2027-01-15 07:59:40 UTC
+ 9  warning   firing    40m ago  -        close_wait_leak         -      cron-job(99)
+    cron-job (pid 99) leaks connections: 212 sockets in CLOSE_WAIT, the oldest for at least 44 min; since 2027-01-15 07:20:00 UTC
+10  warning   resolved  1h ago   59m ago  bind_conflict           -      bind() to 0.0.0.0:80 httpd(600)
+    bind() to 0.0.0.0:80 failed, the address is in use: 2 calls failed, all of httpd (pid 600); held by nginx (pid 815); from 2027-01-15 07:00:00 to 07:00:10 UTC
+
+Evidence, and what to do: tracker alerts -o wide
+";
+        assert_eq!(shown(&sample::under_shortage(), false), expected);
+    }
+
+    #[test]
     fn those_that_fire_can_be_asked_for_alone() {
         let snapshot = sample::under_flood();
         let answer = selected(views::alerts(&snapshot), true);

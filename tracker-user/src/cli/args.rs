@@ -1,86 +1,19 @@
 //! The commands and their flags.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::output::Output;
+use super::{
+    examples::{
+        ALERTS_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
+        LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES,
+    },
+    explain::{self, Target},
+    output::Output,
+    ports::{self, Destination, Holder},
+};
 use crate::config::RawSettings;
-
-const EXAMPLES: &str = "\
-Examples:
-  tracker run                      start the daemon on the host's interfaces
-  tracker status                   is it well, what does it watch
-  tracker alerts                   which listener is flooded, from where, since when
-  tracker listeners -o wide        SYNs, handshakes and queues of every listener
-  tracker states -o json           socket states, for a script
-
-Exit codes: 0 fine, 1 failed, 2 wrong usage.";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  tracker run
-  tracker run --interface eth0 --interface 'veth*' --hook tc
-  tracker run --web.listen-address :10046 --log-level debug
-  tracker run --config ./tracker.toml --check-config
-
-Settings come from flags, then from the environment, then from the file, then from the defaults.
-The file is TOML; its keys are the names of the flags.
-The daemon needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
-The daemon stops on SIGTERM and SIGINT and leaves nothing attached.";
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  tracker status
-  tracker status -o wide           with programs and their cost, and all TCP counters
-  tracker status --check           one line for a monitoring system; exits 0, 1 or 2
-
---check takes the worse of the daemon's health and the alerts that fire: 0 fine or for information,
-1 warning, 2 critical.
-The TCP counters are those of the whole network namespace, all its listeners together.";
-
-const ALERTS_EXAMPLES: &str = "\
-Examples:
-  tracker alerts
-  tracker alerts --firing -o wide  with the evidence of each, and what to do
-  tracker alerts -o json | jq -r '.alerts[] | select(.state == \"firing\") | .summary'
-
-An attack is one alert from its onset to its end; pauses of less than a minute do not end it.
-Classes: spoofed (a flood from sources all over), single_source, prefix, slow_accept (the
-application does not accept), scan (many ports, no listener). A surge that is answered is no alert:
-it shows in `tracker listeners`.
-Shares and distinct sources are estimates and stand with their error; counts without one are exact.";
-
-const LISTENERS_EXAMPLES: &str = "\
-Examples:
-  tracker listeners
-  tracker listeners -o wide
-  tracker listeners -o json | jq '.listeners[] | select(.verdict == \"spoofed\")'
-
-PROCESS is the name of the thread that called listen().
-VERDICT is that of the flood detector; see `tracker alerts`.
-REFUSED are requests that this listener turned away; UNANSWERED are SYNs that neither completed a
-handshake nor are half-open now; a repeated SYN counts again.
-Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of
-all. With ± stands the error of an estimate, with <= a bound; other counts are exact.
-SYNs to no listener include those to services that the kernel translates (NodePort, published ports
-of Docker, REDIRECT, IPVS): nothing listens at the port they are addressed to, but they are
-answered. Their ports are named by activity in the last minute or so, with all SYNs and SYNs
-per second.";
-
-const STATES_EXAMPLES: &str = "\
-Examples:
-  tracker states
-  tracker states -o wide           with transitions
-  tracker states -o json | jq '.states[].ipv4.time_wait'";
-
-const DOCTOR_EXAMPLES: &str = "\
-Examples:
-  sudo tracker doctor
-  tracker doctor -o json | jq '.checks[] | select(.verdict != \"ok\")'
-
-It loads each program into the kernel and takes it out again; nothing stays.
-Exits 1 when the daemon could not run.";
 
 /// What this host's TCP does: SYNs, handshakes, listeners and socket states, seen in the kernel by eBPF.
 #[derive(Parser, Debug)]
@@ -108,7 +41,7 @@ pub enum Command {
     /// Show what the daemon watches, and how far its figures can be trusted
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
-    /// Show floods, slow applications and scans: what goes on, and what is over
+    /// Show floods, slow applications, ports that run out, leaks; those that are over too
     #[command(after_help = ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
     /// Show the listeners with their SYNs, handshakes and queues
@@ -117,6 +50,16 @@ pub enum Command {
     /// Show socket states, who closed first, connects and their failures
     #[command(after_help = STATES_EXAMPLES)]
     States,
+    /// Show local ports by destination, the fullest first: how many are left, who has them
+    #[command(after_help = PORTS_EXAMPLES)]
+    Ports(PortsArgs),
+    /// Tell whether a call would fail now, which sockets are in its way, and what would help
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain {
+        /// The call.
+        #[command(subcommand)]
+        call: Explain,
+    },
     /// Check what this kernel and these rights allow; asks no daemon
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -158,6 +101,84 @@ pub struct AlertsArgs {
     pub firing: bool,
 }
 
+/// Flags of `tracker ports`.
+#[derive(Args, Debug)]
+pub struct PortsArgs {
+    /// Only ports to this address, or to this port of it
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = ports::destination)]
+    pub destination: Option<Destination>,
+
+    /// Only ports of this process, by name or id, held now or made by it
+    #[arg(long, value_name = "NAME|PID", value_parser = ports::holder)]
+    pub process: Option<Holder>,
+
+    /// Everything, not only what matters
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What `tracker explain` is asked about.
+#[derive(Subcommand, Debug)]
+pub enum Explain {
+    /// `connect()`.
+    #[command(about = "Tell whether connect() would find a local port, and what holds them if not")]
+    #[command(after_help = EXPLAIN_CONNECT_EXAMPLES)]
+    Connect(ConnectArgs),
+    /// `bind()`.
+    #[command(about = "Tell whether bind() would succeed, and which sockets are in the way if not")]
+    #[command(after_help = EXPLAIN_BIND_EXAMPLES)]
+    Bind(BindArgs),
+}
+
+/// Flags of `tracker explain connect`.
+#[derive(Args, Debug)]
+pub struct ConnectArgs {
+    /// Where to: address or host name, and port
+    #[arg(value_name = "ADDR:PORT", value_parser = explain::of_connect)]
+    pub target: Target,
+
+    /// Address of this side [default: the one that the kernel would choose]
+    #[arg(long, value_name = "ADDR")]
+    pub source: Option<IpAddr>,
+
+    /// One line and an exit code for a monitoring system: 0 finds a port, 1 does not, 2 not known
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Flags of `tracker explain bind`.
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct BindArgs {
+    /// Address or host name, and port; without an address all of them; port 0 for any port
+    #[arg(value_name = "ADDR:PORT", value_parser = explain::of_bind)]
+    pub target: Target,
+
+    /// A UDP socket, not a TCP one
+    #[arg(long)]
+    pub udp: bool,
+
+    /// `SO_REUSEADDR`.
+    #[arg(long, help = "The socket has SO_REUSEADDR")]
+    pub reuse_address: bool,
+
+    /// `SO_REUSEPORT`.
+    #[arg(long, help = "The socket has SO_REUSEPORT")]
+    pub reuse_port: bool,
+
+    /// `IPV6_V6ONLY`.
+    #[arg(long, help = "The socket has IPV6_V6ONLY [default: as net.ipv6.bindv6only]")]
+    pub ipv6_only: bool,
+
+    /// User that calls it.
+    #[arg(long, help = "User, by number or name; 0 may bind any port [default: 0]", value_name = "UID|NAME", value_parser = explain::user)]
+    pub user: Option<u32>,
+
+    /// One line and an exit code for a monitoring system: 0 succeeds, 1 fails, 2 not known
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// Flags of `tracker status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -172,9 +193,16 @@ mod tests {
 
     use super::*;
 
+    /// All of them, those of other commands too.
     fn commands() -> Vec<clap::Command> {
-        let root = Cli::command();
-        root.get_subcommands().cloned().chain([root.clone()]).collect()
+        let mut all = vec![Cli::command()];
+        let mut next = 0;
+        while let Some(command) = all.get(next) {
+            let inner: Vec<_> = command.get_subcommands().cloned().collect();
+            all.extend(inner);
+            next += 1;
+        }
+        all
     }
 
     #[test]

@@ -5,6 +5,9 @@ use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit};
 /// What stands for a value that is not known.
 pub(super) const UNKNOWN: &str = "-";
 
+/// Longest time that is shown, seconds.
+const MOST: f64 = 1e9;
+
 /// A count, its thousands apart: 12,345.
 pub(super) fn count(number: u64) -> String {
     tracker_model::grouped(number)
@@ -24,6 +27,11 @@ pub(super) fn rate(per_second: f64) -> String {
     } else {
         whole(per_second)
     }
+}
+
+/// A growth per second: an estimate, with its sign.
+pub(super) fn growth(per_second: f64) -> String {
+    if per_second.abs() < 0.05 { "~0".to_owned() } else { format!("~{per_second:+.1}") }
 }
 
 /// A count that is estimated, without decimals.
@@ -52,6 +60,22 @@ pub(super) fn length(time: SignedDuration) -> String {
     }
 }
 
+/// A length of time that is to come, or a bound: to the tenth of a second while it is short, to the second while that
+/// matters.
+pub(super) fn span(seconds: f64) -> String {
+    let time = SignedDuration::from_secs_f64(seconds.clamp(0.0, MOST));
+    match time.as_secs() {
+        ..10 => format!("{seconds:.1}s"),
+        whole @ 60..600 if whole % 60 > 0 => format!("{}m {}s", whole / 60, whole % 60),
+        _ => length(time),
+    }
+}
+
+/// When something is used up, an estimate, given the share that is: it may be so already.
+pub(super) fn full_in(seconds: f64, share: f64) -> String {
+    if share >= 1.0 { "now".to_owned() } else { format!("~{}", span(seconds)) }
+}
+
 /// How long ago something was.
 pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
     format!("{} ago", length(now.duration_since(time).max(SignedDuration::ZERO)))
@@ -61,6 +85,23 @@ pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// A share of something that can be used up: 100 only when nothing is left, 0 only when nothing is used.
+pub(super) fn used(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        0.0 => "0".to_owned(),
+        ..0.1 => "<0.1".to_owned(),
+        ..9.95 => format!("{percent:.1}"),
+        ..100.0 => format!("{:.0}", percent.min(99.0)),
+        _ => "100".to_owned(),
+    }
+}
+
+/// A process.
+pub(super) fn process(pid: u32, comm: &str) -> String {
+    format!("{}({pid})", printable(comm))
 }
 
 /// Address and port, as they are written in a URL.
@@ -117,6 +158,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_used_up_is_100_and_nothing_less() {
+        let shown = [0.0, 0.000_1, 0.051_2, 0.777, 0.999_9, 1.0].map(used);
+        assert_eq!(shown, ["0", "<0.1", "5.1", "78", "99", "100"]);
+    }
+
+    #[test]
+    fn a_growth_has_a_sign_and_is_an_estimate() {
+        assert_eq!([0.04, 3.54, -1.25].map(growth), ["~0", "~+3.5", "~-1.2"]);
+    }
+
+    #[test]
     fn an_ipv6_address_has_brackets() {
         assert_eq!(address_port("::", 443), "[::]:443");
         assert_eq!(address_port("192.0.2.1", 22), "192.0.2.1:22");
@@ -140,5 +192,8 @@ mod tests {
     #[test]
     fn short_times_have_the_unit_that_suits() {
         assert_eq!([0.000_012, 0.002_04, 1.26].map(short), ["12µs", "2.0ms", "1.3s"]);
+        assert_eq!((full_in(62.0, 0.99), full_in(0.0, 1.0)), ("~1m 2s".to_owned(), "now".to_owned()));
+        let shown = [0.4, 12.3, 62.0, 120.0, 612.0, 1e300].map(span);
+        assert_eq!(shown, ["0.4s", "12s", "1m 2s", "2m", "10m", "11574d 1h"]);
     }
 }

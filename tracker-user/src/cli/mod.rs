@@ -7,10 +7,13 @@ pub mod client;
 mod counters;
 mod doctor;
 mod evidence;
+mod examples;
+mod explain;
 mod failure;
 mod format;
 mod listeners;
 mod output;
+mod ports;
 mod run;
 mod states;
 mod status;
@@ -27,6 +30,7 @@ use tracker_model::api::{Listeners, States, Status};
 pub use args::{Cli, Command};
 pub use output::{Output, View};
 
+use self::ports::{Filter, Shown};
 use crate::{api, config};
 
 /// Parses the command line and does what it asks.
@@ -53,6 +57,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Alerts(args) => print(&alerts::selected(ask(at, api::ALERTS)?, args.firing), output, alerts::render),
         Command::Listeners => show::<Listeners>(at, api::LISTENERS, output, listeners::render),
         Command::Doctor(args) => doctor::run(args.btf.as_deref(), output),
+        Command::Ports(args) => {
+            let filter = Filter { destination: args.destination, process: args.process };
+            let shown = Shown { filter, all: args.all };
+            let answer = shown.filter.apply(ask(at, api::PORTS)?);
+            print(&answer, output, |answer, view| ports::render(answer, &shown, view))
+        }
+        Command::Explain { call } => explain::run(&call, at, output),
         Command::States => show::<States>(at, api::STATES, output, states::render),
     }
 }
@@ -67,7 +78,7 @@ fn show<T: DeserializeOwned + Serialize>(
     print(&ask(socket, path)?, output, render)
 }
 
-fn print<T: Serialize>(answer: &T, output: Output, render: fn(&T, View) -> String) -> Result<ExitCode> {
+fn print<T: Serialize>(answer: &T, output: Output, render: impl FnOnce(&T, View) -> String) -> Result<ExitCode> {
     let text = match output {
         Output::Json => output::json(answer)?,
         Output::Table | Output::Wide => render(answer, View::of_terminal(output, Timestamp::now())),

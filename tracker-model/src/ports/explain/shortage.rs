@@ -64,7 +64,7 @@ const fn is_short(tally: &Tally) -> bool {
     tally.free == 0 || tally.free < tally.capacity / 5
 }
 
-/// `tcp_tw_reuse=1`, where it is not on for this destination and the TIME_WAITs have timestamps.
+/// `tcp_tw_reuse=1`, where it is not on for this destination and the `TIME_WAIT`s have timestamps.
 fn recycle(ports: &Ports<'_>) -> Option<String> {
     let all = ports.would_recycle().count();
     let now = ports.would_recycle().filter(|socket| socket.recyclable).count();

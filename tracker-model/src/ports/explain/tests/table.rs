@@ -52,7 +52,7 @@ fn seen(text: &str) -> SocketSeen {
         uid: words.number("uid").unwrap_or_default(),
         device: words.number("dev").unwrap_or_default(),
         bucket: Some(Bucket { fastreuse: taken, fastreuseport: taken }),
-        remaining: (words.has("mini") || state == TcpState::TimeWait).then_some(Duration::from_secs(60)),
+        remaining: (words.has("mini") || state == TcpState::TimeWait).then_some(Duration::from_mins(1)),
         ..socket(state)
     }
 }

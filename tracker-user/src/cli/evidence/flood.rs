@@ -1,35 +1,14 @@
-//! The figures that an alert rests on, line by line.
+//! The figures of a flood, of an application that accepts too slowly, of a scan.
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{Alert, AlertState, Evidence, FloodEvidence, SourceShare};
+use tracker_model::api::{Alert, AlertState, FloodEvidence, SourceShare};
 
-use super::format::{address_port, count, known, percent, printable, rate, whole};
+use super::Line;
+use crate::cli::format::{count, known, percent, printable, rate, whole};
 
-/// Width of the names of the lines.
-const NAMES: usize = 12;
-
-/// Everything that is known of an alert, each line indented.
-pub(super) fn render(alert: &Alert) -> String {
-    let figures = match &alert.evidence {
-        Evidence::Flood(evidence) => of_flood(alert, evidence),
-        Evidence::Ports(_) | Evidence::Leak(_) => Vec::new(),
-    };
-    let words = [
-        ("advice", (!alert.advice.is_empty()).then(|| printable(&alert.advice))),
-        ("not known", (!alert.unknown.is_empty()).then(|| printable(&alert.unknown.join("; ")))),
-    ];
-    let mut text = String::new();
-    for (name, line) in figures.into_iter().chain(words) {
-        if let Some(line) = line {
-            let _ = writeln!(text, "    {name:<NAMES$} {line}");
-        }
-    }
-    text
-}
-
-/// The figures of a flood, or of an application that accepts too slowly.
-fn of_flood(alert: &Alert, evidence: &FloodEvidence) -> Vec<(&'static str, Option<String>)> {
+/// All of them, line by line.
+pub(super) fn lines(alert: &Alert, evidence: &FloodEvidence) -> Vec<Line> {
     vec![
         ("rates", Some(rates(alert, evidence))),
         ("since onset", Some(since_onset(evidence))),
@@ -41,7 +20,7 @@ fn of_flood(alert: &Alert, evidence: &FloodEvidence) -> Vec<(&'static str, Optio
 }
 
 /// A source and its share with the error.
-pub(super) fn share(of: &SourceShare) -> String {
+pub(in crate::cli) fn share(of: &SourceShare) -> String {
     format!("{} {:.1}±{:.1} %", printable(&of.source), of.share * 100.0, of.error * 100.0)
 }
 
@@ -133,19 +112,4 @@ fn namespace(evidence: &FloodEvidence) -> Option<String> {
         .map(|(name, moved)| format!("{} +{}", printable(name), count(*moved)))
         .collect();
     (!moved.is_empty()).then(|| format!("{} since onset, all its listeners together", moved.join(", ")))
-}
-
-/// What an alert befalls, in a cell.
-pub(super) fn subject(alert: &Alert) -> String {
-    let subject = &alert.subject;
-    let place = match (subject.address, subject.port) {
-        (Some(address), Some(port)) => address_port(&address.to_string(), port),
-        (Some(address), None) => address.to_string(),
-        (None, Some(port)) => format!("port {port}, no listener"),
-        (None, None) => "no listener".to_owned(),
-    };
-    match &subject.process {
-        Some(process) => format!("{place} {}({})", printable(&process.comm), process.pid),
-        None => place,
-    }
 }

@@ -1,0 +1,130 @@
+//! `tracker explain`: would a call fail now, and why.
+
+mod bind;
+mod connect;
+mod target;
+
+use std::{fmt::Write as _, path::Path, process::ExitCode};
+
+use anyhow::Result;
+use nix::unistd::User;
+use serde::{Serialize, de::DeserializeOwned};
+use tracker_model::ports::explain::{BindAnswer, ConnectAnswer};
+
+use super::{
+    args::{BindArgs, ConnectArgs, Explain},
+    ask,
+    failure::{self, UsageError},
+    format::printable,
+    output::{self, Output, View},
+};
+use crate::api;
+
+pub(super) use target::{Target, of_bind, of_connect};
+
+/// What is told by the exit code when the answer itself is not asked for: it would fail.
+const WOULD_FAIL: u8 = 1;
+/// That is not known: the daemon could not be asked.
+const NOT_KNOWN: u8 = 2;
+
+/// Asks about the call, and prints.
+pub(super) fn run(call: &Explain, socket: &Path, output: Output) -> Result<ExitCode> {
+    match call {
+        Explain::Connect(args) => {
+            let verdict = |answer: &ConnectAnswer| (answer.would_fail, answer.summary.clone());
+            show(connect_path(args), args.check, socket, output, verdict, connect::render)
+        }
+        Explain::Bind(args) => {
+            let verdict = |answer: &BindAnswer| (!answer.succeeds, answer.summary.clone());
+            show(bind_path(args), args.check, socket, output, verdict, bind::render)
+        }
+    }
+}
+
+/// What is asked: a path, and a line that says which address a name has.
+type Question = (String, Option<String>);
+
+/// Prints the answer, or the line for a monitoring system.
+fn show<T: DeserializeOwned + Serialize>(
+    question: Result<Question>,
+    is_check: bool,
+    socket: &Path,
+    output: Output,
+    verdict: fn(&T) -> (bool, String),
+    render: fn(&T, View) -> String,
+) -> Result<ExitCode> {
+    let answer = question.and_then(|(path, told)| Ok((ask::<T>(socket, &path)?, told)));
+    if is_check {
+        return Ok(check(answer.map(|(answer, _)| verdict(&answer))));
+    }
+    let (answer, told) = answer?;
+    let told = told.map_or_else(String::new, |line| line + "\n");
+    super::print(&answer, output, |answer, view| told + &render(answer, view))
+}
+
+/// Prints one line: whether the call would fail, and how, or why that is not known.
+fn check(verdict: Result<(bool, String)>) -> ExitCode {
+    let (code, line) = match verdict {
+        Ok((false, summary)) => (0, format!("TRACKER OK: {}", printable(&summary))),
+        Ok((true, summary)) => (WOULD_FAIL, format!("TRACKER WARNING: {}", printable(&summary))),
+        Err(error) => (NOT_KNOWN, format!("TRACKER CRITICAL: {}", failure::chain(&error))),
+    };
+    let _ = output::print(&(line + "\n"));
+    ExitCode::from(code)
+}
+
+fn connect_path(args: &ConnectArgs) -> Result<Question> {
+    let (address, told) = args.target.resolve(args.source)?;
+    let mut path = format!("{}?address={address}&port={}", api::EXPLAIN_CONNECT, args.target.port);
+    if let Some(source) = args.source {
+        let _ = write!(path, "&source={source}");
+    }
+    Ok((path, told))
+}
+
+fn bind_path(args: &BindArgs) -> Result<Question> {
+    let (address, told) = args.target.resolve(None)?;
+    let mut path = format!("{}?address={address}&port={}", api::EXPLAIN_BIND, args.target.port);
+    if args.udp {
+        path += "&protocol=udp";
+    }
+    if args.ipv6_only {
+        if address.is_ipv4() {
+            let error = format!("--ipv6-only is an option of IPv6 sockets, and {address} is an IPv4 address");
+            return Err(UsageError(error).into());
+        }
+        path += "&ipv6_only=true";
+    }
+    for (is_set, option) in [(args.reuse_address, "&reuse_address=true"), (args.reuse_port, "&reuse_port=true")] {
+        if is_set {
+            path += option;
+        }
+    }
+    if let Some(uid) = args.user {
+        let _ = write!(path, "&uid={uid}");
+    }
+    Ok((path, told))
+}
+
+/// Reads a user: its number or its name.
+pub(super) fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        _ => Err("must be a user of this host, by name or by number, such as 1000".to_owned()),
+    }
+}
+
+/// A paragraph of lines under a title; empty without lines.
+fn paragraph(title: &str, lines: &[String]) -> String {
+    let mut text = if lines.is_empty() { String::new() } else { format!("\n{title}\n") };
+    for line in lines {
+        let _ = writeln!(text, "  - {}", printable(line));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

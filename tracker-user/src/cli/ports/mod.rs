@@ -1,0 +1,153 @@
+//! `tracker ports` as tables.
+
+mod below;
+mod select;
+
+use std::fmt::Write as _;
+
+use tracker_model::api::{PortUse, Ports};
+
+use super::{
+    evidence::{holders, states},
+    format::{UNKNOWN, address_port, count, full_in, growth, process, span, used},
+    output::View,
+    table::{self, Column},
+};
+
+pub(super) use select::{Destination, Filter, Holder, destination, process as holder};
+
+/// Destinations that are shown unless all are asked for: the worst.
+const WORST: usize = 20;
+/// So many of them are shown even if they do not matter.
+const LEAST: usize = 5;
+/// A destination matters from this share of its ports on.
+const MATTERS: f64 = 0.01;
+/// From this share on there is reason to ask what to do.
+const SHORT: f64 = 0.5;
+
+/// What is asked for, and how much of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    pub(super) filter: Filter,
+    /// Everything, not only what matters.
+    pub(super) all: bool,
+}
+
+/// The answer as tables. It is that of the filter.
+pub(super) fn render(answer: &Ports, shown: &Shown, view: View) -> String {
+    if answer.taken_at.is_none() {
+        return "The sockets were not counted yet: ask again in a few seconds.\n".to_owned();
+    }
+    let (mut rows, mut hidden) = (Vec::new(), Vec::new());
+    for (index, row) in answer.ports.iter().enumerate() {
+        let fits = shown.all || rows.len() < WORST;
+        if fits && shown.has(index, row) { rows.push(row) } else { hidden.push(row) }
+    }
+    let tables = [
+        destinations(&rows, &hidden, shown, view),
+        below::bind_pools(answer, shown, view).unwrap_or_default(),
+        below::failures(answer, shown, view).unwrap_or_default(),
+    ];
+    let nothing = rows.is_empty() && answer.failures.is_empty() && answer.namespaces.iter().all(below::is_complete);
+    if nothing {
+        return tables.concat();
+    }
+    let mut text = tables.into_iter().filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n");
+    text += "\n";
+    for space in &answer.namespaces {
+        text += &below::namespace(space, view);
+    }
+    if let Some(hint) = hint(answer, &rows) {
+        let _ = writeln!(text, "\n{hint}");
+    }
+    text
+}
+
+impl Shown {
+    fn has(&self, index: usize, row: &PortUse) -> bool {
+        self.all
+            || self.filter.is_set()
+            || index < LEAST
+            || row.used_ratio >= MATTERS
+            || row.failures > 0
+            || row.full_in_seconds.is_some()
+    }
+}
+
+fn destinations(rows: &[&PortUse], hidden: &[&PortUse], shown: &Shown, view: View) -> String {
+    if rows.is_empty() {
+        return format!("No local port is in use for a connection{}.\n", shown.filter.words());
+    }
+    let mut text = table::render(&columns(view.wide), rows.iter().map(|of| row(of, view)).collect(), None);
+    if !hidden.is_empty() {
+        let most = hidden.iter().map(|row| row.used_ratio).fold(0.0, f64::max);
+        let (more, most) = (count(hidden.len() as u64), used(most));
+        let _ = writeln!(text, "{more} more, of which none has used up more than {most} %: --all shows them");
+    }
+    text
+}
+
+fn columns(wide: bool) -> Vec<Column> {
+    let mut columns = vec![Column::Text("SOURCE"), Column::Text("DESTINATION")];
+    columns.extend(
+        ["IN-USE", "TIME-WAIT", "REUSABLE", "CAPACITY", "USED%", "GROWTH/S", "FULL-IN", "FAILED"].map(Column::Number),
+    );
+    if wide {
+        columns.extend(["BOUND", "RECYCLABLE", "NEXT-FREE", "NETNS"].map(Column::Number));
+    }
+    columns.push(Column::Text(" PROCESS"));
+    if wide {
+        columns.extend(["MADE-BY", "STATES"].map(Column::Text));
+    }
+    columns
+}
+
+fn row(row: &PortUse, view: View) -> Vec<String> {
+    let unknown = || UNKNOWN.to_owned();
+    let mut cells = vec![row.source.to_string(), address_port(&row.destination.to_string(), row.destination_port)];
+    cells.extend([row.in_use, row.time_wait, row.reusable, row.capacity].map(|ports| count(ports.into())));
+    cells.push(used(row.used_ratio));
+    cells.push(row.growth_per_second.map_or_else(unknown, growth));
+    cells.push(row.full_in_seconds.map_or_else(unknown, |seconds| full_in(seconds, row.used_ratio)));
+    cells.push(count(row.failures));
+    if view.wide {
+        cells.extend([row.bound, row.recyclable].map(|ports| count(ports.into())));
+        cells.push(row.next_free_seconds.map_or_else(unknown, span));
+        cells.push(row.netns.to_string());
+        cells.push(holders(&row.processes, "").map_or_else(|| format!(" {UNKNOWN}"), |all| format!(" {all}")));
+        cells.push(holders(&row.made_by, ">=").unwrap_or_else(unknown));
+        cells.push(states(&row.states).unwrap_or_else(unknown));
+    } else {
+        cells.push(format!(" {}", foremost(row)));
+    }
+    cells
+}
+
+/// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one that
+/// made most of them.
+fn foremost(row: &PortUse) -> String {
+    let more = |others: usize| if others > 0 { format!(" +{others}") } else { String::new() };
+    match (row.processes.as_slice(), row.made_by.as_slice()) {
+        ([first, others @ ..], _) => process(first.pid, &first.comm) + &more(others.len()),
+        ([], [first, others @ ..]) => {
+            format!("made by {}{}", process(first.pid, &first.comm), more(others.len()))
+        }
+        ([], []) => UNKNOWN.to_owned(),
+    }
+}
+
+/// Where to look further: at the first destination that is short of ports, or for which calls failed.
+fn hint(answer: &Ports, rows: &[&PortUse]) -> Option<String> {
+    let row = rows.iter().find(|row| row.used_ratio >= SHORT || row.failures > 0);
+    let (destination, port, source) = match (row, answer.failures.first()) {
+        (Some(row), _) => (row.destination, row.destination_port, Some(row.source)),
+        (None, Some(failure)) => (failure.destination, failure.destination_port, failure.source),
+        (None, None) => return None,
+    };
+    let source = source.map_or_else(String::new, |source| format!(" --source {source}"));
+    let destination = address_port(&destination.to_string(), port);
+    Some(format!("What holds the ports, and what to do: tracker explain connect {destination}{source}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Which ports `tracker ports` is asked about.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracker_model::{
+    api::{PortFailure, PortUse, Ports},
+    snapshot::Process,
+};
+
+use crate::cli::format::{address_port, printable};
+
+/// The kernel keeps so many bytes of a name (`TASK_COMM_LEN` less the end).
+const COMM: usize = 15;
+
+/// A destination, whatever its port unless one is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    address: IpAddr,
+    port: Option<u16>,
+}
+
+impl Destination {
+    fn is(self, address: IpAddr, port: u16) -> bool {
+        self.address == address && self.port.is_none_or(|it| it == port)
+    }
+}
+
+/// Reads `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`.
+pub(in crate::cli) fn destination(text: &str) -> Result<Destination, String> {
+    let without_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let whole: Result<IpAddr, _> = without_brackets.unwrap_or(text).parse();
+    let (address, port) = match (whole, text.parse::<SocketAddr>()) {
+        (Ok(address), _) => (address, None),
+        (_, Ok(address)) => (address.ip(), Some(address.port())),
+        _ => {
+            let forms = "192.0.2.1, 192.0.2.1:443, 2001:db8::1 or [2001:db8::1]:443";
+            return Err(format!("must be an IP address, alone or with a port, such as {forms}"));
+        }
+    };
+    if port == Some(0) {
+        return Err(format!("nothing connects to port 0; for all ports of the address: --destination {address}"));
+    }
+    Ok(Destination { address: address.to_canonical(), port })
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(String);
+
+/// Reads a name or a process id.
+pub(in crate::cli) fn process(text: &str) -> Result<Holder, String> {
+    if text.is_empty() {
+        return Err("must be the name of a process or its id, such as nginx or 815".to_owned());
+    }
+    Ok(Holder(text.to_owned()))
+}
+
+impl Holder {
+    fn is(&self, pid: u32, comm: &str) -> bool {
+        let Self(text) = self;
+        let kept = text.as_bytes().get(..COMM).unwrap_or(text.as_bytes());
+        comm.as_bytes() == kept || text.parse() == Ok(pid)
+    }
+}
+
+/// What is asked for; everything by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::cli) struct Filter {
+    pub(in crate::cli) destination: Option<Destination>,
+    pub(in crate::cli) process: Option<Holder>,
+}
+
+impl Filter {
+    /// Whether anything is left out.
+    pub(super) const fn is_set(&self) -> bool {
+        self.destination.is_some() || self.process.is_some()
+    }
+
+    /// What is left of the answer: destinations, failures and the pools of their source addresses.
+    pub(in crate::cli) fn apply(&self, mut answer: Ports) -> Ports {
+        if !self.is_set() {
+            return answer;
+        }
+        answer.ports.retain(|row| self.has_row(row));
+        answer.failures.retain(|failure| self.has_failure(failure));
+        let (ports, failures) = (&answer.ports, &answer.failures);
+        answer.bind_pools.retain(|pool| {
+            ports.iter().any(|row| (row.netns, row.source) == (pool.netns, pool.source))
+                || failures.iter().any(|failure| (failure.netns, failure.source) == (pool.netns, Some(pool.source)))
+        });
+        answer
+    }
+
+    fn has_row(&self, row: &PortUse) -> bool {
+        let holds = |process: &Holder| row.processes.iter().chain(&row.made_by).any(|of| process.is(of.pid, &of.comm));
+        self.destination.is_none_or(|it| it.is(row.destination, row.destination_port))
+            && self.process.as_ref().is_none_or(holds)
+    }
+
+    fn has_failure(&self, failure: &PortFailure) -> bool {
+        let Process { pid, comm } = &failure.process;
+        self.destination.is_none_or(|it| it.is(failure.destination, failure.destination_port))
+            && self.process.as_ref().is_none_or(|it| it.is(*pid, comm))
+    }
+
+    /// ` to 192.0.2.1:443 by nginx`; empty for everything.
+    pub(super) fn words(&self) -> String {
+        let destination = self.destination.map(|Destination { address, port }| match port {
+            Some(port) => format!(" to {}", address_port(&address.to_string(), port)),
+            None => format!(" to {address}"),
+        });
+        let process = self.process.as_ref().map(|Holder(text)| format!(" by {}", printable(text)));
+        destination.into_iter().chain(process).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_model::sample;
+
+    use super::*;
+
+    fn left(destination: Option<&str>, process: Option<&str>) -> (Vec<u16>, Vec<u32>, usize) {
+        let filter = Filter {
+            destination: destination.map(|text| super::destination(text).unwrap()),
+            process: process.map(|text| super::process(text).unwrap()),
+        };
+        let answer = filter.apply(sample::under_shortage().ports);
+        let ports = answer.ports.iter().map(|row| row.destination_port).collect();
+        (ports, answer.failures.iter().map(|failure| failure.process.pid).collect(), answer.bind_pools.len())
+    }
+
+    #[test]
+    fn a_destination_is_an_address_with_or_without_a_port() {
+        let all = |text: &str| left(Some(text), None).0;
+        assert_eq!(
+            (all("198.51.100.7"), all("198.51.100.7:443"), all("::ffff:198.51.100.7")),
+            (vec![443], vec![443], vec![443])
+        );
+        assert_eq!(
+            (all("2001:db8::53"), all("[2001:db8::53]"), all("[2001:db8::53]:853")),
+            (vec![853], vec![853], vec![853])
+        );
+        assert_eq!((all("198.51.100.7:80"), all("[2001:db8::53]:80")), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_is_no_destination_is_told_with_what_would_be_one() {
+        for text in ["", "localhost", "192.0.2.1:", "192.0.2.1:65536", "192.0.2:443", ":443", "[192.0.2.1", "::1]:443"]
+        {
+            let error = destination(text).unwrap_err();
+            assert!(
+                error.starts_with("must be an IP address, alone or with a port, such as 192.0.2.1"),
+                "{text}: {error}"
+            );
+        }
+        assert!(destination("[::1]:0").unwrap_err().ends_with("for all ports of the address: --destination ::1"));
+    }
+
+    #[test]
+    fn a_process_is_a_name_or_an_id_and_holds_or_made_the_connections_or_failed() {
+        assert_eq!(left(None, Some("app")), (vec![443], vec![4_711], 1));
+        assert_eq!(left(None, Some("99")), (vec![443], vec![99], 1));
+        assert_eq!(left(None, Some("unbound")), (vec![853], vec![], 0));
+        assert_eq!(left(None, Some("nobody")), (vec![], vec![], 0));
+        assert_eq!(left(Some("203.0.113.20"), Some("app")).0, Vec::<u16>::new());
+        assert!(process("").is_err());
+        assert!(process("a-name-that-is-longer").unwrap().is(1, "a-name-that-is-"));
+        assert!(!process("a-name").unwrap().is(1, "a-name-that-is-"));
+    }
+
+    #[test]
+    fn without_a_filter_nothing_is_left_out() {
+        let answer = sample::under_shortage().ports;
+        assert_eq!(Filter::default().apply(answer.clone()), answer);
+        assert_eq!(Filter::default().words(), "");
+    }
+}
