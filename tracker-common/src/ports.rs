@@ -171,9 +171,11 @@ pub struct PortSource {
     pub used: u64,
     /// The ports.
     pub ports: Bits,
+    /// Those of them on which somebody listens at this very address.
+    pub listening: Bits,
 }
 
-const _: () = assert!(size_of::<PortSource>() == 24 + 8192);
+const _: () = assert!(size_of::<PortSource>() == 24 + 2 * 8192);
 
 /// What a process holds. Key of [`crate::names::HOLDERS`].
 #[repr(C)]

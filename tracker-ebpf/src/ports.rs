@@ -103,15 +103,23 @@ pub(crate) unsafe fn count(socket: &Socket) {
         if bound {
             totals.bound.insert(port);
         }
-        let source = hash::halves(&fields::local_address::<Typed>(socket.common, socket.family));
-        if !in_use(source, port) {
-            totals.unsourced += 1;
+        let address = hash::halves(&fields::local_address::<Typed>(socket.common, socket.family));
+        let mut listened = false;
+        match source(address, true) {
+            Some(source) => {
+                (*source).ports.insert(port);
+                if socket.state == LISTEN {
+                    (*source).listening.insert(port);
+                }
+                listened = (*source).listening.contains(port);
+            }
+            None => totals.unsourced += 1,
         }
         if socket.state == LISTEN {
             totals.listening.insert(port);
             return;
         }
-        if totals.listening.contains(port) {
+        if totals.listening.contains(port) && (listened || listens_everywhere(socket.family, port)) {
             totals.accepted += 1;
             return;
         }
@@ -258,23 +266,35 @@ pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) ->
     }
 }
 
-/// Notes a port that is in use on a local address. False when there is no place for another address.
+/// What is known of a local address, claimed for it when nothing is and `claim` is set. None when there is no place for
+/// another address.
 #[inline(always)]
-fn in_use(source: Halves, port: u16) -> bool {
-    let first = hash::source(HASH_KEY.load(), source) as u32;
+fn source(address: Halves, claim: bool) -> Option<*mut PortSource> {
+    let first = hash::source(HASH_KEY.load(), address) as u32;
     for step in 0..limits::PORT_SOURCE_TRIES {
-        let Some(entry) = PORT_SOURCES.get_ptr_mut(first.wrapping_add(step) & (limits::PORT_SOURCES - 1)) else {
-            return false;
-        };
+        let place = PORT_SOURCES.get_ptr_mut(first.wrapping_add(step) & (limits::PORT_SOURCES - 1))?;
         // SAFETY: an entry of a map.
-        let entry = unsafe { &mut *entry };
+        let entry = unsafe { &mut *place };
         if entry.used == 0 {
-            (entry.address, entry.used) = (source, 1);
+            if !claim {
+                return None;
+            }
+            (entry.address, entry.used) = (address, 1);
         }
-        if entry.address == source {
-            entry.ports.insert(port);
-            return true;
+        if entry.address == address {
+            return Some(place);
         }
     }
-    false
+    None
+}
+
+/// Whether somebody listens on a port at all addresses of a family. The iterator meets the listeners first.
+#[inline(always)]
+fn listens_everywhere(family: usize, port: u16) -> bool {
+    let at = |wildcard: Halves| match source(wildcard, false) {
+        // SAFETY: an entry of a map.
+        Some(source) => unsafe { (*source).listening.contains(port) },
+        None => false,
+    };
+    at([0, 0]) || (family == 0 && at(hash::mapped(0)))
 }

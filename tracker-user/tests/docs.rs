@@ -132,6 +132,7 @@ fn every_key_has_a_row_with_its_flag_and_variable() {
         let kind = match key.kind {
             config::Kind::Text => "| string |",
             config::Kind::Number => "| number |",
+            config::Kind::Switch => "| true or false |",
             config::Kind::List => "| string or list of strings |",
         };
         assert!(row.contains(kind), "{row}");

@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
-        Alert, AlertKind, AlertState, AlertSubject, BindPoolUse, Evidence, FailedCalls, LeakEvidence, PortEvidence,
-        PortFailure, PortHolder, PortPool, PortRange, PortRest, PortSpace, PortUse, Ports, Severity,
+        Alert, AlertKind, AlertState, AlertSubject, BindPoolUse, Evidence, FailedCalls, LeakEvidence, PortConflict,
+        PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortRest, PortSpace, PortUse, Ports, Severity,
+        UdpPorts,
     },
     snapshot::{Process, Snapshot},
 };
@@ -35,12 +36,21 @@ pub fn under_shortage() -> Snapshot {
         taken_at: Some(ago(now, 1)),
         namespaces: vec![PortSpace {
             netns: NETNS,
+            name: None,
             taken_at: ago(now, 1),
             range: RANGE,
             reserved: 10,
             bound: 12,
             tw_reuse: 2,
             rest: PortRest { sockets: 5_000, tuples_at_least: 1_900, most: 2 },
+            udp: UdpPorts {
+                sockets: 60,
+                ephemeral: 42,
+                in_use: 40,
+                capacity: 990,
+                used_ratio: 40.0 / 990.0,
+                processes: vec![PortHolder { pid: 53, comm: "resolver".to_owned(), ports: 40 }],
+            },
             sources_lost: 3,
         }],
         ports: tuples(),
@@ -49,6 +59,7 @@ pub fn under_shortage() -> Snapshot {
             PortFailure {
                 netns: NETNS,
                 source: Some(SOURCE),
+                source_port: None,
                 destination: FULL,
                 destination_port: 443,
                 process: process(4_711, "app"),
@@ -61,6 +72,7 @@ pub fn under_shortage() -> Snapshot {
             PortFailure {
                 netns: NETNS,
                 source: None,
+                source_port: None,
                 destination: FULL,
                 destination_port: 443,
                 process: process(99, "cron-job"),
@@ -71,6 +83,20 @@ pub fn under_shortage() -> Snapshot {
                 last: ago(now, 40),
             },
         ],
+        conflicts: vec![PortConflict {
+            netns: NETNS,
+            protocol: "tcp".to_owned(),
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 8080,
+            process: process(5_000, "new-app"),
+            cgroup: 1,
+            uid: 0,
+            count: 3,
+            first: ago(now, 30),
+            last: ago(now, 10),
+            holders: vec![PortHolder { pid: 815, comm: "nginx".to_owned(), ports: 1 }],
+        }],
+        conflicts_seen_by: "fexit".to_owned(),
     };
     snapshot
 }

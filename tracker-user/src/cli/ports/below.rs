@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{BindPoolUse, PortFailure, PortSpace, Ports};
+use tracker_model::api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports};
 
 use super::Shown;
 use crate::cli::{
-    format::{UNKNOWN, address_port, ago, count, process, used},
+    evidence::holders,
+    format::{UNKNOWN, address_port, ago, count, printable, process, used},
     output::View,
     table::{self, Column},
 };
@@ -61,7 +62,11 @@ pub(super) fn failures(answer: &Ports, shown: &Shown, view: View) -> Option<Stri
     }
     let row = |failure: &PortFailure| {
         let mut row = vec![
-            failure.source.map_or_else(|| UNKNOWN.to_owned(), |source| source.to_string()),
+            match (failure.source, failure.source_port) {
+                (Some(source), Some(port)) => address_port(&source.to_string(), port),
+                (Some(source), None) => source.to_string(),
+                (None, _) => UNKNOWN.to_owned(),
+            },
             address_port(&failure.destination.to_string(), failure.destination_port),
             count(failure.count),
             format!(" {}", ago(failure.first, view.now)),
@@ -83,6 +88,40 @@ pub(super) fn failures(answer: &Ports, shown: &Shown, view: View) -> Option<Stri
     Some(text)
 }
 
+/// Calls of `bind()` for a port that is held.
+pub(super) fn conflicts(answer: &Ports, shown: &Shown, view: View) -> Option<String> {
+    if answer.conflicts.is_empty() {
+        return None;
+    }
+    let mut columns = vec![Column::Text("REFUSED BIND TO"), Column::Text("PROTOCOL"), Column::Number("CALLS")];
+    columns.extend([" FIRST", "LAST", "PROCESS", "HELD BY"].map(Column::Text));
+    if view.wide {
+        columns.extend(["UID", "CGROUP", "NETNS"].map(Column::Number));
+    }
+    let row = |conflict: &PortConflict| {
+        let mut row = vec![
+            address_port(&conflict.address.to_string(), conflict.port),
+            printable(&conflict.protocol),
+            count(conflict.count),
+            format!(" {}", ago(conflict.first, view.now)),
+            ago(conflict.last, view.now),
+            process(conflict.process.pid, &conflict.process.comm),
+            holders(&conflict.holders, "").unwrap_or_else(|| UNKNOWN.to_owned()),
+        ];
+        if view.wide {
+            row.extend([conflict.uid.to_string(), conflict.cgroup.to_string(), conflict.netns.to_string()]);
+        }
+        row
+    };
+    let most = if shown.all { usize::MAX } else { LAST };
+    let mut text = table::render(&columns, answer.conflicts.iter().take(most).map(row).collect(), None);
+    let hidden = answer.conflicts.get(most..).unwrap_or_default();
+    if !hidden.is_empty() {
+        let _ = writeln!(text, "{} more: --all shows them", count(hidden.len() as u64));
+    }
+    Some(text)
+}
+
 /// Whether every connection of a namespace is in the table.
 pub(super) fn is_complete(space: &PortSpace) -> bool {
     space.rest.sockets == 0
@@ -92,8 +131,9 @@ pub(super) fn is_complete(space: &PortSpace) -> bool {
 pub(super) fn namespace(space: &PortSpace, view: View) -> String {
     let range = space.range;
     let ports = (u64::from(range.high) + 1).saturating_sub(range.low.into());
+    let name = space.name.as_ref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
     let mut text = format!(
-        "Network namespace {}, {}: range {}-{} ({} ports), {} reserved, {} bound by bind(), tcp_tw_reuse {}\n",
+        "Network namespace {}{name}, {}: range {}-{} ({} ports), {} reserved, {} bound by bind(), tcp_tw_reuse {}\n",
         space.netns,
         ago(space.taken_at, view.now),
         range.low,
@@ -103,6 +143,19 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         count(space.bound.into()),
         space.tw_reuse
     );
+    let udp = &space.udp;
+    if udp.sockets > 0 {
+        let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  UDP, apart from TCP: {} sockets, {} of them on {} of {} ports of the range ({} %){by}",
+            count(udp.sockets),
+            count(udp.ephemeral),
+            count(udp.in_use.into()),
+            count(udp.capacity.into()),
+            used(udp.used_ratio),
+        );
+    }
     if !is_complete(space) {
         let (sockets, tuples) = (count(space.rest.sockets), count(space.rest.tuples_at_least));
         let most = count(space.rest.most.into());

@@ -47,8 +47,12 @@ pub(super) fn render(answer: &Ports, shown: &Shown, view: View) -> String {
         destinations(&rows, &hidden, shown, view),
         below::bind_pools(answer, shown, view).unwrap_or_default(),
         below::failures(answer, shown, view).unwrap_or_default(),
+        below::conflicts(answer, shown, view).unwrap_or_default(),
     ];
-    let nothing = rows.is_empty() && answer.failures.is_empty() && answer.namespaces.iter().all(below::is_complete);
+    let nothing = rows.is_empty()
+        && answer.failures.is_empty()
+        && answer.conflicts.is_empty()
+        && answer.namespaces.iter().all(below::is_complete);
     if nothing {
         return tables.concat();
     }
@@ -56,6 +60,10 @@ pub(super) fn render(answer: &Ports, shown: &Shown, view: View) -> String {
     text += "\n";
     for space in &answer.namespaces {
         text += &below::namespace(space, view);
+    }
+    if answer.conflicts_seen_by == "no" {
+        text +=
+            "Refused bind() calls are not seen: this kernel refuses fexit, and the daemon runs without --trace-bind.\n";
     }
     if let Some(hint) = hint(answer, &rows) {
         let _ = writeln!(text, "\n{hint}");

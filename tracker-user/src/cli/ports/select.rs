@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use tracker_model::{
-    api::{PortFailure, PortUse, Ports},
+    api::{PortConflict, PortFailure, PortUse, Ports},
     snapshot::Process,
 };
 
@@ -83,6 +83,7 @@ impl Filter {
         }
         answer.ports.retain(|row| self.has_row(row));
         answer.failures.retain(|failure| self.has_failure(failure));
+        answer.conflicts.retain(|conflict| self.has_conflict(conflict));
         let (ports, failures) = (&answer.ports, &answer.failures);
         answer.bind_pools.retain(|pool| {
             ports.iter().any(|row| (row.netns, row.source) == (pool.netns, pool.source))
@@ -101,6 +102,14 @@ impl Filter {
         let Process { pid, comm } = &failure.process;
         self.destination.is_none_or(|it| it.is(failure.destination, failure.destination_port))
             && self.process.as_ref().is_none_or(|it| it.is(*pid, comm))
+    }
+
+    /// A conflict has no destination.
+    fn has_conflict(&self, conflict: &PortConflict) -> bool {
+        let Process { pid, comm } = &conflict.process;
+        let callers = std::iter::once((*pid, comm));
+        let mut all = callers.chain(conflict.holders.iter().map(|holder| (holder.pid, &holder.comm)));
+        self.destination.is_none() && self.process.as_ref().is_none_or(|it| all.any(|(pid, comm)| it.is(pid, comm)))
     }
 
     /// ` to 192.0.2.1:443 by nginx`; empty for everything.

@@ -36,7 +36,11 @@ FAILED CONNECT FROM  TO                CALLS  FIRST   LAST     PROCESS
 192.0.2.10           198.51.100.7:443  1,300  1m ago  1s ago   app(4711)
 -                    198.51.100.7:443     12  1m ago  40s ago  cron-job(99)
 
+REFUSED BIND TO  PROTOCOL  CALLS  FIRST    LAST     PROCESS        HELD BY
+0.0.0.0:8080     tcp           3  30s ago  10s ago  new-app(5000)  nginx(815) 1
+
 Network namespace 4026531840, 1s ago: range 40000-40999 (1,000 ports), 10 reserved, 12 bound by bind(), tcp_tw_reuse 2
+  UDP, apart from TCP: 60 sockets, 42 of them on 40 of 990 ports of the range (4.0 %), most by resolver(53) 40
   not listed: 5,000 connections, of >=1,900 sources and destinations; no other destination holds more than 2
 
 What holds the ports, and what to do: tracker explain connect 198.51.100.7:443 --source 192.0.2.10
@@ -62,7 +66,11 @@ FAILED CONNECT FROM  TO                CALLS  FIRST   LAST     PROCESS       UID
 192.0.2.10           198.51.100.7:443  1,300  1m ago  1s ago   app(4711)      33   8123 4026531840
 -                    198.51.100.7:443     12  1m ago  40s ago  cron-job(99)    0      1 4026531840
 
+REFUSED BIND TO  PROTOCOL  CALLS  FIRST    LAST     PROCESS        HELD BY       UID CGROUP      NETNS
+0.0.0.0:8080     tcp           3  30s ago  10s ago  new-app(5000)  nginx(815) 1    0      1 4026531840
+
 Network namespace 4026531840, 1s ago: range 40000-40999 (1,000 ports), 10 reserved, 12 bound by bind(), tcp_tw_reuse 2
+  UDP, apart from TCP: 60 sockets, 42 of them on 40 of 990 ports of the range (4.0 %), most by resolver(53) 40
   not listed: 5,000 connections, of >=1,900 sources and destinations; no other destination holds more than 2
 
 What holds the ports, and what to do: tracker explain connect 198.51.100.7:443 --source 192.0.2.10
@@ -101,6 +109,7 @@ fn what_was_asked_for_and_is_not_there_is_told_in_words() {
 No local port is in use for a connection to 192.0.2.99:1.
 
 Network namespace 4026531840, 1s ago: range 40000-40999 (1,000 ports), 10 reserved, 12 bound by bind(), tcp_tw_reuse 2
+  UDP, apart from TCP: 60 sockets, 42 of them on 40 of 990 ports of the range (4.0 %), most by resolver(53) 40
   not listed: 5,000 connections, of >=1,900 sources and destinations; no other destination holds more than 2
 ";
     assert_eq!(text, expected);
@@ -110,6 +119,7 @@ Network namespace 4026531840, 1s ago: range 40000-40999 (1,000 ports), 10 reserv
 fn where_nothing_is_in_use_it_is_one_line() {
     let mut answer = sample_ports();
     (answer.ports, answer.failures, answer.bind_pools) = Default::default();
+    answer.conflicts.clear();
     answer.namespaces[0].rest = tracker_model::api::PortRest::default();
     assert_eq!(shown(&answer, &Shown::default(), false), "No local port is in use for a connection.\n");
     let before = Ports::default();
