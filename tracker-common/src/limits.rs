@@ -34,9 +34,9 @@ pub const WATCHED: u32 = 128;
 pub const MAKERS: u32 = 4096;
 /// Connects that got no port, in entries of process and destination.
 pub const CONNECT_FAILURES: u32 = 1024;
-/// Calls of bind() that were refused, in entries of process and address.
+/// Calls of `bind()` that were refused, in entries of process and address.
 pub const BIND_FAILURES: u32 = 1024;
-/// Calls of bind() that are under way at one moment and followed.
+/// Calls of `bind()` that are under way at one moment and followed.
 pub const BIND_CALLS: u32 = 1024;
 /// Local addresses of single hosts (/32, /128).
 pub const LOCAL_ADDRESSES: u32 = 4096;

@@ -20,11 +20,11 @@ pub const PROGRAM_TCP_AT: &str = "tracker_tcp_at";
 pub const PROGRAM_UDP_AT: &str = "tracker_udp_at";
 /// Sockets of processes that hold a port, by `bpf_iter/task_file`.
 pub const PROGRAM_FILES_AT: &str = "tracker_files_at";
-/// The end of bind(), by fexit.
+/// The end of `bind()`, by fexit.
 pub const PROGRAM_BIND: &str = "tracker_bind";
-/// The begin of bind(), by the tracepoint of the system call.
+/// The begin of `bind()`, by the tracepoint of the system call.
 pub const PROGRAM_BIND_IN: &str = "tracker_bind_in";
-/// The end of bind(), by the tracepoint of the system call.
+/// The end of `bind()`, by the tracepoint of the system call.
 pub const PROGRAM_BIND_OUT: &str = "tracker_bind_out";
 /// All programs of the object.
 pub const PROGRAMS: [&str; 13] = [
@@ -105,7 +105,7 @@ pub const WATCHED: &str = "WATCHED";
 pub const MAKERS: &str = "MAKERS";
 /// [`crate::ports::Failure`] by [`crate::ports::BindFailureKey`].
 pub const BIND_FAILURES: &str = "BIND_FAILURES";
-/// Calls of bind() under way, by thread: descriptor and where the address is.
+/// Calls of `bind()` under way, by thread: descriptor and where the address is.
 pub const BIND_CALLS: &str = "BIND_CALLS";
 /// One [`crate::socket::SocketQuery`].
 pub const SOCKET_QUERY: &str = "SOCKET_QUERY";

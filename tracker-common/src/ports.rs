@@ -25,12 +25,6 @@ pub struct Bits {
     pub words: [u64; PORTS / 64],
 }
 
-impl Default for PortBuckets {
-    fn default() -> Self {
-        Self { counts: [0; BUCKETS] }
-    }
-}
-
 impl Default for Bits {
     fn default() -> Self {
         Self { words: [0; PORTS / 64] }
@@ -108,7 +102,7 @@ pub struct PortTuple {
     pub port: u16,
     /// On ports that `bind()` holds.
     pub bound: u16,
-    /// `TIME_WAIT` sockets that connect() may replace if `tcp_tw_reuse` lets it.
+    /// `TIME_WAIT` sockets that `connect()` may replace if `tcp_tw_reuse` lets it.
     pub recyclable: u16,
     /// `TIME_WAIT` sockets that were entered in the last ten seconds.
     pub recent: u16,
@@ -143,7 +137,7 @@ pub struct PortTotals {
     pub udp_sockets: u64,
     /// Those of them with an ephemeral port.
     pub udp_ephemeral: u64,
-    /// Ephemeral ports that connect() passes over because somebody bound them.
+    /// Ephemeral ports that `connect()` passes over because somebody bound them.
     pub bound: Bits,
     /// Ephemeral ports on which somebody listens.
     pub listening: Bits,
@@ -240,9 +234,9 @@ const _: () = assert!(size_of::<MakerKey>() == 24);
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maker {
-    /// Name of the thread that called connect() first.
+    /// Name of the thread that called `connect()` first.
     pub comm: [u8; 16],
-    /// Calls of connect().
+    /// Calls of `connect()`.
     pub connects: u64,
 }
 
@@ -270,7 +264,7 @@ pub struct FailureKey {
 
 const _: () = assert!(size_of::<FailureKey>() == 48);
 
-/// Calls of bind() that were refused because the port is held. Key of [`crate::names::BIND_FAILURES`].
+/// Calls of `bind()` that were refused because the port is held. Key of [`crate::names::BIND_FAILURES`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BindFailureKey {
@@ -306,7 +300,7 @@ pub struct Failure {
     pub uid: u32,
     /// Source port of the first, if the process bound one.
     pub source_port: u32,
-    /// Name of the thread that called connect().
+    /// Name of the thread that called `connect()`.
     pub comm: [u8; 16],
 }
 

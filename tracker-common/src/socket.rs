@@ -62,7 +62,7 @@ pub struct SocketRecord {
     pub reuse_port: u8,
     /// `IPV6_V6ONLY`.
     pub ipv6_only: u8,
-    /// `TIME_WAIT` that connect() may replace if `tcp_tw_reuse` lets it.
+    /// `TIME_WAIT` that `connect()` may replace if `tcp_tw_reuse` lets it.
     pub recyclable: u8,
     /// `fastreuse` of the port's bucket, [`NO_BUCKET`] where it is not known.
     pub fastreuse: i8,

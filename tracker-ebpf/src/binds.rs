@@ -1,4 +1,4 @@
-//! Calls of bind() that were refused because the port is held (`EADDRINUSE`).
+//! Calls of `bind()` that were refused because the port is held (`EADDRINUSE`).
 
 use aya_ebpf::{
     EbpfContext,
@@ -27,7 +27,7 @@ const EADDRINUSE: i64 = 98;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// What a process handed to bind().
+/// What a process handed to `bind()`.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     /// Descriptor.
@@ -36,7 +36,7 @@ pub(crate) struct Call {
     pub(crate) address: u64,
 }
 
-/// A call of bind() by the running process has ended so.
+/// A call of `bind()` by the running process has ended so.
 #[inline(always)]
 pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
     if result != -EADDRINUSE {
@@ -63,7 +63,7 @@ pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
             family,
         };
         let now = bpf_ktime_get_ns();
-        if BIND_FAILURES.get_ptr_mut(&key).is_none() {
+        if BIND_FAILURES.get_ptr_mut(key).is_none() {
             let failure = Failure {
                 count: 0,
                 first: now,
@@ -73,9 +73,9 @@ pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
                 source_port: 0,
                 comm: ctx.command().unwrap_or_default(),
             };
-            let _ = BIND_FAILURES.insert(&key, &failure, u64::from(BPF_NOEXIST));
+            let _ = BIND_FAILURES.insert(key, failure, u64::from(BPF_NOEXIST));
         }
-        let Some(failure) = BIND_FAILURES.get_ptr_mut(&key) else {
+        let Some(failure) = BIND_FAILURES.get_ptr_mut(key) else {
             losses::count(Loss::FailureTableFull);
             return;
         };
@@ -94,7 +94,10 @@ unsafe fn asked(address: u64) -> Option<(Halves, u16, u32)> {
         let port = u16::from_be(bpf_probe_read_user(start.add(2).cast()).unwrap_or(0));
         match family {
             AF_INET => Some((hash::mapped(bpf_probe_read_user(start.add(4).cast()).unwrap_or(0)), port, 0)),
-            AF_INET6 => Some((bpf_probe_read_user(start.add(8).cast::<Halves>()).unwrap_or([0, 0]), port, 1)),
+            AF_INET6 => {
+                let address = bpf_probe_read_user(start.add(8).cast::<[u8; 16]>()).unwrap_or_default();
+                Some((hash::halves(&address), port, 1))
+            }
             _ => None,
         }
     }

@@ -37,7 +37,7 @@ pub(crate) unsafe fn count<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8
             family: family as u32,
         };
         let now = bpf_ktime_get_ns();
-        if CONNECT_FAILURES.get_ptr_mut(&key).is_none() {
+        if CONNECT_FAILURES.get_ptr_mut(key).is_none() {
             let failure = Failure {
                 count: 0,
                 first: now,
@@ -48,9 +48,9 @@ pub(crate) unsafe fn count<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8
                 comm: ctx.command().unwrap_or_default(),
             };
             // Another CPU may have been quicker: its entry serves as well.
-            let _ = CONNECT_FAILURES.insert(&key, &failure, u64::from(BPF_NOEXIST));
+            let _ = CONNECT_FAILURES.insert(key, failure, u64::from(BPF_NOEXIST));
         }
-        let Some(failure) = CONNECT_FAILURES.get_ptr_mut(&key) else {
+        let Some(failure) = CONNECT_FAILURES.get_ptr_mut(key) else {
             losses::count(Loss::FailureTableFull);
             return;
         };

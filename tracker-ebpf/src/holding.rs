@@ -110,6 +110,7 @@ pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, q
 /// # Safety
 /// `meta` is the `bpf_iter_meta` of the running iterator.
 #[inline(always)]
+#[expect(clippy::cast_ptr_alignment, reason = "a structure of the kernel, which is aligned")]
 pub(crate) unsafe fn write(meta: *const u8, record: &SocketRecord) {
     let Some(query) = SOCKET_QUERY.get_ptr_mut(0) else { return };
     // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the record is

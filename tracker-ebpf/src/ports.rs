@@ -141,7 +141,7 @@ pub(crate) unsafe fn count(socket: &Socket) {
     }
 }
 
-/// Whether connect() passes over the port: somebody bound it (`__inet_hash_connect`).
+/// Whether `connect()` passes over the port: somebody bound it (`__inet_hash_connect`).
 #[inline(always)]
 unsafe fn is_bound(socket: &Socket) -> bool {
     // SAFETY: the caller's: `typed` is the socket by its own type.
@@ -252,17 +252,17 @@ pub(crate) unsafe fn count_udp(socket: *const u8) {
     }
 }
 
-/// Whether a minisocket with timestamps is old enough that connect() may replace it (`tcp_twsk_unique`).
+/// Whether a minisocket with timestamps is old enough that `connect()` may replace it (`tcp_twsk_unique`).
 #[inline(always)]
 pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) -> bool {
     // SAFETY: the caller's: a `tcp_timewait_sock`; the helper has no arguments.
     unsafe {
         let now = bpf_ktime_get_ns();
         if fields::OFF_TW_ENTRY.load() == ABSENT {
-            return ((now / 1_000_000_000) as u32).wrapping_sub(stamp) as i32 > 0;
+            return ((now / 1_000_000_000) as u32).wrapping_sub(stamp).cast_signed() > 0;
         }
         let entered = Typed::read::<u32>(minisocket, &fields::OFF_TW_ENTRY);
-        ((now / 1_000_000) as u32).wrapping_sub(entered.wrapping_add(delay_ms)) as i32 > 0
+        ((now / 1_000_000) as u32).wrapping_sub(entered.wrapping_add(delay_ms)).cast_signed() > 0
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end of bind(), by fexit: it costs those that bind, and nobody else.
+//! The end of `bind()`, by fexit: it costs those that bind, and nobody else.
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 

@@ -147,12 +147,12 @@ unsafe fn leak(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass) {
 
 #[inline(always)]
 unsafe fn add(task: *const u8, key: HolderKey, quiet: u32) {
-    if HOLDERS.get_ptr_mut(&key).is_none() {
+    if HOLDERS.get_ptr_mut(key).is_none() {
         // SAFETY: the caller's.
         let comm = unsafe { name(task) };
-        let _ = HOLDERS.insert(&key, &Holder { comm, ..Holder::default() }, 0);
+        let _ = HOLDERS.insert(key, Holder { comm, ..Holder::default() }, 0);
     }
-    let Some(holder) = HOLDERS.get_ptr_mut(&key) else {
+    let Some(holder) = HOLDERS.get_ptr_mut(key) else {
         losses::count(Loss::HolderTableFull);
         return;
     };

@@ -69,7 +69,7 @@ pub struct RawSettings {
     )]
     pub census_interval: Option<Duration>,
 
-    /// Look at the ports of all network namespaces, not only of this one; needs CAP_SYS_ADMIN and CAP_SYS_PTRACE [default: off]
+    /// Look at the ports of all network namespaces, not only of this one; needs `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE` [default: off]
     #[arg(
         long,
         env = "TRACKER_ALL_NETNS",
@@ -81,7 +81,7 @@ pub struct RawSettings {
     )]
     pub all_netns: Option<bool>,
 
-    /// See refused bind() calls where the kernel has no fexit, by tracing the system call: slows all of them a little [default: off]
+    /// See refused `bind()` calls where the kernel has no fexit, by tracing the system call: slows all of them a little [default: off]
     #[arg(
         long,
         env = "TRACKER_TRACE_BIND",

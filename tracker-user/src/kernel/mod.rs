@@ -58,7 +58,7 @@ pub struct Settings {
     pub census_interval: Duration,
     /// Whether the ports of all other network namespaces are looked at too.
     pub all_netns: bool,
-    /// Whether refused bind() calls may be seen by tracing the system call, which slows all system calls.
+    /// Whether refused `bind()` calls may be seen by tracing the system call, which slows all system calls.
     pub trace_bind: bool,
     /// Whether the kernel programs log.
     pub kernel_log: bool,

@@ -243,7 +243,7 @@ fn a_bind_conflict_names_who_holds_the_port() {
     let mut watch = PortWatch::default();
     let mut seen = seen(10.0, Vec::new());
     seen.conflicts = vec![ConflictSeen {
-        netns: NETNS,
+        netns: testing::NETNS,
         protocol: "tcp".to_owned(),
         address: "::".parse().unwrap(),
         port: 80,

@@ -27,11 +27,6 @@ impl Jiffies {
         self.per_second = RATES.into_iter().min_by_key(|known| u128::from(*known).abs_diff(rate));
     }
 
-    /// Jiffies in a second, once known.
-    pub fn per_second(&self) -> Option<u32> {
-        self.per_second
-    }
-
     /// Jiffies in so many seconds; 0 while not known.
     pub fn of(&self, seconds: u32) -> u32 {
         self.per_second.map_or(0, |per_second| per_second * seconds)
@@ -55,7 +50,7 @@ mod tests {
             jiffies.learn(&at(5_000_000_000, u64::MAX - 50));
             assert_eq!(jiffies.of(60), 0);
             jiffies.learn(&at(6_004_000_000, (u64::MAX - 50).wrapping_add(ticks)));
-            assert_eq!(jiffies.per_second(), Some(expected));
+            assert_eq!(jiffies.of(1), expected);
             assert_eq!(jiffies.duration(expected * 3), Some(std::time::Duration::from_secs(3)));
         }
     }

@@ -1,4 +1,4 @@
-//! Calls of bind() that were refused because the port is held, and by whom it is held.
+//! Calls of `bind()` that were refused because the port is held, and by whom it is held.
 
 use std::{
     cmp::Reverse,

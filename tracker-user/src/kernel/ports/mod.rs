@@ -71,7 +71,7 @@ struct Others {
 }
 
 impl Ports {
-    /// Nothing is known yet. `seen_by` is how refused calls of bind() are seen.
+    /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
     pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
         let others = || Others { spaces: BTreeMap::new(), round: None, took: Duration::ZERO, unread: None };
         Self {
@@ -232,7 +232,7 @@ impl Ports {
         Ok(())
     }
 
-    /// Whether a connect or a bind() has failed since the last census.
+    /// Whether a connect or a `bind()` has failed since the last census.
     pub fn has_failures(&self, maps: &Maps) -> bool {
         failures::count(maps) != self.failed || conflicts::count(maps) != self.conflicts.count
     }

@@ -68,13 +68,13 @@ impl Namespace {
     }
 }
 
-/// Whether the namespace of the calling thread has no TCP or UDP socket, TIME_WAIT included (`/proc/net/sockstat`).
+/// Whether the namespace of the calling thread has no TCP or UDP socket, `TIME_WAIT` included (`/proc/net/sockstat`).
 pub fn is_empty() -> bool {
     let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     sockets(&read("sockstat")) + sockets(&read("sockstat6")) == 0
 }
 
-/// Sockets in use, and those in TIME_WAIT.
+/// Sockets in use, and those in `TIME_WAIT`.
 fn sockets(text: &str) -> u64 {
     let lines = text.lines().filter(|line| line.starts_with("TCP") || line.starts_with("UDP"));
     let numbers = lines.flat_map(|line| {

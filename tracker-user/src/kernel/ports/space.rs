@@ -5,7 +5,7 @@ use std::{cmp::Reverse, time::Instant};
 use jiff::Timestamp;
 use tracker_common::{
     hash, limits, names,
-    ports::{Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+    ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
 use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 
@@ -22,6 +22,9 @@ const QUIET: u32 = 60;
 const HELD: usize = 64;
 /// Tuples that the model is told of, those with the most sockets; the others are summed up.
 const TOLD: usize = 1024;
+
+/// What a pass begins with.
+static EMPTY_BUCKETS: PortBuckets = PortBuckets { counts: [0; BUCKETS] };
 
 /// What is kept of a network namespace between two passes.
 pub struct Space {
@@ -89,7 +92,7 @@ impl Space {
         let map = |name| move |source| KernelError::Map { name, source };
         maps.port_pass.set(0, pass, 0).map_err(map(names::PORT_PASS))?;
         maps.port_totals.set(0, PortTotals::default(), 0).map_err(map(names::PORT_TOTALS))?;
-        maps.port_buckets.set(0, PortBuckets::default(), 0).map_err(map(names::PORT_BUCKETS))?;
+        maps.port_buckets.set(0, EMPTY_BUCKETS, 0).map_err(map(names::PORT_BUCKETS))?;
         for index in 0..limits::PORT_SOURCES {
             if maps.port_sources.get(&index, 0).map_err(map(names::PORT_SOURCES))?.used != 0 {
                 maps.port_sources.set(index, PortSource::default(), 0).map_err(map(names::PORT_SOURCES))?;
@@ -155,7 +158,7 @@ impl Space {
         let unplaced = u32::try_from(totals.unplaced).unwrap_or(u32::MAX);
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
         let most = u32::from(most).max(unplaced);
-        self.admitted = Box::new(admission::admit(&buckets.counts));
+        *self.admitted = admission::admit(&buckets.counts);
         let last_shown = tuples.get(SHOWN - 1).map_or(0, sockets);
         Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
     }
