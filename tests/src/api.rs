@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use tracker_model::api::{Alerts, Listeners, Status};
+use tracker_model::api::{Alerts, Listeners, States, Status};
 
 /// How long an answer may take before the daemon counts as gone.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -52,6 +52,11 @@ impl Api {
     /// `GET /v1/status`, with counters that were read after this call began.
     pub fn fresh_status(&self) -> Result<Status> {
         self.fresh("/v1/status", |answer: &Status| answer.taken_at)
+    }
+
+    /// `GET /v1/states`, with counters that were read after this call began.
+    pub fn fresh_states(&self) -> Result<States> {
+        self.fresh("/v1/states", |answer: &States| answer.taken_at)
     }
 
     fn fresh<T: DeserializeOwned>(&self, path: &str, taken_at: impl Fn(&T) -> Timestamp) -> Result<T> {

@@ -297,8 +297,15 @@ impl Run<'_> {
             segments: self.lab.client.tcp("OutSegs")?,
             accepted: self.lab.accepted()?,
             opened: self.lab.server.tcp("PassiveOpens")?,
+            seen: self.seen()?,
             dropped: self.lab.server.dropped(&self.lab.pair.link.right.device)?,
         })
+    }
+
+    fn seen(&self) -> Result<u64> {
+        let states = lab::api(self.daemon).fresh_states()?;
+        let families = states.transitions.values().flat_map(|families| families.values());
+        Ok(families.filter_map(|transitions| transitions.get("syn_recv->established")).sum())
     }
 
     /// Packets of the server's interface so far: of the outcome that must be visible, and of TCP in all.
@@ -324,6 +331,8 @@ pub struct Counted {
     /// Connections that the kernel made for the server (`PassiveOpens`). Two segments of one handshake that are taken
     /// on two CPUs at once count twice there.
     pub opened: u64,
+    /// Handshakes that the daemon saw complete, whoever listens: transitions from `SYN_RECV` to `ESTABLISHED`.
+    pub seen: u64,
     /// Frames lost before the server saw them.
     pub dropped: u64,
 }

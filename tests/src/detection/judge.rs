@@ -369,10 +369,10 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
         wrong.push(format!("{syns} SYNs for {expected} sent, {dropped} dropped on the way"));
     }
     if completed != accepted {
-        let skipped = truth.skipped;
+        let (skipped, seen) = (truth.skipped, truth.after.seen - truth.before.seen);
         wrong.push(format!(
-            "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {skipped} events \
-             missed by the daemon's own count"
+            "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {seen} transitions and \
+             {skipped} missed by the daemon's own count"
         ));
     }
     // With cookies nobody is turned away: what a client has seen established, is.
