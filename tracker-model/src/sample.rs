@@ -57,7 +57,7 @@ pub fn snapshot() -> Snapshot {
             ..NamespaceCounters::default()
         }),
         floods: Floods::default(),
-        ports: Ports::default(),
+        ports: Ports::default().into(),
         losses: [0; Loss::COUNT],
         programs: vec![program(names::PROGRAM_XDP, "xdp", 41), program(names::PROGRAM_SOCK_BTF, "tp_btf", 42)],
         maps: vec![MapFill { name: names::LISTENERS.to_owned(), entries: 2, capacity: 1024 }],

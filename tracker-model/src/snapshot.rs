@@ -2,7 +2,7 @@
 //!
 //! Counters run since the daemon started.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub struct Snapshot {
     /// What the flood detector knows.
     pub floods: Floods,
     /// Local ports, as the last census found them.
-    pub ports: Ports,
+    pub ports: Arc<Ports>,
     /// What could not be counted or kept, by [`Loss`].
     pub losses: [u64; Loss::COUNT],
     /// Kernel programs.

@@ -1,9 +1,6 @@
 //! Alerts that ports run out: when they begin, rise and end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
@@ -51,15 +48,31 @@ impl Strain {
     }
 }
 
-/// What is known of a target at a moment.
-#[derive(Clone, Debug)]
+/// How a target stands at a moment.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
     /// What.
     pub target: Target,
-    /// The same for the API.
-    pub subject: AlertSubject,
-    /// How it stands.
+    /// How.
     pub strain: Strain,
+    /// Where the figures are.
+    pub place: Place,
+}
+
+/// Where the figures of a target are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// Among the rows.
+    Row(usize),
+    /// Among the pools of `bind()`.
+    Pool(usize),
+}
+
+/// What is known of a target at a moment.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The target for the API.
+    pub subject: AlertSubject,
     /// The figures; `failures` since the daemon began to follow it.
     pub evidence: PortEvidence,
     /// What is not known.
@@ -92,25 +105,30 @@ pub(super) struct Exhaustion {
 }
 
 impl Exhaustion {
-    /// Takes in a look. `unlisted` is the highest share that a target which is not among the cases can have.
-    pub(super) fn step(&mut self, cases: Vec<Case>, unlisted: f64, moment: Moment, ledger: &mut Ledger<Alert>) {
-        let held = Strain { ratio: unlisted, full_in: None }.is_alarming();
-        let listed: BTreeSet<_> = cases.iter().map(|case| case.target).collect();
-        for case in cases {
+    /// Takes in a look. `unlisted` is the highest share that a target which is not among the cases can have. `known` is asked
+    /// only of what is alarming: of a thousand targets most are not.
+    pub(super) fn step(
+        &mut self,
+        cases: &[Case],
+        unlisted: f64,
+        moment: Moment,
+        known: impl Fn(Place) -> Known,
+        ledger: &mut Ledger<Alert>,
+    ) {
+        for case in cases.iter().filter(|case| case.strain.is_alarming()) {
+            let severity = case.strain.severity(1.0);
             if let Some(going) = self.going.get_mut(&case.target) {
-                if case.strain.is_alarming() {
-                    going.last = moment;
-                    let severity = case.strain.severity(1.0);
-                    going.follow(case, severity, ledger);
-                }
-            } else if let Some(severity) = case.strain.severity(1.0) {
-                let target = case.target;
-                self.going.insert(target, Going::open(case, severity, moment, ledger));
+                going.last = moment;
+                going.follow(known(case.place), severity, ledger);
+            } else if let Some(severity) = severity {
+                self.going.insert(case.target, Going::open(known(case.place), severity, moment, ledger));
             }
         }
+        let held = Strain { ratio: unlisted, full_in: None }.is_alarming();
+        let is_listed = |target: &Target| cases.iter().any(|case| case.target == *target);
         self.going.retain(|target, going| {
             // What is no longer listed may be as full as what is listed least.
-            if held && matches!(target, Target::Tuple(..)) && !listed.contains(target) {
+            if held && matches!(target, Target::Tuple(..)) && !is_listed(target) {
                 going.last = moment;
             }
             let is_over = moment.at.saturating_sub(going.last.at) >= CALM;
@@ -130,23 +148,23 @@ impl Exhaustion {
 }
 
 impl Going {
-    fn open(case: Case, severity: Severity, moment: Moment, ledger: &mut Ledger<Alert>) -> Self {
-        let failures = case.evidence.failures;
-        let evidence = PortEvidence { failures: 0, ..case.evidence };
-        let alert = alert(AlertKind::PortExhaustion, severity, moment.wall, case.subject, evidence, case.unknown);
+    fn open(known: Known, severity: Severity, moment: Moment, ledger: &mut Ledger<Alert>) -> Self {
+        let failures = known.evidence.failures;
+        let evidence = PortEvidence { failures: 0, ..known.evidence };
+        let alert = alert(AlertKind::PortExhaustion, severity, moment.wall, known.subject, evidence, known.unknown);
         Self { alert: ledger.open(alert), last: moment, failures }
     }
 
-    fn follow(&self, case: Case, severity: Option<Severity>, ledger: &mut Ledger<Alert>) {
+    fn follow(&self, known: Known, severity: Option<Severity>, ledger: &mut Ledger<Alert>) {
         let Some(alert) = ledger.get(self.alert) else { return };
         let peak = alert.evidence.ports().and_then(|before| before.peak_used_ratio);
         let evidence = PortEvidence {
-            failures: case.evidence.failures.saturating_sub(self.failures),
-            peak_used_ratio: higher(peak, case.evidence.used_ratio),
-            ..case.evidence
+            failures: known.evidence.failures.saturating_sub(self.failures),
+            peak_used_ratio: higher(peak, known.evidence.used_ratio),
+            ..known.evidence
         };
         alert.severity = alert.severity.max(severity.unwrap_or(alert.severity));
-        (alert.subject, alert.unknown, alert.evidence) = (case.subject, case.unknown, Evidence::Ports(evidence));
+        (alert.subject, alert.unknown, alert.evidence) = (known.subject, known.unknown, Evidence::Ports(evidence));
         words::tell(alert);
     }
 }

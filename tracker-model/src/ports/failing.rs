@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -71,31 +71,31 @@ impl Failing {
     pub(super) fn count(&mut self, rows: &[Row], moment: Moment) -> BTreeMap<Target, Timestamp> {
         let before = std::mem::take(&mut self.rows);
         let mut grown = BTreeMap::new();
-        for row in rows {
-            let key = (row.target, row.process.pid);
-            self.rows.insert(key, row.count);
+        for (key, calls) in calls(rows) {
+            self.rows.insert(key, calls.count);
             let (new, since) = match before.get(&key) {
                 // Fewer than before: a process of the same number.
-                Some(before) => (row.count.checked_sub(*before).unwrap_or(row.count), row.last),
-                None if is_recent(row.last, moment.wall) => (row.count, row.first),
-                None => (0, row.last),
+                Some(before) => (calls.count.checked_sub(*before).unwrap_or(calls.count), calls.last),
+                None if is_recent(calls.last, moment.wall) => (calls.count, calls.first),
+                None => (0, calls.last),
             };
             if new > 0 {
-                let tally = self.tallies.entry(row.target).or_insert(Tally {
+                let target = key.0;
+                let tally = self.tallies.entry(target).or_insert(Tally {
                     total: 0,
                     grown_at: moment.at,
-                    last: row.last,
+                    last: calls.last,
                     alert: None,
                     before: 0,
                 });
                 tally.total += new;
                 tally.grown_at = moment.at;
-                tally.last = tally.last.max(row.last);
-                grown.entry(row.target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
+                tally.last = tally.last.max(calls.last);
+                grown.entry(target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
             }
         }
-        let rows = &self.rows;
-        self.tallies.retain(|target, tally| tally.alert.is_some() || rows.keys().any(|(of, _)| of == target));
+        let failed: HashSet<Target> = self.rows.keys().map(|(target, _)| *target).collect();
+        self.tallies.retain(|target, tally| tally.alert.is_some() || failed.contains(target));
         grown
     }
 
@@ -114,10 +114,14 @@ impl Failing {
         subject: impl Fn(Target, Option<Process>) -> AlertSubject,
         ledger: &mut Ledger<Alert>,
     ) {
+        let mut of_targets: HashMap<Target, Vec<&Row>> = HashMap::new();
+        for row in rows.iter().filter(|row| grown.contains_key(&row.target)) {
+            of_targets.entry(row.target).or_default().push(row);
+        }
         for (target, tally) in &mut self.tallies {
             if let Some(first) = grown.get(target) {
                 let (mut evidence, unknown) = figures(*target);
-                evidence.failed = failed(*target, rows);
+                evidence.failed = failed(&of_targets.remove(target).unwrap_or_default());
                 let process = evidence.failed.first().map(|by| Process { pid: by.pid, comm: by.comm.clone() });
                 let subject = subject(*target, process);
                 tally.follow(*target, *first, subject, evidence, unknown, ledger);
@@ -166,16 +170,37 @@ impl Tally {
     }
 }
 
+/// How often calls failed, and when.
+#[derive(Clone, Copy, Debug)]
+struct Calls {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// The calls by target and process, which may have several rows: one for each family of its sockets.
+fn calls(rows: &[Row]) -> HashMap<(Target, u32), Calls> {
+    let mut all: HashMap<_, Calls> = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let calls = Calls { count: row.count, first: row.first, last: row.last };
+        let add = |sum: &mut Calls| {
+            sum.count += calls.count;
+            (sum.first, sum.last) = (sum.first.min(calls.first), sum.last.max(calls.last));
+        };
+        all.entry((row.target, row.process.pid)).and_modify(add).or_insert(calls);
+    }
+    all
+}
+
 /// Whether a call failed so short a time ago that its alert would go on.
 fn is_recent(last: Timestamp, wall: Timestamp) -> bool {
     wall.duration_since(last) < SignedDuration::try_from(QUIET).unwrap_or_default()
 }
 
 /// Who called, most failures first.
-fn failed(target: Target, rows: &[Row]) -> Vec<FailedCalls> {
+fn failed(rows: &[&Row]) -> Vec<FailedCalls> {
     let mut failed: Vec<_> = rows
         .iter()
-        .filter(|row| row.target == target)
         .map(|row| FailedCalls {
             pid: row.process.pid,
             comm: row.process.comm.clone(),
@@ -187,4 +212,36 @@ fn failed(target: Target, rows: &[Row]) -> Vec<FailedCalls> {
     failed.sort_by_key(|by| (Reverse(by.failures), by.pid));
     failed.truncate(NAMED);
     failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::testing::{failure, wall};
+
+    #[test]
+    fn a_process_may_fail_on_sockets_of_both_families() {
+        let all = [failure(5, 9.0, 9.5), failure(3, 9.1, 9.4)];
+        let target = Target::Tuple(all[0].source, all[0].destination, all[0].destination_port);
+        let mut failing = Failing::default();
+        let mut look = |at: u64, all: &[crate::ports::FailureSeen]| {
+            let rows: Vec<_> = all
+                .iter()
+                .map(|failure| Row {
+                    target,
+                    process: &failure.process,
+                    uid: 0,
+                    cgroup: 0,
+                    count: failure.count,
+                    first: failure.first,
+                    last: failure.last,
+                })
+                .collect();
+            let grown = failing.count(&rows, Moment { at: Duration::from_secs(at), wall: wall(10.0) });
+            (grown.get(&target).copied(), failing.total(target))
+        };
+        assert_eq!(look(10, &all), (Some(wall(9.0)), 8));
+        assert_eq!(look(11, &all), (None, 8), "nothing new");
+        assert_eq!(look(12, &[failure(5, 9.0, 9.5), failure(4, 9.1, 11.5)]), (Some(wall(11.5)), 9));
+    }
 }

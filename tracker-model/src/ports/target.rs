@@ -1,6 +1,6 @@
 //! What an alert about ports is about, and the figures it rests on.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
     api::{AlertSubject, BindPoolUse, PortEvidence, PortPool, PortRange, PortUse},
@@ -36,14 +36,25 @@ impl Target {
             Self::Bind(address, port) => AlertSubject { address: Some(address), port: Some(port), ..subject },
         }
     }
+}
 
-    /// The place of its row: where the source is not known, the worst of that destination.
-    pub(super) fn index_in(self, rows: &[PortUse]) -> Option<usize> {
-        let Self::Tuple(source, destination, port) = self else { return None };
-        let is_it = |row: &PortUse| {
-            (row.destination, row.destination_port) == (destination, port) && source.is_none_or(|it| it == row.source)
-        };
-        rows.iter().position(is_it)
+/// Where the rows of targets are. Where the source of a target is not known, its row is the worst of that destination.
+pub(super) struct Index(HashMap<Target, usize>);
+
+impl Index {
+    /// Of rows of which the worst are first.
+    pub(super) fn new(rows: &[PortUse]) -> Self {
+        let mut places = HashMap::with_capacity(2 * rows.len());
+        for (place, row) in rows.iter().enumerate() {
+            places.entry(Target::of(row)).or_insert(place);
+            places.entry(Target::Tuple(None, row.destination, row.destination_port)).or_insert(place);
+        }
+        Self(places)
+    }
+
+    /// The place of a target's row.
+    pub(super) fn of(&self, target: Target) -> Option<usize> {
+        self.0.get(&target).copied()
     }
 }
 

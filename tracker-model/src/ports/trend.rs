@@ -53,32 +53,55 @@ pub(super) struct Forecast {
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     points: VecDeque<Point>,
+    /// The last forecast, and when it was made.
+    told: Option<(Duration, Forecast)>,
 }
 
 impl History {
     /// Takes in a look, and tells what comes of it. `recent` ports have entered `TIME_WAIT` in the last [`RECENT`]. Looks that
     /// are not later than the last are left out.
     pub(super) fn look(&mut self, at: Duration, usage: &Usage, recent: u32) -> Forecast {
-        let open = f64::from(usage.open());
-        let held = f64::from(usage.time_wait - usage.reusable);
+        let now = self.take(at, usage);
+        let growths = Growths::of(self.points.make_contiguous());
+        let free = f64::from(usage.capacity) - now.open - now.held;
+        let full_in = if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(&now, usage, recent)) };
+        let growth = growths.map(|growths| growths.all.slope);
+        let forecast = Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) };
+        self.told = Some((at, forecast));
+        forecast
+    }
+
+    /// Takes in a look at little cost: the answer is the last forecast, nearer by the time since.
+    pub(super) fn glance(&mut self, at: Duration, usage: &Usage) -> Forecast {
+        self.take(at, usage);
+        let (told_at, told) = self.told.unwrap_or_default();
+        let since = at.saturating_sub(told_at).as_secs_f64();
+        let full_in =
+            if usage.used() >= usage.capacity { Some(0.0) } else { told.full_in.map(|left| (left - since).max(0.0)) };
+        Forecast { full_in, ..told }
+    }
+
+    /// When the last forecast was made.
+    pub(super) fn told_at(&self) -> Option<Duration> {
+        self.told.map(|(at, _)| at)
+    }
+
+    /// When the last look was.
+    pub(super) fn seen_at(&self) -> Option<Duration> {
+        self.points.back().map(|point| point.at)
+    }
+
+    /// What a forecast costs: how many pairs of looks there are.
+    pub(super) fn pairs(&self) -> usize {
+        self.points.len() * self.points.len().saturating_sub(1) / 2
+    }
+
+    fn take(&mut self, at: Duration, usage: &Usage) -> Point {
+        let point = Point { at, open: usage.open().into(), held: (usage.time_wait - usage.reusable).into() };
         if self.points.back().is_none_or(|last| last.at < at) {
-            self.push(Point { at, open, held });
+            self.push(point);
         }
-        let all = self.growth(|point| point.open + point.held);
-        let free = f64::from(usage.capacity) - open - held;
-        let full_in = if free <= 0.0 {
-            Some(0.0)
-        } else {
-            let all_goes_on = all.is_some_and(|growth| growth.goes_on);
-            let of = |value: fn(&Point) -> f64| {
-                let growth = self.growth(value).filter(|growth| growth.goes_on || all_goes_on);
-                growth.map_or(0.0, |growth| growth.slope)
-            };
-            let held = Held { now: held, growth: of(|point| point.held), plateau: plateau(usage, recent) };
-            full_in(free, of(|point| point.open), &held)
-        };
-        let growth = all.map(|growth| growth.slope);
-        Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) }
+        point
     }
 
     /// Remembers a look. When there is no room, of those between the first and the last the one whose neighbours are closest
@@ -92,49 +115,80 @@ impl History {
         }
         self.points.push_back(point);
     }
+}
 
-    /// The median of the growth between any two looks: three in ten of them may be far off and it hardly moves (Sen,
-    /// "Estimates of the regression coefficient based on Kendall's tau", 1968). None before there are enough.
-    fn slope(&self, value: impl Fn(&Point) -> f64) -> Option<f64> {
-        let (first, last) = (self.points.front()?, self.points.back()?);
-        if self.points.len() < LEAST || last.at.saturating_sub(first.at) < LEAST_TIME {
+/// How open ports, those in `TIME_WAIT`, and both together grow.
+#[derive(Clone, Copy, Debug)]
+struct Growths {
+    all: Growth,
+    open: Growth,
+    held: Growth,
+}
+
+impl Growths {
+    /// None before there are enough looks.
+    fn of(points: &[Point]) -> Option<Self> {
+        let (first, last) = (points.first()?, points.last()?);
+        if points.len() < LEAST || last.at.saturating_sub(first.at) < LEAST_TIME {
             return None;
         }
-        let mut slopes = Vec::with_capacity(self.points.len() * (self.points.len() - 1) / 2);
-        for (index, from) in self.points.iter().enumerate() {
-            let to = self.points.iter().skip(index + 1);
-            slopes.extend(to.map(|to| (value(to) - value(from)) / seconds(from, to)));
+        // The time between two looks is the same for all three.
+        let pairs = points.len() * (points.len() - 1) / 2;
+        let (mut open, mut held) = (Vec::with_capacity(pairs), Vec::with_capacity(pairs));
+        for (index, from) in points.iter().enumerate() {
+            for to in &points[index + 1..] {
+                let per_second = seconds(from, to).recip();
+                open.push((to.open - from.open) * per_second);
+                held.push((to.held - from.held) * per_second);
+            }
         }
-        Some(median(&mut slopes))
+        let mut all: Vec<f64> = open.iter().zip(&held).map(|(open, held)| open + held).collect();
+        Some(Self {
+            all: Growth::of(points, &mut all, |point| point.open + point.held),
+            open: Growth::of(points, &mut open, |point| point.open),
+            held: Growth::of(points, &mut held, |point| point.held),
+        })
     }
 
-    fn growth(&self, value: impl Fn(&Point) -> f64) -> Option<Growth> {
-        let slope = self.slope(&value)?;
-        Some(Growth { slope, goes_on: slope <= 0.0 || self.goes_on(slope, value) })
+    /// Time until no port is left, seconds.
+    fn full_in(&self, now: &Point, usage: &Usage, recent: u32) -> Option<f64> {
+        let of = |growth: Growth| if growth.goes_on || self.all.goes_on { growth.slope } else { 0.0 };
+        let free = f64::from(usage.capacity) - now.open - now.held;
+        let held = Held { now: now.held, growth: of(self.held), plateau: plateau(usage, recent) };
+        full_in(free, of(self.open), &held)
     }
+}
 
-    /// Whether growth goes on: in the second half of the time there was a good part of it even without the largest of its
-    /// steps, and in the last quarter some. A jump is one step or two, and thus no growth: what follows it is not more of
-    /// the same.
-    fn goes_on(&self, slope: f64, value: impl Fn(&Point) -> f64) -> bool {
-        let half = self.steps(2, &value);
-        let largest = half.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
-        let grew = |steps: &[(f64, f64)], without: (f64, f64), part: f64| {
-            let grown: f64 = steps.iter().map(|step| step.0).sum();
-            let time: f64 = steps.iter().map(|step| step.1).sum();
-            grown - without.0 >= part * slope * (time - without.1)
-        };
-        grew(&half, largest, GOES_ON) && grew(&self.steps(4, &value), (0.0, 0.0), GOES_ON / 2.0)
+impl Growth {
+    /// From the growth between any two looks, of which it is the median: three in ten of them may be far off and it hardly
+    /// moves (Sen, "Estimates of the regression coefficient based on Kendall's tau", 1968).
+    fn of(points: &[Point], slopes: &mut [f64], value: impl Fn(&Point) -> f64) -> Self {
+        let slope = median(slopes);
+        Self { slope, goes_on: slope <= 0.0 || goes_on(points, slope, value) }
     }
+}
 
-    /// The steps of the last of so many parts of the time, of three looks at least: growth and seconds.
-    fn steps(&self, parts: u32, value: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
-        let (Some(first), Some(last)) = (self.points.front(), self.points.back()) else { return Vec::new() };
-        let start = last.at.saturating_sub(last.at.saturating_sub(first.at) / parts);
-        let from = self.points.partition_point(|point| point.at < start).min(self.points.len().saturating_sub(LEAST));
-        let steps = self.points.iter().skip(from).zip(self.points.iter().skip(from + 1));
-        steps.map(|(from, to)| (value(to) - value(from), seconds(from, to))).collect()
-    }
+/// Whether growth goes on: in the second half of the time there was a good part of it even without the largest of its
+/// steps, and in the last quarter some. A jump is one step or two, and thus no growth: what follows it is not more of
+/// the same.
+fn goes_on(points: &[Point], slope: f64, value: impl Fn(&Point) -> f64) -> bool {
+    let half = steps(points, 2, &value);
+    let largest = half.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+    let grew = |steps: &[(f64, f64)], without: (f64, f64), part: f64| {
+        let grown: f64 = steps.iter().map(|step| step.0).sum();
+        let time: f64 = steps.iter().map(|step| step.1).sum();
+        grown - without.0 >= part * slope * (time - without.1)
+    };
+    grew(&half, largest, GOES_ON) && grew(&steps(points, 4, &value), (0.0, 0.0), GOES_ON / 2.0)
+}
+
+/// The steps of the last of so many parts of the time, of three looks at least: growth and seconds.
+fn steps(points: &[Point], parts: u32, value: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
+    let start = last.at.saturating_sub(last.at.saturating_sub(first.at) / parts);
+    let from = points.partition_point(|point| point.at < start).min(points.len().saturating_sub(LEAST));
+    let last = &points[from..];
+    last.windows(2).map(|pair| (value(&pair[1]) - value(&pair[0]), seconds(&pair[0], &pair[1]))).collect()
 }
 
 /// The ports in `TIME_WAIT`.
@@ -180,8 +234,9 @@ fn seconds(from: &Point, to: &Point) -> f64 {
 /// The median; zero of nothing.
 fn median(values: &mut [f64]) -> f64 {
     let middle = values.len() / 2;
-    if values.is_empty() {
-        return 0.0;
+    // Most often a tuple has no port in `TIME_WAIT`, or nothing else changes.
+    if values.iter().all(|value| value.total_cmp(&values[0]).is_eq()) {
+        return values.first().copied().unwrap_or_default();
     }
     let even = values.len().is_multiple_of(2);
     let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -10,10 +11,10 @@ use jiff::Timestamp;
 use tracker_common::state;
 
 use super::{
-    exhaustion::{Case, Exhaustion, Moment, Strain},
+    exhaustion::{Case, Exhaustion, Known, Moment, Place, Strain},
     failing::{Failing, Row},
     seen::{ConflictSeen, PortsSeen, TupleSeen},
-    target::{self, Target},
+    target::{self, Index, Target},
     trend::History,
     usage::{Room, Usage, held, ratio},
 };
@@ -25,8 +26,15 @@ use crate::{
     ledger::{AlertIds, Ledger},
 };
 
-/// Tuples of a network namespace whose growth is followed: the worst.
+/// Tuples of a network namespace whose growth is followed: the worst,
 const FOLLOWED: usize = 1_024;
+/// and of these the first so many, whatever they use,
+const WORST: usize = 64;
+/// and those that use this share of their ports: below it neither a share nor a time is near any threshold.
+const MATTERS: f64 = 0.02;
+/// Pairs of looks that the growth of all but the worst is told from in one step: those of 32 tuples that were followed for a
+/// minute. The others wait for their turn.
+const PAIRS: usize = 32 * 496;
 /// From this share of its ports on a destination is looked at often.
 const HOT: f64 = 0.2;
 /// The pool of `bind()` matters when so much of its ports, in percent, are bound: others are no trouble for `connect()`.
@@ -37,13 +45,23 @@ const BOUND: u32 = 10;
 pub struct PortWatch {
     spaces: BTreeMap<u32, Space>,
     ledger: Ledger<Alert>,
+    /// How refused calls of `bind()` are seen.
+    conflicts_seen_by: String,
+    /// How ports stand, until something changes.
+    told: OnceLock<Arc<Ports>>,
 }
 
 impl PortWatch {
     /// One that has seen nothing, whose alerts take their numbers from `ids`.
     #[must_use]
     pub fn new(ids: AlertIds) -> Self {
-        Self { spaces: BTreeMap::new(), ledger: Ledger::new(ids) }
+        Self { ledger: Ledger::new(ids), ..Self::default() }
+    }
+
+    /// The same, which tells how refused calls of `bind()` are seen ([`Ports::conflicts_seen_by`]).
+    #[must_use]
+    pub fn with_conflicts_seen_by(self, how: &str) -> Self {
+        Self { conflicts_seen_by: how.to_owned(), ..self }
     }
 
     /// Takes in a census of a network namespace. Those that are not later than its last are left out.
@@ -51,21 +69,27 @@ impl PortWatch {
         let space = self.spaces.entry(seen.netns).or_default();
         if space.at.is_none_or(|at| at < seen.at) {
             space.step(seen, &mut self.ledger);
+            self.told.take();
         }
     }
 
     /// A network namespace is gone: its alerts end.
     pub fn forget(&mut self, netns: u32, wall: Timestamp) {
         if let Some(mut space) = self.spaces.remove(&netns) {
+            self.told.take();
             space.exhaustion.end(wall, &mut self.ledger);
             space.failing.end(&mut self.ledger);
         }
     }
 
-    /// How ports stand, the worst first.
+    /// How ports stand, the worst first. Between two steps it is the same: asking again copies nothing.
     #[must_use]
-    pub fn ports(&self) -> Ports {
-        let mut ports = Ports::default();
+    pub fn ports(&self) -> Arc<Ports> {
+        Arc::clone(self.told.get_or_init(|| Arc::new(self.tell())))
+    }
+
+    fn tell(&self) -> Ports {
+        let mut ports = Ports { conflicts_seen_by: self.conflicts_seen_by.clone(), ..Ports::default() };
         for space in self.spaces.values() {
             ports.taken_at = ports.taken_at.max(space.facts.as_ref().map(|facts| facts.taken_at));
             ports.namespaces.extend(space.facts.clone());
@@ -125,61 +149,101 @@ impl Space {
         let failed = failed(seen);
         let grown = self.failing.count(&failed, moment);
         let unlisted = if seen.rest.sockets == 0 { 0.0 } else { ratio(seen.rest.most, room.free_for_all) };
-        self.exhaustion.step(self.cases(seen, &room), unlisted, moment, ledger);
-        let rows = &self.rows;
-        let figures = |target: Target| figures(target, rows, seen, &room);
+        let (rows, pools, failing) = (&self.rows, &self.pools, &self.failing);
+        let known = |place| match place {
+            Place::Row(index) => of_row(&rows[index], failing, seen, &room),
+            Place::Pool(index) => of_pool(&pools[index], seen, &room),
+        };
+        self.exhaustion.step(&cases(rows, pools), unlisted, moment, known, ledger);
+        // For nothing else is it needed where each row is.
+        let index = if grown.is_empty() { Index::new(&[]) } else { Index::new(rows) };
+        let figures = |target: Target| figures(target, rows, &index, seen, &room);
         let subject = |target: Target, process| target.subject(seen.netns, process);
         self.failing.step(&failed, &grown, moment, figures, subject, ledger);
     }
 
     /// The rows, with the growth of the worst.
     fn look(&mut self, seen: &PortsSeen, room: &Room) {
-        let usage = |tuple: &TupleSeen| Usage::new(tuple, room, seen.settings.tw_reuse);
-        let mut tuples: Vec<_> = seen.tuples.iter().map(|tuple| (tuple, usage(tuple))).collect();
-        tuples.sort_by(|(_, a), (_, b)| b.ratio().total_cmp(&a.ratio()).then(b.in_use.cmp(&a.in_use)));
-        let mut before = std::mem::take(&mut self.histories);
-        self.rows.clear();
-        for (index, (tuple, usage)) in tuples.into_iter().enumerate() {
-            let mut row = row(tuple, &usage, seen);
-            if index < FOLLOWED {
-                let target = Target::of(&row);
-                let mut history = before.remove(&target).unwrap_or_default();
-                let forecast = history.look(seen.at, &usage, tuple.recent.into());
-                (row.growth_per_second, row.full_in_seconds) = (forecast.growth, forecast.full_in);
-                self.histories.insert(target, history);
-            }
-            self.rows.push(row);
+        let usage = |tuple| (tuple, Usage::new(tuple, room, seen.settings.tw_reuse));
+        let mut tuples: Vec<_> =
+            seen.tuples.iter().map(usage).map(|(tuple, usage)| (tuple, usage, usage.ratio())).collect();
+        tuples.sort_by(|(_, a, a_ratio), (_, b, b_ratio)| b_ratio.total_cmp(a_ratio).then(b.in_use.cmp(&a.in_use)));
+        self.rows = tuples.iter().map(|(tuple, usage, _)| row(tuple, usage, seen)).collect();
+        self.follow(seen.at, &tuples);
+        if seen.failures.is_empty() {
+            return;
         }
-        for failure in &seen.failures {
+        let index = Index::new(&self.rows);
+        for failure in seen.failures.iter().filter(|failure| failure.source_port.is_none()) {
             let target = Target::Tuple(failure.source, failure.destination, failure.destination_port);
             // Where the source is not known, the failures are the worst row's.
-            if let Some(index) = target.index_in(&self.rows) {
+            if let Some(index) = index.of(target) {
                 self.rows[index].failures += failure.count;
             }
         }
     }
 
-    /// What may run out.
-    fn cases(&self, seen: &PortsSeen, room: &Room) -> Vec<Case> {
-        let tuples = self.rows.iter().map(|row| {
-            let target = Target::of(row);
-            let strain = Strain { ratio: row.used_ratio, full_in: row.full_in_seconds };
-            let failures = self.failing.total(target);
-            let evidence = PortEvidence { failures, ..target::listed(row, seen, room) };
-            let subject = target.subject(seen.netns, target::foremost(&evidence));
-            Case { target, subject, strain, evidence, unknown: Vec::new() }
-        });
-        let is_used = |pool: &&BindPoolUse| pool.bound > 0 && pool.bound * 100 >= pool.capacity * BOUND;
-        let pools = self.pools.iter().filter(is_used).map(|pool| {
-            let target = Target::Pool(pool.source);
-            let strain = Strain { ratio: pool.used_ratio, full_in: None };
-            let evidence = target::of_pool(pool, seen, room);
-            let lost = (seen.sources_lost > 0)
-                .then(|| format!("{} sockets could not be counted by address: it may be fuller", seen.sources_lost));
-            let subject = target.subject(seen.netns, None);
-            Case { target, subject, strain, evidence, unknown: lost.into_iter().collect() }
-        });
-        tuples.chain(pools).collect()
+    /// Tells how the worst grow. What it costs is bounded: beyond the first of them those come first whose turn was longest ago.
+    fn follow(&mut self, at: Duration, tuples: &[(&TupleSeen, Usage, f64)]) {
+        let mut followed: Vec<_> = self
+            .rows
+            .iter_mut()
+            .zip(tuples)
+            .take(FOLLOWED)
+            .enumerate()
+            .filter(|(index, (_, (.., ratio)))| *index < WORST || *ratio >= MATTERS)
+            .map(|(index, (row, (tuple, usage, _)))| {
+                let told_at = self.histories.get(&Target::of(row)).and_then(History::told_at);
+                ((index >= WORST).then_some(told_at), row, tuple, usage)
+            })
+            .collect();
+        followed.sort_by_key(|(turn, ..)| *turn);
+        let mut pairs = PAIRS;
+        for (turn, row, tuple, usage) in followed {
+            let history = self.histories.entry(Target::of(row)).or_default();
+            let is_worst = turn.is_none();
+            let forecast = if is_worst || history.pairs() <= pairs {
+                let forecast = history.look(at, usage, tuple.recent.into());
+                pairs = pairs.saturating_sub(if is_worst { 0 } else { history.pairs() });
+                forecast
+            } else {
+                history.glance(at, usage)
+            };
+            (row.growth_per_second, row.full_in_seconds) = (forecast.growth, forecast.full_in);
+        }
+        self.histories.retain(|_, history| history.seen_at() == Some(at));
+    }
+}
+
+/// What may run out.
+fn cases(rows: &[PortUse], pools: &[BindPoolUse]) -> Vec<Case> {
+    let rows = rows.iter().enumerate().map(|(index, row)| Case {
+        target: Target::of(row),
+        strain: Strain { ratio: row.used_ratio, full_in: row.full_in_seconds },
+        place: Place::Row(index),
+    });
+    let is_used = |(_, pool): &(_, &BindPoolUse)| pool.bound > 0 && pool.bound * 100 >= pool.capacity * BOUND;
+    let pools = pools.iter().enumerate().filter(is_used).map(|(index, pool)| Case {
+        target: Target::Pool(pool.source),
+        strain: Strain { ratio: pool.used_ratio, full_in: None },
+        place: Place::Pool(index),
+    });
+    rows.chain(pools).collect()
+}
+
+fn of_row(row: &PortUse, failing: &Failing, seen: &PortsSeen, room: &Room) -> Known {
+    let target = Target::of(row);
+    let evidence = PortEvidence { failures: failing.total(target), ..target::listed(row, seen, room) };
+    Known { subject: target.subject(seen.netns, target::foremost(&evidence)), evidence, unknown: Vec::new() }
+}
+
+fn of_pool(pool: &BindPoolUse, seen: &PortsSeen, room: &Room) -> Known {
+    let lost = (seen.sources_lost > 0)
+        .then(|| format!("{} sockets could not be counted by address: it may be fuller", seen.sources_lost));
+    Known {
+        subject: Target::Pool(pool.source).subject(seen.netns, None),
+        evidence: target::of_pool(pool, seen, room),
+        unknown: lost.into_iter().collect(),
     }
 }
 
@@ -278,7 +342,13 @@ fn failed(seen: &PortsSeen) -> Vec<Row<'_>> {
 }
 
 /// What is known of a target for which calls failed, and what is not.
-fn figures(target: Target, rows: &[PortUse], seen: &PortsSeen, room: &Room) -> (PortEvidence, Vec<String>) {
+fn figures(
+    target: Target,
+    rows: &[PortUse],
+    index: &Index,
+    seen: &PortsSeen,
+    room: &Room,
+) -> (PortEvidence, Vec<String>) {
     if let Target::Bind(address, port) = target {
         let is_it = |conflict: &&ConflictSeen| (conflict.address, conflict.port) == (address, port);
         let processes = seen.conflicts.iter().find(is_it).map(|conflict| conflict.holders.clone());
@@ -286,7 +356,7 @@ fn figures(target: Target, rows: &[PortUse], seen: &PortsSeen, room: &Room) -> (
         let processes: Vec<PortHolder> = processes.unwrap_or_default();
         return (PortEvidence { pool, processes, ..target::unlisted(seen, room) }, Vec::new());
     }
-    let Some(row) = target.index_in(rows).map(|index| &rows[index]) else {
+    let Some(row) = index.of(target).map(|index| &rows[index]) else {
         let most = seen.rest.most;
         let unknown = if seen.rest.sockets == 0 {
             "the last census saw no connection to this destination".to_owned()

@@ -97,7 +97,8 @@ pub fn under_shortage() -> Snapshot {
             holders: vec![PortHolder { pid: 815, comm: "nginx".to_owned(), ports: 1 }],
         }],
         conflicts_seen_by: "fexit".to_owned(),
-    };
+    }
+    .into();
     snapshot
 }
 

@@ -5,9 +5,13 @@
 //! a series of their own, and adds up the rest so that it never goes back.
 
 mod alerts;
+mod failures;
 mod listeners;
 mod ports;
+mod tuples;
 
 pub use alerts::AlertSeries;
+pub use failures::FailureSeries;
 pub use listeners::{ListenerCounters, ListenerSeries, OtherListeners, Split};
 pub use ports::PortSeries;
+pub use tuples::{OtherTuples, TupleSeries, Tuples};

@@ -6,6 +6,7 @@ mod floods;
 mod host;
 mod listeners;
 mod packets;
+mod ports;
 mod process;
 mod sockets;
 
@@ -26,8 +27,15 @@ pub use family::{Kind, Metric};
 use crate::source::Source;
 
 /// Every metric of the daemon, by the file that fills it.
-pub const ALL: [&[&Metric]; 6] =
-    [&packets::METRICS, &listeners::METRICS, &floods::METRICS, &sockets::METRICS, &host::METRICS, &process::METRICS];
+pub const ALL: [&[&Metric]; 7] = [
+    &packets::METRICS,
+    &listeners::METRICS,
+    &floods::METRICS,
+    &sockets::METRICS,
+    &ports::METRICS,
+    &host::METRICS,
+    &process::METRICS,
+];
 
 /// The registry of all metrics.
 #[derive(Clone)]
@@ -51,9 +59,10 @@ impl Metrics {
 /// What must be remembered from scrape to scrape, so that no counter goes back.
 #[derive(Default)]
 struct Series {
-    ports: PortSeries,
+    no_listener: PortSeries,
     listeners: ListenerSeries,
     alerts: AlertSeries,
+    ports: ports::Series,
 }
 
 /// Makes metrics of the last snapshot.
@@ -65,9 +74,8 @@ struct SnapshotCollector {
 
 impl SnapshotCollector {
     fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
-        let own =
-            [packets::METRICS.as_slice(), &listeners::METRICS, &floods::METRICS, &sockets::METRICS, &host::METRICS];
-        let descs = family::descs(own.into_iter().flatten())?;
+        // The last are those of the process, which another collector fills.
+        let descs = family::descs(ALL[..ALL.len() - 1].iter().copied().flatten())?;
         Ok(Self { source, series: Mutex::default(), descs })
     }
 }
@@ -88,11 +96,12 @@ impl Collector for SnapshotCollector {
 }
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families = packets::families(snapshot, &mut series.ports);
+    let mut families = packets::families(snapshot, &mut series.no_listener);
     let split = series.listeners.update(&snapshot.listeners);
     families.extend(listeners::families(&split));
     families.extend(floods::families(snapshot, &split, &mut series.alerts));
     families.extend(sockets::families(snapshot));
+    families.extend(ports::families(snapshot, &mut series.ports));
     families.extend(host::families(snapshot));
     families
 }
@@ -114,8 +123,14 @@ mod tests {
         Metrics::new(Arc::new(Fixed(Some(Arc::new(snapshot))))).unwrap().encode().unwrap()
     }
 
+    fn full() -> Snapshot {
+        let mut snapshot = tracker_model::sample::under_flood();
+        snapshot.ports = ports::tests::ports().into();
+        snapshot
+    }
+
     fn sample() -> String {
-        text(tracker_model::sample::under_flood())
+        text(full())
     }
 
     #[test]
@@ -138,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_label_is_declared() {
-        let source = Arc::new(Fixed(Some(Arc::new(tracker_model::sample::under_flood()))));
+        let source = Arc::new(Fixed(Some(Arc::new(full()))));
         for family in Metrics::new(source).unwrap().0.gather() {
             let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
             for series in family.get_metric() {

@@ -179,6 +179,20 @@ fn what_was_more_than_a_minute_ago_is_forgotten() {
 }
 
 #[test]
+fn a_glance_tells_what_was_told_last_and_looks_all_the_same() {
+    let mut history = History::default();
+    let at = Duration::from_secs;
+    assert_eq!(history.glance(at(0), &flat(3_000)), Forecast::default());
+    history.glance(at(1), &flat(3_100));
+    let told = history.look(at(2), &flat(3_200), 0);
+    assert_eq!(told, Forecast { growth: Some(100.0), full_in: Some(8.0) });
+    let glance = history.glance(at(4), &flat(3_400));
+    assert_eq!((glance.growth, glance.full_in, history.told_at()), (Some(100.0), Some(6.0), Some(at(2))));
+    assert_eq!(history.glance(at(5), &flat(4_000)).full_in, Some(0.0), "it came sooner");
+    assert_eq!(history.points.len(), 5);
+}
+
+#[test]
 fn a_tuple_without_a_free_port_is_full_now() {
     let mut history = History::default();
     assert_eq!(history.look(Duration::ZERO, &flat(4_000), 0), Forecast { growth: None, full_in: Some(0.0) });

@@ -16,6 +16,8 @@ use crate::{
     snapshot::Process,
 };
 
+mod cost;
+
 /// Looks at a load, one a second.
 fn watch(load: &Load, seconds: u32) -> (PortWatch, Vec<(u32, Vec<Alert>)>) {
     let mut watch = PortWatch::default();
@@ -221,7 +223,7 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
         seen.sources = vec![SourceSeen { address, ports: ports(in_use) }];
         seen.bound = ports(bound);
         watch.step(&seen);
-        let pool = watch.ports().bind_pools.remove(0);
+        let pool = watch.ports().bind_pools[0].clone();
         assert_eq!((pool.in_use, pool.bound, pool.capacity), (in_use.into(), bound.min(in_use).into(), 1_000));
         watch.alerts()
     };
@@ -348,7 +350,7 @@ fn thousands_of_tuples_are_told_and_the_worst_are_followed() {
         let tuples = (0..3_000).map(|port| TupleSeen { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
-    let ports = watch.ports().ports;
+    let ports = &watch.ports().ports;
     let followed = ports.iter().filter(|row| row.growth_per_second.is_some()).count();
     assert_eq!((ports.len(), watch.spaces[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
     assert!(followed > 900 && ports[0].growth_per_second.is_some(), "{followed}");

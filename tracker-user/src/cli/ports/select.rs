@@ -134,7 +134,7 @@ mod tests {
             destination: destination.map(|text| super::destination(text).unwrap()),
             process: process.map(|text| super::process(text).unwrap()),
         };
-        let answer = filter.apply(sample::under_shortage().ports);
+        let answer = filter.apply(Ports::clone(&sample::under_shortage().ports));
         let ports = answer.ports.iter().map(|row| row.destination_port).collect();
         (ports, answer.failures.iter().map(|failure| failure.process.pid).collect(), answer.bind_pools.len())
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn without_a_filter_nothing_is_left_out() {
-        let answer = sample::under_shortage().ports;
+        let answer = Ports::clone(&sample::under_shortage().ports);
         assert_eq!(Filter::default().apply(answer.clone()), answer);
         assert_eq!(Filter::default().words(), "");
     }

@@ -10,7 +10,7 @@ fn shown(answer: &Ports, of: &Shown, wide: bool) -> String {
 }
 
 fn sample_ports() -> Ports {
-    sample::under_shortage().ports
+    Ports::clone(&sample::under_shortage().ports)
 }
 
 fn only(destination: &str) -> Shown {

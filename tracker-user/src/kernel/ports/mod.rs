@@ -14,6 +14,7 @@ mod space;
 use std::{
     collections::BTreeMap,
     fs::File,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -53,7 +54,6 @@ pub struct Ports {
     jiffies: Jiffies,
     makers: Makers,
     conflicts: Conflicts,
-    seen_by: &'static str,
     watch: PortWatch,
     leaks: LeakWatch,
     /// Connects that got no port, in all, at the last look.
@@ -80,8 +80,7 @@ impl Ports {
             jiffies: Jiffies::default(),
             makers: Makers::default(),
             conflicts: Conflicts::default(),
-            seen_by,
-            watch: PortWatch::new(ids.clone()),
+            watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
             leaks: LeakWatch::new(ids.clone()),
             failed: 0,
             others: all_netns.then(others),
@@ -242,9 +241,9 @@ impl Ports {
         self.watch.is_hot()
     }
 
-    /// How ports stand.
-    pub fn ports(&self) -> api::Ports {
-        api::Ports { conflicts_seen_by: self.seen_by.to_owned(), ..self.watch.ports() }
+    /// How ports stand: the same until the next look at one of the namespaces.
+    pub fn ports(&self) -> Arc<api::Ports> {
+        self.watch.ports()
     }
 
     /// Alerts of ports and of leaks.

@@ -1,0 +1,83 @@
+//! What a look at many tuples tells, and what it costs.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn all_that_are_short_have_their_turn() {
+    let mut watch = PortWatch::default();
+    let mut open = |at: u16| {
+        // Each has half of its ports and takes one more a second.
+        let tuples = (0..1_024).map(|port| TupleSeen { destination_port: port, ..tuple(500 + at, 0) }).collect();
+        watch.step(&seen(at.into(), tuples));
+        watch.ports()
+    };
+    for at in 0..99 {
+        open(at);
+    }
+    for row in &open(99).ports {
+        let (growth, left) = (row.growth_per_second.unwrap(), row.full_in_seconds.unwrap());
+        assert!((growth - 1.0).abs() < 1e-9 && (left - 401.0).abs() < 1e-6, "{growth}/s, {left} s");
+    }
+}
+
+#[test]
+fn few_ports_of_many_are_followed_only_where_they_are_the_most() {
+    let mut watch = PortWatch::default();
+    for at in 0..5_u16 {
+        let tuples = (0..200).map(|port| TupleSeen { destination_port: port, ..tuple(port / 20 + at, 0) }).collect();
+        watch.step(&seen(at.into(), tuples));
+    }
+    let told: Vec<_> = watch.ports().ports.iter().map(|row| row.growth_per_second.is_some()).collect();
+    assert_eq!(told, [vec![true; WORST], vec![false; 200 - WORST]].concat());
+    assert_eq!(watch.spaces[&testing::NETNS].histories.len(), WORST);
+}
+
+#[test]
+fn between_two_looks_nothing_is_copied() {
+    let mut watch = PortWatch::default();
+    watch.step(&seen(0.0, vec![tuple(10, 0)]));
+    let first = watch.ports();
+    assert!(Arc::ptr_eq(&first, &watch.ports()));
+    watch.step(&seen(1.0, vec![tuple(11, 0)]));
+    assert_eq!((first.ports[0].in_use, watch.ports().ports[0].in_use), (10, 11));
+    watch.forget(testing::NETNS, wall(2.0));
+    assert_eq!(watch.ports().ports, []);
+}
+
+/// Prints what a look costs: `cargo test --release -p tracker-model -- --ignored --nocapture a_look`.
+#[test]
+#[ignore = "measures time, which depends on the machine"]
+fn a_look_at_1_024_tuples_is_cheap() {
+    // Few ports of many, as it mostly is; and all of them over the share from which growth matters.
+    for (what, open) in [("some are short", 0_u16), ("all are short", 300)] {
+        let mut watch = PortWatch::default();
+        let mut last = Vec::new();
+        for at in 0_u16..160 {
+            let tuple = |port: u16| {
+                let held = (port + at) % 40;
+                TupleSeen {
+                    destination_port: port,
+                    recent: held / 2,
+                    processes: vec![PortHolder { pid: 7, comm: "envoy".to_owned(), ports: 9 }],
+                    ..tuple(open + port / 50 + at / 4, held)
+                }
+            };
+            let mut seen = seen(at.into(), (0..1_024).map(tuple).collect());
+            seen.settings.low = 40_000 - 1_000;
+            let begun = Instant::now();
+            watch.step(&seen);
+            let stepped = begun.elapsed();
+            let begun = Instant::now();
+            let told = (0..5).map(|_| watch.ports().ports.len()).sum::<usize>();
+            assert_eq!(told, 5 * 1_024);
+            if at >= 60 {
+                last.push((stepped, begun.elapsed()));
+            }
+        }
+        last.sort();
+        let (middle, worst) = (last[last.len() / 2], last[last.len() - 1]);
+        println!("{what}: step {:?}, at most {:?}; five readings {:?}", middle.0, worst.0, middle.1);
+    }
+}
