@@ -143,9 +143,11 @@ pub struct PortTotals {
     pub listening: Bits,
     /// Ephemeral ports of UDP sockets.
     pub udp: Bits,
+    /// Ephemeral ports of TCP sockets that are bound and neither listen nor connect: only the pass over descriptors meets them.
+    pub idle: Bits,
 }
 
-const _: () = assert!(size_of::<PortTotals>() == 64 + 3 * 8192);
+const _: () = assert!(size_of::<PortTotals>() == 64 + 4 * 8192);
 
 /// Sockets with an ephemeral port by hash of their tuple. Value of [`crate::names::PORT_BUCKETS`].
 #[repr(C)]

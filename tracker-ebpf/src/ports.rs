@@ -237,6 +237,15 @@ unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &Po
     }
 }
 
+/// Notes an ephemeral port that a socket is bound to which neither listens nor connects.
+#[inline(always)]
+pub(crate) fn idle(port: u16) {
+    if let Some(totals) = PORT_TOTALS.get_ptr_mut(0) {
+        // SAFETY: one pass runs at a time.
+        unsafe { (*totals).idle.insert(port) };
+    }
+}
+
 /// Counts a UDP socket if its local port is ephemeral.
 #[inline(always)]
 pub(crate) unsafe fn count_udp(socket: *const u8) {

@@ -15,7 +15,7 @@ use tracker_common::{
     counters::Loss,
     limits,
     ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, Holder, HolderKey, PortPass},
-    state::{CLOSE_WAIT, FIN_WAIT2},
+    state::{CLOSE, CLOSE_WAIT, FIN_WAIT2},
 };
 
 use crate::{
@@ -107,6 +107,12 @@ unsafe fn held(task: *const u8, socket: *const u8) {
             return;
         }
         leak(task, socket, pid, pass);
+        if Typed::read::<u8>(socket, &fields::OFF_STATE) == CLOSE {
+            if eligible {
+                ports::idle(Typed::read(socket, &fields::OFF_NUM));
+            }
+            return;
+        }
         if eligible {
             let place = ports::find(&ports::tuple(socket, family), pass.generation, false);
             if place != ports::NONE && ports::sockets(place) >= pass.holders_from {

@@ -90,6 +90,15 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     if !is_part(open, used(evidence), 50) {
         return None;
     }
+    let half_closed = evidence.states.get("fin_wait2").copied().unwrap_or_default();
+    let held: u32 = evidence.processes.iter().map(|holder| holder.ports).sum();
+    if is_part(half_closed, open, 50) && held < half_closed {
+        return Some(format!(
+            "{} are in FIN_WAIT2 and belong to no process any more: they wait for the peer to close, for net.ipv4.tcp_fin_timeout \
+             at most (60 s by default). See why the peer does not close; a shorter timeout frees the ports sooner.",
+            grouped(half_closed.into())
+        ));
+    }
     let whose = evidence.processes.first().map_or_else(
         || format!("{} are open", grouped(open.into())),
         |holder| format!("{} holds {}", named(holder), grouped(holder.ports.into())),

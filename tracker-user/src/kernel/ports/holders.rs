@@ -12,7 +12,10 @@ use tracker_common::{
     hash, names,
     ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, HolderKey},
 };
-use tracker_model::{api::PortHolder, ports::LeakSeen};
+use tracker_model::{
+    api::PortHolder,
+    ports::{LeakSeen, PortSet},
+};
 
 use super::clock::Jiffies;
 use crate::kernel::{
@@ -54,6 +57,8 @@ pub struct Holders {
     tuples: HashMap<(IpAddr, IpAddr, u16), Vec<PortHolder>>,
     /// Processes that may leak.
     pub leaks: Vec<LeakSeen>,
+    /// Ephemeral ports of sockets that are bound and neither listen nor connect.
+    pub idle: PortSet,
     /// Processes with UDP sockets on ephemeral ports, most first.
     pub udp: Vec<PortHolder>,
 }
@@ -75,6 +80,9 @@ impl Holders {
         clear(maps)?;
         run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
+        let totals =
+            maps.port_totals.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_TOTALS, source })?;
+        self.idle = PortSet::from_words(Box::new(totals.idle.words));
         (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
         Ok(())
     }

@@ -221,6 +221,8 @@ impl Ports {
             tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
         }
         seen.udp.processes = holders.udp.clone();
+        // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
+        seen.bound.extend(&holders.idle);
         let failures = failures::read(maps, seen.wall)?;
         self.failed = failures.iter().map(|failure| failure.count).sum();
         let own = self.own.netns;
