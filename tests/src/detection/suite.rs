@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tracker_model::api::AlertKind;
 
 use super::{
     attack::{ATTACKS, Attack, Expect, Run},
@@ -183,7 +182,7 @@ fn attack_recording(run: &Run<'_>, outcome: &Outcome) -> Recording {
 }
 
 fn load_recording(load: &Load) -> Recording {
-    let must: Vec<_> = load.alert.iter().map(|(kind, _)| *kind.name().to_owned()).collect();
+    let must: Vec<_> = load.alert.iter().map(|(kind, _)| kind.name().to_owned()).collect();
     let ports = vec![Lab::port(0), Lab::port(1)];
     let expect = Expectation { port: ports[0], ports, may: must.clone(), must, ..Expectation::default() };
     Recording { case: load.name.to_owned(), expect, flood: None }

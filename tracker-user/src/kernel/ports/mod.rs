@@ -166,6 +166,11 @@ impl Ports {
         self.watch.is_hot()
     }
 
+    /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
+    pub fn knows_time(&self) -> bool {
+        self.jiffies.per_second().is_some()
+    }
+
     /// How ports stand.
     pub fn ports(&self) -> api::Ports {
         self.watch.ports()
