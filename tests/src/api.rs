@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -10,7 +11,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use tracker_model::api::{Alerts, Listeners, States, Status};
+use tracker_model::{
+    api::{Alerts, Listeners, Ports, States, Status},
+    ports::explain::{BindAnswer, ConnectAnswer},
+};
+use tracker_user::api::Refusal;
 
 /// How long an answer may take before the daemon counts as gone.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -30,6 +35,15 @@ pub struct Timed<T> {
     pub answer: T,
     /// From the call of `connect()` to the last byte.
     pub took: Duration,
+}
+
+/// Local ports, and when they were counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// When the census began.
+    pub begun: Timestamp,
+    /// The answer, whose `taken_at` is when the census ended.
+    pub ports: Ports,
 }
 
 impl Api {
@@ -59,6 +73,49 @@ impl Api {
         self.fresh("/v1/states", |answer: &States| answer.taken_at)
     }
 
+    /// `GET /v1/ports`, by a census that began after this call did.
+    pub fn counted_ports(&self) -> Result<Ports> {
+        let (start, now) = (Instant::now(), Timestamp::now());
+        while self.census_begun()? < now {
+            ensure!(start.elapsed() < FRESH, "no census within {FRESH:?}, although its figures were asked for");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self.get("/v1/ports")?.answer)
+    }
+
+    /// `GET /v1/ports` with the time in which they were counted; none when another census came in between.
+    pub fn timed_ports(&self) -> Result<Option<Counted>> {
+        let begun = self.census_begun()?;
+        let ports = self.get("/v1/ports")?.answer;
+        Ok((self.census_begun()? == begun).then_some(Counted { begun, ports }))
+    }
+
+    fn census_begun(&self) -> Result<Timestamp> {
+        let status: Status = self.get("/v1/status")?.answer;
+        Ok(status.census.context("no census")?.taken_at)
+    }
+
+    /// `GET /v1/explain/connect`.
+    pub fn explain_connect(&self, target: SocketAddr, source: Option<IpAddr>) -> Result<ConnectAnswer> {
+        let source = source.map_or_else(String::new, |source| format!("&source={source}"));
+        let (address, port) = (target.ip(), target.port());
+        Ok(self.get(&format!("/v1/explain/connect?address={address}&port={port}{source}"))?.answer)
+    }
+
+    /// `GET /v1/explain/bind`, with more of the query behind address and port, such as `&protocol=udp`.
+    pub fn explain_bind(&self, address: SocketAddr, more: &str) -> Result<BindAnswer> {
+        let (address, port) = (address.ip(), address.port());
+        Ok(self.get(&format!("/v1/explain/bind?address={address}&port={port}{more}"))?.answer)
+    }
+
+    /// What is refused: the status code, and the reason.
+    pub fn refused(&self, path: &str) -> Result<(u16, String)> {
+        let (status, body) = self.answer(path)?;
+        ensure!(status != 200, "GET {path} is answered: {body}");
+        let refusal: Refusal = serde_json::from_str(&body).with_context(|| format!("GET {path}: {status}: {body}"))?;
+        Ok((status, refusal.error))
+    }
+
     fn fresh<T: DeserializeOwned>(&self, path: &str, taken_at: impl Fn(&T) -> Timestamp) -> Result<T> {
         let (start, now) = (Instant::now(), Timestamp::now());
         loop {
@@ -73,13 +130,20 @@ impl Api {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Timed<T>> {
         let start = Instant::now();
-        let bytes = self.exchange(path).with_context(|| format!("GET {path} on {}", self.socket.display()))?;
+        let (status, body) = self.answer(path)?;
         let took = start.elapsed();
+        ensure!(status == 200, "GET {path}: {status}\n{body}");
+        let answer = serde_json::from_str(&body).with_context(|| format!("{path} is not in the contract: {body}"))?;
+        Ok(Timed { answer, took })
+    }
+
+    /// Status code and body.
+    fn answer(&self, path: &str) -> Result<(u16, String)> {
+        let bytes = self.exchange(path).with_context(|| format!("GET {path} on {}", self.socket.display()))?;
         let text = String::from_utf8(bytes)?;
         let (head, body) = text.split_once("\r\n\r\n").context("an answer without end of headers")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "GET {path}: {head}\n{body}");
-        let answer = serde_json::from_str(body).with_context(|| format!("{path} is not in the contract: {body}"))?;
-        Ok(Timed { answer, took })
+        let status = head.split(' ').nth(1).context("an answer without status")?;
+        Ok((status.parse()?, body.to_owned()))
     }
 
     fn exchange(&self, path: &str) -> Result<Vec<u8>> {

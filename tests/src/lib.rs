@@ -20,11 +20,14 @@ pub mod namespace;
 pub mod nginx;
 pub mod packet_socket;
 pub mod pair;
+pub mod peer;
 pub mod process;
 pub mod prometheus;
 pub mod segment;
 pub mod serial;
 pub mod server;
+pub mod sink;
+pub mod situation;
 pub mod ss;
 pub mod wire;
 

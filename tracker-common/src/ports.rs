@@ -260,8 +260,9 @@ pub struct FailureKey {
     pub port: u16,
     /// 0 when no port was free, 1 when the port that the socket is bound to is taken for this destination.
     pub bound: u16,
-    /// Socket family: 0 is IPv4.
-    pub family: u32,
+    /// Unused. The family of the socket is none of its business: an IPv6 socket that calls a mapped address takes its port from
+    /// those of IPv4.
+    pub padding: u32,
 }
 
 const _: () = assert!(size_of::<FailureKey>() == 48);

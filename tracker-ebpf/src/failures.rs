@@ -34,7 +34,7 @@ pub(crate) unsafe fn count<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8
             pid: (bpf_get_current_pid_tgid() >> 32) as u32,
             port: u16::from_be(M::read(socket, &fields::OFF_DPORT)),
             bound: u16::from(source_port != 0),
-            family: family as u32,
+            padding: 0,
         };
         let now = bpf_ktime_get_ns();
         if CONNECT_FAILURES.get_ptr_mut(key).is_none() {

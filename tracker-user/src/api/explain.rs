@@ -111,14 +111,15 @@ pub(super) async fn connect(
     if query.source.is_some_and(|source| source.to_canonical().is_ipv4() != destination.is_ipv4()) {
         return refuse(StatusCode::BAD_REQUEST, "source and destination must both be IPv4 or both IPv6".to_owned());
     }
-    let from = match query.source.map_or_else(|| source_of(destination), Ok) {
+    let no_way = |from: &str, error: std::io::Error| {
+        let to = destination.ip();
+        let error =
+            format!("there is no way {from}to {to}: {error}; see `ip route get {to}`, or name another source address");
+        refuse(StatusCode::UNPROCESSABLE_ENTITY, error)
+    };
+    let from = match query.source.map_or_else(|| source_of(destination, None), Ok) {
         Ok(from) => from.to_canonical(),
-        Err(error) => {
-            let to = destination.ip();
-            let error =
-                format!("there is no way to {to}: {error}; see `ip route get {to}`, or name the source address");
-            return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
-        }
+        Err(error) => return no_way("", error),
     };
     // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
     let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };
@@ -130,6 +131,9 @@ pub(super) async fn connect(
     if query.source.is_some() && !found.is_local {
         let error = format!("{from} is no address of this host; leave --source out, or name one of `ip address`");
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
+    }
+    if let Err(error) = source_of(destination, Some(from)) {
+        return no_way(&format!("from {from} "), error);
     }
     let mut answer = explain_connect(from, destination, &found.sockets, &found.settings);
     if found.truncated {
@@ -146,10 +150,10 @@ async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, R
     }
 }
 
-/// The source address that the kernel would choose: a UDP socket is connected, which sends nothing.
-fn source_of(destination: SocketAddr) -> std::io::Result<IpAddr> {
+/// The source address that the kernel would choose, unless one is named: a UDP socket is connected, which sends nothing.
+fn source_of(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Result<IpAddr> {
     let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
     socket.connect(destination)?;
     Ok(socket.local_addr()?.ip())
 }

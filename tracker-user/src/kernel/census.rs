@@ -84,8 +84,10 @@ impl Taker {
         let taken_at = Timestamp::now();
         let result = self.passes(object, maps, ports, asked);
         let spent = begun.elapsed();
-        // Ports that are running out are looked at each second.
-        let shortest = if ports.is_hot() { self.shortest_interval.min(HOT) } else { self.shortest_interval };
+        // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy is
+        // known, should not be long in coming.
+        let soon = ports.is_hot() || !ports.knows_time();
+        let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
         let interval = shortest.max(spent * PAUSE);
         self.next = Instant::now() + interval;
         match result {

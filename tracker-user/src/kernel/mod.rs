@@ -102,6 +102,10 @@ pub fn statistics() -> std::io::Result<OwnedFd> {
 /// uses about 1 % of one.
 const NICE: libc::c_int = -10;
 
+/// Stack of the thread that owns the kernel side, bytes. Values of maps pass over it whole, those of `PORT_BUCKETS` with 128 KiB,
+/// and a build that is not optimised copies each of them many times: 2 MiB are too few.
+const STACK: usize = 16 << 20;
+
 /// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.
 pub fn prefer() {
     // SAFETY: a call without arguments that refer to memory; for Linux 0 is the calling thread.
@@ -170,6 +174,7 @@ impl Kernel {
         let settings = settings.clone();
         let thread = std::thread::Builder::new()
             .name("kernel".into())
+            .stack_size(STACK)
             .spawn(move || reader::run(&settings, incoming, &started))
             .map_err(|source| KernelError::Io { what: "start a thread".into(), source })?;
         match ready.recv() {

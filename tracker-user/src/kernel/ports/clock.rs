@@ -27,6 +27,11 @@ impl Jiffies {
         self.per_second = RATES.into_iter().min_by_key(|known| u128::from(*known).abs_diff(rate));
     }
 
+    /// Whether their length is known.
+    pub fn is_known(&self) -> bool {
+        self.per_second.is_some()
+    }
+
     /// Jiffies in so many seconds; 0 while not known.
     pub fn of(&self, seconds: u32) -> u32 {
         self.per_second.map_or(0, |per_second| per_second * seconds)

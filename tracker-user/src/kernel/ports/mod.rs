@@ -243,6 +243,11 @@ impl Ports {
         self.watch.is_hot()
     }
 
+    /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
+    pub fn knows_time(&self) -> bool {
+        self.jiffies.is_known()
+    }
+
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
         self.watch.ports()
