@@ -183,7 +183,7 @@ fn assert_recyclable(calls: &[Call], counted: &Counted, at: u64, recyclable: u32
     let fewest = older(&|call| nanoseconds(counted.begun).saturating_sub(call.ended + MARGIN));
     let most = older(&|call| (at + MARGIN).saturating_sub(call.begun));
     let recyclable = usize::try_from(recyclable).expect("64 bits");
-    assert!((least..=most).contains(&recyclable), "{recyclable}, not {least} to {most}");
+    assert!((fewest..=most).contains(&recyclable), "{recyclable}, not {fewest} to {most}");
 }
 
 /// The alert came and rose before the first failure, and the time to it was right from half way on.
