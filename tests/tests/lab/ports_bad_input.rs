@@ -18,7 +18,7 @@ const CASES: &[(&str, u16, &[&str])] = &[
     ("connect?address=10.77.1.2&port=80&source=10.77.1.99", 422, &["10.77.1.99", "no address of this host"]),
     ("connect?address=192.0.2.1&port=80", 422, &["no way to 192.0.2.1", "unreachable"]),
     ("connect?address=2001:db8::1&port=80", 422, &["no way to 2001:db8::1", "unreachable"]),
-    ("connect?address=2001:db8::1&port=80&source=10.77.1.1", 422, &["no way from 10.77.1.1 to 2001:db8::1"]),
+    ("connect?address=2001:db8::1&port=80&source=10.77.1.1", 400, &["both be IPv4 or both IPv6"]),
     ("connect?address=192.0.2.1&port=80&source=10.77.1.1", 422, &["no way from 10.77.1.1 to 192.0.2.1", "unreachable"]),
     ("bind?address=0.0.0.0", 400, &["missing field", "port"]),
     ("bind?address=0.0.0.0&port=99999", 400, &["port"]),

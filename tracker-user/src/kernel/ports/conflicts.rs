@@ -7,7 +7,6 @@ use std::{
 };
 
 use aya::Ebpf;
-use jiff::Timestamp;
 use tracker_common::{hash, names, ports::BindFailureKey};
 use tracker_model::{
     api::PortHolder,
@@ -50,7 +49,7 @@ impl Conflicts {
         jiffies: Jiffies,
         netns: u32,
     ) -> Result<Vec<ConflictSeen>, KernelError> {
-        let clock = Clock::now(Timestamp::now());
+        let clock = Clock::now();
         let mut conflicts = Vec::new();
         let keys: Vec<BindFailureKey> = maps.bind_failures.keys().filter_map(Result::ok).collect();
         self.count = 0;

@@ -25,9 +25,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// At this moment, which is `wall` by the time of day.
-    pub fn now(wall: Timestamp) -> Self {
-        Self { wall, monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default() }
+    /// At this moment: both clocks are read at once.
+    pub fn now() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default(),
+        }
     }
 
     /// When that was.
@@ -46,8 +49,8 @@ impl Clock {
 }
 
 /// All of them, the latest first.
-pub fn read(maps: &mut Maps, now: Timestamp) -> Result<Vec<FailureSeen>, KernelError> {
-    let clock = Clock::now(now);
+pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
+    let clock = Clock::now();
     let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).collect();
     let mut failures = Vec::with_capacity(keys.len());
     for key in keys {

@@ -223,7 +223,7 @@ impl Ports {
         seen.udp.processes = holders.udp.clone();
         // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
         seen.bound.extend(&holders.idle);
-        let failures = failures::read(maps, seen.wall)?;
+        let failures = failures::read(maps)?;
         self.failed = failures.iter().map(|failure| failure.count).sum();
         let own = self.own.netns;
         let conflicts = self.conflicts.read(object, maps, self.jiffies, own)?;
