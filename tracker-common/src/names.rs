@@ -205,7 +205,7 @@ pub const REUSEPORT: Field = field("OFF_REUSEPORT", "sock_common", &["skc_reusep
 pub const BIT_FIELDS: [(&str, Field); 3] = [(IPV6ONLY_BIT, IPV6ONLY), (REUSE_BIT, REUSE), (REUSEPORT_BIT, REUSEPORT)];
 
 /// All fields that the programs read.
-pub const FIELDS: [Field; 50] = [
+pub const FIELDS: [Field; 51] = [
     field("OFF_FAMILY", "sock_common", &["skc_family"]),
     field("OFF_STATE", "sock_common", &["skc_state"]),
     field("OFF_SADDR", "sock_common", &["skc_rcv_saddr"]),
@@ -234,7 +234,8 @@ pub const FIELDS: [Field; 50] = [
     field("OFF_SPORT", "inet_sock", &["inet_sport"]),
     field("OFF_QLEN", "inet_connection_sock", &["icsk_accept_queue", "qlen"]),
     field("OFF_YOUNG", "inet_connection_sock", &["icsk_accept_queue", "young"]),
-    field("OFF_SEGS_OUT", "tcp_sock", &["segs_out"]),
+    field("OFF_PACKETS_OUT", "tcp_sock", &["packets_out"]),
+    field("OFF_SHUTDOWN", "sock", &["sk_shutdown"]),
     field("OFF_SRTT", "tcp_sock", &["srtt_us"]),
     field("OFF_TOTAL_RETRANS", "tcp_sock", &["total_retrans"]),
     field("OFF_TW_SUBSTATE", "inet_timewait_sock", &["tw_substate"]),

@@ -108,10 +108,8 @@ pub struct PortTuple {
     pub recent: u16,
     /// By state. A port is held by one socket of a tuple at most, so there are never more than [`u16::MAX`].
     pub states: [u16; state::COUNT],
-    /// `TIME_WAIT` sockets without timestamps, which are never replaced.
-    pub unstamped: u16,
     /// Unused.
-    pub padding: u32,
+    pub padding: [u16; 3],
 }
 
 const _: () = assert!(size_of::<PortTuple>() == 80);

@@ -229,9 +229,7 @@ unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &Po
             entry.recent = entry.recent.saturating_add(1);
         }
         let stamp = Typed::read::<u32>(socket.typed, &fields::OFF_TW_STAMP);
-        if stamp == 0 {
-            entry.unstamped = entry.unstamped.saturating_add(1);
-        } else if !bound && is_old(socket.typed, stamp, pass.reuse_delay_ms) {
+        if stamp != 0 && !bound && is_old(socket.typed, stamp, pass.reuse_delay_ms) {
             entry.recyclable = entry.recyclable.saturating_add(1);
         }
     }

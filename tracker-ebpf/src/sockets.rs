@@ -139,13 +139,15 @@ unsafe fn repeated_us<M: Memory>(tcp: *const u8, repeats: u32) -> u64 {
     }
 }
 
-/// Whether a connect failed before it sent anything, with an error that the socket does not tell.
+/// Whether a connect failed before it sent anything, with an error that the socket does not tell: nothing is under way, nor is
+/// the socket being closed. The port that it has, or had at an earlier connect, says nothing.
 #[inline(always)]
-unsafe fn is_unsent<M: Memory>(socket: *const u8, tcp: *const u8, source_port: u16) -> bool {
+unsafe fn is_unsent<M: Memory>(socket: *const u8, tcp: *const u8) -> bool {
     // SAFETY: the caller's: `tcp` is `socket` as a `tcp_sock`.
     unsafe {
-        let error = M::read::<i32>(socket, &fields::OFF_ERR);
-        source_port == 0 || (error == 0 && M::read::<u32>(tcp, &fields::OFF_SEGS_OUT) == 0)
+        M::read::<i32>(socket, &fields::OFF_ERR) == 0
+            && M::read::<u8>(socket, &fields::OFF_SHUTDOWN) == 0
+            && M::read::<u32>(tcp, &fields::OFF_PACKETS_OUT) == 0
     }
 }
 
@@ -159,9 +161,9 @@ unsafe fn elsewhere<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8) {
         if tcp.is_null() {
             return;
         }
-        let source_port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
-        if is_unsent::<M>(socket, tcp, source_port) {
-            failures::count::<M, C>(ctx, socket, family, source_port);
+        if is_unsent::<M>(socket, tcp) {
+            // At the end of a socket only one that bind() gave a port still has it.
+            failures::count::<M, C>(ctx, socket, family, M::read(socket, &fields::OFF_NUM));
         }
     }
 }
@@ -177,9 +179,8 @@ unsafe fn failed<M: Memory, C: EbpfContext>(ctx: &C, counters: &mut SocketCounte
     }
     // SAFETY: the caller's, and `tcp` is the same socket as a `tcp_sock`, which begins with the `inet_sock`.
     unsafe {
-        let source_port = u16::from_be(M::read(tcp, &fields::OFF_SPORT));
-        let errno = if is_unsent::<M>(socket, tcp, source_port) {
-            failures::count::<M, C>(ctx, socket, family, source_port);
+        let errno = if is_unsent::<M>(socket, tcp) {
+            failures::count::<M, C>(ctx, socket, family, M::read(socket, &fields::OFF_NUM));
             EADDRNOTAVAIL
         } else {
             M::read::<i32>(socket, &fields::OFF_ERR) as usize

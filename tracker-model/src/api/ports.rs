@@ -26,6 +26,8 @@ pub struct Ports {
     /// How failing calls of `bind()` are seen: `fexit`, `tracepoints`, or `no` where the kernel refuses fexit and
     /// `--trace-bind` is not set; `conflicts` is then empty for want of sight.
     pub conflicts_seen_by: String,
+    /// Why some network namespaces could not be looked at; null when all that were to be were.
+    pub unread: Option<String>,
 }
 
 /// What holds for all destinations of a network namespace.

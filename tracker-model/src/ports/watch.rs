@@ -47,6 +47,8 @@ pub struct PortWatch {
     ledger: Ledger<Alert>,
     /// How refused calls of `bind()` are seen.
     conflicts_seen_by: String,
+    /// Why some network namespaces were not looked at.
+    unread: Option<String>,
     /// How ports stand, until something changes.
     told: OnceLock<Arc<Ports>>,
 }
@@ -62,6 +64,14 @@ impl PortWatch {
     #[must_use]
     pub fn with_conflicts_seen_by(self, how: &str) -> Self {
         Self { conflicts_seen_by: how.to_owned(), ..self }
+    }
+
+    /// Why some network namespaces were not looked at ([`Ports::unread`]).
+    pub fn set_unread(&mut self, unread: Option<String>) {
+        if self.unread != unread {
+            self.unread = unread;
+            self.told.take();
+        }
     }
 
     /// Takes in a census of a network namespace. Those that are not later than its last are left out.
@@ -89,7 +99,8 @@ impl PortWatch {
     }
 
     fn tell(&self) -> Ports {
-        let mut ports = Ports { conflicts_seen_by: self.conflicts_seen_by.clone(), ..Ports::default() };
+        let (conflicts_seen_by, unread) = (self.conflicts_seen_by.clone(), self.unread.clone());
+        let mut ports = Ports { conflicts_seen_by, unread, ..Ports::default() };
         for space in self.spaces.values() {
             ports.taken_at = ports.taken_at.max(space.facts.as_ref().map(|facts| facts.taken_at));
             ports.namespaces.extend(space.facts.clone());

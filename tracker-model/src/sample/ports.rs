@@ -97,6 +97,7 @@ pub fn under_shortage() -> Snapshot {
             holders: vec![PortHolder { pid: 815, comm: "nginx".to_owned(), ports: 1 }],
         }],
         conflicts_seen_by: "fexit".to_owned(),
+        unread: None,
     }
     .into();
     snapshot

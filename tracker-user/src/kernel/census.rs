@@ -12,7 +12,7 @@ use aya::{
 };
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
-use tracker_model::snapshot::CensusReport;
+use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
 
 use super::{error::KernelError, maps::Maps, object, ports::Ports};
 
@@ -82,8 +82,17 @@ impl Taker {
         }
         let begun = Instant::now();
         let taken_at = Timestamp::now();
-        let result = self.passes(object, maps, ports, asked);
+        let result = self.passes(object, maps, ports);
         let spent = begun.elapsed();
+        // What follows paces itself, and its failure takes nothing from the counts.
+        let result = result.map(|(counts, seen)| {
+            let complete = self.generation;
+            if let Err(error) = ports.conclude(object, maps, seen, asked) {
+                tracing::warn!("processes of sockets: {error}");
+            }
+            self.round(object, maps, ports, asked);
+            (counts, complete)
+        });
         // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy is
         // known, should not be long in coming.
         let soon = ports.is_hot() || !ports.knows_time();
@@ -91,11 +100,11 @@ impl Taker {
         let interval = shortest.max(spent * PAUSE);
         self.next = Instant::now() + interval;
         match result {
-            Ok((counts, generation)) => {
+            Ok((counts, complete)) => {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
                 self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
                 self.error = None;
-                self.complete = generation;
+                self.complete = complete;
                 true
             }
             Err(error) => {
@@ -106,36 +115,37 @@ impl Taker {
         }
     }
 
-    /// A pass over TCP and UDP, with its number; a second one when the first left out tuples of ports that may be among the
-    /// largest. Then the other namespaces, when it is their turn.
+    /// A pass over TCP and UDP; a second one when the first left out tuples of ports that may be among the largest.
     fn passes(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
         ports: &mut Ports,
-        asked: bool,
-    ) -> Result<(Census, u32), KernelError> {
+    ) -> Result<(Census, PortsSeen), KernelError> {
         let mut repeated = false;
         loop {
-            self.generation = self.generation.wrapping_add(1).max(1);
-            let generation = self.generation;
+            let generation = self.number();
             ports.prepare(maps, generation)?;
             let counts = pass(object, maps, generation)?;
             run(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
             let (seen, again) = ports.take_over(maps, generation)?;
-            if again && !repeated {
-                repeated = true;
-                continue;
+            if !again || repeated {
+                return Ok((counts, seen));
             }
-            ports.conclude(object, maps, seen, asked)?;
-            if ports.is_round_due(asked) {
-                ports.round(object, maps, asked, || {
-                    self.generation = self.generation.wrapping_add(1).max(1);
-                    self.generation
-                })?;
-            }
-            return Ok((counts, generation));
+            repeated = true;
         }
+    }
+
+    /// Looks at some of the other network namespaces, when it is their turn.
+    pub fn round(&mut self, object: &mut Ebpf, maps: &mut Maps, ports: &mut Ports, asked: bool) {
+        if ports.is_round_due(asked) {
+            ports.round(object, maps, asked, || self.number());
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.generation
     }
 }
 

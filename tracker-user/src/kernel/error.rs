@@ -7,6 +7,9 @@ use super::btf::BtfError;
 /// Why the kernel side cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
+    /// Other network namespaces may not be entered.
+    #[error("--all-netns needs CAP_SYS_ADMIN, to enter other network namespaces; run as root, or leave it out")]
+    NoRightForNetns,
     /// A tracepoint of a system call cannot be attached.
     #[error(
         "--trace-bind: tracepoint syscalls:{event}: {reason}; it needs tracefs (mount -t tracefs nodev \

@@ -7,6 +7,7 @@ use std::{
 };
 
 use aya::{Ebpf, programs::ProgramInfo};
+use caps::{CapSet, Capability};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use tokio::{
@@ -147,6 +148,9 @@ impl Side {
                 ));
             }
         }
+        if settings.all_netns && !caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false) {
+            return Err(KernelError::NoRightForNetns);
+        }
         let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
         let ids = AlertIds::default();
         let attachments = Attachments::new(settings.hook, settings.interfaces.clone());
@@ -267,6 +271,7 @@ impl Side {
         {
             tracing::warn!("census: {error}");
         }
+        self.census.round(&mut self.object, &mut self.maps, &mut self.ports, false);
         self.publish_read(snapshots);
         // The detector may have become suspicious at this reading: it then gets queues of this moment at once.
         if self.census_is_wanted() {

@@ -9,7 +9,7 @@ use tracker_model::api::{PortUse, Ports};
 
 use super::{
     evidence::{holders, states},
-    format::{UNKNOWN, address_port, count, full_in, growth, process, span, used},
+    format::{UNKNOWN, address_port, count, full_in, growth, printable, process, span, used},
     output::View,
     table::{self, Column},
 };
@@ -60,6 +60,9 @@ pub(super) fn render(answer: &Ports, shown: &Shown, view: View) -> String {
     text += "\n";
     for space in &answer.namespaces {
         text += &below::namespace(space, view);
+    }
+    if let Some(unread) = &answer.unread {
+        let _ = writeln!(text, "Not all network namespaces were looked at: {}", printable(unread));
     }
     if answer.conflicts_seen_by == "no" {
         text +=

@@ -7,10 +7,13 @@ use std::{
 };
 
 use aya::Ebpf;
-use tracker_common::{hash, names, ports::BindFailureKey};
+use tracker_common::{hash, limits, names, ports::BindFailureKey};
 use tracker_model::{
     api::PortHolder,
-    ports::{ConflictSeen, explain::Protocol},
+    ports::{
+        ConflictSeen, PortSettings,
+        explain::{BindRequest, Protocol, explain_bind},
+    },
     snapshot::Process,
 };
 
@@ -27,17 +30,26 @@ use crate::kernel::{
 
 /// Between two looks for holders, each of which takes a pass over all descriptors of the host.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Ports whose holders are looked for in one go.
-const PORTS: usize = 4;
+/// Looks may take this share of one CPU: the pause after one is so many times its length.
+const SHARE: u32 = 100;
 
 /// Conflicts, and who holds what.
 #[derive(Default)]
 pub struct Conflicts {
-    /// By entry of the kernel side: how many calls it counted when the holders were looked for, and who they are.
-    holders: HashMap<BindFailureKey, (u64, Vec<PortHolder>)>,
+    /// By entry of the kernel side.
+    holders: HashMap<BindFailureKey, Look>,
     looked: Option<Instant>,
+    took: Duration,
     /// Calls in all, at the last look.
     pub count: u64,
+}
+
+/// Who held a port.
+struct Look {
+    at: Instant,
+    /// Calls that had been counted then.
+    count: u64,
+    holders: Vec<PortHolder>,
 }
 
 impl Conflicts {
@@ -52,10 +64,11 @@ impl Conflicts {
         let clock = Clock::now();
         let mut conflicts = Vec::new();
         let keys: Vec<BindFailureKey> = maps.bind_failures.keys().filter_map(Result::ok).collect();
+        let entries = keys.len();
         self.count = 0;
         for key in keys {
             let Ok(failure) = maps.bind_failures.get(&key, 0) else { continue };
-            if clock.is_forgotten(failure.last) {
+            if clock.is_forgotten(failure.last, entries, limits::BIND_FAILURES) {
                 maps.bind_failures
                     .remove(&key)
                     .map_err(|source| KernelError::Map { name: names::BIND_FAILURES, source })?;
@@ -84,7 +97,7 @@ impl Conflicts {
             count: failure.count,
             first: clock.when(failure.first),
             last: clock.when(failure.last),
-            holders: self.holders.get(key).map(|(_, holders)| holders.clone()).unwrap_or_default(),
+            holders: self.holders.get(key).map(|look| look.holders.clone()).unwrap_or_default(),
         };
         Ok(conflicts.iter().map(seen).collect())
     }
@@ -97,29 +110,53 @@ impl Conflicts {
         netns: u32,
         conflicts: &[(BindFailureKey, u64)],
     ) -> Result<(), KernelError> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE.max(self.took * SHARE)) {
             return Ok(());
         }
         let grown = |(key, count): &&(BindFailureKey, u64)| {
-            key.netns == netns && key.port != 0 && self.holders.get(key).is_none_or(|(then, _)| then < count)
+            key.netns == netns && key.port != 0 && self.holders.get(key).is_none_or(|look| look.count < *count)
         };
-        let grown: Vec<_> = conflicts.iter().filter(grown).take(PORTS).copied().collect();
-        for (key, count) in grown {
-            self.looked = Some(Instant::now());
-            let wanted = Wanted { netns, ports: key.port..=key.port, destination: None, reuse_delay_ms: 0 };
-            let (sockets, _) = sockets::find(object, maps, jiffies, &wanted)?;
-            let mut holders: HashMap<u32, PortHolder> = HashMap::new();
-            let of_protocol = |protocol| u16::from(protocol == Protocol::Udp) == u16::from(key.protocol == UDP);
-            for process in sockets.iter().filter(|socket| of_protocol(socket.protocol)).flat_map(|one| &one.processes) {
-                let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
-                holders.entry(process.pid).or_insert_with(new).ports += 1;
-            }
-            let mut holders: Vec<_> = holders.into_values().collect();
-            holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-            self.holders.insert(key, (count, holders));
-        }
+        // The one that was never looked at, or longest ago.
+        let next = conflicts.iter().filter(grown).min_by_key(|(key, _)| self.holders.get(key).map(|look| look.at));
+        let Some((key, count)) = next.copied() else { return Ok(()) };
+        let at = Instant::now();
+        let holders = holders(object, maps, jiffies, &key)?;
+        self.holders.insert(key, Look { at, count, holders });
+        (self.looked, self.took) = (Some(Instant::now()), at.elapsed());
         Ok(())
     }
+}
+
+/// The processes whose sockets are in the way of such a `bind()`, by the kernel's rules.
+fn holders(
+    object: &mut Ebpf,
+    maps: &mut Maps,
+    jiffies: Jiffies,
+    key: &BindFailureKey,
+) -> Result<Vec<PortHolder>, KernelError> {
+    let wanted = Wanted { netns: key.netns, ports: key.port..=key.port, destination: None, reuse_delay_ms: 0 };
+    let (sockets, _) = sockets::find(object, maps, jiffies, &wanted)?;
+    let request = BindRequest {
+        protocol: if key.protocol == UDP { Protocol::Udp } else { Protocol::Tcp },
+        address: address(hash::address(key.address)),
+        port: key.port,
+        ipv6: key.family != 0,
+        ipv6_only: false,
+        reuse_address: false,
+        reuse_port: false,
+        uid: 0,
+        device: 0,
+        privileged: true,
+    };
+    let answer = explain_bind(&request, &sockets, &PortSettings::default(), true);
+    let mut holders: HashMap<u32, PortHolder> = HashMap::new();
+    for process in answer.holders.iter().flat_map(|holder| &holder.processes) {
+        let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
+        holders.entry(process.pid).or_insert_with(new).ports += 1;
+    }
+    let mut holders: Vec<_> = holders.into_values().collect();
+    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
+    Ok(holders)
 }
 
 /// How many there are, of those that [`Conflicts::read`] gives.

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
-use tracker_common::{hash, names, ports::FailureKey};
+use tracker_common::{hash, limits, names, ports::FailureKey};
 use tracker_model::{ports::FailureSeen, snapshot::Process};
 
 use crate::kernel::{
@@ -15,6 +15,8 @@ use crate::kernel::{
 
 /// An entry is given up when nothing failed for so long: others need its place.
 const FORGET: Duration = Duration::from_mins(30);
+/// The same when the table fills, as with processes that make one call each.
+const FORGET_SOON: Duration = Duration::from_secs(70);
 
 /// Times of the kernel side as times of day.
 #[derive(Clone, Copy)]
@@ -38,9 +40,10 @@ impl Clock {
         self.wall - SignedDuration::try_from(self.ago(nanoseconds)).unwrap_or_default()
     }
 
-    /// Whether it is so long ago that the entry is given up.
-    pub fn is_forgotten(&self, nanoseconds: u64) -> bool {
-        self.ago(nanoseconds) > FORGET
+    /// Whether it is so long ago that the entry is given up, of a table that holds `entries` of `capacity`.
+    pub fn is_forgotten(&self, nanoseconds: u64, entries: usize, capacity: u32) -> bool {
+        let fills = entries > capacity as usize / 4 * 3;
+        self.ago(nanoseconds) > if fills { FORGET_SOON } else { FORGET }
     }
 
     fn ago(&self, nanoseconds: u64) -> Duration {
@@ -52,10 +55,10 @@ impl Clock {
 pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
     let clock = Clock::now();
     let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).collect();
-    let mut failures = Vec::with_capacity(keys.len());
+    let (mut failures, entries) = (Vec::with_capacity(keys.len()), keys.len());
     for key in keys {
         let Ok(failure) = maps.connect_failures.get(&key, 0) else { continue };
-        if clock.is_forgotten(failure.last) {
+        if clock.is_forgotten(failure.last, entries, limits::CONNECT_FAILURES) {
             maps.connect_failures
                 .remove(&key)
                 .map_err(|source| KernelError::Map { name: names::CONNECT_FAILURES, source })?;

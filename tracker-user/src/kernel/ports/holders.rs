@@ -129,6 +129,7 @@ impl Holders {
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {
+    maps.holders_last.set(0, [0; 2], 0).map_err(|source| KernelError::Map { name: names::HOLDERS_LAST, source })?;
     let keys: Vec<HolderKey> = maps.holders.keys().filter_map(Result::ok).collect();
     for key in keys {
         maps.holders.remove(&key).map_err(|source| KernelError::Map { name: names::HOLDERS, source })?;

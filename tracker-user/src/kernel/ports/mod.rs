@@ -12,7 +12,7 @@ mod sockets;
 mod space;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     sync::Arc,
     time::{Duration, Instant},
@@ -42,6 +42,8 @@ use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps};
 const ROUND: Duration = Duration::from_secs(5);
 /// The same when somebody asks.
 const ROUND_ASKED: Duration = Duration::from_millis(250);
+/// A round goes on at the next reading after so long: the detector shares the thread.
+const TURN: Duration = Duration::from_millis(50);
 /// Rounds may take this share of one CPU: the pause after one is so many times its length.
 const SHARE: u32 = 100;
 /// The same when somebody asks.
@@ -64,16 +66,37 @@ pub struct Ports {
 /// The other network namespaces of the host.
 struct Others {
     spaces: BTreeMap<u32, Space>,
+    /// Those that this round has yet to look at.
+    pending: Vec<Namespace>,
+    /// Those that are there, and why some were not looked at, of the round under way.
+    found: BTreeSet<u32>,
+    unread: Option<String>,
     round: Option<Instant>,
     took: Duration,
-    /// Why some could not be looked at.
-    unread: Option<String>,
+}
+
+impl Others {
+    fn begin(&mut self, own: u32) {
+        let (found, beyond) = namespaces::others(own);
+        self.unread =
+            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
+        self.found = found.iter().map(|namespace| namespace.netns).collect();
+        self.pending = found;
+        self.took = Duration::ZERO;
+    }
 }
 
 impl Ports {
     /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
     pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
-        let others = || Others { spaces: BTreeMap::new(), round: None, took: Duration::ZERO, unread: None };
+        let others = || Others {
+            spaces: BTreeMap::new(),
+            pending: Vec::new(),
+            found: BTreeSet::new(),
+            unread: None,
+            round: None,
+            took: Duration::ZERO,
+        };
         Self {
             begun: Instant::now(),
             own: Space::new(netns, None),
@@ -108,48 +131,52 @@ impl Ports {
     /// Whether the other namespaces are to be looked at.
     pub fn is_round_due(&self, asked: bool) -> bool {
         let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
-        let due = |others: &Others| others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share));
+        let due = |others: &Others| {
+            !others.pending.is_empty()
+                || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
+        };
         self.others.as_ref().is_some_and(due)
     }
 
-    /// Looks at the other namespaces, each in a pass of its own. `generation` gives the numbers of the passes.
-    pub fn round(
-        &mut self,
-        object: &mut Ebpf,
-        maps: &mut Maps,
-        asked: bool,
-        mut generation: impl FnMut() -> u32,
-    ) -> Result<(), KernelError> {
-        let Some(mut others) = self.others.take() else { return Ok(()) };
+    /// Looks at the other namespaces, each in a pass of its own, as far as the time goes. `generation` gives the numbers of the
+    /// passes.
+    pub fn round(&mut self, object: &mut Ebpf, maps: &mut Maps, asked: bool, mut generation: impl FnMut() -> u32) {
+        let Some(mut others) = self.others.take() else { return };
         let begun = Instant::now();
-        let (found, beyond) = namespaces::others(self.own.netns);
-        others.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
-        let mut result = Ok(());
-        for namespace in &found {
-            let mut space = others
-                .spaces
-                .remove(&namespace.netns)
-                .unwrap_or_else(|| Space::new(namespace.netns, Some(namespace.name.clone())));
-            match self.visit(object, maps, namespace, &mut space, asked, &mut generation) {
-                Ok(()) => drop(others.spaces.insert(namespace.netns, space)),
-                Err(error @ KernelError::Io { .. }) => others.unread = Some(format!("{}: {error}", namespace.name)),
-                Err(error) => result = Err(error),
+        if others.pending.is_empty() {
+            others.begin(self.own.netns);
+        }
+        while begun.elapsed() < TURN
+            && let Some(namespace) = others.pending.pop()
+        {
+            let new = || Space::new(namespace.netns, Some(namespace.name.clone()));
+            let space = others.spaces.entry(namespace.netns).or_insert_with(new);
+            if let Err(error) = self.visit(object, maps, &namespace, space, asked, &mut generation) {
+                others.unread = Some(format!("{}: {error}", namespace.name));
             }
         }
-        others.spaces.retain(|netns, _| {
-            let lives = found.iter().any(|namespace| namespace.netns == *netns);
-            if !lives {
+        others.took += begun.elapsed();
+        if others.pending.is_empty() {
+            self.end(&mut others);
+        }
+        self.others = Some(others);
+    }
+
+    /// All were looked at: those that are gone are forgotten.
+    fn end(&mut self, others: &mut Others) {
+        let Others { spaces, found, .. } = others;
+        spaces.retain(|netns, _| {
+            if !found.contains(netns) {
                 self.watch.forget(*netns, Timestamp::now());
                 self.leaks.forget(*netns, Timestamp::now());
             }
-            lives
+            found.contains(netns)
         });
-        (others.round, others.took) = (Some(Instant::now()), begun.elapsed());
-        self.others = Some(others);
-        result
+        self.watch.set_unread(others.unread.take());
+        others.round = Some(Instant::now());
     }
 
+    /// Looks at one; twice when tuples were left out that may be among the largest.
     fn visit(
         &mut self,
         object: &mut Ebpf,
@@ -159,6 +186,21 @@ impl Ports {
         asked: bool,
         generation: &mut impl FnMut() -> u32,
     ) -> Result<(), KernelError> {
+        let (mut seen, again) = self.walk(object, maps, namespace, space, generation())?;
+        if again {
+            (seen, _) = self.walk(object, maps, namespace, space, generation())?;
+        }
+        self.tell(object, maps, space, seen, asked)
+    }
+
+    fn walk(
+        &self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        namespace: &Namespace,
+        space: &mut Space,
+        generation: u32,
+    ) -> Result<(PortsSeen, bool), KernelError> {
         let tcp = census::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
         let udp = census::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
         let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
@@ -167,15 +209,13 @@ impl Ports {
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
         let (settings, empty, mut tcp, mut udp) = namespace.within(there).map_err(io)?;
         space.settings = settings?;
-        let generation = generation();
         let mut around = self.around(false);
         space.prepare(maps, &around, generation)?;
         if !empty {
             census::drive(&mut tcp).map_err(io)?;
             census::drive(&mut udp).map_err(io)?;
         }
-        let (seen, _) = space.take_over(maps, &mut around, generation)?;
-        self.tell(object, maps, space, seen, asked)
+        space.take_over(maps, &mut around, generation)
     }
 
     /// Tells the model what a census of the daemon's own namespace saw.

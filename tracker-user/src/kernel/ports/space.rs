@@ -115,7 +115,9 @@ impl Space {
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
         tuples.sort_unstable_by_key(|tuple| Reverse(sockets(tuple)));
-        self.holders_from = tuples.get(HELD).map_or(1, |tuple| sockets(tuple) + 1);
+        // When more than that are of one size, those are asked for that find a place.
+        let most = tuples.first().map_or(1, sockets);
+        self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(tuple) + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
         let mut rest =
             RestSeen { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };

@@ -101,6 +101,7 @@ pub(in crate::metrics) fn ports() -> Ports {
         failures: vec![failure(8080, 3), PortFailure { source_port: Some(40_001), ..failure(8080, 5) }],
         conflicts: vec![conflict("tcp", 80, 2), conflict("udp", 40_500, 1), conflict("udp", 40_501, 1)],
         conflicts_seen_by: "fexit".to_owned(),
+        unread: None,
     }
 }
 
