@@ -17,6 +17,7 @@ mod load;
 mod no_listener;
 mod ports_bad_input;
 mod ports_bind;
+mod ports_elsewhere;
 mod ports_exhaustion;
 mod ports_failures;
 mod ports_leaks;
