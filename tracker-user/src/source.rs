@@ -95,7 +95,7 @@ impl Source for Fixed {
     fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
         let found = self.0.as_ref().map(|_| {
             let (sockets, settings) = (tracker_model::sample::sockets(), tracker_model::sample::port_settings());
-            Ok(SocketsFound { sockets, truncated: false, settings, is_local: true, ipv6_only: false })
+            Ok(SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false })
         });
         Box::pin(async { found })
     }

@@ -27,7 +27,7 @@ impl Source for Always {
 
     fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
         let (sockets, settings) = (sample::sockets(), sample::port_settings());
-        let found = SocketsFound { sockets, truncated: true, settings, is_local: true, ipv6_only: false };
+        let found = SocketsFound { sockets, truncated: true, settings, is_local: true, no_way: None, ipv6_only: false };
         Box::pin(async { Some(Ok(found)) })
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /v1/explain/…`: would a call fail now, and why.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -16,7 +16,7 @@ use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain
 
 use super::{refuse, starting};
 use crate::{
-    kernel::{SocketsAsked, SocketsFound},
+    kernel::{SocketsAsked, SocketsFound, route},
     source::Source,
 };
 
@@ -70,7 +70,12 @@ pub(super) async fn bind(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
     };
     let ports = (query.port != 0).then_some(query.port..=query.port);
-    let found = match ask(&*source, SocketsAsked { ports, destination: None, address: Some(query.address) }).await {
+    let found = match ask(
+        &*source,
+        SocketsAsked { ports, destination: None, address: Some(query.address), source: None },
+    )
+    .await
+    {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
@@ -111,19 +116,19 @@ pub(super) async fn connect(
     if query.source.is_some_and(|source| source.to_canonical().is_ipv4() != destination.is_ipv4()) {
         return refuse(StatusCode::BAD_REQUEST, "source and destination must both be IPv4 or both IPv6".to_owned());
     }
-    let no_way = |from: &str, error: std::io::Error| {
+    let no_way = |from: &str, error: &str| {
         let to = destination.ip();
         let error =
             format!("there is no way {from}to {to}: {error}; see `ip route get {to}`, or name another source address");
         refuse(StatusCode::UNPROCESSABLE_ENTITY, error)
     };
-    let from = match query.source.map_or_else(|| source_of(destination, None), Ok) {
+    let from = match query.source.map_or_else(|| route::source(destination, None), Ok) {
         Ok(from) => from.to_canonical(),
-        Err(error) => return no_way("", error),
+        Err(error) => return no_way("", &error.to_string()),
     };
     // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
     let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };
-    let asked = SocketsAsked { ports: None, destination: Some(destination), address: query.source };
+    let asked = SocketsAsked { ports: None, destination: Some(destination), address: query.source, source: Some(from) };
     let found = match ask(&*source, asked).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
@@ -132,7 +137,7 @@ pub(super) async fn connect(
         let error = format!("{from} is no address of this host; leave --source out, or name one of `ip address`");
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, error);
     }
-    if let Err(error) = source_of(destination, Some(from)) {
+    if let Some(error) = &found.no_way {
         return no_way(&format!("from {from} "), error);
     }
     let mut answer = explain_connect(from, destination, &found.sockets, &found.settings);
@@ -148,14 +153,6 @@ async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, R
         Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         None => Err(starting()),
     }
-}
-
-/// The source address that the kernel would choose, unless one is named: a UDP socket is connected, which sends nothing.
-fn source_of(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
-    socket.connect(destination)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod ports;
 mod process;
 mod reader;
 mod refused;
+pub mod route;
 mod select;
 mod sources;
 mod syn_queue;
@@ -140,6 +141,8 @@ pub struct SocketsAsked {
     pub destination: Option<SocketAddr>,
     /// The address of the caller, of which is said whether the host has it.
     pub address: Option<IpAddr>,
+    /// The source address of connections to the destination, of which is said whether there is a way.
+    pub source: Option<IpAddr>,
 }
 
 /// The sockets that hold ports, and what the namespace is set to.
@@ -153,6 +156,8 @@ pub struct SocketsFound {
     pub settings: PortSettings,
     /// Whether a socket may be bound to the address that was asked for.
     pub is_local: bool,
+    /// Why there is no way from the source to the destination, if there is none.
+    pub no_way: Option<String>,
     /// `net.ipv6.bindv6only`: whether IPv6 sockets take IPv6 alone unless they ask for more.
     pub ipv6_only: bool,
 }

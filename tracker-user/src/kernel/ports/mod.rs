@@ -36,7 +36,7 @@ use self::{
     sockets::Wanted,
     space::{Around, Space, delay_ms},
 };
-use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps};
+use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps, route};
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
@@ -314,6 +314,8 @@ impl Ports {
             reuse_delay_ms: delay_ms(&settings),
         };
         let (sockets, truncated) = sockets::find(object, maps, self.jiffies, &wanted)?;
-        Ok(SocketsFound { sockets, truncated, settings, is_local, ipv6_only: settings::ipv6_only() })
+        let way = asked.destination.zip(asked.source).map(|(to, from)| route::source(to, Some(from)));
+        let no_way = way.and_then(Result::err).map(|error| error.to_string());
+        Ok(SocketsFound { sockets, truncated, settings, is_local, no_way, ipv6_only: settings::ipv6_only() })
     }
 }

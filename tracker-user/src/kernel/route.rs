@@ -1,0 +1,15 @@
+//! Which way a connection would go.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// The source address that the kernel would choose, unless one is named, in the namespace of the calling thread: a UDP socket is
+/// connected, which sends nothing.
+///
+/// # Errors
+/// When there is no way there.
+pub fn source(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Result<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
+}
