@@ -29,7 +29,7 @@ pub fn port_settings() -> PortSettings {
 /// - no port is left to 198.51.100.7:443.
 #[must_use]
 pub fn sockets() -> Vec<SocketSeen> {
-    let web = SocketSeen { reuse_address: true, inode: 5_501, cookie: 31, ..listener(80, process(815, "nginx")) };
+    let web = SocketSeen { reuse_address: true, inode: 5_501, ..listener(80, process(815, "nginx")) };
     let dns = SocketSeen {
         protocol: Protocol::Udp,
         address: SOURCE,
@@ -87,7 +87,6 @@ fn listener(port: u16, process: Process) -> SocketSeen {
         uid: 0,
         device: 0,
         inode: 0,
-        cookie: 0,
         bucket: Some(Bucket { fastreuse: 0, fastreuseport: 0 }),
         remaining: None,
         timestamps: false,

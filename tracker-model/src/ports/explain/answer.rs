@@ -139,8 +139,6 @@ pub struct Holder {
     pub uid: Option<u32>,
     /// Inode number; null if it has none.
     pub inode: Option<u64>,
-    /// Socket cookie; null if it has none.
-    pub cookie: Option<u64>,
     /// Whether it has `SO_REUSEADDR`.
     pub reuse_address: bool,
     /// Whether it has `SO_REUSEPORT`.

@@ -235,7 +235,6 @@ fn holder(request: &BindRequest, conflict: &Conflict<'_>) -> Holder {
         remote_port: socket.remote.map(|(_, port)| port),
         uid: (!socket.is_minisocket()).then_some(socket.uid),
         inode: (socket.inode != 0).then_some(socket.inode),
-        cookie: (socket.cookie != 0).then_some(socket.cookie),
         reuse_address: socket.reuse_address,
         reuse_port: socket.reuse_port,
         ends_in_seconds: socket.remaining.map(|remaining| remaining.as_secs_f64()),

@@ -132,8 +132,6 @@ pub struct SocketSeen {
     pub device: u32,
     /// Inode number, or 0.
     pub inode: u64,
-    /// Socket cookie, or 0.
-    pub cookie: u64,
     /// What the kernel keeps for the port; none when it could not be read, and for UDP.
     pub bucket: Option<Bucket>,
     /// How long a `TIME_WAIT` minisocket still lasts; also one whose state is `FIN_WAIT2`. None for other sockets.

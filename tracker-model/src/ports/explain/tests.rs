@@ -31,7 +31,6 @@ fn socket(state: TcpState) -> SocketSeen {
         uid: 0,
         device: 0,
         inode: 0,
-        cookie: 0,
         bucket: None,
         remaining: (state == TcpState::TimeWait).then_some(Duration::from_secs(42)),
         timestamps: false,

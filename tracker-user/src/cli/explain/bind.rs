@@ -66,7 +66,7 @@ fn columns(wide: bool) -> Vec<Column> {
     columns.extend(["UID", "ENDS-IN"].map(Column::Number));
     columns.push(Column::Text(" OPTIONS"));
     if wide {
-        columns.extend(["INODE", "COOKIE"].map(Column::Number));
+        columns.push(Column::Number("INODE"));
     }
     columns
 }
@@ -88,7 +88,7 @@ fn row(holder: &Holder, view: View) -> Vec<String> {
         format!(" {}", if options.is_empty() { unknown() } else { options.join(", ") }),
     ];
     if view.wide {
-        row.extend([holder.inode, holder.cookie].map(number));
+        row.push(number(holder.inode));
     }
     row
 }

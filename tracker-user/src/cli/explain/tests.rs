@@ -108,8 +108,8 @@ fn a_reason_that_holds_for_several_sockets_is_told_once() {
 TCP [::]:8080 cannot be bound (EADDRINUSE): held by TIME_WAIT 192.0.2.10:8080 to 203.0.113.9:51000 (42 s left)
 
 In the way:
-STATE      LOCAL            REMOTE             PROCESS  UID ENDS-IN  OPTIONS  INODE COOKIE
-TIME_WAIT  192.0.2.10:8080  203.0.113.9:51000  -          -     42s  -            -      -
+STATE      LOCAL            REMOTE             PROCESS  UID ENDS-IN  OPTIONS  INODE
+TIME_WAIT  192.0.2.10:8080  203.0.113.9:51000  -          -     42s  -            -
     an IPv6 wildcard without IPV6_V6ONLY takes IPv4 too; it was opened without SO_REUSEADDR (inet_bind_conflict)
 
 Without options: EADDRINUSE; with SO_REUSEADDR: EADDRINUSE; with SO_REUSEPORT: EADDRINUSE

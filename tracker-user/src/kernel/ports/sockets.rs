@@ -154,7 +154,6 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
         uid: record.uid,
         device: record.device,
         inode: record.inode,
-        cookie: 0,
         bucket: (record.fastreuse != NO_BUCKET)
             .then_some(Bucket { fastreuse: record.fastreuse, fastreuseport: record.fastreuseport }),
         remaining: minisocket.then(|| jiffies.duration(record.left).unwrap_or_default()),
