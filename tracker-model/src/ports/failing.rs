@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, Severity},
-    ledger::Ledger,
+    ledger::{AlertIds, Ledger},
     snapshot::Process,
 };
 
@@ -112,13 +112,14 @@ impl Failing {
         moment: Moment,
         figures: impl Fn(Target) -> (PortEvidence, Vec<String>),
         subject: impl Fn(Target, Option<Process>) -> AlertSubject,
-        ledger: &mut Ledger<Alert>,
+        ledgers: &mut Ledgers,
     ) {
         let mut of_targets: HashMap<Target, Vec<&Row>> = HashMap::new();
         for row in rows.iter().filter(|row| grown.contains_key(&row.target)) {
             of_targets.entry(row.target).or_default().push(row);
         }
         for (target, tally) in &mut self.tallies {
+            let ledger = ledgers.of(*target);
             if let Some(first) = grown.get(target) {
                 let (mut evidence, unknown) = figures(*target);
                 evidence.failed = failed(&of_targets.remove(target).unwrap_or_default());
@@ -135,12 +136,30 @@ impl Failing {
     }
 
     /// Ends all of them: the network namespace is gone.
-    pub(super) fn end(&mut self, ledger: &mut Ledger<Alert>) {
-        for tally in std::mem::take(&mut self.tallies).into_values() {
+    pub(super) fn end(&mut self, ledgers: &mut Ledgers) {
+        for (target, tally) in std::mem::take(&mut self.tallies) {
             if let Some(id) = tally.alert {
-                resolve(id, tally.last, ledger);
+                resolve(id, tally.last, ledgers.of(target));
             }
         }
+    }
+}
+
+/// Alerts, in two ledgers: any process can have as many `bind()` calls refused as it likes, and these are not to take the place of
+/// what says that ports are gone.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
+    pub(super) ports: Ledger<Alert>,
+    pub(super) binds: Ledger<Alert>,
+}
+
+impl Ledgers {
+    pub(super) fn new(ids: AlertIds) -> Self {
+        Self { ports: Ledger::new(ids.clone()), binds: Ledger::new(ids) }
+    }
+
+    fn of(&mut self, target: Target) -> &mut Ledger<Alert> {
+        if matches!(target, Target::Bind(..)) { &mut self.binds } else { &mut self.ports }
     }
 }
 

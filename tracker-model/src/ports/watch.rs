@@ -12,7 +12,7 @@ use tracker_common::state;
 
 use super::{
     exhaustion::{Case, Exhaustion, Known, Moment, Place, Strain},
-    failing::{Failing, Row},
+    failing::{Failing, Ledgers, Row},
     seen::{ConflictSeen, PortsSeen, TupleSeen},
     target::{self, Index, Target},
     trend::History,
@@ -23,7 +23,7 @@ use crate::{
         Alert, BindPoolUse, PortConflict, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace,
         PortUse, Ports, UdpPorts,
     },
-    ledger::{AlertIds, Ledger},
+    ledger::AlertIds,
 };
 
 /// Tuples of a network namespace whose growth is followed: the worst,
@@ -44,7 +44,7 @@ const BOUND: u32 = 10;
 #[derive(Debug, Default)]
 pub struct PortWatch {
     spaces: BTreeMap<u32, Space>,
-    ledger: Ledger<Alert>,
+    ledgers: Ledgers,
     /// How refused calls of `bind()` are seen.
     conflicts_seen_by: String,
     /// Why some network namespaces were not looked at.
@@ -57,7 +57,7 @@ impl PortWatch {
     /// One that has seen nothing, whose alerts take their numbers from `ids`.
     #[must_use]
     pub fn new(ids: AlertIds) -> Self {
-        Self { ledger: Ledger::new(ids), ..Self::default() }
+        Self { ledgers: Ledgers::new(ids), ..Self::default() }
     }
 
     /// The same, which tells how refused calls of `bind()` are seen ([`Ports::conflicts_seen_by`]).
@@ -78,7 +78,7 @@ impl PortWatch {
     pub fn step(&mut self, seen: &PortsSeen) {
         let space = self.spaces.entry(seen.netns).or_default();
         if space.at.is_none_or(|at| at < seen.at) {
-            space.step(seen, &mut self.ledger);
+            space.step(seen, &mut self.ledgers);
             self.told.take();
         }
     }
@@ -87,8 +87,8 @@ impl PortWatch {
     pub fn forget(&mut self, netns: u32, wall: Timestamp) {
         if let Some(mut space) = self.spaces.remove(&netns) {
             self.told.take();
-            space.exhaustion.end(wall, &mut self.ledger);
-            space.failing.end(&mut self.ledger);
+            space.exhaustion.end(wall, &mut self.ledgers.ports);
+            space.failing.end(&mut self.ledgers);
         }
     }
 
@@ -125,10 +125,10 @@ impl PortWatch {
             .any(|space| space.rows.iter().any(soon) || space.pools.iter().any(|pool| pool.used_ratio >= HOT))
     }
 
-    /// Alerts: firing ones first, then resolved ones, newest first.
+    /// Alerts of ports, then of refused `bind()` calls; of each firing ones first, then resolved ones, newest first.
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
-        self.ledger.iter().cloned().collect()
+        self.ledgers.ports.iter().chain(self.ledgers.binds.iter()).cloned().collect()
     }
 }
 
@@ -148,7 +148,7 @@ struct Space {
 }
 
 impl Space {
-    fn step(&mut self, seen: &PortsSeen, ledger: &mut Ledger<Alert>) {
+    fn step(&mut self, seen: &PortsSeen, ledgers: &mut Ledgers) {
         self.at = Some(seen.at);
         let room = Room::new(&seen.settings, &seen.bound);
         let moment = Moment { at: seen.at, wall: seen.wall };
@@ -165,12 +165,12 @@ impl Space {
             Place::Row(index) => of_row(&rows[index], failing, seen, &room),
             Place::Pool(index) => of_pool(&pools[index], seen, &room),
         };
-        self.exhaustion.step(&cases(rows, pools), unlisted, moment, known, ledger);
+        self.exhaustion.step(&cases(rows, pools), unlisted, moment, known, &mut ledgers.ports);
         // For nothing else is it needed where each row is.
         let index = if grown.is_empty() { Index::new(&[]) } else { Index::new(rows) };
         let figures = |target: Target| figures(target, rows, &index, seen, &room);
         let subject = |target: Target, process| target.subject(seen.netns, process);
-        self.failing.step(&failed, &grown, moment, figures, subject, ledger);
+        self.failing.step(&failed, &grown, moment, figures, subject, ledgers);
     }
 
     /// The rows, with the growth of the worst.

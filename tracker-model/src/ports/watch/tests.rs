@@ -241,6 +241,30 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
 }
 
 #[test]
+fn refused_binds_take_no_place_from_ports_that_run_out() {
+    let mut watch = PortWatch::default();
+    let conflict = |port| ConflictSeen {
+        netns: testing::NETNS,
+        protocol: "tcp".to_owned(),
+        address: "::".parse().unwrap(),
+        port,
+        process: process("mallory", 7),
+        cgroup: 1,
+        uid: 1_000,
+        count: 3,
+        first: wall(0.0),
+        last: wall(0.0),
+        holders: Vec::new(),
+    };
+    let conflicts: Vec<_> = (1..=300).map(conflict).collect();
+    watch.step(&PortsSeen { conflicts: conflicts.clone(), ..seen(0.0, vec![tuple(10, 0)]) });
+    watch.step(&PortsSeen { conflicts, ..seen(1.0, vec![tuple(950, 0)]) });
+    let kinds: Vec<_> = watch.alerts().iter().map(|alert| alert.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::BindConflict).count(), 256);
+    assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::PortExhaustion).count(), 1);
+}
+
+#[test]
 fn a_bind_conflict_names_who_holds_the_port() {
     let mut watch = PortWatch::default();
     let mut seen = seen(10.0, Vec::new());
