@@ -167,11 +167,14 @@ pub enum Loss {
     HolderTableFull = 6,
     /// A connect to a destination short of ports counts for no process, because there are too many of them.
     MakerTableFull = 7,
+    /// A connection was made for a listener and no socket event told of it, for whatever reason: `PassiveOpens` less the
+    /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
+    EventUnseen = 8,
 }
 
 impl Loss {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
         Self::ListenerTableFull,
@@ -182,6 +185,7 @@ impl Loss {
         Self::FailureTableFull,
         Self::HolderTableFull,
         Self::MakerTableFull,
+        Self::EventUnseen,
     ];
 
     /// The name in metrics and JSON.
@@ -196,6 +200,7 @@ impl Loss {
             Self::FailureTableFull => "failure_table_full",
             Self::HolderTableFull => "holder_table_full",
             Self::MakerTableFull => "maker_table_full",
+            Self::EventUnseen => "event_unseen",
         }
     }
 }

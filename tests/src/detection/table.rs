@@ -72,7 +72,7 @@ impl Results {
                 only(percent(row.sources)),
                 only(seconds(row.end)),
                 row.incidents,
-                if row.exact == runs.len() { "exact".to_owned() } else { of_runs(row.exact, runs.len()) },
+                row.counts(runs.len()),
                 row.served(),
                 milliseconds(row.api_usual),
                 milliseconds(row.api),
@@ -159,6 +159,7 @@ struct Row {
     end: Option<f64>,
     incidents: usize,
     exact: usize,
+    short: u64,
     done: u64,
     tried: u64,
     api: Duration,
@@ -180,6 +181,7 @@ impl Row {
             end: worst(|run| run.end_after),
             incidents: runs.iter().map(|run| run.incidents).max().unwrap_or(0),
             exact: count(|run| run.exact),
+            short: runs.iter().map(|run| run.short).sum(),
             done: runs.iter().map(|run| run.served.0).sum(),
             tried: runs.iter().map(|run| run.served.1).sum(),
             api: runs.iter().map(|run| run.api.0).max().unwrap_or_default(),
@@ -190,6 +192,14 @@ impl Row {
 
     fn holds(&self) -> bool {
         self.failed == 0 && self.median.is_none_or(|median| median <= Bounds::ALERT_MEDIAN)
+    }
+
+    fn counts(&self, runs: usize) -> String {
+        match self.short {
+            0 if self.exact == runs => "exact".to_owned(),
+            short if self.exact == runs => format!("{short} short, and said so"),
+            _ => of_runs(self.exact, runs),
+        }
     }
 
     fn served(&self) -> String {
@@ -251,6 +261,15 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn counts_are_exact_or_said_to_be_short() {
+        let run = |exact, short| Outcome { exact, short, ..Outcome::default() };
+        let counts = |runs: &[Outcome]| Row::of(&runs.iter().collect::<Vec<_>>()).counts(runs.len());
+        assert_eq!(counts(&[run(true, 0), run(true, 0)]), "exact");
+        assert_eq!(counts(&[run(true, 3), run(true, 1)]), "4 short, and said so");
+        assert_eq!(counts(&[run(false, 3), run(true, 0)]), "1 of 2");
     }
 
     #[test]

@@ -100,6 +100,10 @@ fn consequence(loss: Loss) -> &'static str {
             "sockets were counted for no process: the ports and leaks of the processes shown are lower bounds"
         }
         Loss::MakerTableFull => "connects were counted for no process: who made connections is shown with lower bounds",
+        Loss::EventUnseen => {
+            "connections were accepted without a socket event: handshakes, transitions, and what follows from them, are lower \
+             bounds"
+        }
     }
 }
 

@@ -39,6 +39,7 @@ mod sources;
 mod syn_queue;
 mod tcp_counters;
 pub mod trial;
+mod unseen;
 
 pub use error::KernelError;
 

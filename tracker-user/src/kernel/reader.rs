@@ -40,6 +40,7 @@ use super::{
     ports::Ports,
     refused::Refused,
     select, tcp_counters,
+    unseen::{self, Unseen},
 };
 
 /// Between two readings.
@@ -109,6 +110,7 @@ struct Side {
     refused: Refused,
     watch: Watch,
     half_open: HalfOpen,
+    unseen: Unseen,
     ports: Ports,
     syns: u64,
     read_at: Instant,
@@ -164,6 +166,7 @@ impl Side {
             refused: Refused::default(),
             watch: Watch::new(settings.sensitivity, settings.record.as_deref(), &ids)?,
             half_open: HalfOpen::default(),
+            unseen: Unseen::default(),
             ports: Ports::new(netns, &ids, settings.all_netns, bind_seen_by),
             syns: 0,
             read_at: Instant::now(),
@@ -357,14 +360,17 @@ impl Side {
         };
         let mut floods = self.watch.observe(&mut self.maps, &mut open, &around)?;
         floods.alerts.extend(self.ports.alerts());
-        let sockets = self.maps.socket_counters.get(&0, 0).map_err(map(names::SOCKET_COUNTERS))?;
-        let sockets = SocketCounters::sum(&sockets);
+        let counters = &self.maps.socket_counters;
+        let sockets = || counters.get(&0, 0).map(|sockets| SocketCounters::sum(&sockets));
+        let (sockets, unseen) =
+            self.unseen.count(unseen::passive_opens, sockets).map_err(map(names::SOCKET_COUNTERS))?;
         let mut losses = [0; Loss::COUNT];
         for loss in Loss::ALL {
             let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
             losses[loss as usize] = u64::sum(&values);
         }
         losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
+        losses[Loss::EventUnseen as usize] = unseen;
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
