@@ -28,6 +28,8 @@ pub const PORT_SOURCES: u32 = 64;
 pub const PORT_SOURCE_TRIES: u32 = 8;
 /// What processes hold, in entries of process and tuple.
 pub const HOLDERS: u32 = 4096;
+/// What processes leak, in entries of process and state. Apart from [`HOLDERS`], which one process with many destinations fills.
+pub const LEAKS: u32 = 1024;
 /// Destinations whose connects are attributed to processes.
 pub const WATCHED: u32 = 128;
 /// Processes that connect to them, in entries of process and destination.

@@ -97,6 +97,8 @@ pub const PORT_BUCKETS: &str = "PORT_BUCKETS";
 pub const PORT_SOURCES: &str = "PORT_SOURCES";
 /// [`crate::ports::Holder`] by [`crate::ports::HolderKey`].
 pub const HOLDERS: &str = "HOLDERS";
+/// The same of sockets that processes leak.
+pub const LEAKS: &str = "LEAKS";
 /// One entry: the socket and the process that the pass over descriptors met last.
 pub const HOLDERS_LAST: &str = "HOLDERS_LAST";
 /// Set of [`crate::ports::Watched`].
@@ -116,7 +118,7 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 36] = [
+pub const MAPS: [&str; 37] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
@@ -145,6 +147,7 @@ pub const MAPS: [&str; 36] = [
     PORT_SOURCES,
     HOLDERS,
     HOLDERS_LAST,
+    LEAKS,
     WATCHED,
     MAKERS,
     BIND_FAILURES,

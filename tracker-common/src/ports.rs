@@ -171,7 +171,7 @@ pub struct PortSource {
 
 const _: () = assert!(size_of::<PortSource>() == 24 + 2 * 8192);
 
-/// What a process holds. Key of [`crate::names::HOLDERS`].
+/// What a process holds. Key of [`crate::names::HOLDERS`] and [`crate::names::LEAKS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HolderKey {
@@ -188,7 +188,7 @@ pub const HELD_FIN_WAIT2: u32 = u32::MAX - 1;
 /// UDP sockets with an ephemeral port.
 pub const HELD_UDP: u32 = u32::MAX - 2;
 
-/// How much of it. Value of [`crate::names::HOLDERS`].
+/// How much of it. Value of [`crate::names::HOLDERS`] and [`crate::names::LEAKS`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holder {

@@ -16,7 +16,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cargo xtask bench                             every part
-  cargo xtask bench ingress                     nanoseconds per packet
+  cargo xtask bench ingress                     nanoseconds per packet and per socket event
+  cargo xtask bench census                      milliseconds for all sockets, up to a million
   cargo xtask bench ingress --json result.json  also as JSON")]
 pub(crate) struct Arguments {
     /// What to measure; everything when none is named

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use tracker_tests::bench::{ingress, report, socket_events};
+use tracker_tests::bench::{census, ingress, report, socket_events};
 
 /// Measures tracker on the running kernel. Needs root.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ struct Arguments {
 enum Part {
     /// Nanoseconds per packet and per socket event.
     Ingress,
+    /// Milliseconds for all sockets, up to a million of them; takes some 8 GB of memory.
+    Census,
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     for part in parts {
         let results = match part {
             Part::Ingress => [ingress::run()?, socket_events::run()?].concat(),
+            Part::Census => census::run()?,
         };
         for result in results {
             println!("{}", result.line());

@@ -23,6 +23,7 @@ mod ports_failures;
 mod ports_leaks;
 mod ports_many;
 mod ports_pools;
+mod ports_refused;
 mod ports_support;
 mod ports_time_wait;
 mod scrape;

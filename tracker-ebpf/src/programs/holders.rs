@@ -26,6 +26,9 @@ use crate::{
 #[map]
 static HOLDERS: HashMap<HolderKey, Holder> = HashMap::with_max_entries(limits::HOLDERS, 0);
 
+#[map]
+static LEAKS: HashMap<HolderKey, Holder> = HashMap::with_max_entries(limits::LEAKS, 0);
+
 /// The last socket that was met, and its process: descriptors 0, 1 and 2 of a service are often one socket.
 #[map]
 static HOLDERS_LAST: Array<[u64; 2]> = Array::with_max_entries(1, 0);
@@ -99,7 +102,7 @@ unsafe fn held(task: *const u8, socket: *const u8) {
         let eligible = pass.eligible.contains(Typed::read(socket, &fields::OFF_NUM));
         if protocol == IPPROTO_UDP {
             if eligible {
-                add(task, HolderKey { what: HELD_UDP, pid }, 0);
+                add(&HOLDERS, task, HolderKey { what: HELD_UDP, pid }, 0);
             }
             return;
         }
@@ -116,7 +119,7 @@ unsafe fn held(task: *const u8, socket: *const u8) {
         if eligible {
             let place = ports::find(&ports::tuple(socket, family), pass.generation, false);
             if place != ports::NONE && ports::sockets(place) >= pass.holders_from {
-                add(task, HolderKey { what: place, pid }, 0);
+                add(&HOLDERS, task, HolderKey { what: place, pid }, 0);
             }
         }
     }
@@ -146,19 +149,19 @@ unsafe fn leak(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass) {
         let heard: u32 = Probed::read(socket, &fields::OFF_RCV_TSTAMP);
         let quiet = (bpf_jiffies64() as u32).wrapping_sub(heard);
         if pass.quiet != 0 && quiet >= pass.quiet {
-            add(task, HolderKey { what, pid }, quiet);
+            add(&LEAKS, task, HolderKey { what, pid }, quiet);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn add(task: *const u8, key: HolderKey, quiet: u32) {
-    if HOLDERS.get_ptr_mut(key).is_none() {
+unsafe fn add(table: &HashMap<HolderKey, Holder>, task: *const u8, key: HolderKey, quiet: u32) {
+    if table.get_ptr_mut(key).is_none() {
         // SAFETY: the caller's.
         let comm = unsafe { name(task) };
-        let _ = HOLDERS.insert(key, Holder { comm, ..Holder::default() }, 0);
+        let _ = table.insert(key, Holder { comm, ..Holder::default() }, 0);
     }
-    let Some(holder) = HOLDERS.get_ptr_mut(key) else {
+    let Some(holder) = table.get_ptr_mut(key) else {
         losses::count(Loss::HolderTableFull);
         return;
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ByName, LeakEvidence, PortEvidence};
-use crate::{ledger::Entry, snapshot::Process};
+use crate::{ledger::Entry, ports::explain::Protocol, snapshot::Process};
 
 /// Answer of `GET /v1/alerts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,6 +190,9 @@ pub struct AlertSubject {
     pub address: Option<IpAddr>,
     /// Local port of it; null when many are concerned.
     pub port: Option<u16>,
+    /// Protocol that `bind()` was called for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
     /// Local address that connections are made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use super::{
+    explain::Protocol,
     usage::is_loopback,
-    words::{held, named, used},
+    words::{destination, held, named, used},
 };
 use crate::{
     api::{AlertKind, AlertSubject, PortEvidence, PortPool},
@@ -13,6 +14,8 @@ use crate::{
 
 /// Ports of the widest range that makes sense: 1024 to 65535.
 const WIDEST: u32 = 64_512;
+/// Below this share of ports in use no setting of the host is why there was none.
+pub(super) const MANY_FREE: f64 = 0.5;
 /// This part of the ports in question is worth a word, in percent.
 const MUCH: u32 = 10;
 /// `TIME_WAIT` is a real part of what is used from here on, in percent.
@@ -22,20 +25,29 @@ const REAL: u32 = 20;
 pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let advice = match (kind, evidence.pool, subject.port) {
         (AlertKind::BindConflict, _, Some(port)) if port != 0 => {
-            // The protocol is not part of the subject; TCP is what is asked for unless told otherwise.
+            let udp = if subject.protocol == Some(Protocol::Udp) { " --udp" } else { "" };
             let at = subject
                 .address
                 .map_or_else(|| format!(":{port}"), |address| SocketAddr::new(address, port).to_string());
-            return format!("See who holds it, and what would help: `tracker explain bind {at}` (with --udp for UDP).");
+            return format!("See who holds it, and what would help: `tracker explain bind {at}{udp}`.");
         }
         (AlertKind::BindConflict, ..) | (_, PortPool::Bind, _) => {
             let bind = "Set IP_BIND_ADDRESS_NO_PORT on sockets before they are bound to an address with port 0: connect() \
                         then chooses a port that need only be free for its destination.";
             let more = "Each further source address has as many ports again.";
-            [Some(bind.to_owned()), widen(evidence), reserved(evidence), Some(more.to_owned())]
+            // It is an option of TCP sockets: others need a port of their own to be connected (`inet_autobind`).
+            let bind = (subject.protocol.unwrap_or(Protocol::Tcp) == Protocol::Tcp).then(|| bind.to_owned());
+            [bind, widen(evidence), reserved(evidence), Some(more.to_owned())]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
+        }
+        (AlertKind::PortAllocationFailed, ..) if evidence.used_ratio.is_some_and(|ratio| ratio < MANY_FREE) => {
+            return format!(
+                "The host has ports free for it: see whether the process narrows its own range (IP_LOCAL_PORT_RANGE), or opens \
+                 more at once than a census can follow; `tracker explain connect {}` says how it stands now.",
+                destination(subject)
+            );
         }
         _ => {
             let more = "Each further source address, destination address or destination port has as many ports again.";

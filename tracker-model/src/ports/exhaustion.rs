@@ -88,6 +88,14 @@ pub(super) struct Moment {
     pub wall: Timestamp,
 }
 
+impl Moment {
+    /// A time of day before it, by the clock that never jumps.
+    pub(super) fn then(self, wall: Timestamp) -> Duration {
+        let ago = Duration::try_from(self.wall.duration_since(wall)).unwrap_or_default();
+        self.at.saturating_sub(ago)
+    }
+}
+
 /// An alert that goes on.
 #[derive(Debug)]
 struct Going {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     exhaustion::{Moment, alert, resolve},
@@ -21,6 +21,8 @@ use crate::{
 
 /// It is over when no call has failed for so long.
 const QUIET: Duration = Duration::from_mins(1);
+/// So far may the time of a call be off: it is reckoned from two clocks.
+const SLACK: Duration = Duration::from_secs(1);
 /// Processes that are named.
 const NAMED: usize = 10;
 
@@ -48,9 +50,9 @@ pub(super) struct Row<'a> {
 struct Tally {
     /// How many since they are followed.
     total: u64,
-    /// When one more was seen last.
+    /// When the last one was, by a clock that never jumps,
     grown_at: Duration,
-    /// When the last one was.
+    /// and the time of day.
     last: Timestamp,
     /// Its alert.
     alert: Option<u64>,
@@ -61,6 +63,8 @@ struct Tally {
 /// The targets of a network namespace for which calls failed.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
+    /// When they were counted last.
+    at: Option<Duration>,
     rows: HashMap<(Target, u32), u64>,
     tallies: BTreeMap<Target, Tally>,
 }
@@ -70,26 +74,30 @@ impl Failing {
     /// of the new ones, as far as it is known.
     pub(super) fn count(&mut self, rows: &[Row], moment: Moment) -> BTreeMap<Target, Timestamp> {
         let before = std::mem::take(&mut self.rows);
+        let looked = self.at.replace(moment.at);
         let mut grown = BTreeMap::new();
         for (key, calls) in calls(rows) {
             self.rows.insert(key, calls.count);
             let (new, since) = match before.get(&key) {
                 // Fewer than before: a process of the same number.
                 Some(before) => (calls.count.checked_sub(*before).unwrap_or(calls.count), calls.last),
-                None if is_recent(calls.last, moment.wall) => (calls.count, calls.first),
+                // It may have been passed over in the last look, whatever failed before that.
+                None if looked.is_none_or(|looked| moment.then(calls.last) + SLACK >= looked) => {
+                    (calls.count, calls.first)
+                }
                 None => (0, calls.last),
             };
             if new > 0 {
                 let target = key.0;
                 let tally = self.tallies.entry(target).or_insert(Tally {
                     total: 0,
-                    grown_at: moment.at,
+                    grown_at: Duration::ZERO,
                     last: calls.last,
                     alert: None,
                     before: 0,
                 });
                 tally.total += new;
-                tally.grown_at = moment.at;
+                tally.grown_at = tally.grown_at.max(moment.then(calls.last));
                 tally.last = tally.last.max(calls.last);
                 grown.entry(target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
             }
@@ -209,11 +217,6 @@ fn calls(rows: &[Row]) -> HashMap<(Target, u32), Calls> {
         all.entry((row.target, row.process.pid)).and_modify(add).or_insert(calls);
     }
     all
-}
-
-/// Whether a call failed so short a time ago that its alert would go on.
-fn is_recent(last: Timestamp, wall: Timestamp) -> bool {
-    wall.duration_since(last) < SignedDuration::try_from(QUIET).unwrap_or_default()
 }
 
 /// Who called, most failures first.

@@ -27,8 +27,10 @@ pub struct LeaksSeen {
     pub wall: Timestamp,
     /// Network namespace.
     pub netns: u32,
-    /// Processes that hold such sockets. One that is missing holds none.
+    /// Processes that hold such sockets.
     pub processes: Vec<LeakSeen>,
+    /// Whether a process that is missing holds none. There may be more processes than are counted.
+    pub complete: bool,
 }
 
 /// The sockets of a process that have heard nothing of their peer for [`SILENT`] or longer.
@@ -99,7 +101,7 @@ impl LeakWatch {
         }
         let ledger = &mut self.ledger;
         self.leaks.retain(|key, leak| {
-            let count = counts.get(key).map_or(0, |(_, count, _)| *count);
+            let Some(count) = counts.get(key).map(|(_, count, _)| *count).or(seen.complete.then_some(0)) else { return true };
             let goes_on = key.0 != seen.netns || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
             if !goes_on {
                 leak.end(seen.wall, ledger);

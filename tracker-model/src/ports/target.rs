@@ -4,7 +4,11 @@ use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
     api::{AlertSubject, BindPoolUse, PortEvidence, PortPool, PortRange, PortUse},
-    ports::{seen::PortsSeen, usage::Room},
+    ports::{
+        explain::Protocol,
+        seen::{ConflictSeen, PortsSeen},
+        usage::Room,
+    },
     snapshot::Process,
 };
 
@@ -15,14 +19,24 @@ pub(super) enum Target {
     Tuple(Option<IpAddr>, IpAddr, u16),
     /// Ports that `bind()` chooses for an address.
     Pool(IpAddr),
-    /// An address and port that `bind()` was called for.
-    Bind(IpAddr, u16),
+    /// An address and port that `bind()` was called for, and the protocol, if it is one of these.
+    Bind(Option<Protocol>, IpAddr, u16),
 }
 
 impl Target {
     /// Of a row.
     pub(super) const fn of(row: &PortUse) -> Self {
         Self::Tuple(Some(row.source), row.destination, row.destination_port)
+    }
+
+    /// Of a refused call.
+    pub(super) fn of_bind(conflict: &ConflictSeen) -> Self {
+        let protocol = match conflict.protocol.as_str() {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => None,
+        };
+        Self::Bind(protocol, conflict.address, conflict.port)
     }
 
     /// The same for the API.
@@ -33,7 +47,9 @@ impl Target {
                 AlertSubject { source, destination: Some(destination), destination_port: Some(port), ..subject }
             }
             Self::Pool(source) => AlertSubject { source: Some(source), ..subject },
-            Self::Bind(address, port) => AlertSubject { address: Some(address), port: Some(port), ..subject },
+            Self::Bind(protocol, address, port) => {
+                AlertSubject { address: Some(address), port: Some(port), protocol, ..subject }
+            }
         }
     }
 }

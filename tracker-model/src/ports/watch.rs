@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tracker_common::state;
 
 use super::{
+    advice::MANY_FREE,
     exhaustion::{Case, Exhaustion, Known, Moment, Place, Strain},
     failing::{Failing, Ledgers, Row},
     seen::{ConflictSeen, PortsSeen, TupleSeen},
@@ -341,7 +342,7 @@ fn failed(seen: &PortsSeen) -> Vec<Row<'_>> {
         last: failure.last,
     });
     let binds = seen.conflicts.iter().map(|conflict| Row {
-        target: Target::Bind(conflict.address, conflict.port),
+        target: Target::of_bind(conflict),
         process: &conflict.process,
         uid: conflict.uid,
         cgroup: conflict.cgroup,
@@ -360,8 +361,8 @@ fn figures(
     seen: &PortsSeen,
     room: &Room,
 ) -> (PortEvidence, Vec<String>) {
-    if let Target::Bind(address, port) = target {
-        let is_it = |conflict: &&ConflictSeen| (conflict.address, conflict.port) == (address, port);
+    if matches!(target, Target::Bind(..)) {
+        let is_it = |conflict: &&ConflictSeen| Target::of_bind(conflict) == target;
         let processes = seen.conflicts.iter().find(is_it).map(|conflict| conflict.holders.clone());
         let pool = PortPool::Bind;
         let processes: Vec<PortHolder> = processes.unwrap_or_default();
@@ -376,7 +377,7 @@ fn figures(
         };
         return (target::unlisted(seen, room), vec![unknown]);
     };
-    let unknown = (row.used_ratio < 0.5).then(|| {
+    let unknown = (row.used_ratio < MANY_FREE).then(|| {
         "the last census saw ports free: it came too late, or the process narrows the range itself (IP_LOCAL_PORT_RANGE)"
             .to_owned()
     });

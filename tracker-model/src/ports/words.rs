@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use super::advice::advice;
+use super::{advice::advice, explain::Protocol};
 use crate::{
     api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, PortPool},
     text::{counted, grouped, period, span},
@@ -51,7 +51,9 @@ fn failed(subject: &AlertSubject, evidence: &PortEvidence) -> String {
 fn conflict(subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let address = subject.address.map(|address| SocketAddr::new(address, subject.port.unwrap_or_default()));
     let address = address.map_or_else(String::new, |address| format!(" to {address}"));
-    let mut line = format!("bind(){address} failed, the address is in use: {}", calls(evidence));
+    let protocol = subject.protocol.filter(|protocol| *protocol != Protocol::Tcp);
+    let protocol = protocol.map_or_else(String::new, |protocol| format!(" ({protocol})"));
+    let mut line = format!("bind(){address}{protocol} failed, the address is in use: {}", calls(evidence));
     if let Some(holder) = evidence.processes.first() {
         let _ = write!(line, "; held by {}", named(holder));
     }
@@ -97,7 +99,8 @@ pub(super) fn named(holder: &PortHolder) -> String {
     format!("{} (pid {})", holder.comm, holder.pid)
 }
 
-fn destination(subject: &AlertSubject) -> String {
+/// Address and port that connections are made to.
+pub(super) fn destination(subject: &AlertSubject) -> String {
     match (subject.destination, subject.destination_port) {
         (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
         _ => "any destination".to_owned(),

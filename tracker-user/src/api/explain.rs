@@ -60,6 +60,13 @@ pub(super) struct ConnectQuery {
     source: Option<IpAddr>,
 }
 
+/// Answer to a query that cannot be read.
+fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
+    let text = error.body_text();
+    let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+    refuse(StatusCode::BAD_REQUEST, format!("{what}; parameters are {}", known.join(", ")))
+}
+
 /// Would `bind()` to this address and port fail?
 pub(super) async fn bind(
     State(source): State<Arc<dyn Source>>,
@@ -67,7 +74,7 @@ pub(super) async fn bind(
 ) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+        Err(error) => return malformed(&error, &BIND_PARAMETERS),
     };
     let ports = (query.port != 0).then_some(query.port..=query.port);
     let found = match ask(
@@ -105,7 +112,7 @@ pub(super) async fn connect(
 ) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+        Err(error) => return malformed(&error, &CONNECT_PARAMETERS),
     };
     if query.port == 0 {
         return refuse(StatusCode::BAD_REQUEST, "nothing can be connected to at port 0".to_owned());
@@ -124,7 +131,11 @@ pub(super) async fn connect(
     };
     let from = match query.source.map_or_else(|| route::source(destination, None), Ok) {
         Ok(from) => from.to_canonical(),
-        Err(error) => return no_way("", &error.to_string()),
+        Err(error) if route::is_no_way(&error) => return no_way("", &error.to_string()),
+        Err(error) => {
+            let error = format!("the kernel cannot be asked for the way: {error}; name the source address");
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
+        }
     };
     // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
     let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };

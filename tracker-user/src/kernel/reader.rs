@@ -1,7 +1,7 @@
 //! The thread that owns the kernel side: it attaches, follows changes of interfaces, takes censuses and reads the maps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, mpsc as std_mpsc},
     time::{Duration, Instant},
 };
@@ -43,6 +43,8 @@ use super::{
     unseen::{self, Unseen},
 };
 
+/// Looks for the sockets that hold ports may take this share of the time: the pause after one is so many times its length.
+const LOOK_SHARE: u32 = 4;
 /// Between two readings.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second and a
@@ -200,6 +202,7 @@ impl Side {
         busy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut resync = tokio::time::interval(RESYNC);
         let mut settled = None;
+        let (mut asked, mut may_look) = (VecDeque::new(), tokio::time::Instant::now());
         loop {
             let settle = async {
                 match settled {
@@ -216,10 +219,15 @@ impl Side {
                             self.refresh(snapshots);
                             let _ = answer.send(snapshots.borrow().clone());
                         }
-                        Some(Request::Sockets(asked, answer)) => {
-                            let _ = answer.send(self.sockets(&asked));
-                        }
+                        Some(Request::Sockets(what, answer)) => asked.push_back((what, answer)),
                     }
+                }
+                () = tokio::time::sleep_until(may_look), if !asked.is_empty() => {
+                    let begun = Instant::now();
+                    if let Some((what, answer)) = asked.pop_front().filter(|(_, answer)| !answer.is_closed()) {
+                        let _ = answer.send(self.sockets(&what));
+                    }
+                    may_look = tokio::time::Instant::now() + begun.elapsed() * LOOK_SHARE;
                 }
                 _ = tick.tick() => self.publish(snapshots),
                 _ = busy.tick() => if self.is_busy() { self.publish(snapshots) },

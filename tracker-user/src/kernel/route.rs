@@ -1,6 +1,9 @@
 //! Which way a connection would go.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::{
+    io::{Error, ErrorKind},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
 
 /// The source address that the kernel would choose, unless one is named, in the namespace of the calling thread: a UDP socket is
 /// connected, which sends nothing.
@@ -12,4 +15,9 @@ pub fn source(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Resul
     let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
     socket.connect(destination)?;
     Ok(socket.local_addr()?.ip())
+}
+
+/// Whether the answer of [`source`] says that there is no way, and not that the socket by which it asks got no port.
+pub fn is_no_way(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::WouldBlock)
 }

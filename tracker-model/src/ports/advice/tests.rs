@@ -3,9 +3,10 @@ use tracker_common::state;
 use crate::{
     api::PortHolder,
     ports::{
-        PortSettings, PortWatch, PortsSeen, TwReuse,
-        testing::{seen, tuple},
+        ConflictSeen, PortSettings, PortWatch, PortsSeen, TwReuse,
+        testing::{NETNS, failure, seen, tuple, wall},
     },
+    snapshot::Process,
 };
 
 /// The advice for a tuple that is nearly full.
@@ -54,6 +55,45 @@ fn advice_is_only_what_would_help() {
     );
     assert!(advice.contains("passes over the 44,999 ports of the range that are bound by bind()"), "{advice}");
     assert!(!advice.contains("Widen"), "{advice}");
+}
+
+#[test]
+fn settings_that_are_not_why_are_not_advised() {
+    let mut watch = PortWatch::default();
+    let mut seen = seen(10.0, vec![tuple(40, 0)]);
+    seen.failures = vec![failure(2, 9.0, 9.5)];
+    watch.step(&seen);
+    let advice = watch.alerts().remove(0).advice;
+    assert!(advice.contains("IP_LOCAL_PORT_RANGE") && !advice.contains("sysctl"), "{advice}");
+    let mut watch = PortWatch::default();
+    seen.tuples = vec![tuple(1_000, 0)];
+    watch.step(&seen);
+    assert!(watch.alerts().iter().all(|alert| alert.advice.contains("Widen the range: sysctl")));
+}
+
+#[test]
+fn an_option_of_tcp_is_not_advised_for_udp() {
+    let refused = |protocol: &str| {
+        let mut watch = PortWatch::default();
+        let mut seen = seen(10.0, Vec::new());
+        seen.conflicts = vec![ConflictSeen {
+            netns: NETNS,
+            protocol: protocol.to_owned(),
+            address: "10.0.0.5".parse().unwrap(),
+            port: 0,
+            process: Process { pid: 7, comm: "dig".to_owned() },
+            cgroup: 1,
+            uid: 0,
+            count: 1,
+            first: wall(8.0),
+            last: wall(9.0),
+            holders: Vec::new(),
+        }];
+        watch.step(&seen);
+        watch.alerts().remove(0).advice
+    };
+    assert!(refused("tcp").starts_with("Set IP_BIND_ADDRESS_NO_PORT"), "{}", refused("tcp"));
+    assert!(refused("udp").starts_with("Widen the range"), "{}", refused("udp"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
     detect::{Detector, Sensitivity},
     ports::{
         FailureSeen, RestSeen, SourceSeen,
+        explain::Protocol,
         settings::PortSet,
         testing::{self, Chance, Load, failure, seen, tuple, wall},
     },
@@ -154,8 +155,8 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
     );
     assert_eq!((evidence(&alert).in_use, evidence(&alert).capacity), (None, 1_000));
     assert_eq!(evidence(&look(20, Some((5, 9.0, 19.0)))[0]).failures, 5);
-    assert_eq!(look(79, Some((5, 9.0, 19.0)))[0].state, AlertState::Firing);
-    let over = look(80, Some((5, 9.0, 19.0))).remove(0);
+    assert_eq!(look(78, Some((5, 9.0, 19.0)))[0].state, AlertState::Firing);
+    let over = look(79, Some((5, 9.0, 19.0))).remove(0);
     assert_eq!((over.state, over.until), (AlertState::Resolved, Some(wall(19.0))));
     let again = look(100, Some((7, 9.0, 99.0)));
     assert_eq!((again.len(), again[0].id, again[0].since, evidence(&again[0]).failures), (2, 2, wall(99.0), 2));
@@ -163,14 +164,53 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
 }
 
 #[test]
-fn failures_of_long_ago_are_no_alert_but_are_counted() {
+fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
     let mut watch = PortWatch::default();
-    let mut seen = seen(1_000.0, vec![tuple(10, 0)]);
-    seen.failures = vec![failure(3, 800.0, 900.0)];
-    watch.step(&seen);
-    assert_eq!(watch.alerts(), []);
+    let look = |at, failures| PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) };
+    watch.step(&look(1_000.0, vec![failure(3, 800.0, 900.0)]));
+    let alert = watch.alerts().remove(0);
+    assert_eq!((alert.state, alert.since, evidence(&alert).failures), (AlertState::Firing, wall(800.0), 3));
     let ports = watch.ports();
     assert_eq!((ports.ports[0].failures, ports.failures[0].count), (3, 3));
+    watch.step(&look(1_001.0, vec![failure(3, 800.0, 900.0)]));
+    assert_eq!(watch.alerts()[0].until, Some(wall(900.0)));
+}
+
+#[test]
+fn failures_that_a_look_passed_over_are_not_told_twice() {
+    let mut watch = PortWatch::default();
+    for (at, passed_over) in [(10.0, false), (100.0, false), (101.0, true), (102.0, false)] {
+        let failures = if passed_over { Vec::new() } else { vec![failure(3, 9.0, 9.5)] };
+        watch.step(&PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) });
+        assert_eq!((watch.alerts().len(), evidence(&watch.alerts()[0]).failures), (1, 3), "{at}");
+    }
+}
+
+#[test]
+fn bind_is_refused_for_each_protocol_apart() {
+    let mut watch = PortWatch::default();
+    let conflict = |protocol: &str, holder: &str| ConflictSeen {
+        netns: testing::NETNS,
+        protocol: protocol.to_owned(),
+        address: "10.0.0.5".parse().unwrap(),
+        port: 53,
+        process: process("unbound", 7),
+        cgroup: 1,
+        uid: 0,
+        count: 1,
+        first: wall(8.0),
+        last: wall(9.0),
+        holders: vec![PortHolder { pid: 5, comm: holder.to_owned(), ports: 1 }],
+    };
+    let conflicts = vec![conflict("tcp", "named"), conflict("udp", "dnsmasq")];
+    watch.step(&PortsSeen { conflicts, ..seen(10.0, Vec::new()) });
+    let alerts = watch.alerts();
+    let told = |protocol| alerts.iter().find(|alert| alert.subject.protocol == Some(protocol)).unwrap();
+    let (tcp, udp) = (told(Protocol::Tcp), told(Protocol::Udp));
+    assert!(tcp.summary.starts_with("bind() to 10.0.0.5:53 failed") && tcp.summary.contains("held by named"));
+    assert!(udp.summary.starts_with("bind() to 10.0.0.5:53 (UDP) failed") && udp.summary.contains("held by dnsmasq"));
+    assert!(udp.advice.ends_with("`tracker explain bind 10.0.0.5:53 --udp`."), "{}", udp.advice);
+    assert!(tcp.advice.ends_with("`tracker explain bind 10.0.0.5:53`."), "{}", tcp.advice);
 }
 
 #[test]

@@ -5,7 +5,10 @@ mod ports;
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{Alert, AlertKind, AlertSubject, Evidence};
+use tracker_model::{
+    api::{Alert, AlertKind, AlertSubject, Evidence},
+    ports::explain::Protocol,
+};
 
 use super::format::{address_port, printable, process};
 
@@ -76,8 +79,9 @@ fn connection(subject: &AlertSubject) -> String {
 
 fn bound(subject: &AlertSubject) -> String {
     let address = subject.address.map_or_else(|| "any address".to_owned(), |address| address.to_string());
+    let udp = if subject.protocol == Some(Protocol::Udp) { " (UDP)" } else { "" };
     match subject.port.filter(|port| *port != 0) {
-        Some(port) => format!("bind() to {}", address_port(&address, port)),
-        None => format!("bind() to {address}, any port"),
+        Some(port) => format!("bind() to {}{udp}", address_port(&address, port)),
+        None => format!("bind() to {address}, any port{udp}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -162,6 +162,14 @@ fn holders(
 /// How many there are, of those that [`Conflicts::read`] gives.
 pub fn count(maps: &Maps) -> u64 {
     maps.bind_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+}
+
+/// Removes those of network namespaces that are gone.
+pub fn forget(maps: &mut Maps, gone: &BTreeSet<u32>) -> Result<(), KernelError> {
+    let is_gone = |key: &BindFailureKey| gone.contains(&key.netns);
+    let keys: Vec<BindFailureKey> = maps.bind_failures.keys().filter_map(Result::ok).filter(is_gone).collect();
+    let map = |source| KernelError::Map { name: names::BIND_FAILURES, source };
+    keys.iter().try_for_each(|key| maps.bind_failures.remove(key).map_err(map))
 }
 
 const TCP: u16 = 6;

@@ -1,6 +1,6 @@
 //! Connects that got no port, as the socket events counted them.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
@@ -86,4 +86,12 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
 /// How many there are, of those that [`read`] gives.
 pub fn count(maps: &Maps) -> u64 {
     maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+}
+
+/// Removes those of network namespaces that are gone.
+pub fn forget(maps: &mut Maps, gone: &BTreeSet<u32>) -> Result<(), KernelError> {
+    let is_gone = |key: &FailureKey| gone.contains(&key.netns);
+    let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).filter(is_gone).collect();
+    let map = |source| KernelError::Map { name: names::CONNECT_FAILURES, source };
+    keys.iter().try_for_each(|key| maps.connect_failures.remove(key).map_err(map))
 }

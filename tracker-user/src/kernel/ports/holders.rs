@@ -9,8 +9,8 @@ use std::{
 
 use aya::Ebpf;
 use tracker_common::{
-    hash, names,
-    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, HolderKey},
+    hash, limits, names,
+    ports::{HELD_CLOSE_WAIT, HELD_UDP, HolderKey},
 };
 use tracker_model::{
     api::PortHolder,
@@ -57,6 +57,8 @@ pub struct Holders {
     tuples: HashMap<(IpAddr, IpAddr, u16), Vec<PortHolder>>,
     /// Processes that may leak.
     pub leaks: Vec<LeakSeen>,
+    /// Whether these are all.
+    pub leaks_complete: bool,
     /// Ephemeral ports of sockets that are bound and neither listen nor connect.
     pub idle: PortSet,
     /// Processes with UDP sockets on ephemeral ports, most first.
@@ -95,44 +97,49 @@ impl Holders {
     fn read(&mut self, maps: &Maps, jiffies: Jiffies) {
         self.tuples.clear();
         self.udp.clear();
-        let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
         for (key, holder) in maps.holders.iter().filter_map(Result::ok) {
-            let (pid, comm) = (key.pid, name_of(&holder.comm));
-            let quiet = jiffies.duration(holder.quietest).unwrap_or_default();
-            let leak = || LeakSeen { pid, comm: comm.clone(), ..LeakSeen::default() };
-            let held = PortHolder { pid, comm: comm.clone(), ports: holder.sockets };
-            match key.what {
-                HELD_CLOSE_WAIT => {
-                    let leak = leaks.entry(pid).or_insert_with(leak);
-                    (leak.close_wait, leak.close_wait_oldest) = (holder.sockets, quiet);
-                }
-                HELD_FIN_WAIT2 => {
-                    let leak = leaks.entry(pid).or_insert_with(leak);
-                    (leak.fin_wait2, leak.fin_wait2_oldest) = (holder.sockets, quiet);
-                }
-                HELD_UDP => self.udp.push(held),
-                place => {
-                    let Ok(tuple) = usize::try_from(place).map(|place| maps.port_tuples.get(place)) else { continue };
-                    let [source, destination] =
-                        [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
-                    self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
-                }
+            let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
+            if key.what == HELD_UDP {
+                self.udp.push(held);
+            } else if let Ok(tuple) = usize::try_from(key.what).map(|place| maps.port_tuples.get(place)) {
+                let [source, destination] =
+                    [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
+                self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
             }
         }
         for holders in self.tuples.values_mut().chain([&mut self.udp]) {
             holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
             holders.truncate(TOP);
         }
+        self.read_leaks(maps, jiffies);
+    }
+
+    fn read_leaks(&mut self, maps: &Maps, jiffies: Jiffies) {
+        let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
+        let mut entries = 0;
+        for (key, held) in maps.leaks.iter().filter_map(Result::ok) {
+            entries += 1;
+            let new = || LeakSeen { pid: key.pid, comm: name_of(&held.comm), ..LeakSeen::default() };
+            let leak = leaks.entry(key.pid).or_insert_with(new);
+            let quiet = jiffies.duration(held.quietest).unwrap_or_default();
+            match key.what {
+                HELD_CLOSE_WAIT => (leak.close_wait, leak.close_wait_oldest) = (held.sockets, quiet),
+                _ => (leak.fin_wait2, leak.fin_wait2_oldest) = (held.sockets, quiet),
+            }
+        }
         self.leaks = leaks.into_values().collect();
         self.leaks.sort_unstable_by_key(|leak| leak.pid);
+        self.leaks_complete = entries < limits::LEAKS;
     }
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {
     maps.holders_last.set(0, [0; 2], 0).map_err(|source| KernelError::Map { name: names::HOLDERS_LAST, source })?;
-    let keys: Vec<HolderKey> = maps.holders.keys().filter_map(Result::ok).collect();
-    for key in keys {
-        maps.holders.remove(&key).map_err(|source| KernelError::Map { name: names::HOLDERS, source })?;
+    for (table, name) in [(&mut maps.holders, names::HOLDERS), (&mut maps.leaks, names::LEAKS)] {
+        let keys: Vec<HolderKey> = table.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
+        }
     }
     Ok(())
 }

@@ -157,21 +157,26 @@ impl Ports {
         }
         others.took += begun.elapsed();
         if others.pending.is_empty() {
-            self.end(&mut others);
+            self.end(maps, &mut others);
         }
         self.others = Some(others);
     }
 
     /// All were looked at: those that are gone are forgotten.
-    fn end(&mut self, others: &mut Others) {
+    fn end(&mut self, maps: &mut Maps, others: &mut Others) {
         let Others { spaces, found, .. } = others;
-        spaces.retain(|netns, _| {
-            if !found.contains(netns) {
-                self.watch.forget(*netns, Timestamp::now());
-                self.leaks.forget(*netns, Timestamp::now());
-            }
-            found.contains(netns)
-        });
+        let gone: BTreeSet<u32> = spaces.keys().filter(|netns| !found.contains(netns)).copied().collect();
+        for netns in &gone {
+            spaces.remove(netns);
+            self.watch.forget(*netns, Timestamp::now());
+            self.leaks.forget(*netns, Timestamp::now());
+        }
+        // Another may get the number of one that is gone, and is not to get its failures with it.
+        if !gone.is_empty()
+            && let Err(error) = failures::forget(maps, &gone).and_then(|()| conflicts::forget(maps, &gone))
+        {
+            tracing::warn!("forget network namespaces that are gone: {error}");
+        }
         self.watch.set_unread(others.unread.take());
         others.round = Some(Instant::now());
     }
@@ -255,7 +260,8 @@ impl Ports {
         if holders.is_due(urgency) {
             holders.take(object, maps, self.jiffies)?;
             let leaks = std::mem::take(&mut holders.leaks);
-            self.leaks.step(&LeaksSeen { at: seen.at, wall: seen.wall, netns: seen.netns, processes: leaks });
+            let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
+            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
         }
         for tuple in &mut seen.tuples {
             tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
@@ -315,7 +321,7 @@ impl Ports {
         };
         let (sockets, truncated) = sockets::find(object, maps, self.jiffies, &wanted)?;
         let way = asked.destination.zip(asked.source).map(|(to, from)| route::source(to, Some(from)));
-        let no_way = way.and_then(Result::err).map(|error| error.to_string());
+        let no_way = way.and_then(Result::err).filter(route::is_no_way).map(|error| error.to_string());
         Ok(SocketsFound { sockets, truncated, settings, is_local, no_way, ipv6_only: settings::ipv6_only() })
     }
 }

@@ -1,7 +1,7 @@
 //! The sockets that hold a port, each with its processes: what `tracker explain` is answered from.
 //!
-//! Three passes: one over the TCP sockets, which knows `TIME_WAIT` and orphans, one over the UDP sockets, and one over all
-//! descriptors, which knows the processes, and the sockets that are bound and neither listen nor connect.
+//! Three passes: one over the TCP sockets, which knows `TIME_WAIT` and orphans, one over the UDP sockets unless a TCP
+//! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound and neither listen nor connect.
 
 use std::{
     collections::HashMap,
@@ -58,6 +58,9 @@ pub fn find(
         (names::PROGRAM_UDP_AT, "bpf_iter/udp"),
         (names::PROGRAM_FILES_AT, "bpf_iter/task_file"),
     ] {
+        if wanted.destination.is_some() && name == names::PROGRAM_UDP_AT {
+            continue;
+        }
         let (records, truncated) = pass(object, maps, wanted, name, target)?;
         any_truncated |= truncated;
         for record in records {
