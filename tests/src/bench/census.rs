@@ -23,7 +23,8 @@ const ROUNDS: usize = 5;
 /// Connections of one destination: fewer than the ports that the kernel chooses from.
 const EACH: u32 = 20_000;
 /// Sockets of the namespace, at most this for a census and at most this for an answer with processes, milliseconds.
-const SIZES: [(u32, f64, f64); 3] = [(100_000, 20.0, 500.0), (300_000, 50.0, 1_500.0), (1_000_000, 150.0, f64::INFINITY)];
+const SIZES: [(u32, f64, f64); 3] =
+    [(100_000, 20.0, 500.0), (300_000, 50.0, 1_500.0), (1_000_000, 150.0, f64::INFINITY)];
 /// The daemon's own memory, MB.
 const RESIDENT: f64 = 20.0;
 
@@ -47,7 +48,10 @@ pub fn run() -> Result<Vec<report::Result>> {
             let ports = api.counted_ports()?;
             answers.push(milliseconds(begun.elapsed()));
             let counted: u32 = ports.ports.iter().map(|row| row.in_use).sum();
-            ensure!(u64::from(counted) + ports.namespaces[0].rest.sockets == there / 2, "{counted} ports of {there} sockets");
+            ensure!(
+                u64::from(counted) + ports.namespaces[0].rest.sockets == there / 2,
+                "{counted} ports of {there} sockets"
+            );
             passes.push(api.fresh_status()?.census.context("no census")?.seconds * 1e3);
             let begun = Instant::now();
             ss::count(&namespace, Family::Ipv4)?;

@@ -118,7 +118,8 @@ fn told(api: &Api, protocol: Protocol, address: SocketAddr) -> Result<Alert> {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
 fn counted(daemon: &Daemon<'_>, protocol: Protocol, address: SocketAddr) -> Result<u64> {
-    let (protocol, ip, port) = (protocol.to_string().to_lowercase(), address.ip().to_string(), address.port().to_string());
+    let (protocol, ip, port) =
+        (protocol.to_string().to_lowercase(), address.ip().to_string(), address.port().to_string());
     let labels = [("protocol", protocol.as_str()), ("address", &ip), ("port", &port)];
     Ok(daemon.metrics()?.sum("tracker_bind_conflicts_total", &labels) as u64)
 }

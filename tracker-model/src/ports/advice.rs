@@ -37,10 +37,7 @@ pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvi
             let more = "Each further source address has as many ports again.";
             // It is an option of TCP sockets: others need a port of their own to be connected (`inet_autobind`).
             let bind = (subject.protocol.unwrap_or(Protocol::Tcp) == Protocol::Tcp).then(|| bind.to_owned());
-            [bind, widen(evidence), reserved(evidence), Some(more.to_owned())]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
+            [bind, widen(evidence), reserved(evidence), Some(more.to_owned())].into_iter().flatten().collect::<Vec<_>>()
         }
         (AlertKind::PortAllocationFailed, ..) if evidence.used_ratio.is_some_and(|ratio| ratio < MANY_FREE) => {
             return format!(

@@ -14,7 +14,7 @@ use super::{
     words,
 };
 use crate::{
-    api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, Severity},
+    api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, Severity},
     ledger::{AlertIds, Ledger},
     snapshot::Process,
 };
@@ -134,11 +134,13 @@ impl Failing {
                 let process = evidence.failed.first().map(|by| Process { pid: by.pid, comm: by.comm.clone() });
                 let subject = subject(*target, process);
                 tally.follow(*target, *first, subject, evidence, unknown, ledger);
-            } else if let Some(id) = tally.alert
-                && moment.at.saturating_sub(tally.grown_at) >= QUIET
-            {
-                resolve(id, tally.last, ledger);
-                (tally.alert, tally.before) = (None, tally.total);
+            } else if let Some(id) = tally.alert {
+                if moment.at.saturating_sub(tally.grown_at) >= QUIET {
+                    resolve(id, tally.last, ledger);
+                    (tally.alert, tally.before) = (None, tally.total);
+                } else if matches!(target, Target::Bind(..)) {
+                    name_holders(id, figures(*target).0.processes, ledger);
+                }
             }
         }
     }
@@ -150,6 +152,18 @@ impl Failing {
                 resolve(id, tally.last, ledgers.of(target));
             }
         }
+    }
+}
+
+/// Who holds a port is looked for after the first call for it was refused.
+fn name_holders(id: u64, holders: Vec<PortHolder>, ledger: &mut Ledger<Alert>) {
+    let Some(alert) = ledger.get(id) else { return };
+    if let Evidence::Ports(evidence) = &mut alert.evidence
+        && evidence.processes != holders
+        && !holders.is_empty()
+    {
+        evidence.processes = holders;
+        words::tell(alert);
     }
 }
 

@@ -101,7 +101,9 @@ impl LeakWatch {
         }
         let ledger = &mut self.ledger;
         self.leaks.retain(|key, leak| {
-            let Some(count) = counts.get(key).map(|(_, count, _)| *count).or(seen.complete.then_some(0)) else { return true };
+            let Some(count) = counts.get(key).map(|(_, count, _)| *count).or(seen.complete.then_some(0)) else {
+                return true;
+            };
             let goes_on = key.0 != seen.netns || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
             if !goes_on {
                 leak.end(seen.wall, ledger);

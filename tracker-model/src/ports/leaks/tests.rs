@@ -13,7 +13,13 @@ fn process(close_wait: u32, oldest: u64) -> LeakSeen {
 }
 
 fn look(watch: &mut LeakWatch, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
-    watch.step(&LeaksSeen { at: Duration::from_secs(at.into()), wall: wall(at.into()), netns: 1, processes, complete: true });
+    watch.step(&LeaksSeen {
+        at: Duration::from_secs(at.into()),
+        wall: wall(at.into()),
+        netns: 1,
+        processes,
+        complete: true,
+    });
     watch.alerts()
 }
 
@@ -69,7 +75,13 @@ fn one_namespace_says_nothing_of_another() {
     let mut watch = LeakWatch::default();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 90)]);
-    watch.step(&LeaksSeen { at: Duration::from_secs(16), wall: wall(16.0), netns: 2, processes: Vec::new(), complete: true });
+    watch.step(&LeaksSeen {
+        at: Duration::from_secs(16),
+        wall: wall(16.0),
+        netns: 2,
+        processes: Vec::new(),
+        complete: true,
+    });
     assert_eq!(watch.alerts()[0].state, AlertState::Firing);
 }
 
@@ -78,13 +90,8 @@ fn a_process_that_was_not_counted_has_not_stopped() {
     let mut watch = LeakWatch::default();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 105)]);
-    let crowded = LeaksSeen {
-        at: Duration::from_secs(30),
-        wall: wall(30.0),
-        netns: 1,
-        processes: Vec::new(),
-        complete: false,
-    };
+    let crowded =
+        LeaksSeen { at: Duration::from_secs(30), wall: wall(30.0), netns: 1, processes: Vec::new(), complete: false };
     watch.step(&crowded);
     assert_eq!(watch.alerts()[0].state, AlertState::Firing);
     assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved);
