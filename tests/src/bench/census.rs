@@ -1,7 +1,7 @@
-//! Cost of a census: all sockets by state and destination, beside `ss -tan`, and of the answer that names processes too.
+//! Cost of a census: all sockets by state and destination, beside `ss -tan`; and how long an answer of a new one takes.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
 
@@ -15,16 +15,17 @@ use crate::{
     detection::lab::{Memory, raise_limits},
     namespace::Namespace,
     peer::{Calls, Peer},
-    sink::{Manner, Sink},
+    server::{ListenOptions, listen},
     ss,
 };
 
 const ROUNDS: usize = 5;
-/// Connections of one destination: fewer than the ports that the kernel chooses from.
-const EACH: u32 = 20_000;
-/// Sockets of the namespace, at most this for a census and at most this for an answer with processes, milliseconds.
-const SIZES: [(u32, f64, f64); 3] =
-    [(100_000, 20.0, 500.0), (300_000, 50.0, 1_500.0), (1_000_000, 150.0, f64::INFINITY)];
+/// Connections of one client process to one destination: fewer than it may have files open, and than there are ports.
+const EACH: u32 = 19_000;
+/// Connections wait to be accepted, and so need no descriptor: the limit of that queue.
+const BACKLOG: u32 = 65_535;
+/// Sockets of the namespace, and at most this for a census of them, milliseconds.
+const SIZES: [(u32, f64); 3] = [(100_000, 20.0), (300_000, 50.0), (1_000_000, 150.0)];
 /// The daemon's own memory, MB.
 const RESIDENT: f64 = 20.0;
 
@@ -35,11 +36,10 @@ pub fn run() -> Result<Vec<report::Result>> {
     namespace.ip("link set lo up")?;
     let daemon = Daemon::start(&namespace)?;
     let api = Api::at(daemon.socket());
-    let _server = Sink::start(&namespace, (Ipv4Addr::UNSPECIFIED, 80).into(), Manner::Hold)?;
-    let client = Peer::start(&namespace, "client")?;
-    let (mut results, mut connections) = (Vec::new(), 0);
-    for (sockets, budget, with_processes) in SIZES {
-        connect(&client, &mut connections, sockets / 2)?;
+    namespace.sysctl("net.core.somaxconn", &BACKLOG.to_string())?;
+    let (mut results, mut clients) = (Vec::new(), Clients::default());
+    for (sockets, budget) in SIZES {
+        clients.connect(&namespace, sockets / 2)?;
         let there = ss::count(&namespace, Family::Ipv4)?.get("established").copied().unwrap_or_default();
         ensure!(there == u64::from(sockets), "{there} sockets are established");
         let (mut passes, mut answers, mut others) = (Vec::new(), Vec::new(), Vec::new());
@@ -60,8 +60,8 @@ pub fn run() -> Result<Vec<report::Result>> {
         let of = |what: &str| format!("{what}, {sockets} sockets");
         results.push(report::Result::reference(of("ss -tan"), median(others), "ms"));
         results.push(report::Result::budgeted(of("census"), median(passes), "ms", budget));
-        let name = of("ports and processes, until answered");
-        results.push(report::Result::budgeted(name, median(answers), "ms", with_processes));
+        // With the pause that keeps those who ask from taking the CPU, and with processes when it was time for these.
+        results.push(report::Result::reference(of("until /v1/ports has a new one"), median(answers), "ms"));
         #[expect(clippy::cast_precision_loss, reason = "megabytes")]
         let resident = Memory::of(daemon.pid())?.resident as f64 / 1e6;
         results.push(report::Result::budgeted(of("resident memory"), resident, "MB", RESIDENT));
@@ -69,17 +69,29 @@ pub fn run() -> Result<Vec<report::Result>> {
     Ok(results)
 }
 
-/// Holds connections until there are so many.
-fn connect(client: &Peer, connections: &mut u32, wanted: u32) -> Result<()> {
-    while *connections < wanted {
-        let [_, _, high, low] = (*connections / EACH + 1).to_be_bytes();
-        let target: SocketAddr = (Ipv4Addr::new(127, 1, high, low), 80).into();
-        let count = EACH.min(wanted - *connections);
-        let tally = client.call(&Calls::held(target, count))?;
-        ensure!(tally.connected == count, "{tally:?}");
-        *connections += count;
+/// Processes that hold connections, and where these go.
+#[derive(Default)]
+struct Clients {
+    processes: Vec<(Peer, TcpListener)>,
+    connections: u32,
+}
+
+impl Clients {
+    /// Connects until there are so many.
+    fn connect(&mut self, namespace: &Namespace, wanted: u32) -> Result<()> {
+        while self.connections < wanted {
+            let target: SocketAddr = (Ipv4Addr::LOCALHOST, 1_000 + u16::try_from(self.processes.len())?).into();
+            let options = ListenOptions { backlog: BACKLOG.cast_signed(), ..ListenOptions::default() };
+            let listener = listen(namespace, target, options)?;
+            let client = Peer::start(namespace, "client")?;
+            let count = EACH.min(wanted - self.connections);
+            let tally = client.call(&Calls::held(target, count))?;
+            ensure!(tally.connected == count, "{tally:?}");
+            self.processes.push((client, listener));
+            self.connections += count;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn milliseconds(time: Duration) -> f64 {

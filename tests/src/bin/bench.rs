@@ -21,7 +21,7 @@ struct Arguments {
 enum Part {
     /// Nanoseconds per packet and per socket event.
     Ingress,
-    /// Milliseconds for all sockets, up to a million of them; takes some 8 GB of memory.
+    /// Milliseconds for all sockets, up to a million of them; takes gigabytes of memory.
     Census,
 }
 

@@ -80,7 +80,7 @@ pub struct Outcome {
     pub incidents: usize,
     /// Whether all counts are those of the kernel and of the senders, or less by no more than the daemon says.
     pub exact: bool,
-    /// Handshakes that are missing, although the daemon says that it missed as many events.
+    /// Handshakes that are missing.
     pub short: u64,
     /// Frames that were sent.
     pub frames: u64,

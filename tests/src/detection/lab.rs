@@ -134,10 +134,6 @@ pub fn api(daemon: &Daemon<'_>) -> Api {
 
 /// Lets this process and those that it starts have as many files open as the kernel lets it.
 pub fn raise_limits() -> Result<()> {
-    let most = fs::read_to_string("/proc/sys/fs/nr_open")?.trim().parse()?;
-    if setrlimit(Resource::RLIMIT_NOFILE, most, most).is_ok() {
-        return Ok(());
-    }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     explain::Protocol,
     usage::is_loopback,
-    words::{destination, held, named, used},
+    words::{held, named, used},
 };
 use crate::{
     api::{AlertKind, AlertSubject, PortEvidence, PortPool},
@@ -25,7 +25,13 @@ const REAL: u32 = 20;
 pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let advice = match (kind, evidence.pool, subject.port) {
         (AlertKind::BindConflict, _, Some(port)) if port != 0 => {
-            let udp = if subject.protocol == Some(Protocol::Udp) { " --udp" } else { "" };
+            let udp = match subject.protocol {
+                Some(Protocol::Tcp) => "",
+                Some(Protocol::Udp) => " --udp",
+                None => {
+                    return format!("The protocol is neither TCP nor UDP: see who holds port {port} with `ss -anp`.");
+                }
+            };
             let at = subject
                 .address
                 .map_or_else(|| format!(":{port}"), |address| SocketAddr::new(address, port).to_string());
@@ -36,15 +42,14 @@ pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvi
                         then chooses a port that need only be free for its destination.";
             let more = "Each further source address has as many ports again.";
             // It is an option of TCP sockets: others need a port of their own to be connected (`inet_autobind`).
-            let bind = (subject.protocol.unwrap_or(Protocol::Tcp) == Protocol::Tcp).then(|| bind.to_owned());
+            let is_tcp = kind != AlertKind::BindConflict || subject.protocol == Some(Protocol::Tcp);
+            let bind = is_tcp.then(|| bind.to_owned());
             [bind, widen(evidence), reserved(evidence), Some(more.to_owned())].into_iter().flatten().collect::<Vec<_>>()
         }
-        (AlertKind::PortAllocationFailed, ..) if evidence.used_ratio.is_some_and(|ratio| ratio < MANY_FREE) => {
-            return format!(
-                "The host has ports free for it: see whether the process narrows its own range (IP_LOCAL_PORT_RANGE), or opens \
-                 more at once than a census can follow; `tracker explain connect {}` says how it stands now.",
-                destination(subject)
-            );
+        (AlertKind::PortAllocationFailed, ..) if evidence.peak_used_ratio.is_some_and(|ratio| ratio < MANY_FREE) => {
+            return "The host had ports free for it at each census: see whether the process narrows its own range \
+                    (IP_LOCAL_PORT_RANGE), or opens and closes more at once than a census can follow."
+                .to_owned();
         }
         _ => {
             let more = "Each further source address, destination address or destination port has as many ports again.";

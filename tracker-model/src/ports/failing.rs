@@ -23,6 +23,8 @@ use crate::{
 const QUIET: Duration = Duration::from_mins(1);
 /// So far may the time of a call be off: it is reckoned from two clocks.
 const SLACK: Duration = Duration::from_secs(1);
+/// So long is remembered how many calls of a process had failed.
+const REMEMBERED: Duration = Duration::from_mins(2);
 /// Processes that are named.
 const NAMED: usize = 10;
 
@@ -65,7 +67,8 @@ struct Tally {
 pub(super) struct Failing {
     /// When they were counted last.
     at: Option<Duration>,
-    rows: HashMap<(Target, u32), u64>,
+    /// How many, and when they were seen.
+    rows: HashMap<(Target, u32), (u64, Duration)>,
     tallies: BTreeMap<Target, Tally>,
 }
 
@@ -73,15 +76,13 @@ impl Failing {
     /// Takes in the counts of a moment. The answer names those of which there are more than before, with the time of the first
     /// of the new ones, as far as it is known.
     pub(super) fn count(&mut self, rows: &[Row], moment: Moment) -> BTreeMap<Target, Timestamp> {
-        let before = std::mem::take(&mut self.rows);
         let looked = self.at.replace(moment.at);
         let mut grown = BTreeMap::new();
         for (key, calls) in calls(rows) {
-            self.rows.insert(key, calls.count);
-            let (new, since) = match before.get(&key) {
+            let (new, since) = match self.rows.insert(key, (calls.count, moment.at)) {
                 // Fewer than before: a process of the same number.
-                Some(before) => (calls.count.checked_sub(*before).unwrap_or(calls.count), calls.last),
-                // It may have been passed over in the last look, whatever failed before that.
+                Some((before, _)) => (calls.count.checked_sub(before).unwrap_or(calls.count), calls.last),
+                // It may have been passed over for long, whatever failed before that.
                 None if looked.is_none_or(|looked| moment.then(calls.last) + SLACK >= looked) => {
                     (calls.count, calls.first)
                 }
@@ -102,6 +103,8 @@ impl Failing {
                 grown.entry(target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
             }
         }
+        // A look may pass over a row that is there: the table changes meanwhile.
+        self.rows.retain(|_, (_, seen_at)| moment.at.saturating_sub(*seen_at) < REMEMBERED);
         let failed: HashSet<Target> = self.rows.keys().map(|(target, _)| *target).collect();
         self.tallies.retain(|target, tally| tally.alert.is_some() || failed.contains(target));
         grown
@@ -198,6 +201,13 @@ impl Tally {
         evidence.failures = self.total - self.before;
         if let Some(id) = self.alert {
             if let Some(alert) = ledger.get(id) {
+                if let Some(before) = alert.evidence.ports() {
+                    let peaks = [before.peak_used_ratio, evidence.peak_used_ratio];
+                    evidence.peak_used_ratio = peaks.into_iter().flatten().reduce(f64::max);
+                    if matches!(target, Target::Bind(..)) && evidence.processes.is_empty() {
+                        evidence.processes.clone_from(&before.processes);
+                    }
+                }
                 (alert.subject, alert.unknown, alert.evidence) = (subject, unknown, Evidence::Ports(evidence));
                 words::tell(alert);
             }

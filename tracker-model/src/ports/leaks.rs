@@ -17,6 +17,8 @@ pub const SILENT: Duration = Duration::from_mins(1);
 const LEAK: u32 = 50;
 /// In so many looks running.
 const LOOKS: u32 = 2;
+/// In so many looks running a process may be missing that could not be counted; then it is gone.
+const MISSED: u32 = 8;
 
 /// What a look at all processes of a network namespace saw, some four times a minute.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ struct Leak {
     /// When it was seen first.
     since: Timestamp,
     looks: u32,
+    /// Looks running at which it could not be counted.
+    missed: u32,
     alert: Option<u64>,
 }
 
@@ -91,7 +95,10 @@ impl LeakWatch {
                 (AlertKind::FinWaitLeak, process.fin_wait2, process.fin_wait2_oldest),
             ];
             for (kind, count, oldest) in kinds {
-                counts.insert((seen.netns, process.pid, kind), (process, count, oldest));
+                // None is not known to be none when not all were counted.
+                if count > 0 || seen.complete {
+                    counts.insert((seen.netns, process.pid, kind), (process, count, oldest));
+                }
             }
         }
         for (key, (process, count, oldest)) in &counts {
@@ -101,10 +108,11 @@ impl LeakWatch {
         }
         let ledger = &mut self.ledger;
         self.leaks.retain(|key, leak| {
-            let Some(count) = counts.get(key).map(|(_, count, _)| *count).or(seen.complete.then_some(0)) else {
-                return true;
-            };
-            let goes_on = key.0 != seen.netns || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
+            let count = counts.get(key).map(|(_, count, _)| *count);
+            leak.missed = if count.is_some() || key.0 != seen.netns { 0 } else { leak.missed + 1 };
+            let unknown = !seen.complete && count.is_none() && leak.missed <= MISSED;
+            let count = count.unwrap_or(0);
+            let goes_on = key.0 != seen.netns || unknown || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
             if !goes_on {
                 leak.end(seen.wall, ledger);
             }
@@ -131,7 +139,7 @@ impl LeakWatch {
     }
 
     fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, wall: Timestamp) {
-        let leak = self.leaks.entry(key).or_insert(Leak { since: wall, looks: 0, alert: None });
+        let leak = self.leaks.entry(key).or_insert(Leak { since: wall, looks: 0, missed: 0, alert: None });
         leak.looks += 1;
         let evidence = LeakEvidence { leaked: count, leaked_peak: count, oldest_seconds: oldest.as_secs_f64() };
         if let Some(alert) = leak.alert.and_then(|id| self.ledger.get(id)) {

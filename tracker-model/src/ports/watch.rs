@@ -362,7 +362,8 @@ fn figures(
     room: &Room,
 ) -> (PortEvidence, Vec<String>) {
     if matches!(target, Target::Bind(..)) {
-        let is_it = |conflict: &&ConflictSeen| Target::of_bind(conflict) == target;
+        // For the last of its callers nobody may have been looked for yet.
+        let is_it = |conflict: &&ConflictSeen| Target::of_bind(conflict) == target && !conflict.holders.is_empty();
         let processes = seen.conflicts.iter().find(is_it).map(|conflict| conflict.holders.clone());
         let pool = PortPool::Bind;
         let processes: Vec<PortHolder> = processes.unwrap_or_default();

@@ -99,8 +99,7 @@ pub(super) fn named(holder: &PortHolder) -> String {
     format!("{} (pid {})", holder.comm, holder.pid)
 }
 
-/// Address and port that connections are made to.
-pub(super) fn destination(subject: &AlertSubject) -> String {
+fn destination(subject: &AlertSubject) -> String {
     match (subject.destination, subject.destination_port) {
         (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
         _ => "any destination".to_owned(),

@@ -14,7 +14,7 @@ use axum::{
 use serde::Deserialize;
 use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
 
-use super::{refuse, starting};
+use super::refuse;
 use crate::{
     kernel::{SocketsAsked, SocketsFound, route},
     source::Source,
@@ -23,6 +23,9 @@ use crate::{
 /// What is noted when not all sockets were looked at.
 const TRUNCATED: &str =
     "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
+
+/// What is answered when it cannot be looked now.
+const BUSY: &str = "the daemon starts or stops, or too many ask at once; ask again";
 
 /// Parameters of `/v1/explain/connect`.
 pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
@@ -162,7 +165,7 @@ async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, R
     match source.sockets(asked).await {
         Some(Ok(found)) => Ok(found),
         Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-        None => Err(starting()),
+        None => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned())),
     }
 }
 

@@ -130,8 +130,11 @@ enum Request {
     /// A fresh snapshot.
     Refresh(oneshot::Sender<Arc<Snapshot>>),
     /// The sockets that hold ports.
-    Sockets(SocketsAsked, oneshot::Sender<Result<SocketsFound, KernelError>>),
+    Sockets(SocketsAsked, SocketsAnswer),
 }
+
+/// Where the sockets that are asked for go.
+type SocketsAnswer = oneshot::Sender<Result<SocketsFound, KernelError>>;
 
 /// Which sockets are asked for.
 #[derive(Clone, Debug)]

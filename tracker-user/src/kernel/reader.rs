@@ -26,7 +26,7 @@ use tracker_model::{
 };
 
 use super::{
-    Request, Settings, SocketsAsked, SocketsFound,
+    Request, Settings, SocketsAnswer, SocketsAsked, SocketsFound,
     attach::Attachments,
     census::Taker,
     error::KernelError,
@@ -43,8 +43,10 @@ use super::{
     unseen::{self, Unseen},
 };
 
-/// Looks for the sockets that hold ports may take this share of the time: the pause after one is so many times its length.
-const LOOK_SHARE: u32 = 4;
+/// The pause after a look for the sockets that hold ports, in lengths of it: the detector shares the thread.
+const LOOK_PAUSE: u32 = 4;
+/// So many may wait for one.
+const WAITING: usize = 16;
 /// Between two readings.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second and a
@@ -219,7 +221,13 @@ impl Side {
                             self.refresh(snapshots);
                             let _ = answer.send(snapshots.borrow().clone());
                         }
-                        Some(Request::Sockets(what, answer)) => asked.push_back((what, answer)),
+                        Some(Request::Sockets(what, answer)) => {
+                            asked.retain(|(_, answer): &(_, SocketsAnswer)| !answer.is_closed());
+                            // Those beyond are told by their sender's end.
+                            if asked.len() < WAITING {
+                                asked.push_back((what, answer));
+                            }
+                        }
                     }
                 }
                 () = tokio::time::sleep_until(may_look), if !asked.is_empty() => {
@@ -227,7 +235,7 @@ impl Side {
                     if let Some((what, answer)) = asked.pop_front().filter(|(_, answer)| !answer.is_closed()) {
                         let _ = answer.send(self.sockets(&what));
                     }
-                    may_look = tokio::time::Instant::now() + begun.elapsed() * LOOK_SHARE;
+                    may_look = tokio::time::Instant::now() + begun.elapsed() * LOOK_PAUSE;
                 }
                 _ = tick.tick() => self.publish(snapshots),
                 _ = busy.tick() => if self.is_busy() { self.publish(snapshots) },

@@ -17,7 +17,16 @@ pub fn source(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Resul
     Ok(socket.local_addr()?.ip())
 }
 
-/// Whether the answer of [`source`] says that there is no way, and not that the socket by which it asks got no port.
+/// Whether the answer of [`source`] says that there is no way, and not that it could not be asked for one, as when no UDP port
+/// is free.
+#[must_use]
 pub fn is_no_way(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::WouldBlock)
+    matches!(
+        error.kind(),
+        ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::AddrNotAvailable
+            | ErrorKind::InvalidInput
+            | ErrorKind::PermissionDenied
+    )
 }

@@ -90,9 +90,24 @@ fn a_process_that_was_not_counted_has_not_stopped() {
     let mut watch = LeakWatch::default();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 105)]);
-    let crowded =
-        LeaksSeen { at: Duration::from_secs(30), wall: wall(30.0), netns: 1, processes: Vec::new(), complete: false };
-    watch.step(&crowded);
+    let crowded = |at: u32, processes| LeaksSeen {
+        at: Duration::from_secs(at.into()),
+        wall: wall(at.into()),
+        netns: 1,
+        processes,
+        complete: false,
+    };
+    // Its other state was counted.
+    watch.step(&crowded(30, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }]));
+    watch.step(&crowded(31, Vec::new()));
     assert_eq!(watch.alerts()[0].state, AlertState::Firing);
-    assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved);
+    assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved, "all were counted");
+    look(&mut watch, 60, vec![process(60, 90)]);
+    look(&mut watch, 75, vec![process(60, 105)]);
+    for at in 76..84 {
+        watch.step(&crowded(at, Vec::new()));
+        assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+    }
+    watch.step(&crowded(84, Vec::new()));
+    assert_eq!(watch.alerts()[0].state, AlertState::Resolved, "it is gone");
 }

@@ -179,10 +179,13 @@ fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
 #[test]
 fn failures_that_a_look_passed_over_are_not_told_twice() {
     let mut watch = PortWatch::default();
-    for (at, passed_over) in [(10.0, false), (100.0, false), (101.0, true), (102.0, false)] {
-        let failures = if passed_over { Vec::new() } else { vec![failure(3, 9.0, 9.5)] };
+    let rows = [(10.0, 3), (10.4, 0), (10.8, 3), (11.0, 0), (12.0, 4), (40.0, 4), (300.0, 0), (301.0, 4)];
+    for (at, count) in rows {
+        let failures =
+            if count == 0 { Vec::new() } else { vec![failure(count, 9.0, if count == 3 { 9.9 } else { 11.5 })] };
         watch.step(&PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) });
-        assert_eq!((watch.alerts().len(), evidence(&watch.alerts()[0]).failures), (1, 3), "{at}");
+        let expected = if at < 12.0 { 3 } else { 4 };
+        assert_eq!((watch.alerts().len(), evidence(&watch.alerts()[0]).failures), (1, expected), "{at}");
     }
 }
 

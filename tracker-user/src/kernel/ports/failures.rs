@@ -46,7 +46,8 @@ impl Clock {
         self.ago(nanoseconds) > if fills { FORGET_SOON } else { FORGET }
     }
 
-    fn ago(&self, nanoseconds: u64) -> Duration {
+    /// How long ago that is.
+    pub fn ago(&self, nanoseconds: u64) -> Duration {
         self.monotonic.saturating_sub(Duration::from_nanos(nanoseconds))
     }
 }
@@ -88,10 +89,12 @@ pub fn count(maps: &Maps) -> u64 {
     maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
 }
 
-/// Removes those of network namespaces that are gone.
-pub fn forget(maps: &mut Maps, gone: &BTreeSet<u32>) -> Result<(), KernelError> {
-    let is_gone = |key: &FailureKey| gone.contains(&key.netns);
-    let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).filter(is_gone).collect();
+/// Removes those of network namespaces that are gone: `alive` are those that were there so long ago.
+pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
+    let clock = Clock::now();
+    let rows = maps.connect_failures.iter().filter_map(Result::ok);
+    let gone = rows.filter(|(key, failure)| !alive.contains(&key.netns) && clock.ago(failure.last) > ago);
+    let keys: Vec<FailureKey> = gone.map(|(key, _)| key).collect();
     let map = |source| KernelError::Map { name: names::CONNECT_FAILURES, source };
     keys.iter().try_for_each(|key| maps.connect_failures.remove(key).map_err(map))
 }

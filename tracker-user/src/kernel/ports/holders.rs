@@ -122,9 +122,10 @@ impl Holders {
             let new = || LeakSeen { pid: key.pid, comm: name_of(&held.comm), ..LeakSeen::default() };
             let leak = leaks.entry(key.pid).or_insert_with(new);
             let quiet = jiffies.duration(held.quietest).unwrap_or_default();
-            match key.what {
-                HELD_CLOSE_WAIT => (leak.close_wait, leak.close_wait_oldest) = (held.sockets, quiet),
-                _ => (leak.fin_wait2, leak.fin_wait2_oldest) = (held.sockets, quiet),
+            if key.what == HELD_CLOSE_WAIT {
+                (leak.close_wait, leak.close_wait_oldest) = (held.sockets, quiet);
+            } else {
+                (leak.fin_wait2, leak.fin_wait2_oldest) = (held.sockets, quiet);
             }
         }
         self.leaks = leaks.into_values().collect();

@@ -68,20 +68,24 @@ struct Others {
     spaces: BTreeMap<u32, Space>,
     /// Those that this round has yet to look at.
     pending: Vec<Namespace>,
-    /// Those that are there, and why some were not looked at, of the round under way.
+    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it began.
     found: BTreeSet<u32>,
+    alive: BTreeSet<u32>,
     unread: Option<String>,
+    begun: Instant,
     round: Option<Instant>,
     took: Duration,
 }
 
 impl Others {
     fn begin(&mut self, own: u32) {
-        let (found, beyond) = namespaces::others(own);
+        self.begun = Instant::now();
+        let (found, alive) = namespaces::others(own);
+        let beyond = alive.len().saturating_sub(found.len() + 1);
         self.unread =
             (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
         self.found = found.iter().map(|namespace| namespace.netns).collect();
-        self.pending = found;
+        (self.pending, self.alive) = (found, alive);
         self.took = Duration::ZERO;
     }
 }
@@ -93,7 +97,9 @@ impl Ports {
             spaces: BTreeMap::new(),
             pending: Vec::new(),
             found: BTreeSet::new(),
+            alive: BTreeSet::new(),
             unread: None,
+            begun: Instant::now(),
             round: None,
             took: Duration::ZERO,
         };
@@ -164,17 +170,18 @@ impl Ports {
 
     /// All were looked at: those that are gone are forgotten.
     fn end(&mut self, maps: &mut Maps, others: &mut Others) {
-        let Others { spaces, found, .. } = others;
-        let gone: BTreeSet<u32> = spaces.keys().filter(|netns| !found.contains(netns)).copied().collect();
-        for netns in &gone {
-            spaces.remove(netns);
-            self.watch.forget(*netns, Timestamp::now());
-            self.leaks.forget(*netns, Timestamp::now());
-        }
+        let Others { spaces, found, alive, begun, .. } = others;
+        spaces.retain(|netns, _| {
+            if !found.contains(netns) {
+                self.watch.forget(*netns, Timestamp::now());
+                self.leaks.forget(*netns, Timestamp::now());
+            }
+            found.contains(netns)
+        });
         // Another may get the number of one that is gone, and is not to get its failures with it.
-        if !gone.is_empty()
-            && let Err(error) = failures::forget(maps, &gone).and_then(|()| conflicts::forget(maps, &gone))
-        {
+        let age = begun.elapsed();
+        let forgotten = failures::forget(maps, alive, age).and_then(|()| conflicts::forget(maps, alive, age));
+        if let Err(error) = forgotten {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
         self.watch.set_unread(others.unread.take());

@@ -1,7 +1,7 @@
 //! The other network namespaces of the host, for `--all-netns`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -22,8 +22,8 @@ pub struct Namespace {
     path: PathBuf,
 }
 
-/// All but `own`, those with a name first; and how many there are beyond [`MOST`].
-pub fn others(own: u32) -> (Vec<Namespace>, usize) {
+/// All but `own`, those with a name first, up to [`MOST`]; and the inode numbers of all there are.
+pub fn others(own: u32) -> (Vec<Namespace>, BTreeSet<u32>) {
     let mut found: BTreeMap<u32, Namespace> = BTreeMap::new();
     let named = entries("/run/netns").map(|path| (name_of(&path), path));
     let processes = entries("/proc")
@@ -36,11 +36,11 @@ pub fn others(own: u32) -> (Vec<Namespace>, usize) {
             found.entry(netns).or_insert(Namespace { netns, name, path });
         }
     }
-    let beyond = found.len().saturating_sub(MOST);
+    let numbers = found.keys().copied().chain([own]).collect();
     let mut all: Vec<_> = found.into_values().collect();
     all.sort_by_key(|namespace| namespace.name.starts_with("process "));
     all.truncate(MOST);
-    (all, beyond)
+    (all, numbers)
 }
 
 fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
