@@ -10,6 +10,7 @@ use crate::{
         PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortRest, PortSpace, PortUse, Ports, Severity,
         UdpPorts,
     },
+    ports::explain::Protocol,
     snapshot::{Process, Snapshot},
 };
 
@@ -300,11 +301,12 @@ fn conflict(now: Timestamp) -> Alert {
             netns: NETNS,
             address: Some(Ipv4Addr::UNSPECIFIED.into()),
             port: Some(80),
+            protocol: Some(Protocol::Tcp),
             process: Some(process(600, "httpd")),
             ..AlertSubject::default()
         },
         summary: "bind() to 0.0.0.0:80 failed, the address is in use: 2 calls failed, all of httpd (pid 600); held by nginx (pid 815); from 2027-01-15 07:00:00 to 07:00:10 UTC".to_owned(),
-        advice: "See who holds it, and whether it may: `tracker explain bind`.".to_owned(),
+        advice: "See who holds it, and what would help: `tracker explain bind 0.0.0.0:80`.".to_owned(),
         ..alert(10, AlertKind::BindConflict, Severity::Warning, ago(now, 3_600), Evidence::Ports(evidence))
     }
 }

@@ -67,7 +67,10 @@ pub(super) struct ConnectQuery {
 fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
     let text = error.body_text();
     let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-    refuse(StatusCode::BAD_REQUEST, format!("{what}; parameters are {}", known.join(", ")))
+    // Of a parameter that is none the text names those there are.
+    let known =
+        if what.contains("expected one of") { String::new() } else { format!("; parameters are {}", known.join(", ")) };
+    refuse(StatusCode::BAD_REQUEST, format!("{what}{known}"))
 }
 
 /// Would `bind()` to this address and port fail?

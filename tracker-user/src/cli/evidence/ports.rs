@@ -156,7 +156,7 @@ mod tests {
         let expected = "    \
     failed       2 since onset; since the daemon started httpd(600) 2 (uid 0, cgroup 9)
     held by      nginx(815) 1
-    advice       See who holds it, and whether it may: `tracker explain bind`.
+    advice       See who holds it, and what would help: `tracker explain bind 0.0.0.0:80`.
 ";
         assert_eq!(render(&alert(10)), expected);
         let mut any_port = alert(10);

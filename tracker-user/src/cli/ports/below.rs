@@ -148,8 +148,9 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "  UDP, apart from TCP: {} sockets, {} of them on {} of {} ports of the range ({} %){by}",
+            "  UDP, apart from TCP: {} socket{}, {} of them on {} of {} ports of the range ({} %){by}",
             count(udp.sockets),
+            if udp.sockets == 1 { "" } else { "s" },
             count(udp.ephemeral),
             count(udp.in_use.into()),
             count(udp.capacity.into()),
