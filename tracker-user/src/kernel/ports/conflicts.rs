@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
@@ -162,16 +162,6 @@ fn holders(
 /// How many there are, of those that [`Conflicts::read`] gives.
 pub fn count(maps: &Maps) -> u64 {
     maps.bind_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
-}
-
-/// Removes those of network namespaces that are gone: `alive` are those that were there so long ago.
-pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
-    let clock = Clock::now();
-    let rows = maps.bind_failures.iter().filter_map(Result::ok);
-    let gone = rows.filter(|(key, failure)| !alive.contains(&key.netns) && clock.ago(failure.last) > ago);
-    let keys: Vec<BindFailureKey> = gone.map(|(key, _)| key).collect();
-    let map = |source| KernelError::Map { name: names::BIND_FAILURES, source };
-    keys.iter().try_for_each(|key| maps.bind_failures.remove(key).map_err(map))
 }
 
 const TCP: u16 = 6;

@@ -2,9 +2,16 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
+use aya::{
+    Pod,
+    maps::{HashMap, MapData},
+};
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
-use tracker_common::{hash, limits, names, ports::FailureKey};
+use tracker_common::{
+    hash, limits, names,
+    ports::{Failure, FailureKey},
+};
 use tracker_model::{ports::FailureSeen, snapshot::Process};
 
 use crate::kernel::{
@@ -89,12 +96,21 @@ pub fn count(maps: &Maps) -> u64 {
     maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
 }
 
-/// Removes those of network namespaces that are gone: `alive` are those that were there so long ago.
+/// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that were there so
+/// long ago.
 pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
     let clock = Clock::now();
-    let rows = maps.connect_failures.iter().filter_map(Result::ok);
-    let gone = rows.filter(|(key, failure)| !alive.contains(&key.netns) && clock.ago(failure.last) > ago);
-    let keys: Vec<FailureKey> = gone.map(|(key, _)| key).collect();
-    let map = |source| KernelError::Map { name: names::CONNECT_FAILURES, source };
-    keys.iter().try_for_each(|key| maps.connect_failures.remove(key).map_err(map))
+    let is_gone = |netns: u32, failure: &Failure| !alive.contains(&netns) && clock.ago(failure.last) > ago;
+    remove(&mut maps.connect_failures, names::CONNECT_FAILURES, |key, failure| is_gone(key.netns, failure))?;
+    remove(&mut maps.bind_failures, names::BIND_FAILURES, |key, failure| is_gone(key.netns, failure))
+}
+
+fn remove<K: Pod>(
+    table: &mut HashMap<MapData, K, Failure>,
+    name: &'static str,
+    which: impl Fn(&K, &Failure) -> bool,
+) -> Result<(), KernelError> {
+    let rows = table.iter().filter_map(Result::ok).filter(|(key, failure)| which(key, failure));
+    let keys: Vec<K> = rows.map(|(key, _)| key).collect();
+    keys.iter().try_for_each(|key| table.remove(key).map_err(|source| KernelError::Map { name, source }))
 }

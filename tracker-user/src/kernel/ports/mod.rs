@@ -179,9 +179,7 @@ impl Ports {
             found.contains(netns)
         });
         // Another may get the number of one that is gone, and is not to get its failures with it.
-        let age = begun.elapsed();
-        let forgotten = failures::forget(maps, alive, age).and_then(|()| conflicts::forget(maps, alive, age));
-        if let Err(error) = forgotten {
+        if let Err(error) = failures::forget(maps, alive, begun.elapsed()) {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
         self.watch.set_unread(others.unread.take());
