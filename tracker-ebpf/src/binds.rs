@@ -59,7 +59,7 @@ pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
             netns,
             pid: (bpf_get_current_pid_tgid() >> 32) as u32,
             port,
-            protocol: Probed::read(socket, &fields::OFF_PROTOCOL),
+            protocol: protocol(Probed::read(socket, &fields::OFF_PROTOCOL)),
             family,
         };
         let now = bpf_ktime_get_ns();
@@ -82,6 +82,14 @@ pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
         (*failure).last = now;
         atomic::add(&raw mut (*failure).count, 1);
     }
+}
+
+/// Whose ports a socket takes: those of Multipath TCP are TCP's (`mptcp_bind` binds a subflow).
+#[inline(always)]
+fn protocol(of_socket: u16) -> u16 {
+    const TCP: u16 = 6;
+    const MPTCP: u16 = 262;
+    if of_socket == MPTCP { TCP } else { of_socket }
 }
 
 /// Address, port and family of a `sockaddr` in the memory of the process; none of another family.

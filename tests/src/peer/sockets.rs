@@ -17,7 +17,7 @@ use nix::{
     },
     unistd::{Uid, setresuid},
 };
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     calls::Callers,
@@ -101,7 +101,8 @@ impl Sockets {
 /// Makes a socket.
 pub(super) fn open(options: &Options) -> io::Result<Socket> {
     let domain = if options.ipv6 { Domain::IPV6 } else { Domain::IPV4 };
-    let socket = Socket::new(domain, if options.udp { Type::DGRAM } else { Type::STREAM }, None)?;
+    let protocol = options.multipath.then_some(Protocol::MPTCP);
+    let socket = Socket::new(domain, if options.udp { Type::DGRAM } else { Type::STREAM }, protocol)?;
     if options.ipv6 {
         socket.set_only_v6(options.ipv6_only)?;
     }

@@ -17,6 +17,8 @@ pub struct SocketId(pub u32);
 pub struct Options {
     /// UDP instead of TCP.
     pub udp: bool,
+    /// Multipath TCP, as programs in Go have it by default.
+    pub multipath: bool,
     /// `AF_INET6`.
     pub ipv6: bool,
     /// `IPV6_V6ONLY`.

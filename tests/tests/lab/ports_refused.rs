@@ -38,7 +38,7 @@ const TRACEFS: [&str; 6] = [
 ];
 
 /// How often each protocol is refused.
-const REFUSED: [(Protocol, u64); 2] = [(Protocol::Tcp, 3), (Protocol::Udp, 2)];
+const REFUSED: [(Protocol, usize); 2] = [(Protocol::Tcp, 3), (Protocol::Udp, 2)];
 
 #[test]
 fn a_refused_bind_is_told_with_who_holds_the_port() -> Result<()> {
@@ -61,9 +61,12 @@ fn a_refused_bind_is_told_with_who_holds_the_port() -> Result<()> {
             ensure!(protocol == Protocol::Udp || holder.listen(socket)? == OK);
         }
         let late = Peer::start(&pair.client, "late")?;
+        // Its ports are those of TCP.
+        let multipath = late.open(&Options { multipath: true, ..options(Protocol::Tcp) })?;
+        ensure!(late.bind(multipath, address)? == IN_USE);
         for (protocol, count) in REFUSED {
             let socket = late.open(&options(protocol))?;
-            for _ in 0..count {
+            for _ in usize::from(protocol == Protocol::Tcp)..count {
                 let outcome = late.bind(socket, address)?;
                 ensure!(outcome == IN_USE, "{protocol} {address}: {outcome}");
             }
@@ -73,6 +76,7 @@ fn a_refused_bind_is_told_with_who_holds_the_port() -> Result<()> {
             ensure!(late.bind(socket, elsewhere)? == OK);
         }
         for (protocol, count) in REFUSED {
+            let count = u64::try_from(count)?;
             eventually("the holder is named", || Ok(conflict(&api, protocol, address)?.holders.len() == 1))?;
             let seen = conflict(&api, protocol, address)?;
             let who = |peer: &Peer| Process { pid: peer.pid(), comm: peer.name().to_owned() };

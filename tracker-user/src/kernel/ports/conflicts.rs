@@ -113,8 +113,9 @@ impl Conflicts {
         if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE.max(self.took * SHARE)) {
             return Ok(());
         }
+        let is_known = |key: &BindFailureKey| matches!(key.protocol, TCP | UDP) && key.port != 0;
         let grown = |(key, count): &&(BindFailureKey, u64)| {
-            key.netns == netns && key.port != 0 && self.holders.get(key).is_none_or(|look| look.count < *count)
+            key.netns == netns && is_known(key) && self.holders.get(key).is_none_or(|look| look.count < *count)
         };
         // The one that was never looked at, or longest ago.
         let next = conflicts.iter().filter(grown).min_by_key(|(key, _)| self.holders.get(key).map(|look| look.at));
