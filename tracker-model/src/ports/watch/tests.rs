@@ -17,6 +17,7 @@ use crate::{
     snapshot::Process,
 };
 
+mod binds;
 mod cost;
 
 /// Looks at a load, one a second.
@@ -190,33 +191,6 @@ fn failures_that_a_look_passed_over_are_not_told_twice() {
 }
 
 #[test]
-fn bind_is_refused_for_each_protocol_apart() {
-    let mut watch = PortWatch::default();
-    let conflict = |protocol: &str, holder: &str| ConflictSeen {
-        netns: testing::NETNS,
-        protocol: protocol.to_owned(),
-        address: "10.0.0.5".parse().unwrap(),
-        port: 53,
-        process: process("unbound", 7),
-        cgroup: 1,
-        uid: 0,
-        count: 1,
-        first: wall(8.0),
-        last: wall(9.0),
-        holders: vec![PortHolder { pid: 5, comm: holder.to_owned(), ports: 1 }],
-    };
-    let conflicts = vec![conflict("tcp", "named"), conflict("udp", "dnsmasq")];
-    watch.step(&PortsSeen { conflicts, ..seen(10.0, Vec::new()) });
-    let alerts = watch.alerts();
-    let told = |protocol| alerts.iter().find(|alert| alert.subject.protocol == Some(protocol)).unwrap();
-    let (tcp, udp) = (told(Protocol::Tcp), told(Protocol::Udp));
-    assert!(tcp.summary.starts_with("bind() to 10.0.0.5:53 failed") && tcp.summary.contains("held by named"));
-    assert!(udp.summary.starts_with("bind() to 10.0.0.5:53 (UDP) failed") && udp.summary.contains("held by dnsmasq"));
-    assert!(udp.advice.ends_with("`tracker explain bind 10.0.0.5:53 --udp`."), "{}", udp.advice);
-    assert!(tcp.advice.ends_with("`tracker explain bind 10.0.0.5:53`."), "{}", tcp.advice);
-}
-
-#[test]
 fn failures_of_a_listed_tuple_have_its_figures() {
     let mut watch = PortWatch::default();
     let mut seen = seen(10.0, vec![tuple(400, 600)]);
@@ -281,64 +255,6 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
             .starts_with("Local ports that bind() can choose on 10.0.0.5 run out: 950 of 1,000 used (95 %); since")
     );
     assert!(alert.advice.starts_with("Set IP_BIND_ADDRESS_NO_PORT"), "{}", alert.advice);
-}
-
-#[test]
-fn refused_binds_take_no_place_from_ports_that_run_out() {
-    let mut watch = PortWatch::default();
-    let conflict = |port| ConflictSeen {
-        netns: testing::NETNS,
-        protocol: "tcp".to_owned(),
-        address: "::".parse().unwrap(),
-        port,
-        process: process("mallory", 7),
-        cgroup: 1,
-        uid: 1_000,
-        count: 3,
-        first: wall(0.0),
-        last: wall(0.0),
-        holders: Vec::new(),
-    };
-    let conflicts: Vec<_> = (1..=300).map(conflict).collect();
-    watch.step(&PortsSeen { conflicts: conflicts.clone(), ..seen(0.0, vec![tuple(10, 0)]) });
-    watch.step(&PortsSeen { conflicts, ..seen(1.0, vec![tuple(950, 0)]) });
-    let kinds: Vec<_> = watch.alerts().iter().map(|alert| alert.kind).collect();
-    assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::BindConflict).count(), 256);
-    assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::PortExhaustion).count(), 1);
-}
-
-#[test]
-fn a_bind_conflict_names_who_holds_the_port() {
-    let mut watch = PortWatch::default();
-    let mut seen = seen(10.0, Vec::new());
-    seen.conflicts = vec![ConflictSeen {
-        netns: testing::NETNS,
-        protocol: "tcp".to_owned(),
-        address: "::".parse().unwrap(),
-        port: 80,
-        process: process("nginx", 7),
-        cgroup: 1,
-        uid: 0,
-        count: 3,
-        first: wall(8.0),
-        last: wall(9.0),
-        holders: Vec::new(),
-    }];
-    watch.step(&seen);
-    assert!(!watch.alerts()[0].summary.contains("held by"), "nobody has looked yet");
-    (seen.at, seen.wall) = (Duration::from_secs(11), wall(11.0));
-    seen.conflicts[0].holders = vec![PortHolder { pid: 5, comm: "apache2".to_owned(), ports: 1 }];
-    watch.step(&seen);
-    let alert = watch.alerts().remove(0);
-    assert_eq!(
-        (alert.kind, alert.severity, alert.subject.port),
-        (AlertKind::BindConflict, Severity::Warning, Some(80))
-    );
-    assert_eq!(
-        alert.summary,
-        "bind() to [::]:80 failed, the address is in use: 3 calls failed, all of nginx (pid 7); held by apache2 (pid 5); since \
-         2027-01-15 08:00:08 UTC"
-    );
 }
 
 #[test]
