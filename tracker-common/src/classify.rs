@@ -2,7 +2,9 @@
 
 pub use crate::frame::{Frame, Header};
 use crate::{
-    frame::{EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, TCP_HEADER, TcpHeader},
+    frame::{
+        EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, Plain, TCP_HEADER, TcpHeader,
+    },
     limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS},
 };
 
@@ -165,6 +167,9 @@ const FLAGS: u8 = 0x3f;
 /// Classifies a frame that begins with an Ethernet header.
 #[inline(always)]
 pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
+    if let Some(packet) = plain_ipv4(frame).or_else(|| plain_ipv6(frame)) {
+        return packet;
+    }
     let mut offset = ETHERNET_HEADER;
     let Some(mut ethertype) = frame.header::<EtherType>(ETHERNET_HEADER - 2).map(u16::from_be) else {
         return outcome_of(unreadable(frame, ETHERNET_HEADER));
@@ -186,6 +191,49 @@ pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
         ETHERTYPE_IPV6 => ipv6(frame, offset),
         _ => outcome_of(Outcome::NonIp),
     }
+}
+
+/// What [`ethernet`] says of most TCP packets over IPv4, in a third of the time: all headers stand at places that are known
+/// beforehand, and nothing about them is out of the ordinary. None for all other frames.
+#[inline(always)]
+fn plain_ipv4<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
+    let Plain { ethertype, network, tcp, .. } = frame.header::<Plain<Ipv4Header>>(0)?;
+    let total = u16::from_be(network.total_length) as usize;
+    let transport = ETHERNET_HEADER + IPV4_HEADER;
+    let is_plain = u16::from_be(ethertype) == ETHERTYPE_IPV4
+        && network.version_ihl == 0x45
+        && network.protocol == TCP
+        && u16::from_be(network.fragment) & 0x3fff == 0
+        && ETHERNET_HEADER + total <= frame.length();
+    if !is_plain {
+        return None;
+    }
+    let outcome = plain_tcp(tcp, total, IPV4_HEADER)?;
+    Some(Packet { outcome, family: Family::Ipv4, network: ETHERNET_HEADER, transport })
+}
+
+/// The same over IPv6.
+#[inline(always)]
+fn plain_ipv6<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
+    let Plain { ethertype, network, tcp, .. } = frame.header::<Plain<Ipv6Header>>(0)?;
+    let payload = u16::from_be(network.payload_length) as usize;
+    let transport = ETHERNET_HEADER + IPV6_HEADER;
+    let is_plain = u16::from_be(ethertype) == ETHERTYPE_IPV6
+        && network.version >> 4 == 6
+        && network.next_header == TCP
+        && transport + payload <= frame.length();
+    if !is_plain {
+        return None;
+    }
+    let outcome = plain_tcp(tcp, payload, 0)?;
+    Some(Packet { outcome, family: Family::Ipv6, network: ETHERNET_HEADER, transport })
+}
+
+/// The outcome of a TCP header that ends within `length` bytes, of which `before` come first.
+#[inline(always)]
+fn plain_tcp(tcp: TcpHeader, length: usize, before: usize) -> Option<Outcome> {
+    let (header_length, flags) = tcp_header(tcp);
+    (header_length >= TCP_HEADER && before + header_length <= length).then(|| flags_outcome(flags))
 }
 
 /// Classifies a packet that begins with its IP header (tun, `WireGuard`, IP tunnels).
@@ -360,29 +408,34 @@ impl Transport {
         let Some(header) = frame.header::<TcpHeader>(self.start) else {
             return Outcome::Unparsed;
         };
-        let offset_flags = u16::from_be(header.offset_flags);
-        let header_length = (offset_flags >> 12) as usize * 4;
+        let (header_length, flags) = tcp_header(header);
         if header_length < TCP_HEADER {
             return Outcome::MalformedLength;
         }
         if self.start + header_length > self.end {
             return self.unfit();
         }
-        #[expect(clippy::cast_possible_truncation, reason = "the flags are the low byte")]
-        flags_outcome(offset_flags as u8)
+        flags_outcome(flags)
     }
+}
+
+/// Length of a TCP header in bytes, and its flags.
+#[inline(always)]
+fn tcp_header(header: TcpHeader) -> (usize, u8) {
+    let offset_flags = u16::from_be(header.offset_flags);
+    #[expect(clippy::cast_possible_truncation, reason = "the flags are the low byte")]
+    ((offset_flags >> 12) as usize * 4, offset_flags as u8)
 }
 
 #[inline(always)]
 fn flags_outcome(flags: u8) -> Outcome {
     let flags = flags & FLAGS;
     // What most packets are is asked first.
+    if flags & (SYN | FIN | RST | ACK) == ACK {
+        return Outcome::TcpAck;
+    }
     if flags & (SYN | FIN | RST) == 0 {
-        return match flags {
-            0 => Outcome::MalformedNoFlags,
-            _ if flags & ACK != 0 => Outcome::TcpAck,
-            _ => Outcome::TcpOther,
-        };
+        return if flags == 0 { Outcome::MalformedNoFlags } else { Outcome::TcpOther };
     }
     if flags & SYN == 0 {
         return if flags & RST != 0 { Outcome::TcpRst } else { Outcome::TcpFin };

@@ -153,7 +153,7 @@ const _: () = assert!(size_of::<SocketCounters>() == 8 * 2 * (169 + 6 + 134) + 3
 pub enum Loss {
     /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
     ListenerTableFull = 0,
-    /// A sampled connection could not be timed because [`crate::limits::TIMED_CONNECTIONS`] were.
+    /// A sampled connection could not be timed: the places that it may take in [`crate::names::TIMED`] were taken.
     LifetimeTableFull = 1,
     /// A completed handshake has no time, because the kernel keeps none (SYN cookies without timestamps).
     HandshakeUntimed = 2,

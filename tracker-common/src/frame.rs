@@ -113,9 +113,25 @@ pub(crate) struct TcpHeader {
 // SAFETY: as the trait demands; the size is asserted below.
 unsafe impl Header for TcpHeader {}
 
+/// What most TCP packets begin with: no VLAN tag, no IP option or extension header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Plain<N> {
+    pub(crate) addresses: [u16; 6],
+    pub(crate) ethertype: EtherType,
+    pub(crate) network: N,
+    pub(crate) tcp: TcpHeader,
+}
+// SAFETY: of headers, each as the trait demands; the sizes are asserted below.
+unsafe impl Header for Plain<Ipv4Header> {}
+// SAFETY: as above.
+unsafe impl Header for Plain<Ipv6Header> {}
+
 const _: () = assert!(
     size_of::<Ipv4Header>() == IPV4_HEADER
         && size_of::<Ipv6Header>() == IPV6_HEADER
         && size_of::<ExtensionHeader>() == 8
         && size_of::<TcpHeader>() == TCP_HEADER
+        && size_of::<Plain<Ipv4Header>>() == 14 + IPV4_HEADER + TCP_HEADER
+        && size_of::<Plain<Ipv6Header>>() == 14 + IPV6_HEADER + TCP_HEADER
 );

@@ -11,6 +11,7 @@ pub mod flows;
 mod frame;
 pub mod hash;
 pub mod histogram;
+pub mod lifetimes;
 pub mod limits;
 pub mod listener;
 pub mod names;
@@ -21,7 +22,7 @@ pub mod sources;
 /// Version of everything in this crate that a running kernel program and a daemon share.
 ///
 /// Raise it with every change of a map's layout or meaning.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// TCP states as the kernel numbers them (`include/net/tcp_states.h`).
 ///

@@ -44,7 +44,7 @@ pub const BIND_CALLS: u32 = 1024;
 pub const LOCAL_ADDRESSES: u32 = 4096;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.
 pub const LOCAL_PREFIXES: u32 = 256;
-/// Connections whose life is timed at one moment; see [`crate::names::SAMPLE_MASK`].
+/// Connections whose life is timed at one moment, at most; see [`crate::names::SAMPLE_MASK`].
 pub const TIMED_CONNECTIONS: u32 = 65_536;
 /// VLAN tags that are walked in a frame.
 pub const VLAN_TAGS: usize = 2;

@@ -77,7 +77,7 @@ pub const SAMPLING: &str = "SAMPLING";
 pub const HALF_OPEN_SOURCES: &str = "HALF_OPEN_SRCS";
 /// Per CPU: one [`crate::counters::SocketCounters`].
 pub const SOCKET_COUNTERS: &str = "SOCKET_CTRS";
-/// Start of sampled connections: `CLOCK_MONOTONIC` nanoseconds by socket.
+/// Sampled connections: [`crate::lifetimes::Places`] by [`crate::lifetimes::index`].
 pub const TIMED: &str = "TIMED";
 /// One [`crate::counters::Census`].
 pub const CENSUS: &str = "CENSUS";

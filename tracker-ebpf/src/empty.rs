@@ -3,8 +3,8 @@
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_PASS,
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{btf_tracepoint, classifier, xdp},
+    programs::{BtfTracePointContext, TcContext, XdpContext},
 };
 
 #[cfg(target_arch = "bpf")]
@@ -26,6 +26,11 @@ pub(crate) fn empty_xdp(_: XdpContext) -> u32 {
 #[classifier]
 pub(crate) fn empty_tc(_: TcContext) -> i32 {
     -1
+}
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn empty_sock(_: BtfTracePointContext) -> i32 {
+    0
 }
 
 #[unsafe(link_section = "license")]

@@ -2,7 +2,7 @@
 
 use tracker_common::{
     classify::{self, Family, Frame, Header, Outcome, Packet},
-    counters::{Interface, SynTarget},
+    counters::{Interface, InterfaceCounters, SynTarget},
     hash::{self, Halves},
     limits,
 };
@@ -14,13 +14,12 @@ use crate::{
 };
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
-/// wire. `foreign`: by its Ethernet address it is for another host.
+/// wire.
 pub(crate) struct Bytes {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) length: usize,
     pub(crate) segments: u32,
-    pub(crate) foreign: bool,
 }
 
 impl Frame for Bytes {
@@ -53,17 +52,22 @@ pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
     if interface.flags & Interface::RAW_IP == 0 { classify::ethernet(bytes) } else { classify::raw_ip(bytes) }
 }
 
-/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire.
+/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` tells whether it is for
+/// another host by its Ethernet address; only of a SYN that is asked.
 #[inline(always)]
-pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common::counters::InterfaceCounters) {
+pub(crate) fn count(
+    bytes: &Bytes,
+    packet: Packet,
+    counters: *mut InterfaceCounters,
+    is_foreign: impl FnOnce() -> bool,
+) {
     // SAFETY: the counters are this CPU's own.
     let counters = unsafe { &mut *counters };
     let segments = if bytes.segments > 1 { u64::from(bytes.segments) } else { 1 };
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
-    if packet.outcome == Outcome::TcpSyn
-        && let Some(target) =
-            syn(bytes, packet, count::get(&counters.packets, packet.outcome as usize, packet.family as usize))
-    {
+    if packet.outcome == Outcome::TcpSyn {
+        let number = count::get(&counters.packets, packet.outcome as usize, packet.family as usize);
+        let Some(target) = syn(bytes, packet, number, is_foreign) else { return };
         count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
     }
 }
@@ -71,13 +75,13 @@ pub(crate) fn count(bytes: &Bytes, packet: Packet, counters: *mut tracker_common
 /// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification
 /// has ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can foresee.
 #[inline(always)]
-fn syn(bytes: &Bytes, packet: Packet, number: u64) -> Option<SynTarget> {
+fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> bool) -> Option<SynTarget> {
     let mut syn = read_syn(bytes, packet)?;
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::spread(0, number)) << 32;
     }
     let destination = hash::address(syn.destination);
-    if bytes.foreign || !local::is_local(&destination) {
+    if is_foreign() || !local::is_local(&destination) {
         return Some(SynTarget::NotLocal);
     }
     let sampling = flows::sampling();

@@ -4,14 +4,24 @@
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
     macros::map,
-    maps::HashMap,
+    maps::Array,
 };
-use tracker_common::{counters::Loss, limits};
+use tracker_common::{
+    counters::Loss,
+    lifetimes::{self, PLACES, Places, Timed},
+    limits,
+};
 
-use crate::{fields::SAMPLE_MASK, losses};
+use crate::{atomic, fields::SAMPLE_MASK, losses};
 
 #[map]
-static TIMED: HashMap<u64, u64> = HashMap::with_max_entries(limits::TIMED_CONNECTIONS, 0);
+static TIMED: Array<Places> = Array::with_max_entries(limits::TIMED_CONNECTIONS / PLACES as u32, 0);
+
+/// The places of a socket's address.
+#[inline(always)]
+fn places(socket: *const u8) -> Option<*mut Timed> {
+    Some(TIMED.get_ptr_mut(lifetimes::index(atomic::lower_half(socket)))?.cast())
+}
 
 /// A connection was established; perhaps its lifetime will be measured. `timed` counts those that are.
 #[inline(always)]
@@ -21,24 +31,38 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
     if unsafe { bpf_get_prandom_u32() } & SAMPLE_MASK.load() != 0 {
         return;
     }
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    if TIMED.insert(socket as u64, now, 0).is_ok() {
-        *timed = timed.wrapping_add(1);
-    } else {
-        losses::count(Loss::LifetimeTableFull);
+    let Some(places) = places(socket) else { return };
+    for place in 0..PLACES {
+        // SAFETY: in bounds of an entry. Another CPU may claim a place at the same time; one of them gets it.
+        unsafe {
+            let timed_here = places.add(place);
+            let before = atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64);
+            // One that is there already was left by an end that no event told of.
+            if before == 0 || before == socket as u64 {
+                (*timed_here).since = bpf_ktime_get_ns();
+                *timed = timed.wrapping_add(u64::from(before == 0));
+                return;
+            }
+        }
     }
+    losses::count(Loss::LifetimeTableFull);
 }
 
 /// A connection ended: its lifetime in microseconds, if it was measured.
 #[inline(always)]
 pub(crate) fn died(socket: *const u8, timed: &mut u64) -> Option<u64> {
-    let key = socket as u64;
-    // SAFETY: the key is this socket's; no other event of it runs at the same time.
-    let born = unsafe { *TIMED.get(key)? };
-    if TIMED.remove(key).is_ok() {
-        *timed = timed.wrapping_sub(1);
+    let places = places(socket)?;
+    for place in 0..PLACES {
+        // SAFETY: in bounds of an entry; only events of this socket touch one with its address, and they come one by one.
+        unsafe {
+            let timed_here = places.add(place);
+            if (*timed_here).socket == socket as u64 {
+                let since = (*timed_here).since;
+                (*timed_here).socket = 0;
+                *timed = timed.wrapping_sub(1);
+                return Some(bpf_ktime_get_ns().saturating_sub(since) / 1000);
+            }
+        }
     }
-    // SAFETY: a helper without arguments.
-    Some(unsafe { bpf_ktime_get_ns() }.saturating_sub(born) / 1000)
+    None
 }

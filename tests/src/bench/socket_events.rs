@@ -1,4 +1,7 @@
-//! Cost of a socket event, from the kernel's own statistics of programs, while real connections come and go.
+//! Cost of socket events, from the kernel's own statistics of programs, while real connections come and go.
+//!
+//! What the statistics tell of a program holds a reading of the clock for each run, which a virtual machine may take longer for
+//! than the program does for its work. So a program that does nothing sees the same events, and a cost is what is above it.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
@@ -7,15 +10,36 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::kernel::{self, Hook, Kernel, SocketEvents};
+use tracker_user::kernel::{self, Hook, Kernel, SocketEvents, trial::EmptySocketEvents};
 
 use super::report::{self, median};
 use crate::namespace::Namespace;
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 5_000;
-/// Time inside BPF of one connection, both ends, nanoseconds.
+/// Time inside BPF of one connection, both ends, over the empty program, nanoseconds.
 const CONNECTION: f64 = 1_000.0;
+
+/// What the kernel tells of a program's runs.
+#[derive(Clone, Copy)]
+struct Runs {
+    count: u64,
+    nanoseconds: f64,
+}
+
+impl Runs {
+    fn since(self, before: Self) -> Self {
+        Self { count: self.count - before.count, nanoseconds: self.nanoseconds - before.nanoseconds }
+    }
+
+    fn per_event(self) -> f64 {
+        self.nanoseconds / self.count as f64
+    }
+
+    fn per_connection(self) -> f64 {
+        self.nanoseconds / f64::from(CONNECTIONS)
+    }
+}
 
 /// Measures connections over loopback in a namespace of their own, with the default settings of the daemon.
 pub fn run() -> Result<Vec<report::Result>> {
@@ -36,29 +60,45 @@ pub fn run() -> Result<Vec<report::Result>> {
             record: None,
         };
         let kernel = Kernel::start(&settings)?;
+        let mut empty = EmptySocketEvents::attach()?;
         let _statistics = kernel::statistics().context("switch on the kernel's statistics of programs")?;
         let mut results = Vec::new();
         for (family, address) in
             [("IPv4", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))), ("IPv6", (Ipv6Addr::LOCALHOST, 0).into())]
         {
-            let (mut per_event, mut per_connection) = (Vec::new(), Vec::new());
+            let mut rounds = Vec::new();
             for _ in 0..ROUNDS {
-                let (events, seconds) = round(&kernel, address)?;
-                per_event.push(seconds * 1e9 / f64::from(events));
-                per_connection.push(seconds * 1e9 / f64::from(CONNECTIONS));
+                rounds.push(round(&kernel, &mut empty, address)?);
             }
-            results.push(report::Result::reference(format!("socket event, {family}"), median(per_event), "ns"));
-            let name = format!("socket events of one connection, both ends, {family}");
-            results.push(report::Result::budgeted(name, median(per_connection), "ns", CONNECTION));
+            let of = |figure: fn(&(Runs, Runs)) -> f64| median(rounds.iter().map(figure).collect());
+            results.extend([
+                report::Result::reference(
+                    format!("socket event: {family}, empty"),
+                    of(|(_, empty)| empty.per_event()),
+                    "ns",
+                ),
+                report::Result::reference(format!("socket event: {family}"), of(|(ours, _)| ours.per_event()), "ns"),
+                report::Result::reference(
+                    format!("connection, both ends: {family}"),
+                    of(|(ours, _)| ours.per_connection()),
+                    "ns",
+                ),
+                report::Result::budgeted(
+                    format!("connection, both ends: {family}, over the empty program"),
+                    of(|(ours, empty)| ours.per_connection() - empty.per_connection()),
+                    "ns",
+                    CONNECTION,
+                ),
+            ]);
         }
         kernel.stop();
         Ok(results)
     })
 }
 
-/// Connects, closes, and returns how often the program ran meanwhile and for how long.
-fn round(kernel: &Kernel, address: SocketAddr) -> Result<(u32, f64)> {
-    let before = ran(kernel)?;
+/// Connects, closes, and returns the runs of both programs meanwhile: tracker's and the empty one.
+fn round(kernel: &Kernel, empty: &mut EmptySocketEvents, address: SocketAddr) -> Result<(Runs, Runs)> {
+    let before = ran(kernel, empty)?;
     let listener = TcpListener::bind(address)?;
     let target = listener.local_addr()?;
     let server = thread::spawn(move || {
@@ -72,18 +112,24 @@ fn round(kernel: &Kernel, address: SocketAddr) -> Result<(u32, f64)> {
         std::io::copy(&mut stream, &mut std::io::sink())?;
     }
     server.join().map_err(|_| anyhow::anyhow!("the server panicked"))?;
-    let after = ran(kernel)?;
-    let events = u32::try_from(after.0 - before.0)?;
+    let after = ran(kernel, empty)?;
+    let (ours, nothing) = (after.0.since(before.0), after.1.since(before.1));
     // Client: SYN_SENT, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE. Server: SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE.
-    ensure!(events >= CONNECTIONS * 10, "only {events} events of {CONNECTIONS} connections");
-    Ok((events, after.1 - before.1))
+    let all = u64::from(CONNECTIONS) * 10;
+    ensure!(ours.count >= all, "only {} events of {CONNECTIONS} connections", ours.count);
+    ensure!(nothing.count >= all, "the empty program saw only {} events", nothing.count);
+    Ok((ours, nothing))
 }
 
-fn ran(kernel: &Kernel) -> Result<(u64, f64)> {
+fn ran(kernel: &Kernel, empty: &mut EmptySocketEvents) -> Result<(Runs, Runs)> {
     // The snapshot is read once a second.
     thread::sleep(Duration::from_millis(1100));
     let snapshot = kernel.snapshot();
     let program = snapshot.programs.iter().find(|program| program.kind == "tp_btf" || program.kind == "raw_tp");
     let program = program.context("no program sees socket events")?;
-    Ok((program.run_count, program.run_seconds))
+    let (count, time) = empty.ran()?;
+    Ok((
+        Runs { count: program.run_count, nanoseconds: program.run_seconds * 1e9 },
+        Runs { count, nanoseconds: time.as_secs_f64() * 1e9 },
+    ))
 }

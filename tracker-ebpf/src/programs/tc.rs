@@ -27,7 +27,9 @@ pub(crate) fn tracker_tc(ctx: TcContext) -> i32 {
         let _ = ctx.pull_data(wanted);
         readable = bytes(&ctx);
     }
-    packet::count(&readable, packet::classify(&readable, interface), counters);
+    // SAFETY: as above.
+    let is_foreign = || unsafe { (*ctx.skb.skb).pkt_type } == PACKET_OTHERHOST;
+    packet::count(&readable, packet::classify(&readable, interface), counters, is_foreign);
     NEXT
 }
 
@@ -48,7 +50,5 @@ fn bytes(ctx: &TcContext) -> Bytes {
         // SAFETY: as above.
         unsafe { (*ctx.skb.skb).gso_segs }
     };
-    // SAFETY: as above.
-    let foreign = unsafe { (*ctx.skb.skb).pkt_type } == PACKET_OTHERHOST;
-    Bytes { start, end, length, segments, foreign }
+    Bytes { start, end, length, segments }
 }

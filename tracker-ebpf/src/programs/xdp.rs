@@ -16,9 +16,9 @@ pub(crate) fn tracker_xdp(ctx: XdpContext) -> u32 {
     // of bounds that the verifier wants to see.
     // SAFETY: a field of the context.
     let length = unsafe { core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) } as usize - start;
-    let bytes = Bytes { start, end, length, segments: 1, foreign: false };
+    let bytes = Bytes { start, end, length, segments: 1 };
     if let Some((interface, counters)) = interfaces::counters(ctx.ingress_ifindex() as u32) {
-        packet::count(&bytes, packet::classify(&bytes, interface), counters);
+        packet::count(&bytes, packet::classify(&bytes, interface), counters, || false);
     }
     XDP_PASS
 }

@@ -113,9 +113,9 @@ pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
 /// Attaches socket events; returns how: `tp_btf` or `raw_tp`.
 pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&'static str, KernelError> {
     match wanted {
-        SocketEvents::TpBtf => attach_tp_btf(object),
+        SocketEvents::TpBtf => attach_tp_btf(object, names::PROGRAM_SOCK_BTF),
         SocketEvents::RawTp => attach_raw_tp(object),
-        SocketEvents::Auto => attach_tp_btf(object).or_else(|error| match error {
+        SocketEvents::Auto => attach_tp_btf(object, names::PROGRAM_SOCK_BTF).or_else(|error| match error {
             KernelError::NoRight => Err(error),
             error => {
                 tracing::warn!("tp_btf cannot be had, raw_tp instead: {error}");
@@ -125,8 +125,8 @@ pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&
     }
 }
 
-fn attach_tp_btf(object: &mut Ebpf) -> Result<&'static str, KernelError> {
-    let name = names::PROGRAM_SOCK_BTF;
+/// Loads a BTF-typed program and attaches it to the tracepoint of socket events.
+pub fn attach_tp_btf(object: &mut Ebpf, name: &'static str) -> Result<&'static str, KernelError> {
     let btf = kernel_btf("tp_btf", "leave --socket-events at auto or choose raw_tp")?;
     let program = program::<BtfTracePoint>(object, name)?;
     program.load(SOCK_STATE, &btf).map_err(|source| KernelError::program(name, source))?;

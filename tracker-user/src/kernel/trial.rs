@@ -1,11 +1,11 @@
-//! The packet programs on frames of one's own, by `BPF_PROG_TEST_RUN`: for tests and benchmarks. No interface is
-//! touched.
+//! For tests and benchmarks: the packet programs on frames of one's own, by `BPF_PROG_TEST_RUN`, which touches no interface;
+//! and programs that do nothing, to measure what measuring costs.
 
 use std::{net::IpAddr, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
-    programs::{SchedClassifier, TestRunResult, Xdp},
+    programs::{BtfTracePoint, SchedClassifier, TestRunResult, Xdp},
 };
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
@@ -24,6 +24,38 @@ static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/emp
 
 /// The kernel runs trials as if packets came by loopback, whose index is 1 in every namespace.
 const LOOPBACK: u32 = 1;
+
+fn load_empty() -> Result<Ebpf, KernelError> {
+    EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)
+}
+
+/// A program that does nothing at each socket event. The kernel's statistics of it are what they cost by themselves: two
+/// readings of the clock for each run, which are in the time of every program.
+pub struct EmptySocketEvents(Ebpf);
+
+impl EmptySocketEvents {
+    const NAME: &str = "empty_sock";
+
+    /// Attaches it, beside tracker's own.
+    ///
+    /// # Errors
+    /// The kernel has no BTF or refuses the program.
+    pub fn attach() -> Result<Self, KernelError> {
+        let mut empty = load_empty()?;
+        object::attach_tp_btf(&mut empty, Self::NAME)?;
+        Ok(Self(empty))
+    }
+
+    /// How often it ran since it was loaded, and for how long in all.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn ran(&mut self) -> Result<(u64, Duration), KernelError> {
+        let program = object::program::<BtfTracePoint>(&mut self.0, Self::NAME)?;
+        let info = program.info().map_err(|source| KernelError::Program { name: Self::NAME, source })?;
+        Ok((info.run_count(), info.run_time()))
+    }
+}
 
 /// A packet program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +98,7 @@ impl Trial {
         let mut object = object::open(&settings, 0, true)?;
         object::load_xdp(&mut object)?;
         object::load_tc(&mut object)?;
-        let mut empty = EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)?;
+        let mut empty = load_empty()?;
         let name = "empty";
         object::program::<Xdp>(&mut empty, "empty_xdp")?.load().map_err(|source| KernelError::program(name, source))?;
         object::program::<SchedClassifier>(&mut empty, "empty_tc")?
