@@ -6,6 +6,8 @@ pub const INTERFACES: u32 = 256;
 pub const INTERFACE_TABLE: u32 = 4096;
 /// Listening addresses that are counted apart; slot 0 counts for all that come after.
 pub const LISTENERS: u32 = 1024;
+/// Size of the table of listeners on single addresses by hash, a power of two.
+pub const SINGLES: u32 = 4096;
 /// Slot of the SYNs that meet no listener, behind those of the listeners.
 pub const NO_LISTENER_SLOT: u32 = LISTENERS + 1;
 /// Slots in all: the shared one, those of the listeners, and that of the SYNs that meet none.

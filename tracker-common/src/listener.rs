@@ -3,7 +3,7 @@
 //! A *listener* is a local address and port on which at least one socket listens; the sockets of a
 //! `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
 
-use crate::{classify::Family, flows::FlowCounters, histogram::Histogram};
+use crate::{classify::Family, flows::FlowCounters, hash::Halves, histogram::Histogram};
 
 /// An IPv4 address as the IPv6 address that maps it (RFC 4291, 2.5.5.2), so that one key holds both.
 #[inline(always)]
@@ -78,7 +78,7 @@ pub struct Port {
     pub any_v4: u32,
     /// Slot plus one of the last listener on ::; 0 for none.
     pub any_v6: u32,
-    /// Not 0 when some socket has listened on a single address at this port: the hash map is to be asked.
+    /// Not 0 when some socket has listened on a single address at this port: [`Single`] is to be asked.
     pub specific: u32,
     /// Rounds the size up.
     pub padding: u32,
@@ -86,7 +86,29 @@ pub struct Port {
 
 const _: () = assert!(size_of::<Port>() == 16);
 
-/// A listener on a wildcard address, as the packet programs see it. Entry of [`crate::names::SLOTS`], by slot.
+/// The listeners on single addresses whose address and port [`single`] sends here. Entry of [`crate::names::SINGLES`]. As with
+/// [`Port`], it only says where to look.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Single {
+    /// Slot plus one of the last of them; 0 for none.
+    pub slot: u32,
+    /// How many were entered. More than one: if it is not the last one, the hash map is to be asked.
+    pub entered: u32,
+}
+
+const _: () = assert!(size_of::<Single>() == 8);
+
+/// Entry of a single address and port, given as in [`ListenerKey`]. Only those who listen choose them, so the hash needs no key;
+/// it is one multiplication by the golden ratio (Knuth, TAOCP 3, 6.4).
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the upper bits, as many as the table has entries")]
+pub const fn single([high, low]: Halves, port: u32) -> u32 {
+    ((high ^ low ^ port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - crate::limits::SINGLES.ilog2())) as u32
+}
+
+/// A listener as the packet programs see it. Entry of [`crate::names::SLOTS`], by slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
@@ -98,6 +120,8 @@ pub struct Slot {
     pub port: u32,
     /// [`Slot::ANY_V4`], [`Slot::ANY_V6`] or zero.
     pub wildcard: u32,
+    /// Its address.
+    pub address: Halves,
 }
 
 impl Slot {
@@ -107,7 +131,7 @@ impl Slot {
     pub const ANY_V6: u32 = 6;
 }
 
-const _: () = assert!(size_of::<Slot>() == 24);
+const _: () = assert!(size_of::<Slot>() == 40);
 
 /// Events of one listener. Value of [`crate::names::LISTENER_COUNTERS`], by slot, per CPU.
 #[repr(C)]
@@ -171,6 +195,8 @@ mod pod {
     unsafe impl aya::Pod for super::Listener {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Single {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Slot {}
     // SAFETY: as above.

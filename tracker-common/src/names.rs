@@ -57,6 +57,8 @@ pub const PORTS: &str = "PORTS";
 pub const SLOTS: &str = "SLOTS";
 /// By port: SYNs to local addresses that met no listener. The daemon maps it into its memory.
 pub const REFUSED_SYNS: &str = "REFUSED_SYNS";
+/// [`crate::listener::Single`] by [`crate::listener::single`].
+pub const SINGLES: &str = "SINGLES";
 /// [`crate::listener::Listener`] by [`crate::listener::ListenerKey`].
 pub const LISTENERS: &str = "LISTENERS";
 /// Queue of free listener slots.
@@ -118,13 +120,14 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 37] = [
+pub const MAPS: [&str; 38] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
     LOCAL_PREFIXES,
     PORTS,
     SLOTS,
+    SINGLES,
     REFUSED_SYNS,
     LISTENERS,
     FREE_SLOTS,

@@ -1,5 +1,7 @@
 //! Listening addresses: found by the packet programs, kept by the socket events and the census.
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns},
     macros::map,
@@ -9,8 +11,11 @@ use tracker_common::{
     classify::Family,
     counters::Loss,
     flows::Sampling,
+    hash::{self, Halves},
     histogram, limits,
-    listener::{ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Slot, is_mapped},
+    listener::{
+        self, ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Single, Slot, is_mapped,
+    },
 };
 
 use crate::{
@@ -40,6 +45,9 @@ static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(lim
 static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
 
 #[map]
+static SINGLES: Array<Single> = Array::with_max_entries(limits::SINGLES, 0);
+
+#[map]
 static CENSUS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
@@ -56,24 +64,44 @@ const BPF_NOEXIST: u64 = 1;
 /// Slot of the listener that a packet of `family` to this local address and port meets: on the address itself,
 /// then on the wildcard, as `__inet_lookup_listener` scores them.
 #[inline(always)]
-pub(crate) fn find(address: &[u8; 16], port: u16, family: Family) -> Option<u32> {
+pub(crate) fn find(address: Halves, port: u16, family: Family) -> Option<u32> {
     let entry = PORTS.get(u32::from(port))?;
-    if entry.specific != 0 {
-        let key = ListenerKey { netns: fields::NETNS.load(), port: u32::from(port), address: *address };
-        // SAFETY: the value may change under the reader; every field is read by itself.
-        if let Some(listener) = unsafe { LISTENERS.get(key) }
-            && listener.sockets != 0
-        {
-            return Some(listener.slot);
-        }
-    }
     let port = u32::from(port);
+    if entry.specific != 0
+        && let Some(slot) = find_single(address, port)
+    {
+        return Some(slot);
+    }
     match family {
         Family::Ipv4 => {
             live(entry.any_v4, port, Slot::ANY_V4, false).or_else(|| live(entry.any_v6, port, Slot::ANY_V6, true))
         }
         _ => live(entry.any_v6, port, Slot::ANY_V6, false),
     }
+}
+
+/// Slot of the listener on this single address and port.
+#[inline(always)]
+fn find_single(address: Halves, port: u32) -> Option<u32> {
+    let single = SINGLES.get_ptr(listener::single(address, port))?;
+    // SAFETY: aligned numbers of a map. In this order: a listener that takes the place of another is counted before.
+    let (slot_plus_one, entered) =
+        unsafe { (read_volatile(&raw const (*single).slot), read_volatile(&raw const (*single).entered)) };
+    let index = slot_plus_one.checked_sub(1)?;
+    if let Some(slot) = SLOTS.get(index)
+        && slot.address == address
+        && slot.port == port
+        && slot.sockets != 0
+    {
+        return Some(index);
+    }
+    if entered <= 1 {
+        return None;
+    }
+    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::address(address) };
+    // SAFETY: the value may change under the reader; every field is read by itself.
+    let listener = unsafe { LISTENERS.get(key) }?;
+    (listener.sockets != 0).then_some(listener.slot)
 }
 
 /// The slot, if a wildcard listener of this port still has it and a socket listens: one that takes IPv4 too when
@@ -101,15 +129,18 @@ pub(crate) fn count_syn(slot: u32, family: Family, sampling: Sampling, flow: u64
     }
 }
 
-/// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`], `flow` the hash of its connection.
+/// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`], `flow` the hash of its connection if that can be
+/// in the sample.
 #[inline(always)]
-pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: u64, flow: u64) {
+pub(crate) fn count_completed(slot: u32, family: Family, watched: bool, us: u64, flow: Option<u64>) {
     let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) else { return };
     // SAFETY: this CPU's own counters.
     let counters = unsafe { &mut *counters };
     let completed = if watched { &mut counters.completed } else { &mut counters.completed_unwatched };
     count::add_flat(completed, family as usize, 1);
-    flows::completed(&mut counters.flows, slot, flow);
+    if let Some(flow) = flow {
+        flows::completed(&mut counters.flows, slot, flow);
+    }
     if us != UNTIMED {
         counters.handshake_time.count(us, histogram::HANDSHAKE_SHIFT);
     }
@@ -279,7 +310,7 @@ pub(crate) unsafe fn met<M: Memory>(socket: *const u8, family: usize, generation
     // SAFETY: the caller's: `socket` is a `sock_common` of that family.
     let (address, port) =
         unsafe { (fields::local_address::<M>(socket, family), M::read::<u16>(socket, &fields::OFF_NUM)) };
-    let Some(slot) = find(&address, port, family_of(&address)) else { return };
+    let Some(slot) = find(hash::halves(&address), port, family_of(&address)) else { return };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: as in `seen`. The census meets listeners before all other sockets.
     unsafe {
@@ -327,11 +358,11 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
         && let Some(entry) = SLOTS.get_ptr_mut(slot)
     {
         // SAFETY: the slot was just taken out of the queue; nobody else has it.
-        unsafe { *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard } };
+        unsafe { *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard, address: hash::halves(&key.address) } };
     }
     let fresh = Listener { slot, ..Listener::default() };
     if LISTENERS.insert(key, fresh, BPF_NOEXIST).is_ok() {
-        publish(key.port, slot, wildcard);
+        publish(key, slot, wildcard);
     } else if slot != 0 {
         // Another CPU was faster, or the map is full. It cannot fail: the slot was just taken out of the queue.
         let _ = FREE_SLOTS.push(slot, 0);
@@ -343,16 +374,23 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
     listener
 }
 
-/// Tells the packet programs where to look for listeners of a port.
+/// Tells the packet programs where to look for a listener.
 #[inline(always)]
-fn publish(port: u32, slot: u32, wildcard: u32) {
-    let Some(entry) = PORTS.get_ptr_mut(port) else { return };
+fn publish(key: &ListenerKey, slot: u32, wildcard: u32) {
+    let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
     // SAFETY: aligned numbers; the entry of an address is made by one CPU alone.
     unsafe {
         match wildcard {
-            Slot::ANY_V4 => (*entry).any_v4 = slot + 1,
-            Slot::ANY_V6 => (*entry).any_v6 = slot + 1,
-            _ => (*entry).specific = 1,
+            Slot::ANY_V4 => (*port).any_v4 = slot + 1,
+            Slot::ANY_V6 => (*port).any_v6 = slot + 1,
+            _ => {
+                if let Some(single) = SINGLES.get_ptr_mut(listener::single(hash::halves(&key.address), key.port)) {
+                    // One without a slot of its own is found by the hash map alone.
+                    atomic::add_u32(&raw mut (*single).entered, if slot == 0 { 2 } else { 1 });
+                    write_volatile(&raw mut (*single).slot, slot + 1);
+                }
+                write_volatile(&raw mut (*port).specific, 1);
+            }
         }
     }
 }

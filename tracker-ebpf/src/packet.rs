@@ -80,13 +80,12 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::spread(0, number)) << 32;
     }
-    let destination = hash::address(syn.destination);
-    if is_foreign() || !local::is_local(&destination) {
+    if is_foreign() || !local::is_local(&hash::address(syn.destination)) {
         return Some(SynTarget::NotLocal);
     }
     let sampling = flows::sampling();
     let source = hash::source(HASH_KEY.load(), syn.source);
-    if let Some(slot) = listeners::find(&destination, syn.destination_port, packet.family) {
+    if let Some(slot) = listeners::find(syn.destination, syn.destination_port, packet.family) {
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
         listeners::count_syn(slot, packet.family, sampling, flow, syn.sequence);
         sources::seen(slot, syn.source, source, number, sampling.mask);

@@ -23,6 +23,8 @@ use crate::{
 static SOCKET_CTRS: PerCpuArray<SocketCounters> = PerCpuArray::with_max_entries(1, 0);
 
 const IPPROTO_TCP: u16 = 6;
+/// `LOOPBACK_IFINDEX`: the index of loopback in every namespace.
+const LOOPBACK: u32 = 1;
 const EADDRNOTAVAIL: usize = 99;
 const ECONNRESET: i32 = 104;
 const EPIPE: i32 = 32;
@@ -209,13 +211,17 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let address = fields::local_address::<M>(socket, family);
         let port = M::read::<u16>(socket, &fields::OFF_NUM);
         let packets = listeners::family_of(&address);
-        if let Some(slot) = listeners::find(&address, port, packets) {
+        let local = hash::halves(&address);
+        if let Some(slot) = listeners::find(local, port, packets) {
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
-            let source =
-                hash::source(fields::HASH_KEY.load(), hash::halves(&fields::remote_address::<M>(socket, family)));
-            let flow =
-                hash::flow(source, hash::halves(&address), u16::from_be(M::read(socket, &fields::OFF_DPORT)), port);
-            listeners::count_completed(slot, packets, interfaces::find(interface).is_some(), us, flow);
+            let watched = interfaces::find(interface).is_some();
+            // What came by loopback came by nothing else: if that is not watched, no SYN of it is in the sample.
+            let flow = (watched || interface != LOOPBACK).then(|| {
+                let remote = hash::halves(&fields::remote_address::<M>(socket, family));
+                let source = hash::source(fields::HASH_KEY.load(), remote);
+                hash::flow(source, local, u16::from_be(M::read(socket, &fields::OFF_DPORT)), port)
+            });
+            listeners::count_completed(slot, packets, watched, us, flow);
         }
     }
 }

@@ -22,7 +22,8 @@ const NO_SYN: f64 = 8.0;
 /// As above.
 const WITH_SYN: f64 = 60.0;
 const LISTENING: u16 = 80;
-const CLOSED: u16 = 81;
+const LISTENING_AT: u16 = 81;
+const CLOSED: u16 = 82;
 
 struct Case {
     name: String,
@@ -38,6 +39,9 @@ pub fn run() -> Result<Vec<report::Result>> {
     trial.add_local(IpAddr::V4(peers.destination_ipv4))?;
     trial.add_local(IpAddr::V6(peers.destination_ipv6))?;
     trial.add_listener(LISTENING)?;
+    for address in [IpAddr::V4(peers.destination_ipv4), IpAddr::V6(peers.destination_ipv6)] {
+        trial.add_listener_at((address, LISTENING_AT).into(), false)?;
+    }
     check(&mut trial, &peers)?;
     let mut results = Vec::new();
     for (hook, empty, program) in [("xdp", Program::EmptyXdp, Program::Xdp), ("tc", Program::EmptyTc, Program::Tc)] {
@@ -63,6 +67,7 @@ fn cases(hook: &str, empty: Program, program: Program, peers: &Peers) -> Vec<Cas
         for (what, port, flags, budget) in [
             ("no SYN", LISTENING, ACK, NO_SYN),
             ("SYN to a listener", LISTENING, SYN, WITH_SYN),
+            ("SYN to a listener at one address", LISTENING_AT, SYN, WITH_SYN),
             ("SYN to none", CLOSED, SYN, WITH_SYN),
         ] {
             cases.push(Case {
@@ -83,11 +88,12 @@ fn check(trial: &mut Trial, peers: &Peers) -> Result<()> {
             trial.counted()?;
             trial.run(program, &frame(peers, ipv6, LISTENING, ACK), 1)?;
             trial.run(program, &frame(peers, ipv6, LISTENING, SYN), 1)?;
+            trial.run(program, &frame(peers, ipv6, LISTENING_AT, SYN), 1)?;
             trial.run(program, &frame(peers, ipv6, CLOSED, SYN), 1)?;
             let counted = trial.counted()?;
             let family = 1 + usize::from(ipv6);
             ensure!(counted.packets[Outcome::TcpAck as usize][family] == 1, "no-SYN packet not counted: {counted:?}");
-            ensure!(counted.syns[SynTarget::Listener as usize][family] == 1, "SYN to a listener not counted");
+            ensure!(counted.syns[SynTarget::Listener as usize][family] == 2, "SYN to a listener not counted");
             ensure!(counted.syns[SynTarget::NoListener as usize][family] == 1, "SYN to none not counted");
         }
     }

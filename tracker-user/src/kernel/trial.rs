@@ -1,15 +1,20 @@
 //! For tests and benchmarks: the packet programs on frames of one's own, by `BPF_PROG_TEST_RUN`, which touches no interface;
 //! and programs that do nothing, to measure what measuring costs.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    maps::MapData,
     programs::{BtfTracePoint, SchedClassifier, TestRunResult, Xdp},
 };
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
-    listener::{Port, Slot, mapped},
+    hash,
+    listener::{self, Listener, ListenerKey, Port, Single, Slot, mapped},
     names,
 };
 
@@ -24,6 +29,8 @@ static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/emp
 
 /// The kernel runs trials as if packets came by loopback, whose index is 1 in every namespace.
 const LOOPBACK: u32 = 1;
+/// Stands for the namespace of the trial; none has this inode number.
+const NETNS: u32 = 0;
 
 fn load_empty() -> Result<Ebpf, KernelError> {
     EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)
@@ -57,6 +64,14 @@ impl EmptySocketEvents {
     }
 }
 
+/// An address as the maps have it.
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 /// A packet program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -70,12 +85,20 @@ pub enum Program {
     Tc,
 }
 
+type Array<V> = aya::maps::Array<MapData, V>;
+
+fn array<V: aya::Pod>(object: &mut Ebpf, name: &'static str) -> Result<Array<V>, KernelError> {
+    let map = object.take_map(name).ok_or(KernelError::NoSuchMap(name))?;
+    map.try_into().map_err(|source| KernelError::Map { name, source })
+}
+
 /// Loaded packet programs with maps of their own.
 pub struct Trial {
     object: Ebpf,
     empty: Ebpf,
     maps: Maps,
-    ports: aya::maps::Array<aya::maps::MapData, Port>,
+    ports: Array<Port>,
+    singles: Array<Single>,
     seen: InterfaceCounters,
 }
 
@@ -95,7 +118,7 @@ impl Trial {
             sensitivity: tracker_model::detect::Sensitivity::Medium,
             record: None,
         };
-        let mut object = object::open(&settings, 0, true)?;
+        let mut object = object::open(&settings, NETNS, true)?;
         object::load_xdp(&mut object)?;
         object::load_tc(&mut object)?;
         let mut empty = load_empty()?;
@@ -104,32 +127,44 @@ impl Trial {
         object::program::<SchedClassifier>(&mut empty, "empty_tc")?
             .load()
             .map_err(|source| KernelError::program(name, source))?;
-        let ports = object.take_map(names::PORTS).ok_or(KernelError::NoSuchMap(names::PORTS))?;
-        let ports = ports.try_into().map_err(|source| KernelError::Map { name: names::PORTS, source })?;
+        let (ports, singles) = (array(&mut object, names::PORTS)?, array(&mut object, names::SINGLES)?);
         let mut maps = Maps::take(&mut object)?;
         maps.interfaces
             .set(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 }, 0)
             .map_err(|source| KernelError::Map { name: names::INTERFACES, source })?;
-        Ok(Self { object, empty, maps, ports, seen: InterfaceCounters::default() })
+        Ok(Self { object, empty, maps, ports, singles, seen: InterfaceCounters::default() })
     }
 
     /// Makes an address local.
     pub fn add_local(&mut self, address: IpAddr) -> Result<(), KernelError> {
-        let octets = match address {
-            IpAddr::V4(address) => mapped(address.octets()),
-            IpAddr::V6(address) => address.octets(),
-        };
         self.maps
             .local_addresses
-            .insert(octets, 1, 0)
+            .insert(octets(address), 1, 0)
             .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })
+    }
+
+    /// Makes the programs see a listener on one address. With `crowded` another one is in its place in the table that they ask
+    /// first.
+    pub fn add_listener_at(&mut self, address: SocketAddr, crowded: bool) -> Result<(), KernelError> {
+        let port = u32::from(address.port());
+        let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()) };
+        let slot = if address.is_ipv4() { 3 } else { 4 };
+        let listener = Listener { sockets: 1, slot, ..Listener::default() };
+        let wrong = |name| move |source| KernelError::Map { name, source };
+        self.maps.listeners.insert(key, listener, 0).map_err(wrong(names::LISTENERS))?;
+        let halves = hash::halves(&key.address);
+        let seen = Slot { sockets: 1, dual: 0, port, wildcard: 0, address: halves };
+        self.maps.slots.set(slot, seen, 0).map_err(wrong(names::SLOTS))?;
+        let single = if crowded { Single { slot: 1, entered: 2 } } else { Single { slot: slot + 1, entered: 1 } };
+        self.singles.set(listener::single(halves, port), single, 0).map_err(wrong(names::SINGLES))?;
+        self.ports.set(port, Port { specific: 1, ..Port::default() }, 0).map_err(wrong(names::PORTS))
     }
 
     /// Makes the programs see a listener on the wildcard of both families.
     pub fn add_listener(&mut self, port: u16) -> Result<(), KernelError> {
         let port = u32::from(port);
         for (index, wildcard) in [(1, Slot::ANY_V4), (2, Slot::ANY_V6)] {
-            let slot = Slot { sockets: 1, dual: 0, port, wildcard };
+            let slot = Slot { sockets: 1, dual: 0, port, wildcard, address: [0; 2] };
             self.maps.slots.set(index, slot, 0).map_err(|source| KernelError::Map { name: names::SLOTS, source })?;
         }
         let entry = Port { any_v4: 2, any_v6: 3, ..Port::default() };
