@@ -44,6 +44,8 @@ pub const BIND_FAILURES: u32 = 1024;
 pub const BIND_CALLS: u32 = 1024;
 /// Local addresses of single hosts (/32, /128).
 pub const LOCAL_ADDRESSES: u32 = 4096;
+/// Size of the table of them by hash, which is asked first, a power of two.
+pub const LOCAL_PLACES: u32 = 1024;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.
 pub const LOCAL_PREFIXES: u32 = 256;
 /// Connections whose life is timed at one moment, at most; see [`crate::names::SAMPLE_MASK`].

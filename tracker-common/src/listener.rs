@@ -3,7 +3,12 @@
 //! A *listener* is a local address and port on which at least one socket listens; the sockets of a
 //! `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
 
-use crate::{classify::Family, flows::FlowCounters, hash::Halves, histogram::Histogram};
+use crate::{
+    classify::Family,
+    flows::FlowCounters,
+    hash::{self, Halves},
+    histogram::Histogram,
+};
 
 /// An IPv4 address as the IPv6 address that maps it (RFC 4291, 2.5.5.2), so that one key holds both.
 #[inline(always)]
@@ -99,13 +104,11 @@ pub struct Single {
 
 const _: () = assert!(size_of::<Single>() == 8);
 
-/// Entry of a single address and port, given as in [`ListenerKey`]. Only those who listen choose them, so the hash needs no key;
-/// it is one multiplication by the golden ratio (Knuth, TAOCP 3, 6.4).
+/// Entry of a single address and port, given as in [`ListenerKey`].
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the upper bits, as many as the table has entries")]
-pub const fn single([high, low]: Halves, port: u32) -> u32 {
-    ((high ^ low ^ port as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - crate::limits::SINGLES.ilog2())) as u32
+pub const fn single(address: Halves, port: u32) -> u32 {
+    hash::place(address, port, crate::limits::SINGLES.ilog2())
 }
 
 /// A listener as the packet programs see it. Entry of [`crate::names::SLOTS`], by slot.

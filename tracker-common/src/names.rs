@@ -49,6 +49,8 @@ pub const INTERFACES: &str = "INTERFACES";
 pub const INTERFACE_COUNTERS: &str = "INTERFACE_CTRS";
 /// Set of local host addresses, 16 bytes each.
 pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRS";
+/// Local addresses, each a [`crate::hash::Halves`], by [`crate::hash::place`]; of several at one place the last.
+pub const LOCAL_PLACES: &str = "LOCAL_PLACES";
 /// Trie of local prefixes wider than a host, mapped form.
 pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";
 /// By port: [`crate::listener::Port`].
@@ -120,10 +122,11 @@ pub const LOSSES: &str = "LOSSES";
 /// Ring buffer of the kernel side's log lines, as aya-log names it.
 pub const LOG: &str = "AYA_LOGS";
 /// All maps of the object, besides the sections of globals.
-pub const MAPS: [&str; 38] = [
+pub const MAPS: [&str; 39] = [
     INTERFACES,
     INTERFACE_COUNTERS,
     LOCAL_ADDRESSES,
+    LOCAL_PLACES,
     LOCAL_PREFIXES,
     PORTS,
     SLOTS,

@@ -80,7 +80,7 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::spread(0, number)) << 32;
     }
-    if is_foreign() || !local::is_local(&hash::address(syn.destination)) {
+    if is_foreign() || !local::is_local(syn.destination) {
         return Some(SynTarget::NotLocal);
     }
     let sampling = flows::sampling();

@@ -2,10 +2,32 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
-use aya::maps::lpm_trie::Key;
-use tracker_common::names;
+use aya::maps::{MapError, lpm_trie::Key};
+use tracker_common::{hash, limits, names};
 
 use super::{error::KernelError, links::Netlink, maps::Maps};
+
+/// Makes the kernel side know the address of a host as local.
+///
+/// # Errors
+/// There are too many of them.
+pub fn add(maps: &mut Maps, address: &[u8; 16]) -> Result<(), MapError> {
+    maps.local_addresses.insert(address, 1, 0)?;
+    // Of two at one place the other is found in the hash map alone.
+    maps.local_places.set(place(address), hash::halves(address), 0)
+}
+
+/// Takes it back.
+fn remove(maps: &mut Maps, address: &[u8; 16]) -> Result<(), MapError> {
+    if maps.local_places.get(&place(address), 0)? == hash::halves(address) {
+        maps.local_places.set(place(address), [0; 2], 0)?;
+    }
+    maps.local_addresses.remove(address)
+}
+
+fn place(address: &[u8; 16]) -> u32 {
+    hash::place(hash::halves(address), 0, limits::LOCAL_PLACES.ilog2())
+}
 
 /// The local addresses that the kernel side knows.
 #[derive(Default)]
@@ -22,7 +44,7 @@ impl LocalAddresses {
         for (length, address) in self.known.difference(&present) {
             // Removing what is gone already is no loss.
             let _ = match length {
-                128 => maps.local_addresses.remove(address),
+                128 => remove(maps, address),
                 length => maps.local_prefixes.remove(&Key::new(u32::from(*length), *address)),
             };
         }
@@ -31,7 +53,7 @@ impl LocalAddresses {
         for prefix in present.difference(&self.known) {
             let (length, address) = *prefix;
             let result = match length {
-                128 => maps.local_addresses.insert(address, 1, 0).map_err(|error| (names::LOCAL_ADDRESSES, error)),
+                128 => add(maps, &address).map_err(|error| (names::LOCAL_ADDRESSES, error)),
                 length => maps
                     .local_prefixes
                     .insert(&Key::new(u32::from(length), address), 1, 0)

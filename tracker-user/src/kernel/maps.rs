@@ -13,6 +13,7 @@ use aya::{
 use tracker_common::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
     flows::{FlowCounters, Sampling},
+    hash::Halves,
     limits,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
@@ -34,6 +35,7 @@ pub struct Maps {
     pub interfaces: Array<MapData, Interface>,
     pub interface_counters: PerCpuArray<MapData, InterfaceCounters>,
     pub local_addresses: HashMap<MapData, [u8; 16], u8>,
+    pub local_places: Array<MapData, Halves>,
     pub local_prefixes: LpmTrie<MapData, [u8; 16], u8>,
     pub slots: Array<MapData, Slot>,
     pub refused_syns: Mapped<u64>,
@@ -73,6 +75,7 @@ impl Maps {
             interfaces: take(object, names::INTERFACES)?,
             interface_counters: take(object, names::INTERFACE_COUNTERS)?,
             local_addresses: take(object, names::LOCAL_ADDRESSES)?,
+            local_places: take(object, names::LOCAL_PLACES)?,
             local_prefixes: take(object, names::LOCAL_PREFIXES)?,
             slots: take(object, names::SLOTS)?,
             refused_syns: Mapped::take(object, names::REFUSED_SYNS, PORTS)?,

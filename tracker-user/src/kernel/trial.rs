@@ -21,6 +21,7 @@ use tracker_common::{
 use super::{
     Hook, Settings, SocketEvents,
     error::KernelError,
+    local,
     maps::{Maps, Sum as _},
     object,
 };
@@ -137,9 +138,7 @@ impl Trial {
 
     /// Makes an address local.
     pub fn add_local(&mut self, address: IpAddr) -> Result<(), KernelError> {
-        self.maps
-            .local_addresses
-            .insert(octets(address), 1, 0)
+        local::add(&mut self.maps, &octets(address))
             .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })
     }
 
