@@ -152,6 +152,10 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 /// IEEE 802.1ad service tag, the outer one of `QinQ`.
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
+/// RFC 791, section 3.1: the flag and the offset, of one word.
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -203,7 +207,7 @@ fn plain_ipv4<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
     let is_plain = u16::from_be(ethertype) == ETHERTYPE_IPV4
         && network.version_ihl == 0x45
         && network.protocol == TCP
-        && u16::from_be(network.fragment) & 0x3fff == 0
+        && u16::from_be(network.fragment) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0
         && ETHERNET_HEADER + total <= frame.length();
     if !is_plain {
         return None;
@@ -296,10 +300,10 @@ fn ipv4_transport<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Transp
     if end > frame.length() {
         return Err(Outcome::Truncated);
     }
-    if fragment & 0x1fff != 0 {
+    if fragment & FRAGMENT_OFFSET != 0 {
         return Err(Outcome::Fragment);
     }
-    Ok(Transport { protocol: header.protocol, start, end, fragmented: fragment & 0x2000 != 0 })
+    Ok(Transport { protocol: header.protocol, start, end, fragmented: fragment & MORE_FRAGMENTS != 0 })
 }
 
 /// RFC 8200, section 4. An ESP header (RFC 4303) ends the walk: what follows is encrypted.

@@ -5,7 +5,9 @@
 //! than a hash table does.
 
 /// Places for one address.
-pub const PLACES: usize = 4;
+pub const PLACES: u32 = 4;
+/// Entries of [`crate::names::TIMED`].
+pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / PLACES;
 
 /// A connection whose life is timed.
 #[repr(C)]
@@ -18,7 +20,7 @@ pub struct Timed {
 }
 
 /// Those that [`index`] sends to one entry of [`crate::names::TIMED`].
-pub type Places = [Timed; PLACES];
+pub type Places = [Timed; PLACES as usize];
 
 const _: () = assert!(size_of::<Places>() == 64);
 
@@ -27,27 +29,25 @@ const _: () = assert!(size_of::<Places>() == 64);
 #[must_use]
 pub const fn index(socket: u32) -> u32 {
     // Multiplication by the golden ratio spreads addresses that differ by multiples of one size (Knuth, TAOCP 3, 6.4).
-    const SHIFT: u32 = (crate::limits::TIMED_CONNECTIONS / PLACES as u32).leading_zeros() + 1;
-    socket.wrapping_mul(0x9e37_79b9) >> SHIFT
+    socket.wrapping_mul(0x9e37_79b9) >> (u32::BITS - ENTRIES.ilog2())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
 
+    /// Slabs hold sockets of one size side by side, as many as the table has places for twice.
     #[test]
-    fn sockets_of_a_slab_fill_the_table() {
-        const SOCKETS: usize = limits::TIMED_CONNECTIONS as usize / 2;
-        const ENTRIES: usize = limits::TIMED_CONNECTIONS as usize / PLACES;
-        // Sizes of a `tcp_sock` and a `tcp6_sock`, as slabs hold them.
+    fn sockets_of_a_slab_are_spread() {
+        const SOCKETS: u32 = crate::limits::TIMED_CONNECTIONS / 2;
+        // Sizes of a `tcp_sock` and a `tcp6_sock`.
         for size in [2304, 2432, 2496, 2560] {
-            let mut counts = [0usize; ENTRIES];
-            for socket in (0..u32::MAX).take(SOCKETS) {
+            let mut counts = [0u8; ENTRIES as usize];
+            for socket in 0..SOCKETS {
                 counts[index(socket.wrapping_mul(size)) as usize] += 1;
             }
-            let lost: usize = counts.iter().map(|count| count.saturating_sub(PLACES)).sum();
-            assert!(lost * 10 < SOCKETS, "{size}: {lost} of {SOCKETS} find no place, of which there are twice as many");
+            let lost: u32 = counts.iter().map(|count| u32::from(*count).saturating_sub(PLACES)).sum();
+            assert!(lost * 10 < SOCKETS, "{size}: {lost} of {SOCKETS} find no place, though there are twice as many");
         }
     }
 }

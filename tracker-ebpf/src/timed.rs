@@ -8,14 +8,13 @@ use aya_ebpf::{
 };
 use tracker_common::{
     counters::Loss,
-    lifetimes::{self, PLACES, Places, Timed},
-    limits,
+    lifetimes::{self, ENTRIES, PLACES, Places, Timed},
 };
 
 use crate::{atomic, fields::SAMPLE_MASK, losses};
 
 #[map]
-static TIMED: Array<Places> = Array::with_max_entries(limits::TIMED_CONNECTIONS / PLACES as u32, 0);
+static TIMED: Array<Places> = Array::with_max_entries(ENTRIES, 0);
 
 /// The places of a socket's address.
 #[inline(always)]
@@ -35,7 +34,7 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
     for place in 0..PLACES {
         // SAFETY: in bounds of an entry. Another CPU may claim a place at the same time; one of them gets it.
         unsafe {
-            let timed_here = places.add(place);
+            let timed_here = places.add(place as usize);
             let before = atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64);
             // One that is there already was left by an end that no event told of.
             if before == 0 || before == socket as u64 {
@@ -55,7 +54,7 @@ pub(crate) fn died(socket: *const u8, timed: &mut u64) -> Option<u64> {
     for place in 0..PLACES {
         // SAFETY: in bounds of an entry; only events of this socket touch one with its address, and they come one by one.
         unsafe {
-            let timed_here = places.add(place);
+            let timed_here = places.add(place as usize);
             if (*timed_here).socket == socket as u64 {
                 let since = (*timed_here).since;
                 (*timed_here).socket = 0;

@@ -32,6 +32,7 @@ impl Runs {
         Self { count: self.count - before.count, nanoseconds: self.nanoseconds - before.nanoseconds }
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 events")]
     fn per_event(self) -> f64 {
         self.nanoseconds / self.count as f64
     }
