@@ -3,7 +3,8 @@
 pub use crate::frame::{Frame, Header};
 use crate::{
     frame::{
-        EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, Plain, TCP_HEADER, TcpHeader,
+        ETHERNET_HEADER, EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, Plain,
+        TCP_HEADER, TcpHeader,
     },
     limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS},
 };
@@ -140,7 +141,6 @@ pub struct Packet {
     pub transport: usize,
 }
 
-const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
 const UDP_HEADER: usize = 8;
 /// RFC 792, RFC 4443: what all messages have, of both versions.
@@ -171,9 +171,12 @@ const FLAGS: u8 = 0x3f;
 /// Classifies a frame that begins with an Ethernet header.
 #[inline(always)]
 pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
-    if let Some(packet) = plain_ipv4(frame).or_else(|| plain_ipv6(frame)) {
-        return packet;
-    }
+    if let Some(packet) = plain_ipv4(frame).or_else(|| plain_ipv6(frame)) { packet } else { any_ethernet(frame) }
+}
+
+/// What [`ethernet`] says, header by header. Public so that it can be compared with the short way.
+#[inline(always)]
+pub fn any_ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
     let mut offset = ETHERNET_HEADER;
     let Some(mut ethertype) = frame.header::<EtherType>(ETHERNET_HEADER - 2).map(u16::from_be) else {
         return outcome_of(unreadable(frame, ETHERNET_HEADER));
@@ -197,8 +200,8 @@ pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
     }
 }
 
-/// What [`ethernet`] says of most TCP packets over IPv4, in a third of the time: all headers stand at places that are known
-/// beforehand, and nothing about them is out of the ordinary. None for all other frames.
+/// What [`any_ethernet`] says of most frames with TCP over IPv4, quicker: all headers stand at places that are known beforehand, and
+/// nothing about them is out of the ordinary. None for all other frames.
 #[inline(always)]
 fn plain_ipv4<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
     let Plain { ethertype, network, tcp, .. } = frame.header::<Plain<Ipv4Header>>(0)?;

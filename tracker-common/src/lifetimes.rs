@@ -5,7 +5,7 @@
 //! than a hash table does.
 
 /// Places for one address.
-pub const PLACES: u32 = 4;
+pub const PLACES: u32 = 8;
 /// Entries of [`crate::names::TIMED`].
 pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / PLACES;
 
@@ -22,7 +22,7 @@ pub struct Timed {
 /// Those that [`index`] sends to one entry of [`crate::names::TIMED`].
 pub type Places = [Timed; PLACES as usize];
 
-const _: () = assert!(size_of::<Places>() == 64);
+const _: () = assert!(size_of::<Places>() == 128);
 
 /// Entry of a socket, by the lower half of its address.
 #[inline(always)]
@@ -36,7 +36,8 @@ pub const fn index(socket: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Slabs hold sockets of one size side by side, as many as the table has places for twice.
+    /// Slabs hold sockets of one size side by side. Half of all places are enough for all but a few hundredths of them, as if they
+    /// lay at random (Erlang's loss formula: 3 % of those that come last).
     #[test]
     fn sockets_of_a_slab_are_spread() {
         const SOCKETS: u32 = crate::limits::TIMED_CONNECTIONS / 2;
@@ -47,13 +48,7 @@ mod tests {
                 counts[index(socket.wrapping_mul(size)) as usize] += 1;
             }
             let lost: u32 = counts.iter().map(|count| u32::from(*count).saturating_sub(PLACES)).sum();
-            assert!(lost * 10 < SOCKETS, "{size}: {lost} of {SOCKETS} find no place, though there are twice as many");
+            assert!(lost * 33 < SOCKETS, "{size}: {lost} of {SOCKETS} find no place");
         }
     }
-}
-
-#[cfg(feature = "user")]
-mod pod {
-    // SAFETY: #[repr(C)] of integers without padding (its size is asserted above), and any bit pattern is a value.
-    unsafe impl aya::Pod for super::Timed {}
 }

@@ -91,18 +91,13 @@ pub struct Port {
 
 const _: () = assert!(size_of::<Port>() == 16);
 
-/// The listeners on single addresses whose address and port [`single`] sends here. Entry of [`crate::names::SINGLES`]. As with
-/// [`Port`], it only says where to look.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Single {
-    /// Slot plus one of the last of them; 0 for none.
-    pub slot: u32,
-    /// How many were entered. More than one: if it is not the last one, the hash map is to be asked.
-    pub entered: u32,
-}
+/// The last listener on a single address that [`single`] sends to an entry of [`crate::names::SINGLES`]: its slot plus one, or 0 for
+/// none. With [`SINGLE_SHARED`] it is not the only one: if it is another that is wanted, the hash map is to be asked. As with [`Port`],
+/// it only says where to look.
+pub type Single = u64;
 
-const _: () = assert!(size_of::<Single>() == 8);
+/// See [`Single`].
+pub const SINGLE_SHARED: Single = 1 << 32;
 
 /// Entry of a single address and port, given as in [`ListenerKey`].
 #[inline(always)]
@@ -198,8 +193,6 @@ mod pod {
     unsafe impl aya::Pod for super::Listener {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Port {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Single {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Slot {}
     // SAFETY: as above.

@@ -49,7 +49,7 @@ pub const INTERFACES: &str = "INTERFACES";
 pub const INTERFACE_COUNTERS: &str = "INTERFACE_CTRS";
 /// Set of local host addresses, 16 bytes each.
 pub const LOCAL_ADDRESSES: &str = "LOCAL_ADDRS";
-/// Local addresses, each a [`crate::hash::Halves`], by [`crate::hash::place`]; of several at one place the last.
+/// Local addresses, each a [`crate::hash::Halves`], by [`crate::hash::place`]; of several at one place one.
 pub const LOCAL_PLACES: &str = "LOCAL_PLACES";
 /// Trie of local prefixes wider than a host, mapped form.
 pub const LOCAL_PREFIXES: &str = "LOCAL_PREFIXES";

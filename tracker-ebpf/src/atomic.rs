@@ -19,21 +19,6 @@ pub(crate) unsafe fn add(counter: *mut u64, value: u64) {
     let _ = (counter, value);
 }
 
-/// As [`add`], for a counter of half the size.
-///
-/// # Safety
-/// As for [`add`].
-#[inline(always)]
-pub(crate) unsafe fn add_u32(counter: *mut u32, value: u32) {
-    // SAFETY: as in `add`.
-    #[cfg(target_arch = "bpf")]
-    unsafe {
-        asm!("lock *(u32 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) u64::from(value));
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    let _ = (counter, value);
-}
-
 /// Adds to a counter and returns what it was before.
 ///
 /// # Safety

@@ -14,7 +14,8 @@ use tracker_common::{
     hash::{self, Halves},
     histogram, limits,
     listener::{
-        self, ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Single, Slot, is_mapped,
+        self, ANY_V4, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, SINGLE_SHARED, Single,
+        Slot, is_mapped,
     },
 };
 
@@ -82,20 +83,21 @@ pub(crate) fn find(address: Halves, port: u16, family: Family) -> Option<u32> {
 
 /// Slot of the listener on this single address and port.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the slot")]
 fn find_single(address: Halves, port: u32) -> Option<u32> {
     let single = SINGLES.get_ptr(listener::single(address, port))?;
-    // SAFETY: aligned numbers of a map. In this order: a listener that takes the place of another is counted before.
-    let (slot_plus_one, entered) =
-        unsafe { (read_volatile(&raw const (*single).slot), read_volatile(&raw const (*single).entered)) };
-    let index = slot_plus_one.checked_sub(1)?;
-    if let Some(slot) = SLOTS.get(index)
+    // SAFETY: an aligned number of a map, read once.
+    let single = unsafe { read_volatile(single) };
+    // What stands in a slot decides; slot 0, which is shared, never has an address or port.
+    if let Some(index) = (single as u32).checked_sub(1)
+        && let Some(slot) = SLOTS.get(index)
         && slot.address == address
         && slot.port == port
         && slot.sockets != 0
     {
         return Some(index);
     }
-    if entered <= 1 {
+    if single & SINGLE_SHARED == 0 {
         return None;
     }
     let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::address(address) };
@@ -384,13 +386,24 @@ fn publish(key: &ListenerKey, slot: u32, wildcard: u32) {
             Slot::ANY_V4 => (*port).any_v4 = slot + 1,
             Slot::ANY_V6 => (*port).any_v6 = slot + 1,
             _ => {
-                if let Some(single) = SINGLES.get_ptr_mut(listener::single(hash::halves(&key.address), key.port)) {
-                    // One without a slot of its own is found by the hash map alone.
-                    atomic::add_u32(&raw mut (*single).entered, if slot == 0 { 2 } else { 1 });
-                    write_volatile(&raw mut (*single).slot, slot + 1);
-                }
+                publish_single(key, slot);
                 write_volatile(&raw mut (*port).specific, 1);
             }
+        }
+    }
+}
+
+/// The same of a listener on a single address, whose place others may share.
+#[inline(always)]
+fn publish_single(key: &ListenerKey, slot: u32) {
+    let Some(single) = SINGLES.get_ptr_mut(listener::single(hash::halves(&key.address), key.port)) else { return };
+    // One without a slot of its own is found by the hash map alone.
+    let own = if slot == 0 { 0 } else { Single::from(slot) + 1 };
+    // SAFETY: an aligned number of a map. Whoever is not the first at a place says that it is shared, so of several at a time it
+    // does not matter who is the last.
+    unsafe {
+        if own == 0 || atomic::exchange_if(single, 0, own) != 0 {
+            write_volatile(single, SINGLE_SHARED | own);
         }
     }
 }

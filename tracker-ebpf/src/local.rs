@@ -9,7 +9,9 @@ use tracker_common::{
     limits,
 };
 
-/// Holds most of what `LOCAL_ADDRS` does, and is asked first: a hash map costs a third of all that is done with a SYN.
+/// Holds most of what `LOCAL_ADDRS` does, and is asked first: a hash map costs more than all the rest that is done with a SYN. The
+/// daemon writes both halves of an address, but not at one moment: a SYN of that moment may be taken for one to another host, or
+/// the reverse.
 #[map]
 static LOCAL_PLACES: Array<Halves> = Array::with_max_entries(limits::LOCAL_PLACES, 0);
 

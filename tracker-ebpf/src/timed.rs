@@ -1,6 +1,8 @@
 //! Lifetimes of a random sample of the connections. The kernel keeps no time of birth, and a table with one for
 //! each of a million connections would break the memory bound.
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns},
     macros::map,
@@ -31,15 +33,25 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
         return;
     }
     let Some(places) = places(socket) else { return };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
     for place in 0..PLACES {
-        // SAFETY: in bounds of an entry. Another CPU may claim a place at the same time; one of them gets it.
+        // SAFETY: in bounds of an entry. One that has this address was left by an end that no event told of.
         unsafe {
             let timed_here = places.add(place as usize);
-            let before = atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64);
-            // One that is there already was left by an end that no event told of.
-            if before == 0 || before == socket as u64 {
-                (*timed_here).since = bpf_ktime_get_ns();
-                *timed = timed.wrapping_add(u64::from(before == 0));
+            if read_volatile(&raw const (*timed_here).socket) == socket as u64 {
+                (*timed_here).since = now;
+                return;
+            }
+        }
+    }
+    for place in 0..PLACES {
+        // SAFETY: in bounds of an entry. Of several CPUs that claim a place one gets it.
+        unsafe {
+            let timed_here = places.add(place as usize);
+            if atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64) == 0 {
+                (*timed_here).since = now;
+                *timed = timed.wrapping_add(1);
                 return;
             }
         }
@@ -52,12 +64,14 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
 pub(crate) fn died(socket: *const u8, timed: &mut u64) -> Option<u64> {
     let places = places(socket)?;
     for place in 0..PLACES {
-        // SAFETY: in bounds of an entry; only events of this socket touch one with its address, and they come one by one.
+        // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its address;
+        // once that is taken out, another may have it.
         unsafe {
             let timed_here = places.add(place as usize);
-            if (*timed_here).socket == socket as u64 {
-                let since = (*timed_here).since;
-                (*timed_here).socket = 0;
+            let number = &raw mut (*timed_here).socket;
+            if read_volatile(number) == socket as u64 {
+                let since = read_volatile(&raw const (*timed_here).since);
+                atomic::exchange_if(number, socket as u64, 0);
                 *timed = timed.wrapping_sub(1);
                 return Some(bpf_ktime_get_ns().saturating_sub(since) / 1000);
             }

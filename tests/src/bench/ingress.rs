@@ -12,7 +12,7 @@ use tracker_user::kernel::trial::{Program, Trial};
 use super::report::{self, median};
 use crate::frames::{
     build::{Peers, Recipe},
-    numbers::{ACK, SYN},
+    numbers::{ACK, SYN, VLAN},
 };
 
 const ROUNDS: usize = 15;
@@ -23,7 +23,8 @@ const NO_SYN: f64 = 8.0;
 const WITH_SYN: f64 = 60.0;
 const LISTENING: u16 = 80;
 const LISTENING_AT: u16 = 81;
-const CLOSED: u16 = 82;
+const SHARING: u16 = 82;
+const CLOSED: u16 = 83;
 
 struct Case {
     name: String,
@@ -41,6 +42,7 @@ pub fn run() -> Result<Vec<report::Result>> {
     trial.add_listener(LISTENING)?;
     for address in [IpAddr::V4(peers.destination_ipv4), IpAddr::V6(peers.destination_ipv6)] {
         trial.add_listener_at((address, LISTENING_AT).into(), false)?;
+        trial.add_listener_at((address, SHARING).into(), true)?;
     }
     check(&mut trial, &peers)?;
     let mut results = Vec::new();
@@ -50,10 +52,13 @@ pub fn run() -> Result<Vec<report::Result>> {
     Ok(results)
 }
 
-fn frame(peers: &Peers, ipv6: bool, port: u16, flags: u8) -> Vec<u8> {
+fn recipe(peers: &Peers, ipv6: bool, port: u16) -> Recipe {
     let peers = Peers { destination_port: port, ..*peers };
-    let recipe = if ipv6 { Recipe::ipv6(&peers) } else { Recipe::ipv4(&peers) };
-    recipe.tcp(flags).build().into()
+    if ipv6 { Recipe::ipv6(&peers) } else { Recipe::ipv4(&peers) }
+}
+
+fn frame(peers: &Peers, ipv6: bool, port: u16, flags: u8) -> Vec<u8> {
+    recipe(peers, ipv6, port).tcp(flags).build().into()
 }
 
 fn cases(hook: &str, empty: Program, program: Program, peers: &Peers) -> Vec<Case> {
@@ -63,19 +68,27 @@ fn cases(hook: &str, empty: Program, program: Program, peers: &Peers) -> Vec<Cas
         frame: frame(peers, false, LISTENING, ACK),
         budget: None,
     }];
+    // Nobody's: the network and the address of the receiver are other ones.
+    let others = Peers {
+        destination_ipv4: [203, 0, 113, 9].into(),
+        destination_ipv6: [0x2001, 0xdb8, 9, 0, 0, 0, 0, 9].into(),
+        ..*peers
+    };
     for (family, ipv6) in [("IPv4", false), ("IPv6", true)] {
-        for (what, port, flags, budget) in [
-            ("no SYN", LISTENING, ACK, NO_SYN),
-            ("SYN to a listener", LISTENING, SYN, WITH_SYN),
-            ("SYN to a listener at one address", LISTENING_AT, SYN, WITH_SYN),
-            ("SYN to none", CLOSED, SYN, WITH_SYN),
+        let udp: Vec<u8> = recipe(peers, ipv6, LISTENING).udp().build().into();
+        let tagged: Vec<u8> = recipe(peers, ipv6, LISTENING).tags(&[VLAN]).tcp(ACK).build().into();
+        for (what, frame, budget) in [
+            ("no SYN", frame(peers, ipv6, LISTENING, ACK), NO_SYN),
+            ("no SYN, with a VLAN tag", tagged, NO_SYN),
+            ("UDP", udp, NO_SYN),
+            ("SYN to a listener", frame(peers, ipv6, LISTENING, SYN), WITH_SYN),
+            ("SYN to a listener at one address", frame(peers, ipv6, LISTENING_AT, SYN), WITH_SYN),
+            ("SYN to one that shares its place", frame(peers, ipv6, SHARING, SYN), WITH_SYN),
+            ("SYN to none", frame(peers, ipv6, CLOSED, SYN), WITH_SYN),
+            ("SYN to another host", frame(&others, ipv6, LISTENING, SYN), WITH_SYN),
         ] {
-            cases.push(Case {
-                name: format!("{hook}: {family} {what}, over the empty program"),
-                program,
-                frame: frame(peers, ipv6, port, flags),
-                budget: Some(budget),
-            });
+            let name = format!("{hook}: {family} {what}");
+            cases.push(Case { name, program, frame, budget: Some(budget) });
         }
     }
     cases
@@ -114,7 +127,10 @@ fn measure(trial: &mut Trial, cases: &[Case]) -> Result<Vec<report::Result>> {
         .iter()
         .zip(&times)
         .map(|(case, times)| match case.budget {
-            Some(budget) => report::Result::budgeted(&case.name, over_empty(times), "ns", budget),
+            Some(budget) => {
+                let name = format!("{}, over the empty program", case.name);
+                report::Result::budgeted(name, over_empty(times), "ns", budget)
+            }
             None => report::Result::reference(&case.name, median(times.clone()), "ns"),
         })
         .collect())

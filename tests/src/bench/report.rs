@@ -38,7 +38,7 @@ impl Result {
             (Some(budget), _) => format!("budget {budget:>6.1}  OVER"),
             _ => String::new(),
         };
-        format!("{:<58} {:>8.1} {:<4} {verdict}", self.name, self.value, self.unit)
+        format!("{:<66} {:>8.1} {:<4} {verdict}", self.name, self.value, self.unit)
     }
 }
 

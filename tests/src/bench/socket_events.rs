@@ -1,7 +1,8 @@
 //! Cost of socket events, from the kernel's own statistics of programs, while real connections come and go.
 //!
 //! What the statistics tell of a program holds a reading of the clock for each run, which a virtual machine may take longer for
-//! than the program does for its work. So a program that does nothing sees the same events, and a cost is what is above it.
+//! than the program does for its work. So a program that does nothing sees the same events, and a cost is what is above it. Loopback
+//! is watched, so that everything is on.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
@@ -48,7 +49,8 @@ pub fn run() -> Result<Vec<report::Result>> {
     namespace.ip("link set lo up")?;
     namespace.enter(|| -> Result<_> {
         let settings = kernel::Settings {
-            interfaces: Vec::new(),
+            // Handshakes are looked for in the sample of SYNs only if those are seen.
+            interfaces: vec!["lo".into()],
             hook: Hook::Auto,
             socket_events: SocketEvents::Auto,
             btf: None,
@@ -80,7 +82,7 @@ pub fn run() -> Result<Vec<report::Result>> {
                 ),
                 report::Result::reference(format!("socket event: {family}"), of(|(ours, _)| ours.per_event()), "ns"),
                 report::Result::reference(
-                    format!("connection, both ends: {family}"),
+                    format!("connection, both ends: {family}, as the kernel tells it"),
                     of(|(ours, _)| ours.per_connection()),
                     "ns",
                 ),
@@ -117,8 +119,10 @@ fn round(kernel: &Kernel, empty: &mut EmptySocketEvents, address: SocketAddr) ->
     let (ours, nothing) = (after.0.since(before.0), after.1.since(before.1));
     // Client: SYN_SENT, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE. Server: SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE.
     let all = u64::from(CONNECTIONS) * 10;
-    ensure!(ours.count >= all, "only {} events of {CONNECTIONS} connections", ours.count);
-    ensure!(nothing.count >= all, "the empty program saw only {} events", nothing.count);
+    for runs in [ours, nothing] {
+        // A few of others may come in between: the programs see the whole host.
+        ensure!((all..all + all / 50).contains(&runs.count), "{} events of {CONNECTIONS} connections", runs.count);
+    }
     Ok((ours, nothing))
 }
 

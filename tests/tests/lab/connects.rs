@@ -36,14 +36,14 @@ fn assert_counts_what_callers_see(
     let after = daemon.states()?.connects;
     assert_eq!(after.attempted - before.attempted, u64::try_from(count)?, "{target}");
     assert_eq!(after.established - before.established, u64::try_from(seen.streams.len())?, "{target}");
-    let failed: BTreeMap<String, u64> = after
-        .failed
-        .iter()
-        .map(|(name, count)| (name.clone(), count - before.failed.get(name).unwrap_or(&0)))
-        .filter(|(_, count)| *count > 0)
-        .collect();
+    let failed = since(&before.failed, &after.failed);
     assert_eq!(failed, seen.failed, "{target}: tracker (left) and the callers (right)");
     Ok(seen)
+}
+
+fn since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let of = |(name, count): (&String, &u64)| (name.clone(), count - before.get(name).unwrap_or(&0));
+    after.iter().map(of).filter(|(_, count)| *count > 0).collect()
 }
 
 fn each_family(
@@ -85,9 +85,22 @@ fn silence_is_etimedout() -> Result<()> {
     for events in SOCKET_EVENTS {
         each_family(events, once, |pair, daemon, family| {
             let target = (stranger(family, 1), 80).into();
-            let seen = assert_counts_what_callers_see(pair, daemon, target, 8)?;
-            assert_eq!(seen.failed, counts([("ETIMEDOUT", 8)]));
-            Ok(())
+            // These calls end in a timer, at a moment at which a kernel may run no tracing program; such an end has no event
+            // (docs/limitations.md). So once in a while one is missing, but not time and again.
+            for _ in 0..3 {
+                let before = daemon.states()?.connects;
+                let seen = client::connect(&pair.client, target, 8);
+                assert_eq!(seen.failed, counts([("ETIMEDOUT", 8)]));
+                let after = daemon.states()?.connects;
+                assert_eq!((after.attempted - before.attempted, after.established - before.established), (8, 0));
+                let failed = since(&before.failed, &after.failed);
+                if failed == seen.failed {
+                    return Ok(());
+                }
+                let told = failed.get("ETIMEDOUT").copied().unwrap_or(0);
+                assert!(told < 8 && failed.len() <= 1, "{events}, {family:?}: {failed:?}");
+            }
+            panic!("{events}, {family:?}: not all ends of connects are counted");
         })?;
     }
     Ok(())

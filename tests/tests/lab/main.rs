@@ -15,6 +15,7 @@ mod itself;
 mod listeners;
 mod load;
 mod no_listener;
+mod places;
 mod ports_bad_input;
 mod ports_bind;
 mod ports_elsewhere;

@@ -7,14 +7,12 @@ use nix::sys::signal::Signal;
 use tracker_tests::{
     Family,
     daemon::{self, Daemon},
-    packet_socket::PacketSocket,
     pair::Pair,
-    segment::Route,
     serial,
     server::{ListenOptions, listen},
 };
 
-use crate::support::{eventually, stranger, wildcard};
+use crate::support::{eventually, send_syns, stranger, wildcard};
 
 #[test]
 fn syns_to_no_listener_are_counted_with_their_top_ports_by_tc() -> Result<()> {
@@ -97,14 +95,6 @@ fn addresses_that_come_and_go_decide_what_is_local() -> Result<()> {
         Ok(daemon.listeners()?.no_listener.syns_received == before)
     })?;
     daemon.stop(Signal::SIGTERM)
-}
-
-fn send_syns(pair: &Pair, family: Family, target: SocketAddr, count: u16) -> Result<()> {
-    let socket = PacketSocket::sender(&pair.client, &pair.link.left.device)?;
-    let route = Route { from: &pair.link.left, to: &pair.link.right };
-    // From an address that does not answer the RST with anything.
-    let frames: Vec<_> = (1..=count).map(|port| route.syn((stranger(family, 1), port).into(), target)).collect();
-    socket.send_all(frames.iter().map(Vec::as_slice))
 }
 
 fn assert_not_local(daemon: &Daemon<'_>, counts: [u32; 2]) -> Result<()> {

@@ -125,3 +125,12 @@ pub(crate) fn counted(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Listen
 pub(crate) fn known(daemon: &Daemon<'_>, address: SocketAddr) -> Result<Option<Listener>> {
     Ok(find(daemon.listeners()?, address))
 }
+
+/// Sends SYNs to the server of a pair as from a host that answers nothing.
+pub(crate) fn send_syns(pair: &Pair, family: Family, target: SocketAddr, count: u16) -> Result<()> {
+    let socket = PacketSocket::sender(&pair.client, &pair.link.left.device)?;
+    let route = Route { from: &pair.link.left, to: &pair.link.right };
+    // From an address that does not answer the RST with anything.
+    let frames: Vec<_> = (1..=count).map(|port| route.syn((stranger(family, 1), port).into(), target)).collect();
+    socket.send_all(frames.iter().map(Vec::as_slice))
+}

@@ -115,10 +115,11 @@ impl Listeners {
             if (sockets, dual) == (listener.sockets, listener.dual) || (!seen && self.unseen.insert(key)) {
                 continue;
             }
-            let mended = Listener { sockets, dual, ..listener };
-            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
+            // The slot first: if an event comes between the two, it is the listener that is wrong, which the next census sees.
             let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
             maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
+            let mended = Listener { sockets, dual, ..listener };
+            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
         }
         Ok(())
     }

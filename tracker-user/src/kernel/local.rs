@@ -2,27 +2,41 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
-use aya::maps::{MapError, lpm_trie::Key};
-use tracker_common::{hash, limits, names};
+use aya::maps::lpm_trie::Key;
+use tracker_common::{
+    hash::{self, Halves},
+    limits, names,
+};
 
 use super::{error::KernelError, links::Netlink, maps::Maps};
+
+/// Length of a prefix that is one address, IPv4 in mapped form.
+const HOST: u8 = 128;
 
 /// Makes the kernel side know the address of a host as local.
 ///
 /// # Errors
 /// There are too many of them.
-pub fn add(maps: &mut Maps, address: &[u8; 16]) -> Result<(), MapError> {
-    maps.local_addresses.insert(address, 1, 0)?;
+pub fn add(maps: &mut Maps, address: &[u8; 16]) -> Result<(), KernelError> {
+    maps.local_addresses
+        .insert(address, 1, 0)
+        .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })?;
     // Of two at one place the other is found in the hash map alone.
-    maps.local_places.set(place(address), hash::halves(address), 0)
+    set_place(maps, place(address), hash::halves(address))
 }
 
-/// Takes it back.
-fn remove(maps: &mut Maps, address: &[u8; 16]) -> Result<(), MapError> {
-    if maps.local_places.get(&place(address), 0)? == hash::halves(address) {
-        maps.local_places.set(place(address), [0; 2], 0)?;
-    }
-    maps.local_addresses.remove(address)
+/// Takes an address back; one of those that `stay` may have its place.
+fn remove(maps: &mut Maps, address: &[u8; 16], stay: &BTreeSet<(u8, [u8; 16])>) -> Result<(), KernelError> {
+    let place = place(address);
+    let mut others = stay.iter().filter(|(length, other)| *length == HOST && self::place(other) == place);
+    set_place(maps, place, others.next().map_or([0; 2], |(_, other)| hash::halves(other)))?;
+    // Removing what is gone already is no loss.
+    let _ = maps.local_addresses.remove(address);
+    Ok(())
+}
+
+fn set_place(maps: &mut Maps, place: u32, address: Halves) -> Result<(), KernelError> {
+    maps.local_places.set(place, address, 0).map_err(|source| KernelError::Map { name: names::LOCAL_PLACES, source })
 }
 
 fn place(address: &[u8; 16]) -> u32 {
@@ -41,29 +55,30 @@ impl LocalAddresses {
     /// Asks for the present addresses and changes what differs.
     pub async fn update(&mut self, netlink: &Netlink, maps: &mut Maps) -> Result<(), KernelError> {
         let present: BTreeSet<_> = netlink.local_prefixes().await?.into_iter().collect();
-        for (length, address) in self.known.difference(&present) {
-            // Removing what is gone already is no loss.
-            let _ = match length {
-                128 => remove(maps, address),
-                length => maps.local_prefixes.remove(&Key::new(u32::from(*length), *address)),
-            };
-        }
         let mut known = &self.known & &present;
+        for (length, address) in self.known.difference(&present) {
+            if *length == HOST {
+                remove(maps, address, &known)?;
+            } else {
+                // As above.
+                let _ = maps.local_prefixes.remove(&Key::new(u32::from(*length), *address));
+            }
+        }
         let mut unfit = BTreeSet::new();
         for prefix in present.difference(&self.known) {
             let (length, address) = *prefix;
-            let result = match length {
-                128 => add(maps, &address).map_err(|error| (names::LOCAL_ADDRESSES, error)),
-                length => maps
-                    .local_prefixes
+            let result = if length == HOST {
+                add(maps, &address)
+            } else {
+                maps.local_prefixes
                     .insert(&Key::new(u32::from(length), address), 1, 0)
-                    .map_err(|error| (names::LOCAL_PREFIXES, error)),
+                    .map_err(|source| KernelError::Map { name: names::LOCAL_PREFIXES, source })
             };
             match result {
                 Ok(()) => drop(known.insert(*prefix)),
-                Err((name, source)) => {
+                Err(error) => {
                     if unfit.is_empty() && self.unfit.is_empty() {
-                        tracing::warn!("a local address does not fit: {}", KernelError::Map { name, source });
+                        tracing::warn!("a local address does not fit: {error}");
                     }
                     unfit.insert(*prefix);
                 }
@@ -95,7 +110,7 @@ impl LocalAddresses {
     /// How many host addresses and how many wider prefixes there are, those that did not fit included.
     pub fn counts(&self) -> (u64, u64) {
         let all = || self.known.iter().chain(&self.unfit);
-        let hosts = all().filter(|(length, _)| *length == 128).count() as u64;
+        let hosts = all().filter(|(length, _)| *length == HOST).count() as u64;
         (hosts, all().count() as u64 - hosts)
     }
 }

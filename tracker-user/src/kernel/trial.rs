@@ -14,7 +14,7 @@ use aya::{
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
     hash,
-    listener::{self, Listener, ListenerKey, Port, Single, Slot, mapped},
+    listener::{self, Listener, ListenerKey, Port, SINGLE_SHARED, Single, Slot, mapped},
     names,
 };
 
@@ -37,8 +37,8 @@ fn load_empty() -> Result<Ebpf, KernelError> {
     EbpfLoader::new().load(EMPTY).map_err(KernelError::Load)
 }
 
-/// A program that does nothing at each socket event. The kernel's statistics of it are what they cost by themselves: two
-/// readings of the clock for each run, which are in the time of every program.
+/// A program that does nothing at each socket event. The kernel's statistics of it are what they hold besides a program's work: the
+/// reading of a clock and the call, which are in the time of every run.
 pub struct EmptySocketEvents(Ebpf);
 
 impl EmptySocketEvents {
@@ -139,12 +139,11 @@ impl Trial {
     /// Makes an address local.
     pub fn add_local(&mut self, address: IpAddr) -> Result<(), KernelError> {
         local::add(&mut self.maps, &octets(address))
-            .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })
     }
 
-    /// Makes the programs see a listener on one address. With `crowded` another one is in its place in the table that they ask
-    /// first.
-    pub fn add_listener_at(&mut self, address: SocketAddr, crowded: bool) -> Result<(), KernelError> {
+    /// Makes the programs see a listener on one address, one of each family at most. With `shared` it is not the one that stands in
+    /// the table that they ask first.
+    pub fn add_listener_at(&mut self, address: SocketAddr, shared: bool) -> Result<(), KernelError> {
         let port = u32::from(address.port());
         let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()) };
         let slot = if address.is_ipv4() { 3 } else { 4 };
@@ -154,7 +153,7 @@ impl Trial {
         let halves = hash::halves(&key.address);
         let seen = Slot { sockets: 1, dual: 0, port, wildcard: 0, address: halves };
         self.maps.slots.set(slot, seen, 0).map_err(wrong(names::SLOTS))?;
-        let single = if crowded { Single { slot: 1, entered: 2 } } else { Single { slot: slot + 1, entered: 1 } };
+        let single = if shared { SINGLE_SHARED } else { Single::from(slot) + 1 };
         self.singles.set(listener::single(halves, port), single, 0).map_err(wrong(names::SINGLES))?;
         self.ports.set(port, Port { specific: 1, ..Port::default() }, 0).map_err(wrong(names::PORTS))
     }
