@@ -2,10 +2,7 @@
 
 pub use crate::frame::{Frame, Header};
 use crate::{
-    frame::{
-        ETHERNET_HEADER, EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, Plain,
-        TCP_HEADER, TcpHeader,
-    },
+    frame::{EtherType, ExtensionHeader, IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, TCP_HEADER, TcpHeader},
     limits::{IPV6_EXTENSION_HEADERS, VLAN_TAGS},
 };
 
@@ -141,6 +138,7 @@ pub struct Packet {
     pub transport: usize,
 }
 
+const ETHERNET_HEADER: usize = 14;
 const VLAN_TAG: usize = 4;
 const UDP_HEADER: usize = 8;
 /// RFC 792, RFC 4443: what all messages have, of both versions.
@@ -171,7 +169,11 @@ const FLAGS: u8 = 0x3f;
 /// Classifies a frame that begins with an Ethernet header.
 #[inline(always)]
 pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
-    if let Some(packet) = plain_ipv4(frame).or_else(|| plain_ipv6(frame)) { packet } else { any_ethernet(frame) }
+    let packet = match frame.header::<EtherType>(ETHERNET_HEADER - 2).map(u16::from_be) {
+        Some(ETHERTYPE_VLAN) => plain(frame, ETHERNET_HEADER + VLAN_TAG),
+        _ => plain(frame, ETHERNET_HEADER),
+    };
+    if let Some(packet) = packet { packet } else { any_ethernet(frame) }
 }
 
 /// What [`ethernet`] says, header by header. Public so that it can be compared with the short way.
@@ -200,47 +202,55 @@ pub fn any_ethernet<F: Frame + ?Sized>(frame: &F) -> Packet {
     }
 }
 
-/// What [`any_ethernet`] says of most frames with TCP over IPv4, quicker: all headers stand at places that are known beforehand, and
-/// nothing about them is out of the ordinary. None for all other frames.
+/// What [`any_ethernet`] says of most frames, quicker: TCP or UDP, whose headers stand at places that are known beforehand, and
+/// nothing about them is out of the ordinary. None for all other frames. `network` is where the IP header begins.
 #[inline(always)]
-fn plain_ipv4<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
-    let Plain { ethertype, network, tcp, .. } = frame.header::<Plain<Ipv4Header>>(0)?;
-    let total = u16::from_be(network.total_length) as usize;
-    let transport = ETHERNET_HEADER + IPV4_HEADER;
-    let is_plain = u16::from_be(ethertype) == ETHERTYPE_IPV4
-        && network.version_ihl == 0x45
-        && network.protocol == TCP
-        && u16::from_be(network.fragment) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0
-        && ETHERNET_HEADER + total <= frame.length();
-    if !is_plain {
-        return None;
+fn plain<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Packet> {
+    match u16::from_be(frame.header::<EtherType>(network - 2)?) {
+        ETHERTYPE_IPV4 => plain_ipv4(frame, network),
+        ETHERTYPE_IPV6 => plain_ipv6(frame, network),
+        _ => None,
     }
-    let outcome = plain_tcp(tcp, total, IPV4_HEADER)?;
-    Some(Packet { outcome, family: Family::Ipv4, network: ETHERNET_HEADER, transport })
 }
 
-/// The same over IPv6.
+/// No option, no fragment.
 #[inline(always)]
-fn plain_ipv6<F: Frame + ?Sized>(frame: &F) -> Option<Packet> {
-    let Plain { ethertype, network, tcp, .. } = frame.header::<Plain<Ipv6Header>>(0)?;
-    let payload = u16::from_be(network.payload_length) as usize;
-    let transport = ETHERNET_HEADER + IPV6_HEADER;
-    let is_plain = u16::from_be(ethertype) == ETHERTYPE_IPV6
-        && network.version >> 4 == 6
-        && network.next_header == TCP
-        && transport + payload <= frame.length();
-    if !is_plain {
+fn plain_ipv4<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Packet> {
+    let header = frame.header::<Ipv4Header>(network)?;
+    let total = u16::from_be(header.total_length) as usize;
+    let is_fragment = u16::from_be(header.fragment) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0;
+    if header.version_ihl != 0x45 || is_fragment || network + total > frame.length() {
         return None;
     }
-    let outcome = plain_tcp(tcp, payload, 0)?;
-    Some(Packet { outcome, family: Family::Ipv6, network: ETHERNET_HEADER, transport })
+    let transport = network + IPV4_HEADER;
+    let outcome = plain_transport(frame, header.protocol, transport, network + total)?;
+    Some(Packet { outcome, family: Family::Ipv4, network, transport })
 }
 
-/// The outcome of a TCP header that ends within `length` bytes, of which `before` come first.
+/// No extension header.
 #[inline(always)]
-fn plain_tcp(tcp: TcpHeader, length: usize, before: usize) -> Option<Outcome> {
-    let (header_length, flags) = tcp_header(tcp);
-    (header_length >= TCP_HEADER && before + header_length <= length).then(|| flags_outcome(flags))
+fn plain_ipv6<F: Frame + ?Sized>(frame: &F, network: usize) -> Option<Packet> {
+    let header = frame.header::<Ipv6Header>(network)?;
+    let transport = network + IPV6_HEADER;
+    let end = transport + u16::from_be(header.payload_length) as usize;
+    if header.version >> 4 != 6 || end > frame.length() {
+        return None;
+    }
+    let outcome = plain_transport(frame, header.next_header, transport, end)?;
+    Some(Packet { outcome, family: Family::Ipv6, network, transport })
+}
+
+/// The outcome of a TCP or UDP header at `start` in a packet that ends at `end`.
+#[inline(always)]
+fn plain_transport<F: Frame + ?Sized>(frame: &F, protocol: u8, start: usize, end: usize) -> Option<Outcome> {
+    match protocol {
+        TCP => {
+            let (header_length, flags) = tcp_header(frame.header::<TcpHeader>(start)?);
+            (header_length >= TCP_HEADER && start + header_length <= end).then(|| flags_outcome(flags))
+        }
+        UDP => (start + UDP_HEADER <= end).then_some(Outcome::Udp),
+        _ => None,
+    }
 }
 
 /// Classifies a packet that begins with its IP header (tun, `WireGuard`, IP tunnels).

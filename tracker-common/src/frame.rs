@@ -1,7 +1,5 @@
 //! Headers as they stand in packets, and how they are read: alike in the kernel and in the tests.
 
-/// Length of an Ethernet header without a VLAN tag.
-pub(crate) const ETHERNET_HEADER: usize = 14;
 /// Length of an IPv4 header without options.
 pub(crate) const IPV4_HEADER: usize = 20;
 /// Length of an IPv6 header.
@@ -115,25 +113,9 @@ pub(crate) struct TcpHeader {
 // SAFETY: as the trait demands; the size is asserted below.
 unsafe impl Header for TcpHeader {}
 
-/// What most frames with TCP begin with: Ethernet without a VLAN tag, IP without an option or extension header, TCP.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Plain<N> {
-    pub(crate) mac_addresses: [u16; 6],
-    pub(crate) ethertype: EtherType,
-    pub(crate) network: N,
-    pub(crate) tcp: TcpHeader,
-}
-// SAFETY: of headers, each as the trait demands; the sizes are asserted below.
-unsafe impl Header for Plain<Ipv4Header> {}
-// SAFETY: as above.
-unsafe impl Header for Plain<Ipv6Header> {}
-
 const _: () = assert!(
     size_of::<Ipv4Header>() == IPV4_HEADER
         && size_of::<Ipv6Header>() == IPV6_HEADER
         && size_of::<ExtensionHeader>() == 8
         && size_of::<TcpHeader>() == TCP_HEADER
-        && size_of::<Plain<Ipv4Header>>() == ETHERNET_HEADER + IPV4_HEADER + TCP_HEADER
-        && size_of::<Plain<Ipv6Header>>() == ETHERNET_HEADER + IPV6_HEADER + TCP_HEADER
 );

@@ -101,12 +101,13 @@ fn check(trial: &mut Trial, peers: &Peers) -> Result<()> {
             trial.counted()?;
             trial.run(program, &frame(peers, ipv6, LISTENING, ACK), 1)?;
             trial.run(program, &frame(peers, ipv6, LISTENING, SYN), 1)?;
-            trial.run(program, &frame(peers, ipv6, LISTENING_AT, SYN), 1)?;
-            trial.run(program, &frame(peers, ipv6, CLOSED, SYN), 1)?;
+            for port in [LISTENING_AT, SHARING, CLOSED] {
+                trial.run(program, &frame(peers, ipv6, port, SYN), 1)?;
+            }
             let counted = trial.counted()?;
             let family = 1 + usize::from(ipv6);
             ensure!(counted.packets[Outcome::TcpAck as usize][family] == 1, "no-SYN packet not counted: {counted:?}");
-            ensure!(counted.syns[SynTarget::Listener as usize][family] == 2, "SYN to a listener not counted");
+            ensure!(counted.syns[SynTarget::Listener as usize][family] == 3, "SYN to a listener not counted");
             ensure!(counted.syns[SynTarget::NoListener as usize][family] == 1, "SYN to none not counted");
         }
     }

@@ -100,6 +100,8 @@ pub struct Trial {
     maps: Maps,
     ports: Array<Port>,
     singles: Array<Single>,
+    /// Slots that are taken.
+    slots: u32,
     seen: InterfaceCounters,
 }
 
@@ -133,7 +135,7 @@ impl Trial {
         maps.interfaces
             .set(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 }, 0)
             .map_err(|source| KernelError::Map { name: names::INTERFACES, source })?;
-        Ok(Self { object, empty, maps, ports, singles, seen: InterfaceCounters::default() })
+        Ok(Self { object, empty, maps, ports, singles, slots: 2, seen: InterfaceCounters::default() })
     }
 
     /// Makes an address local.
@@ -141,12 +143,13 @@ impl Trial {
         local::add(&mut self.maps, &octets(address))
     }
 
-    /// Makes the programs see a listener on one address, one of each family at most. With `shared` it is not the one that stands in
-    /// the table that they ask first.
+    /// Makes the programs see a listener on one address. With `shared` it is not the one that stands in the table that they ask
+    /// first.
     pub fn add_listener_at(&mut self, address: SocketAddr, shared: bool) -> Result<(), KernelError> {
         let port = u32::from(address.port());
         let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()) };
-        let slot = if address.is_ipv4() { 3 } else { 4 };
+        self.slots += 1;
+        let slot = self.slots;
         let listener = Listener { sockets: 1, slot, ..Listener::default() };
         let wrong = |name| move |source| KernelError::Map { name, source };
         self.maps.listeners.insert(key, listener, 0).map_err(wrong(names::LISTENERS))?;
