@@ -27,7 +27,7 @@ const WORKERS: usize = 2;
 
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: &Settings) -> Result<()> {
-    logging::start(settings.log);
+    let log = logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .on_thread_start(kernel::prefer)
@@ -36,6 +36,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         .context("cannot start the threads that serve")?;
     let result = runtime.block_on(serve(settings));
     runtime.shutdown_timeout(PATIENCE);
+    drop(log);
     result
 }
 
