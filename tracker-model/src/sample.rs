@@ -37,6 +37,7 @@ pub fn snapshot() -> Snapshot {
         departed: InterfaceCounters::default(),
         unwatched: vec![Unwatched { name: "lo".to_owned(), reason: "loopback".to_owned() }],
         missing: Vec::new(),
+        warnings: Vec::new(),
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
         no_listener: NoListener {
             top_ports: vec![

@@ -32,6 +32,8 @@ pub struct Snapshot {
     /// Interfaces that should be watched and are not: named by `--interface` and gone, down or refused by the kernel, or
     /// refused under the default set; with the reason.
     pub missing: Vec<Unwatched>,
+    /// What is wrong with the daemon itself, a line each.
+    pub warnings: Vec<String>,
     /// Listening addresses, by port and address.
     pub listeners: Vec<Listener>,
     /// SYNs to local addresses at ports where nothing listens.

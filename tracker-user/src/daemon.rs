@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture as _, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -11,17 +11,20 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiSocket},
+    api::{self, ApiSocket, SocketFile},
     config::Settings,
-    kernel::{self, Kernel},
+    kernel::{KernelHandle, KernelThread},
     logging,
     metrics::Metrics,
-    source::KernelSource,
     web,
 };
 
 /// Answers that are under way when the daemon stops get this long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Detaching gets this long. When the process ends, the kernel takes off what is left.
+const DETACH_LIMIT: Duration = Duration::from_secs(3);
+/// Whatever hangs, the process has ended this long after it was told to. `docker stop` kills it after ten seconds.
+const STOP_LIMIT: Duration = Duration::from_secs(9);
 /// Serving takes little: a scrape now and then and a command.
 const WORKERS: usize = 2;
 
@@ -30,7 +33,6 @@ pub fn run(settings: &Settings) -> Result<()> {
     let log = logging::start(settings.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
-        .on_thread_start(kernel::prefer)
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
@@ -40,38 +42,59 @@ pub fn run(settings: &Settings) -> Result<()> {
     result
 }
 
-/// Both sockets are bound before anything is attached, so that a wrong address changes nothing on the host.
+/// Serves until a signal, or the end of the kernel side, ends it.
 async fn serve(settings: &Settings) -> Result<()> {
-    let mut stop = StopSignals::new()?;
-    let listeners = web::bind(&settings.web.listen).await?;
-    let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
-
-    let source = Arc::new(KernelSource::default());
-    let metrics = Metrics::new(source.clone())?;
+    let mut signals = Signals::new()?;
+    let (kernel, ends) = KernelHandle::new();
     let mut servers = Servers::default();
-    for listener in listeners {
-        let router = web::router(source.clone(), metrics.clone(), &settings.web.telemetry_path);
-        servers.start(listener, router);
-    }
-    servers.start(api_listener, api::router(source.clone()));
-
-    let kernel_settings = settings.kernel.clone();
-    let started = tokio::task::spawn_blocking(move || Kernel::start(&kernel_settings)).await;
-    let result = match started.context("the kernel side panicked")? {
-        Ok(kernel) => {
-            source.put(kernel);
-            announce(settings);
-            let name = stop.next().await;
+    // Both sockets are bound before anything is attached, so that a wrong address changes nothing on the host.
+    let api_file = servers.start_all(settings, &kernel).await?;
+    let mut thread = KernelThread::start(&settings.kernel, ends)?;
+    let result = tokio::select! {
+        error = run_until_end(&mut thread, &kernel, || announce(settings)) => Err(error),
+        name = signals.stop() => {
             tracing::info!("stopping on {name}");
-            notify(sd_notify::NotifyState::Stopping);
             Ok(())
         }
-        Err(error) => Err(error.into()),
     };
+    limit_stop();
+    notify(sd_notify::NotifyState::Stopping);
     servers.stop().await;
     drop(api_file);
-    detach(&source).await;
+    if result.is_ok() {
+        thread.stop();
+        match tokio::time::timeout(DETACH_LIMIT, thread.ended()).await {
+            Ok(ended) => ended?,
+            Err(_) => tracing::warn!("detaching takes long; the kernel does the rest when the process ends"),
+        }
+    }
     result
+}
+
+/// Says when the kernel side is ready, and why it has ended.
+async fn run_until_end(thread: &mut KernelThread, kernel: &KernelHandle, ready: impl FnOnce()) -> anyhow::Error {
+    let announced = async {
+        if kernel.started().await {
+            ready();
+        }
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        ended = thread.ended() => ended,
+        () = announced => Ok(()),
+    };
+    // Nobody has told it to end.
+    ended.map_or_else(anyhow::Error::from, |()| anyhow!("the kernel thread ended by itself"))
+}
+
+/// Ends the process after a time, whatever hangs then: a reader of standard error that stopped, or the kernel.
+fn limit_stop() {
+    let end = || {
+        std::thread::sleep(STOP_LIMIT);
+        std::process::exit(1);
+    };
+    // Without the thread there is no limit, which is no reason not to stop.
+    let _ = std::thread::Builder::new().name("stop-limit".into()).spawn(end);
 }
 
 fn announce(settings: &Settings) {
@@ -89,40 +112,36 @@ fn notify(state: sd_notify::NotifyState<'_>) {
     }
 }
 
-/// Takes the programs off the kernel. A refresh that is under way is waited for.
-async fn detach(source: &KernelSource) {
-    let Some(mut kernel) = source.take() else { return };
-    loop {
-        match Arc::try_unwrap(kernel) {
-            Ok(kernel) => {
-                if tokio::task::spawn_blocking(|| kernel.stop()).await.is_err() {
-                    tracing::error!("the kernel side panicked while it stopped");
-                }
-                return;
-            }
-            Err(held) => kernel = held,
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// The signals on which the daemon stops.
-struct StopSignals {
+/// The signals that the daemon listens for.
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    hang_up: Signal,
 }
 
-impl StopSignals {
+impl Signals {
     fn new() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
-    /// The next of them; one that came earlier counts.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next one on which the daemon stops; one that came earlier counts.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.quit.recv() => return "SIGQUIT",
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP changes nothing: settings are read at start alone; restart to change them");
+                }
+            }
         }
     }
 }
@@ -140,6 +159,20 @@ impl Default for Servers {
 }
 
 impl Servers {
+    /// Binds all sockets and serves on them. The file of the API goes when the returned value does.
+    async fn start_all(&mut self, settings: &Settings, kernel: &KernelHandle) -> Result<SocketFile> {
+        let listeners = web::bind(&settings.web.listen).await?;
+        let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
+        let source = Arc::new(kernel.clone());
+        let metrics = Metrics::new(source.clone())?;
+        for listener in listeners {
+            let router = web::router(source.clone(), metrics.clone(), &settings.web.telemetry_path);
+            self.start(listener, router);
+        }
+        self.start(api_listener, api::router(source));
+        Ok(api_file)
+    }
+
     fn start<L>(&mut self, listener: L, router: Router)
     where
         L: axum::serve::Listener,
@@ -162,4 +195,21 @@ impl Servers {
 async fn wait_until_set(mut flag: watch::Receiver<bool>) {
     // An error says that the sender is gone, which is a stop too.
     let _ = flag.wait_for(|set| *set).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kernel_thread_that_panics_ends_the_daemon_with_its_text() {
+        let (kernel, ends) = KernelHandle::new();
+        let mut thread = KernelThread::spawn(move |_stop| {
+            let _ends = ends;
+            panic!("the table is gone")
+        })
+        .unwrap();
+        let error = run_until_end(&mut thread, &kernel, || ()).await;
+        assert_eq!(error.to_string(), "the kernel thread panicked: the table is gone");
+    }
 }

@@ -1,14 +1,10 @@
 //! Where figures come from: the running kernel side, or a fixed snapshot in tests.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use tracker_model::Snapshot;
 
-use crate::kernel::{Kernel, KernelError, SocketsAsked, SocketsFound};
+use crate::kernel::{KernelError, KernelHandle, SocketsAsked, SocketsFound};
 
 /// A snapshot that is on its way; none while the daemon starts or stops.
 pub type Refresh<'a> = Pin<Box<dyn Future<Output = Option<Arc<Snapshot>>> + Send + 'a>>;
@@ -26,48 +22,17 @@ pub trait Source: Send + Sync + 'static {
     fn sockets(&self, asked: SocketsAsked) -> Sockets<'_>;
 }
 
-/// The kernel side, which comes after the servers and goes before them: the servers share this, and only this owns
-/// the kernel side.
-#[derive(Default)]
-pub struct KernelSource(RwLock<Option<Arc<Kernel>>>);
-
-impl KernelSource {
-    /// Lets the kernel side be seen.
-    pub fn put(&self, kernel: Kernel) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(kernel));
-    }
-
-    /// Takes it away again. A refresh that is under way still holds it for a moment.
-    pub fn take(&self) -> Option<Arc<Kernel>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn kernel(&self) -> Option<Arc<Kernel>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Source for KernelSource {
+impl Source for KernelHandle {
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.kernel().map(|kernel| kernel.snapshot())
+        self.snapshot()
     }
 
     fn refresh(&self) -> Refresh<'_> {
-        Box::pin(async {
-            match self.kernel() {
-                Some(kernel) => Some(kernel.refresh().await),
-                None => None,
-            }
-        })
+        Box::pin(self.refresh())
     }
 
     fn sockets(&self, asked: SocketsAsked) -> Sockets<'_> {
-        Box::pin(async {
-            match self.kernel() {
-                Some(kernel) => Some(kernel.sockets(asked).await),
-                None => None,
-            }
-        })
+        Box::pin(self.sockets(asked))
     }
 }
 

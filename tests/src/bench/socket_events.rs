@@ -7,16 +7,18 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::kernel::{self, Hook, Kernel, SocketEvents, trial::EmptySocketEvents};
+use tracker_user::kernel::{self, Hook, KernelHandle, KernelThread, SocketEvents, trial::EmptySocketEvents};
 
 use super::report::{self, median};
 use crate::namespace::Namespace;
 
 const ROUNDS: usize = 5;
+/// How long the kernel side may take to start.
+const START: Duration = Duration::from_secs(30);
 const CONNECTIONS: u32 = 5_000;
 /// Time inside BPF of one connection, both ends, over the empty program, nanoseconds.
 const CONNECTION: f64 = 1_000.0;
@@ -62,7 +64,13 @@ pub fn run() -> Result<Vec<report::Result>> {
             sensitivity: tracker_model::detect::Sensitivity::Medium,
             record: None,
         };
-        let kernel = Kernel::start(&settings)?;
+        let (kernel, ends) = KernelHandle::new();
+        let kernel_thread = KernelThread::start(&settings, ends)?;
+        let deadline = Instant::now() + START;
+        while kernel.snapshot().is_none() {
+            ensure!(Instant::now() < deadline, "no first snapshot within {START:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
         let mut empty = EmptySocketEvents::attach()?;
         let _statistics = kernel::statistics().context("switch on the kernel's statistics of programs")?;
         let mut results = Vec::new();
@@ -94,13 +102,13 @@ pub fn run() -> Result<Vec<report::Result>> {
                 ),
             ]);
         }
-        kernel.stop();
+        drop(kernel_thread);
         Ok(results)
     })
 }
 
 /// Connects, closes, and returns the runs of both programs meanwhile: tracker's and the empty one.
-fn round(kernel: &Kernel, empty: &mut EmptySocketEvents, address: SocketAddr) -> Result<(Runs, Runs)> {
+fn round(kernel: &KernelHandle, empty: &mut EmptySocketEvents, address: SocketAddr) -> Result<(Runs, Runs)> {
     let before = ran(kernel, empty)?;
     let listener = TcpListener::bind(address)?;
     let target = listener.local_addr()?;
@@ -126,10 +134,10 @@ fn round(kernel: &Kernel, empty: &mut EmptySocketEvents, address: SocketAddr) ->
     Ok((ours, nothing))
 }
 
-fn ran(kernel: &Kernel, empty: &mut EmptySocketEvents) -> Result<(Runs, Runs)> {
+fn ran(kernel: &KernelHandle, empty: &mut EmptySocketEvents) -> Result<(Runs, Runs)> {
     // The snapshot is read once a second.
     thread::sleep(Duration::from_millis(1100));
-    let snapshot = kernel.snapshot();
+    let snapshot = kernel.snapshot().context("no snapshot")?;
     let program = snapshot.programs.iter().find(|program| program.kind == "tp_btf" || program.kind == "raw_tp");
     let program = program.context("no program sees socket events")?;
     let (count, time) = empty.ran()?;

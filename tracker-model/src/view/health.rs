@@ -34,6 +34,7 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     for interface in &snapshot.missing {
         problems.push((Health::Warning, format!("{} is not watched: {}", interface.name, interface.reason)));
     }
+    problems.extend(snapshot.warnings.iter().map(|text| (Health::Warning, text.clone())));
     problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
     for loss in Loss::ALL {
         let lost = snapshot.losses[loss as usize];
@@ -147,6 +148,13 @@ mod tests {
         snapshot.missing.pop();
         let names: Vec<_> = of(&snapshot).unwatched.into_iter().map(|unwatched| unwatched.name).collect();
         assert_eq!(names, ["eth1", "lo"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_daemon_itself_is_a_warning() {
+        let snapshot = Snapshot { warnings: vec!["the recording has ended".to_owned()], ..sample::snapshot() };
+        let status = of(&snapshot);
+        assert_eq!((status.health, status.problems), (Health::Warning, snapshot.warnings));
     }
 
     #[test]

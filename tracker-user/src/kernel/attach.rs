@@ -1,6 +1,9 @@
 //! Packet programs on interfaces: which hook, why, and the slot of each interface.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Instant,
+};
 
 use aya::{
     Ebpf,
@@ -46,6 +49,21 @@ struct Watched {
     attached: Attached,
 }
 
+/// A turn of attaching. The detector shares the thread, so that many interfaces take several turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Whether it is the first since the interfaces were listed. What was refused is tried again then.
+    pub is_first: bool,
+    /// When it is over.
+    pub end: Instant,
+}
+
+impl Turn {
+    fn is_over(self) -> bool {
+        Instant::now() >= self.end
+    }
+}
+
 /// The interfaces that are watched.
 pub struct Attachments {
     hook: Hook,
@@ -76,7 +94,8 @@ impl Attachments {
         }
     }
 
-    /// Attaches to interfaces that came or went up, and forgets those that went.
+    /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what the time of
+    /// the turn was too short for is left to the next.
     ///
     /// # Errors
     /// Only when the rights are missing, an interface that the user named cannot be attached to, or a map fails.
@@ -85,7 +104,8 @@ impl Attachments {
         object: &mut Ebpf,
         maps: &mut Maps,
         links: &BTreeMap<u32, Link>,
-    ) -> Result<(), KernelError> {
+        turn: Turn,
+    ) -> Result<bool, KernelError> {
         let choices = select::choose(links, &self.patterns);
         let stale: Vec<u32> = self
             .watched
@@ -102,15 +122,28 @@ impl Attachments {
             .collect();
         for index in stale {
             self.forget(index, maps)?;
+            if turn.is_over() {
+                return Ok(false);
+            }
         }
         self.unwatched.clear();
-        self.missing = self.named_and_gone(links);
-        let mut result = Ok(());
+        let gone = self.named_and_gone(links);
+        let before = std::mem::replace(&mut self.missing, gone);
+        let mut result = Ok(true);
         // Watched ones first: those stacked on them take over their slots.
         for (index, choice) in &choices {
             let link = &links[index];
             match choice {
                 Choice::Watch if self.watched.contains_key(index) => self.rename(*index, &link.name),
+                // It was tried in an earlier turn.
+                Choice::Watch if !turn.is_first && before.iter().any(|missing| missing.name == link.name) => {
+                    self.missing.extend(before.iter().find(|missing| missing.name == link.name).cloned());
+                }
+                Choice::Watch if turn.is_over() => {
+                    let reason = "it waits until other interfaces are attached to".into();
+                    self.unwatched.push(Unwatched { name: link.name.clone(), reason });
+                    result = result.map(|_| false);
+                }
                 Choice::Watch => {
                     if let Err(error) = self.watch(object, maps, link) {
                         tracing::warn!(interface = link.name, "not watched: {error}");

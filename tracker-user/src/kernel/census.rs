@@ -16,14 +16,17 @@ use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
 
 use super::{error::KernelError, maps::Maps, object, ports::Ports};
 
-/// A census may take this share of one CPU: the pause after it is so many times its length.
+/// A census may take this share of one CPU: the pause after it is this many times its length.
 const PAUSE: u32 = 100;
 
 /// Between two while ports are running out.
 const HOT: Duration = Duration::from_secs(1);
 
-/// Takes censuses.
-pub struct Taker {
+/// A census for which there is a reason is taken only when the last one is at least this old, and ten times as old as it took.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// Takes censuses, and decides when.
+pub struct CensusScheduler {
     shortest_interval: Duration,
     generation: u32,
     complete: u32,
@@ -34,11 +37,16 @@ pub struct Taker {
     /// There is no program to take one with; `error` says why.
     missing: bool,
     next: Instant,
+    /// When one was last tried.
+    tried_at: Instant,
+    /// When the last one that succeeded was taken.
+    pub succeeded_at: Instant,
 }
 
-impl Taker {
+impl CensusScheduler {
     /// With at least this pause between two.
     pub fn new(shortest_interval: Duration) -> Self {
+        let now = Instant::now();
         Self {
             shortest_interval,
             generation: 0,
@@ -46,7 +54,9 @@ impl Taker {
             last: None,
             error: None,
             missing: false,
-            next: Instant::now(),
+            next: now,
+            tried_at: now,
+            succeeded_at: now,
         }
     }
 
@@ -59,6 +69,12 @@ impl Taker {
     /// Whether the next one is due.
     pub fn is_due(&self) -> bool {
         Instant::now() >= self.next
+    }
+
+    /// Whether one may be taken for which there is a reason.
+    pub fn may_be_taken(&self) -> bool {
+        let cost = self.last.map_or(0.0, |last| last.seconds);
+        self.tried_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
     }
 
     /// The number of the last one that is complete, as the kernel side writes it; 0 when there is none. What one that failed
@@ -75,9 +91,10 @@ impl Taker {
         self.last.map_or(0, requests)
     }
 
-    /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
+    /// Takes one; returns whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
     pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, ports: &mut Ports, asked: bool) -> bool {
         if self.missing {
+            self.tried_at = Instant::now();
             return false;
         }
         let begun = Instant::now();
@@ -98,13 +115,15 @@ impl Taker {
         let soon = ports.is_hot() || !ports.knows_time();
         let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
         let interval = shortest.max(spent * PAUSE);
-        self.next = Instant::now() + interval;
+        self.tried_at = Instant::now();
+        self.next = self.tried_at + interval;
         match result {
             Ok((counts, complete)) => {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
                 self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
                 self.error = None;
                 self.complete = complete;
+                self.succeeded_at = self.tried_at;
                 true
             }
             Err(error) => {

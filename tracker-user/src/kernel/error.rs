@@ -109,6 +109,9 @@ pub enum KernelError {
     /// The kernel does not tell its interfaces or routes.
     #[error("netlink: {0}")]
     Netlink(String),
+    /// The thread that owns the kernel side panicked.
+    #[error("the kernel thread panicked: {0}")]
+    Panic(String),
     /// A file of /proc or a thread failed.
     #[error("{what}: {source}")]
     Io {

@@ -1,11 +1,8 @@
-//! What the flood detector is told: gathered from the maps at each reading, and written to a file where that is wanted.
+//! What the flood detector sees: gathered from the maps at each reading.
 
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    fs::File,
-    io::{BufWriter, Write as _},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -21,30 +18,30 @@ use tracker_model::{
     snapshot::{Floods, Listener, NamespaceCounters},
 };
 
-use super::{error::KernelError, maps::Maps, sources::Sources};
+use super::{error::KernelError, maps::Maps, recording::Recording, sources::Sources};
 
-/// Clients of a service that is gone try again for so long.
+/// Clients of a service that is gone try again for this long.
 const SERVED: Duration = Duration::from_mins(10);
-/// Ports without a listener that the detector is told of at a time.
+/// Ports without a listener that the detector sees at a time.
 const PORTS: usize = 64;
 /// The sample of connections is thinned so that no more than this many SYNs a second are in it.
 const SAMPLED_PER_SECOND: f64 = 2048.0;
 /// A SYN of the sample stands for at most this many.
 const LARGEST_WEIGHT: u32 = 1 << 15;
-/// Handshakes that happened so long ago weigh a third (1/e) of those that happen now.
+/// Handshakes that happened this long ago weigh a third (1/e) of those that happen now.
 const HANDSHAKES_FADE: Duration = Duration::from_mins(2);
 /// A share of fewer handshakes says nothing.
 const ENOUGH_HANDSHAKES: f64 = 20.0;
 
-/// The detector, and what is kept to tell it what is new.
-pub struct Watch {
+/// The detector, and what is kept to see what is new.
+pub struct FloodCollector {
     begun: Instant,
     detector: Detector,
     sources: Sources,
     handshakes: HashMap<ListenerId, Handshakes>,
-    refused: Refused,
+    closed_ports: ClosedPorts,
     sampled: (Duration, u64),
-    record: Option<BufWriter<File>>,
+    recording: Option<Recording>,
     busy: bool,
 }
 
@@ -52,7 +49,7 @@ pub struct Watch {
 pub type Open = (u32, Listener);
 
 /// What is known besides the listeners.
-pub struct Around<'a> {
+pub struct ReadContext<'a> {
     /// When the counts of the listeners were read.
     pub at: Instant,
     /// The same as time of day.
@@ -69,23 +66,24 @@ pub struct Around<'a> {
     pub namespace: Option<NamespaceCounters>,
 }
 
-impl Watch {
-    /// A detector that has seen nothing, and the file that is to be written.
-    pub fn new(sensitivity: Sensitivity, record: Option<&Path>, ids: &AlertIds) -> Result<Self, KernelError> {
-        let create = |path: &Path| {
-            let file = File::create(path);
-            file.map_err(|source| KernelError::Io { what: format!("create {}", path.display()), source })
-        };
-        Ok(Self {
+impl FloodCollector {
+    /// A detector that has seen nothing, and where to record what it sees.
+    pub fn new(sensitivity: Sensitivity, recording: Option<Recording>, ids: &AlertIds) -> Self {
+        Self {
             begun: Instant::now(),
             detector: Detector::with_ids(sensitivity, ids.clone()),
             sources: Sources::default(),
             handshakes: HashMap::new(),
-            refused: Refused::default(),
+            closed_ports: ClosedPorts::default(),
             sampled: (Duration::ZERO, 0),
-            record: record.map(create).transpose()?.map(BufWriter::new),
+            recording,
             busy: false,
-        })
+        }
+    }
+
+    /// Why the recording ended before the daemon did.
+    pub fn why_recording_ended(&self) -> Option<&str> {
+        self.recording.as_ref().and_then(Recording::why_ended)
     }
 
     /// Whether something is under suspicion or alarm, so that a second between two readings is too long.
@@ -98,26 +96,33 @@ impl Watch {
         self.detector.wants_census()
     }
 
-    /// Tells the detector what was read, and writes its verdicts into `open`.
-    pub fn observe(&mut self, maps: &mut Maps, open: &mut [Open], around: &Around<'_>) -> Result<Floods, KernelError> {
-        let at = around.at.saturating_duration_since(self.begun);
-        self.refused.served(open, at);
+    /// Shows the detector what was read, and writes its verdicts into `open`.
+    pub fn observe(
+        &mut self,
+        maps: &mut Maps,
+        open: &mut [Open],
+        context: &ReadContext<'_>,
+    ) -> Result<Floods, KernelError> {
+        let at = context.at.saturating_duration_since(self.begun);
+        self.closed_ports.served(open, at);
         let mut listeners = Vec::with_capacity(open.len());
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
-            listeners.push(self.seen(maps, *slot, listener, at, around)?);
+            listeners.push(self.seen(maps, *slot, listener, at, context)?);
         }
-        let refused = self.refused(maps, &listeners, at)?;
-        self.sample(maps, at, around.syns)?;
+        let refused = self.closed_ports(maps, &listeners, at)?;
+        self.sample(maps, at, context.syns)?;
         let observation = Observation {
             at,
-            wall: around.wall,
-            netns: around.netns,
+            wall: context.wall,
+            netns: context.netns,
             listeners,
             refused,
-            namespace: around.namespace,
-            census_error: around.census_error.map(str::to_owned),
+            namespace: context.namespace,
+            census_error: context.census_error.map(str::to_owned),
         };
-        self.write(&observation);
+        if let Some(recording) = &mut self.recording {
+            recording.write(&observation);
+        }
         self.detector.step(&observation);
         Ok(self.floods(open))
     }
@@ -128,14 +133,14 @@ impl Watch {
         slot: u32,
         listener: &mut Listener,
         at: Duration,
-        around: &Around<'_>,
+        context: &ReadContext<'_>,
     ) -> Result<ListenerSeen, KernelError> {
         let id = id(listener);
         let syns = listener.syns.total();
         let watched = self.detector.watches(&id).then(|| self.detector.watched_from(&id).unwrap_or(at));
         let sources = self.sources.read(maps, slot, syns, at, watched)?;
         listener.distinct_sources = self.sources.distinct(slot);
-        let census_at = around.census_at.saturating_duration_since(self.begun);
+        let census_at = context.census_at.saturating_duration_since(self.begun);
         Ok(ListenerSeen {
             id,
             syns,
@@ -147,7 +152,7 @@ impl Watch {
         })
     }
 
-    fn refused(
+    fn closed_ports(
         &mut self,
         maps: &mut Maps,
         listeners: &[ListenerSeen],
@@ -157,14 +162,14 @@ impl Watch {
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
         self.handshakes.retain(|id, _| open.contains(id) || detector.watches(id));
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
-        let mut refused = self.refused.read(maps, &vanished, at);
+        let mut refused = self.closed_ports.read(maps, &vanished, at);
         let detector = &self.detector;
         let watched = detector.watches_no_listener().then(|| detector.no_listener_watched_from().unwrap_or(at));
         refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched)?;
         Ok(refused)
     }
 
-    /// Thins the sample of connections when there are many, and tells the kernel side the time.
+    /// Thins the sample of connections when there are many, and gives the kernel side the time.
     fn sample(&mut self, maps: &mut Maps, at: Duration, syns: u64) -> Result<(), KernelError> {
         let (before, counted) = self.sampled;
         let seconds = at.saturating_sub(before).as_secs_f64();
@@ -200,16 +205,6 @@ impl Watch {
         }
     }
 
-    /// Writes an observation; after the first failure no more.
-    fn write(&mut self, observation: &Observation) {
-        let Some(file) = &mut self.record else { return };
-        let line = serde_json::to_string(observation).map_err(std::io::Error::other);
-        if let Err(error) = line.and_then(|line| writeln!(file, "{line}")).and_then(|()| file.flush()) {
-            tracing::warn!("what the detector is told is no longer recorded: {error}");
-            self.record = None;
-        }
-    }
-
     /// A slot was freed.
     pub fn forget(&mut self, slot: u32) {
         self.sources.forget(slot);
@@ -220,7 +215,7 @@ fn id(listener: &Listener) -> ListenerId {
     ListenerId { netns: listener.netns, address: listener.address, port: listener.port }
 }
 
-/// How long the handshakes of a listener took of late.
+/// How long recent handshakes of a listener took.
 #[derive(Default)]
 struct Handshakes {
     at: Duration,
@@ -252,14 +247,14 @@ impl Handshakes {
 }
 
 /// SYNs to ports without a listener, as of the last reading.
-struct Refused {
+struct ClosedPorts {
     before: Box<[u64]>,
     /// When something last listened at a port, other than for this host alone.
     served: Box<[Option<Duration>]>,
     first: bool,
 }
 
-impl Default for Refused {
+impl Default for ClosedPorts {
     fn default() -> Self {
         // Zeroed memory of this size costs nothing until it is written.
         let ports = usize::from(u16::MAX) + 1;
@@ -267,7 +262,7 @@ impl Default for Refused {
     }
 }
 
-impl Refused {
+impl ClosedPorts {
     fn served(&mut self, open: &[Open], at: Duration) {
         for (_, listener) in open.iter().filter(|(_, listener)| !listener.address.is_loopback()) {
             self.served[usize::from(listener.port)] = Some(at);

@@ -8,7 +8,7 @@ use tracker_common::{
     limits, names,
 };
 
-use super::{error::KernelError, links::Netlink, maps::Maps};
+use super::{error::KernelError, maps::Maps};
 
 /// Length of a prefix that is one address, IPv4 in mapped form.
 const HOST: u8 = 128;
@@ -52,15 +52,14 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
-    /// Asks for the present addresses and changes what differs.
-    pub async fn update(&mut self, netlink: &Netlink, maps: &mut Maps) -> Result<(), KernelError> {
-        let present: BTreeSet<_> = netlink.local_prefixes().await?.into_iter().collect();
-        let mut known = &self.known & &present;
-        for (length, address) in self.known.difference(&present) {
+    /// Changes what differs from the prefixes that are `present`.
+    pub fn update(&mut self, present: &BTreeSet<(u8, [u8; 16])>, maps: &mut Maps) -> Result<(), KernelError> {
+        let mut known = &self.known & present;
+        for (length, address) in self.known.difference(present) {
             if *length == HOST {
                 remove(maps, address, &known)?;
             } else {
-                // As above.
+                // Removing what is gone already is no loss.
                 let _ = maps.local_prefixes.remove(&Key::new(u32::from(*length), *address));
             }
         }

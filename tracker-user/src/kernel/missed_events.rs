@@ -1,4 +1,4 @@
-//! Handshakes that no socket event told of.
+//! Handshakes for which no socket event came.
 
 use procfs::{FromRead as _, net::Snmp};
 use tracker_common::{
@@ -9,16 +9,16 @@ use tracker_common::{
 /// That of the thread's namespace.
 const FILE: &str = "/proc/thread-self/net/snmp";
 
-/// Compares the kernel's count of connections that it made for listeners (`PassiveOpens`) with the events by which it told
-/// of them: it counts and tells in one place (`tcp_create_openreq_child`). A tracing program is not always run: not where it
+/// Compares the kernel's count of connections that it made for listeners (`PassiveOpens`) with the events of them that the
+/// programs counted: the kernel counts and sends the event in one place (`tcp_create_openreq_child`). A tracing program is not always run: not where it
 /// is running already on that CPU, and some virtual machines run none while an interrupt falls into certain processes.
 #[derive(Debug, Default)]
-pub struct Unseen {
+pub struct MissedEvents {
     opened_before: Option<u64>,
     most: u64,
 }
 
-impl Unseen {
+impl MissedEvents {
     /// Handshakes without an event since the first call, at least. `sockets` reads what the programs counted.
     pub fn count<E>(
         &mut self,
@@ -62,39 +62,39 @@ mod tests {
         sockets
     }
 
-    fn look(unseen: &mut Unseen, opened: Option<u64>, events: u64) -> u64 {
-        unseen.count(|| opened, || Ok::<_, Infallible>(told(events))).unwrap().1
+    fn look(missed: &mut MissedEvents, opened: Option<u64>, events: u64) -> u64 {
+        missed.count(|| opened, || Ok::<_, Infallible>(told(events))).unwrap().1
     }
 
-    fn count(unseen: &mut Unseen, opened: u64, events: u64) -> u64 {
-        look(unseen, Some(opened), events)
+    fn count(missed: &mut MissedEvents, opened: u64, events: u64) -> u64 {
+        look(missed, Some(opened), events)
     }
 
     #[test]
     fn connections_without_an_event_are_counted() {
-        let mut unseen = Unseen::default();
-        assert_eq!(count(&mut unseen, 1_000, 3), 0, "those of before");
-        assert_eq!(count(&mut unseen, 1_010, 13), 0);
-        assert_eq!(count(&mut unseen, 1_020, 19), 4);
-        assert_eq!(count(&mut unseen, 1_030, 29), 4);
+        let mut missed = MissedEvents::default();
+        assert_eq!(count(&mut missed, 1_000, 3), 0, "those of before");
+        assert_eq!(count(&mut missed, 1_010, 13), 0);
+        assert_eq!(count(&mut missed, 1_020, 19), 4);
+        assert_eq!(count(&mut missed, 1_030, 29), 4);
     }
 
     #[test]
     fn an_event_that_comes_between_the_readings_takes_nothing_back() {
-        let mut unseen = Unseen::default();
-        count(&mut unseen, 1_000, 0);
-        assert_eq!(count(&mut unseen, 1_010, 11), 0, "the programs were read later");
-        assert_eq!(count(&mut unseen, 1_020, 18), 2);
-        assert_eq!(count(&mut unseen, 1_020, 19), 2, "what was missing once is");
+        let mut missed = MissedEvents::default();
+        count(&mut missed, 1_000, 0);
+        assert_eq!(count(&mut missed, 1_010, 11), 0, "the programs were read later");
+        assert_eq!(count(&mut missed, 1_020, 18), 2);
+        assert_eq!(count(&mut missed, 1_020, 19), 2, "what was missing once is");
     }
 
     #[test]
     fn nothing_is_said_while_the_kernel_s_count_is_not_known() {
-        let mut unseen = Unseen::default();
-        assert_eq!(look(&mut unseen, None, 5), 0);
-        assert_eq!(count(&mut unseen, 1_000, 9), 0, "the first that is known");
-        assert_eq!(count(&mut unseen, 1_003, 9), 3);
-        assert_eq!(look(&mut unseen, None, 9), 3);
+        let mut missed = MissedEvents::default();
+        assert_eq!(look(&mut missed, None, 5), 0);
+        assert_eq!(count(&mut missed, 1_000, 9), 0, "the first that is known");
+        assert_eq!(count(&mut missed, 1_003, 9), 3);
+        assert_eq!(look(&mut missed, None, 9), 3);
     }
 
     #[test]

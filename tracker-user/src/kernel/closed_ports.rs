@@ -1,4 +1,4 @@
-//! SYNs to no listener: which ports, and which of them of late.
+//! SYNs to no listener: which ports, and which are active.
 
 use std::time::Instant;
 
@@ -9,20 +9,20 @@ use super::maps::Mapped;
 /// Ports that are named; the rest is in the total.
 const TOP_PORTS: usize = 10;
 
-/// How active each port was of late.
-pub struct Refused {
+/// How active each port is.
+pub struct ClosedPorts {
     begun: Instant,
     rates: PortRates,
 }
 
-impl Default for Refused {
+impl Default for ClosedPorts {
     fn default() -> Self {
         Self { begun: Instant::now(), rates: PortRates::default() }
     }
 }
 
-impl Refused {
-    /// Takes in the counts of this moment.
+impl ClosedPorts {
+    /// Adds the counts of this moment.
     pub fn read(&mut self, counts: &Mapped<u64>) -> NoListener {
         self.rates.update(self.begun.elapsed(), (0..=u16::MAX).zip(counts.read()), TOP_PORTS)
     }

@@ -1,0 +1,376 @@
+//! Reads everything that the kernel side knows into a snapshot.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use aya::{Ebpf, programs::ProgramInfo};
+use caps::{CapSet, Capability};
+use jiff::Timestamp;
+use tracker_common::{
+    classify::Outcome,
+    counters::{InterfaceCounters, Loss, SocketCounters},
+    limits, names,
+};
+use tracker_model::{
+    Snapshot,
+    ledger::AlertIds,
+    snapshot::{Floods, Interface, MapFill, NamespaceCounters, Program},
+};
+
+use super::{
+    Settings, SocketsAsked, SocketsFound,
+    attach::{Attachments, Turn},
+    census::CensusScheduler,
+    closed_ports::ClosedPorts,
+    error::KernelError,
+    floods::{FloodCollector, Open, ReadContext},
+    half_open::HalfOpen,
+    links::{self, Link, Listing},
+    listeners::{self, Listeners},
+    local::LocalAddresses,
+    maps::{Maps, Sum as _},
+    missed_events::{self, MissedEvents},
+    object,
+    ports::Ports,
+    recording::Recording,
+    tcp_counters,
+};
+
+/// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second and a
+/// half of the onset.
+pub const BUSY_TICK: Duration = Duration::from_millis(250);
+/// With this many SYNs between two readings there are many.
+const MANY_SYNS: u64 = 25;
+
+/// SYNs that these interfaces received.
+fn syns(interfaces: &[Interface]) -> u64 {
+    interfaces.iter().map(|interface| received_syns(&interface.counters)).sum()
+}
+
+fn received_syns(counters: &InterfaceCounters) -> u64 {
+    counters.packets[Outcome::TcpSyn as usize].iter().sum()
+}
+
+/// Everything of the kernel side that is kept between two readings.
+pub struct Collector {
+    object: Ebpf,
+    maps: Maps,
+    local: LocalAddresses,
+    attachments: Attachments,
+    /// The interfaces as they were listed last, and whether attaching to them has begun.
+    links: BTreeMap<u32, Link>,
+    attaching: bool,
+    notifications_lost: bool,
+    listeners: Listeners,
+    closed_ports: ClosedPorts,
+    floods: FloodCollector,
+    half_open: HalfOpen,
+    missed_events: MissedEvents,
+    ports: Ports,
+    census: CensusScheduler,
+    /// SYNs at the last look at them, and when the last reading began.
+    syns: u64,
+    read_at: Instant,
+    started_at: Timestamp,
+    netns: u32,
+    lifetime_sample: u32,
+    socket_events: &'static str,
+    log: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Collector {
+    /// Loads the programs, attaches those that see sockets, and takes the first census.
+    pub fn start(settings: &Settings, recording: Option<Recording>, listing: &Listing) -> Result<Self, KernelError> {
+        let netns = own_netns()?;
+        let mut object = object::open(settings, netns, false)?;
+        let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
+        let mut maps = Maps::take(&mut object)?;
+        listeners::fill_slots(&mut maps)?;
+        let mut local = LocalAddresses::default();
+        local.update(&listing.local_prefixes, &mut maps)?;
+        // Events first, then the census: a listener that opens in between is known to both.
+        let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
+        let census = load_census(settings, &mut object)?;
+        check_netns_right(settings)?;
+        let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
+        let ids = AlertIds::default();
+        let mut collector = Self {
+            object,
+            maps,
+            local,
+            attachments: Attachments::new(settings.hook, settings.interfaces.clone()),
+            links: listing.links.clone(),
+            attaching: false,
+            notifications_lost: false,
+            listeners: Listeners::default(),
+            closed_ports: ClosedPorts::default(),
+            floods: FloodCollector::new(settings.sensitivity, recording, &ids),
+            half_open: HalfOpen::default(),
+            missed_events: MissedEvents::default(),
+            ports: Ports::new(netns, &ids, settings.all_netns, bind_seen_by),
+            census,
+            syns: 0,
+            read_at: Instant::now(),
+            started_at: Timestamp::now(),
+            netns,
+            lifetime_sample: settings.lifetime_sample,
+            socket_events,
+            log,
+        };
+        collector.take_census(false)?;
+        Ok(collector)
+    }
+
+    /// Takes all programs off the interfaces.
+    pub fn detach(&mut self) {
+        self.attachments.clear(&mut self.maps);
+    }
+
+    /// Interfaces or addresses have changed. What is to be attached or taken off is left to [`Self::attach_until`].
+    pub fn take_over(&mut self, listing: &Listing) {
+        self.links.clone_from(&listing.links);
+        self.attaching = false;
+        self.notifications_lost = listing.notifications_lost;
+        if let Err(error) = self.local.update(&listing.local_prefixes, &mut self.maps) {
+            tracing::warn!("enter local addresses: {error}");
+        }
+    }
+
+    /// Attaches to interfaces that came, for as long as there is time; whether all is done.
+    pub fn attach_until(&mut self, end: Instant) -> Result<bool, KernelError> {
+        let turn = Turn { is_first: !std::mem::replace(&mut self.attaching, true), end };
+        self.attachments.update(&mut self.object, &mut self.maps, &self.links, turn)
+    }
+
+    /// A census because somebody waits for its figures, unless one was just taken.
+    pub fn census_on_request(&mut self) {
+        if self.census.may_be_taken() {
+            self.try_census(true);
+        }
+    }
+
+    /// What is due besides a reading: the log of the programs, a census, and a look at other network namespaces.
+    pub fn work_between_readings(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        if self.is_census_due() {
+            self.try_census(false);
+        }
+        self.census.round(&mut self.object, &mut self.maps, &mut self.ports, false);
+    }
+
+    fn try_census(&mut self, asked: bool) {
+        if let Err(error) = self.take_census(asked) {
+            tracing::warn!("census: {error}");
+        }
+    }
+
+    /// Takes a census; `asked` is whether somebody waits for it.
+    fn take_census(&mut self, asked: bool) -> Result<(), KernelError> {
+        let map = |source| KernelError::Map { name: names::CENSUS_WANTED, source };
+        self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
+        let before = listeners::versions(&self.maps);
+        if self.census.take(&mut self.object, &mut self.maps, &mut self.ports, asked) {
+            self.listeners.reconcile(&mut self.maps, &before, self.census.complete())?;
+            self.half_open.read(&self.maps, self.census.complete(), self.census.half_open());
+        }
+        Ok(())
+    }
+
+    /// The sockets that hold ports.
+    pub fn sockets(&mut self, asked: &SocketsAsked) -> Result<SocketsFound, KernelError> {
+        let is_local = asked.address.is_some_and(|address| self.local.may_bind(address));
+        self.ports.sockets(&mut self.object, &mut self.maps, asked, is_local)
+    }
+
+    /// Whether the next reading should not wait for the tick.
+    pub fn is_busy(&mut self) -> bool {
+        if self.read_at.elapsed() < BUSY_TICK / 2 {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.syns, self.attachments.syns(&self.maps));
+        self.floods.is_busy() || self.syns.saturating_sub(before) >= MANY_SYNS
+    }
+
+    /// Whether the detector would be helped by a census, and one may be taken again.
+    pub fn wants_census(&self) -> bool {
+        self.floods.wants_census() && self.census.may_be_taken()
+    }
+
+    /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a call
+    /// found no port.
+    fn is_census_due(&self) -> bool {
+        self.census.is_due()
+            || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
+            || (self.ports.has_failures(&self.maps) && self.census.may_be_taken())
+    }
+
+    /// Reads the maps, lets the detector judge, and returns all that is known then.
+    pub fn read(&mut self) -> Result<Snapshot, KernelError> {
+        let begun = Instant::now();
+        self.read_at = begun;
+        let taken_at = Timestamp::now();
+        let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
+        // The counts of SYNs are of this moment; what is read after it takes its time.
+        let moment = (Instant::now(), Timestamp::now());
+        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), taken_at, &self.half_open)?;
+        let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
+        let floods = self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
+        let (sockets, losses) = self.sockets_and_losses()?;
+        Ok(Snapshot {
+            taken_at,
+            started_at: self.started_at,
+            netns: self.netns,
+            interfaces,
+            departed: self.attachments.departed(),
+            missing: self.attachments.missing(),
+            unwatched,
+            warnings: self.warnings(),
+            listeners: open.into_iter().map(|(_, listener)| listener).collect(),
+            no_listener: self.closed_ports.read(&self.maps.refused_syns),
+            lifetime_sample: self.lifetime_sample,
+            socket_events: self.socket_events.into(),
+            census: self.census.last,
+            census_error: self.census.error.clone(),
+            tcp_counters,
+            floods,
+            ports: self.ports.ports(),
+            losses,
+            programs: self.programs(),
+            maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),
+            sockets,
+            read_seconds: begun.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Lets the flood detector judge, which writes its verdicts into `open`.
+    fn judge(
+        &mut self,
+        (at, wall): (Instant, Timestamp),
+        syns: u64,
+        namespace: Option<NamespaceCounters>,
+        open: &mut [Open],
+    ) -> Result<Floods, KernelError> {
+        for slot in &self.listeners.freed {
+            self.floods.forget(*slot);
+        }
+        let context = ReadContext {
+            at,
+            wall,
+            netns: self.netns,
+            syns: syns + received_syns(&self.attachments.departed()),
+            census_at: self.census.succeeded_at,
+            census_error: self.census.error.as_deref(),
+            namespace,
+        };
+        let mut floods = self.floods.observe(&mut self.maps, open, &context)?;
+        floods.alerts.extend(self.ports.alerts());
+        Ok(floods)
+    }
+
+    /// What is wrong with the daemon itself.
+    fn warnings(&self) -> Vec<String> {
+        let lost = self.notifications_lost.then(|| {
+            let seconds = links::RESYNC.as_secs();
+            format!("the kernel does not notify of changed interfaces: they are listed every {seconds} s until it does")
+        });
+        let recording = self.floods.why_recording_ended();
+        lost.into_iter()
+            .chain(recording.map(|why| format!("the recording (--detector.record) has ended: {why}")))
+            .collect()
+    }
+
+    /// Socket events, and what could not be counted.
+    fn sockets_and_losses(&mut self) -> Result<(SocketCounters, [u64; Loss::COUNT]), KernelError> {
+        let map = |name| move |source| KernelError::Map { name, source };
+        let counters = &self.maps.socket_counters;
+        let sockets = || counters.get(&0, 0).map(|sockets| SocketCounters::sum(&sockets));
+        let counted = self.missed_events.count(missed_events::passive_opens, sockets);
+        let (sockets, missed) = counted.map_err(map(names::SOCKET_COUNTERS))?;
+        let mut losses = [0; Loss::COUNT];
+        for loss in Loss::ALL {
+            let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
+            losses[loss as usize] = u64::sum(&values);
+        }
+        losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
+        losses[Loss::EventUnseen as usize] = missed;
+        Ok((sockets, losses))
+    }
+
+    fn fill(&self, timed: u64) -> Vec<MapFill> {
+        let (addresses, prefixes) = self.local.counts();
+        [
+            (names::LISTENERS, self.listeners.entries, limits::LISTENERS * 4),
+            (names::LISTENER_COUNTERS, self.listeners.slots, limits::LISTENERS),
+            (names::INTERFACE_COUNTERS, self.attachments.slots(), limits::INTERFACES - 1),
+            (names::LOCAL_ADDRESSES, addresses, limits::LOCAL_ADDRESSES),
+            (names::LOCAL_PREFIXES, prefixes, limits::LOCAL_PREFIXES),
+            (names::TIMED, timed, limits::TIMED_CONNECTIONS),
+        ]
+        .into_iter()
+        .map(|(name, entries, capacity)| MapFill { name: name.into(), entries, capacity: capacity.into() })
+        .collect()
+    }
+
+    fn programs(&self) -> Vec<Program> {
+        let kinds = BTreeMap::from([
+            (names::PROGRAM_XDP, "xdp"),
+            (names::PROGRAM_TC, "tc"),
+            (names::PROGRAM_SOCK_BTF, "tp_btf"),
+            (names::PROGRAM_SOCK_RAW, "raw_tp"),
+            (names::PROGRAM_BIND, "fexit"),
+            (names::PROGRAM_BIND_IN, "tracepoint"),
+            (names::PROGRAM_BIND_OUT, "tracepoint"),
+        ]);
+        let report = |(name, program): (&str, &aya::programs::Program)| {
+            // A program that was not loaded has no info.
+            let info: ProgramInfo = program.info().ok()?;
+            Some(Program {
+                name: name.into(),
+                // All others are iterators.
+                kind: kinds.get(name).copied().unwrap_or("iter").into(),
+                id: info.id(),
+                run_count: info.run_count(),
+                run_seconds: info.run_time().as_secs_f64(),
+            })
+        };
+        let mut programs: Vec<_> = self.object.programs().filter_map(report).collect();
+        programs.sort_by(|a, b| a.name.cmp(&b.name));
+        programs
+    }
+}
+
+/// Loads the programs of the census. It may go without one, and says so then.
+fn load_census(settings: &Settings, object: &mut Ebpf) -> Result<CensusScheduler, KernelError> {
+    let mut census = CensusScheduler::new(settings.census_interval);
+    match object::load_census(object).and_then(|()| object::load_passes(object)) {
+        Ok(()) => {}
+        Err(KernelError::NoRight) => return Err(KernelError::NoRight),
+        Err(error) => {
+            tracing::warn!("no census: {error}");
+            census.give_up(format!(
+                "{error}; listeners older than the daemon are not known, and SYNs to them count as meeting none"
+            ));
+        }
+    }
+    Ok(census)
+}
+
+/// Other network namespaces may be entered, if that is wanted.
+fn check_netns_right(settings: &Settings) -> Result<(), KernelError> {
+    let may_enter = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false);
+    if settings.all_netns && !may_enter() { Err(KernelError::NoRightForNetns) } else { Ok(()) }
+}
+
+/// Inode number of this thread's network namespace.
+fn own_netns() -> Result<u32, KernelError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = "/proc/thread-self/ns/net";
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| KernelError::Io { what: format!("read {path}; is /proc mounted?"), source })?;
+    // The kernel's namespace inode numbers are 32 bits wide (`ns_common.inum`).
+    Ok(u32::try_from(metadata.ino()).unwrap_or_default())
+}

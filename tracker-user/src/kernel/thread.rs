@@ -1,0 +1,196 @@
+//! The thread that owns the kernel side, and its loop.
+
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tracker_model::Snapshot;
+
+use super::{
+    Settings,
+    collector::{BUSY_TICK, Collector},
+    error::KernelError,
+    handle::ThreadEnds,
+    links::{LinkWatcher, Listing},
+    recording::Recording,
+    requests::{Requests, Work},
+    select,
+};
+
+/// Niceness of the thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind then. It uses
+/// about 1 % of one.
+const NICE: libc::c_int = -10;
+/// Between two readings.
+const TICK: Duration = Duration::from_secs(1);
+/// Attaching to many interfaces is done in turns of this length, with a pause as long after each: the detector shares the thread.
+const ATTACH_TURN: Duration = Duration::from_millis(50);
+
+/// Body of the thread. Ends, and detaches everything, when `stop` says so or its sender is gone.
+pub fn run(
+    settings: &Settings,
+    recording: Option<Recording>,
+    ends: ThreadEnds,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), KernelError> {
+    raise_priority();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| KernelError::Io { what: "start a runtime".into(), source })?;
+    runtime.block_on(serve(settings, recording, ends, stop))
+}
+
+/// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.
+fn raise_priority() {
+    // SAFETY: a call without arguments that refer to memory; for Linux 0 is the calling thread.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        tracing::debug!("the kernel thread keeps its priority: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Gives memory back that loading took: type information of the kernel is parsed into some 10 MB and thrown away.
+fn release_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a call without arguments that refer to memory.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Loads and attaches, reads and answers until it is stopped, and detaches.
+async fn serve(
+    settings: &Settings,
+    recording: Option<Recording>,
+    ends: ThreadEnds,
+    mut stop: oneshot::Receiver<()>,
+) -> Result<(), KernelError> {
+    let mut links = LinkWatcher::connect()?;
+    let listing = tokio::select! {
+        biased;
+        _ = &mut stop => return Ok(()),
+        listing = links.list() => listing?,
+    };
+    select::check(&listing.links, &settings.interfaces)?;
+    let mut collector = Collector::start(settings, recording, &listing)?;
+    let result = tokio::select! {
+        biased;
+        _ = stop => Ok(()),
+        result = read_for_ever(&mut collector, ends, links, listing) => result.map(|never| match never {}),
+    };
+    collector.detach();
+    result
+}
+
+/// Attaches to the interfaces, then reads and answers.
+async fn read_for_ever(
+    collector: &mut Collector,
+    ends: ThreadEnds,
+    mut links: LinkWatcher,
+    listing: Listing,
+) -> Result<Infallible, KernelError> {
+    while !collector.attach_until(Instant::now() + ATTACH_TURN)? {
+        // The daemon may be stopped meanwhile.
+        tokio::task::yield_now().await;
+    }
+    let snapshot = collector.read()?;
+    release_heap();
+    ends.snapshots.send_replace(Some(Arc::new(snapshot)));
+    let (sender, listings) = watch::channel(listing);
+    let requests = Requests::new(ends.requests);
+    let mut reader = Reader { collector, requests, snapshots: ends.snapshots, listings, attach_at: None };
+    Ok(tokio::select! {
+        never = links.follow(&sender) => never,
+        never = reader.follow() => never,
+    })
+}
+
+/// Reads each second, on request, and whenever interfaces or addresses change.
+struct Reader<'a> {
+    collector: &'a mut Collector,
+    requests: Requests,
+    snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    listings: watch::Receiver<Listing>,
+    /// When to go on attaching.
+    attach_at: Option<tokio::time::Instant>,
+}
+
+impl Reader<'_> {
+    async fn follow(&mut self) -> Infallible {
+        let (mut tick, mut busy) = (ticks(TICK), ticks(BUSY_TICK));
+        loop {
+            let attach_at = self.attach_at;
+            let attach = async {
+                match attach_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                work = self.requests.next() => self.answer(work),
+                _ = tick.tick() => self.publish(),
+                _ = busy.tick() => if self.collector.is_busy() { self.publish() },
+                Ok(()) = self.listings.changed() => {
+                    self.collector.take_over(&self.listings.borrow_and_update());
+                    self.attach_at = Some(tokio::time::Instant::now());
+                }
+                () = attach => self.attach(),
+            }
+        }
+    }
+
+    fn answer(&mut self, work: Work) {
+        // Nobody waits any more when sending fails.
+        match work {
+            Work::Refresh(answers) => {
+                self.collector.census_on_request();
+                if let Some(snapshot) = self.publish_reading() {
+                    answers.into_iter().for_each(|answer| drop(answer.send(snapshot.clone())));
+                }
+            }
+            Work::Sockets(asked, answer) => {
+                let begun = Instant::now();
+                let _ = answer.send(self.collector.sockets(&asked));
+                self.requests.searched(begun.elapsed());
+            }
+        }
+    }
+
+    fn attach(&mut self) {
+        let now = tokio::time::Instant::now();
+        self.attach_at = match self.collector.attach_until(Instant::now() + ATTACH_TURN) {
+            Ok(true) => None,
+            Ok(false) => Some(now + ATTACH_TURN),
+            Err(error) => {
+                tracing::warn!("attach to interfaces: {error}");
+                Some(now + TICK)
+            }
+        };
+    }
+
+    fn publish(&mut self) {
+        self.collector.work_between_readings();
+        self.publish_reading();
+        // The detector may have become suspicious at this reading: it then gets queues of this moment at once.
+        if self.collector.wants_census() {
+            self.collector.census_on_request();
+            self.publish_reading();
+        }
+    }
+
+    fn publish_reading(&mut self) -> Option<Arc<Snapshot>> {
+        let read = self.collector.read().inspect_err(|error| tracing::error!("read the kernel's maps: {error}"));
+        let snapshot = Arc::new(read.ok()?);
+        self.snapshots.send_replace(Some(snapshot.clone()));
+        Some(snapshot)
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
