@@ -1,6 +1,6 @@
 //! The daemon: the one place where settings, kernel side, API and web server meet.
 
-use std::{future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{future::IntoFuture as _, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
@@ -163,13 +163,12 @@ impl Servers {
     async fn start_all(&mut self, settings: &Settings, kernel: &KernelHandle) -> Result<SocketFile> {
         let listeners = web::bind(&settings.web.listen).await?;
         let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
-        let source = Arc::new(kernel.clone());
-        let metrics = Metrics::new(source.clone())?;
+        let metrics = Metrics::new(kernel.clone())?;
         for listener in listeners {
-            let router = web::router(source.clone(), metrics.clone(), &settings.web.telemetry_path);
+            let router = web::router(kernel.clone(), metrics.clone(), &settings.web.telemetry_path);
             self.start(listener, router);
         }
-        self.start(api_listener, api::router(source));
+        self.start(api_listener, api::router(kernel.clone()));
         Ok(api_file)
     }
 

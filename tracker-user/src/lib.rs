@@ -9,5 +9,4 @@ pub mod daemon;
 pub mod kernel;
 pub mod logging;
 pub mod metrics;
-pub mod source;
 pub mod web;

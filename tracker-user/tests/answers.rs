@@ -3,34 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
 use serde_json::Value;
 use tracker_model::{Snapshot, sample};
 use tracker_user::{
     api::{self, ApiSocket, SocketFile},
-    kernel::{SocketsAsked, SocketsFound},
-    source::{Refresh, Sockets, Source},
+    kernel::{KernelHandle, SocketsFound},
 };
-
-struct Always(Arc<Snapshot>);
-
-impl Source for Always {
-    fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        Some(self.0.clone())
-    }
-
-    fn refresh(&self) -> Refresh<'_> {
-        Box::pin(async { Some(self.0.clone()) })
-    }
-
-    fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
-        let (sockets, settings) = (sample::sockets(), sample::port_settings());
-        let found = SocketsFound { sockets, truncated: true, settings, is_local: true, no_way: None, ipv6_only: false };
-        Box::pin(async { Some(Ok(found)) })
-    }
-}
 
 /// An API that answers as long as this lives.
 struct Api {
@@ -45,7 +25,10 @@ impl Api {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let guard = runtime.enter();
         let (listener, file) = ApiSocket::bind(&socket(directory.path())).unwrap().into_parts();
-        runtime.spawn(axum::serve(listener, api::router(Arc::new(Always(Arc::new(snapshot))))).into_future());
+        let (sockets, settings) = (sample::sockets(), sample::port_settings());
+        let found = SocketsFound { sockets, truncated: true, settings, is_local: true, no_way: None, ipv6_only: false };
+        let kernel = KernelHandle::fixed(Some(snapshot), Some(found));
+        runtime.spawn(axum::serve(listener, api::router(kernel)).into_future());
         drop(guard);
         Self { _runtime: runtime, _file: file, directory }
     }

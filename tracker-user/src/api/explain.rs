@@ -1,9 +1,6 @@
 //! `GET /v1/explain/…`: would a call fail now, and why.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     Json,
@@ -15,10 +12,7 @@ use serde::Deserialize;
 use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
 
 use super::refuse;
-use crate::{
-    kernel::{SocketsAsked, SocketsFound, route},
-    source::Source,
-};
+use crate::kernel::{KernelHandle, SocketsAsked, SocketsFound, route};
 
 /// What is noted when not all sockets were looked at.
 const TRUNCATED: &str =
@@ -75,7 +69,7 @@ fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
 
 /// Would `bind()` to this address and port fail?
 pub(super) async fn bind(
-    State(source): State<Arc<dyn Source>>,
+    State(kernel): State<KernelHandle>,
     query: Result<Query<BindQuery>, QueryRejection>,
 ) -> Response {
     let query = match query {
@@ -83,15 +77,12 @@ pub(super) async fn bind(
         Err(error) => return malformed(&error, &BIND_PARAMETERS),
     };
     let ports = (query.port != 0).then_some(query.port..=query.port);
-    let found = match ask(
-        &*source,
-        SocketsAsked { ports, destination: None, address: Some(query.address), source: None },
-    )
-    .await
-    {
-        Ok(found) => found,
-        Err(refusal) => return refusal,
-    };
+    let found =
+        match ask(&kernel, SocketsAsked { ports, destination: None, address: Some(query.address), source: None }).await
+        {
+            Ok(found) => found,
+            Err(refusal) => return refusal,
+        };
     let request = BindRequest {
         protocol: query.protocol,
         address: query.address.to_canonical(),
@@ -113,7 +104,7 @@ pub(super) async fn bind(
 
 /// Would `connect()` to this address and port find a local port?
 pub(super) async fn connect(
-    State(source): State<Arc<dyn Source>>,
+    State(kernel): State<KernelHandle>,
     query: Result<Query<ConnectQuery>, QueryRejection>,
 ) -> Response {
     let query = match query {
@@ -146,7 +137,7 @@ pub(super) async fn connect(
     // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
     let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };
     let asked = SocketsAsked { ports: None, destination: Some(destination), address: query.source, source: Some(from) };
-    let found = match ask(&*source, asked).await {
+    let found = match ask(&kernel, asked).await {
         Ok(found) => found,
         Err(refusal) => return refusal,
     };
@@ -164,8 +155,8 @@ pub(super) async fn connect(
     Json(answer).into_response()
 }
 
-async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, Response> {
-    match source.sockets(asked).await {
+async fn ask(kernel: &KernelHandle, asked: SocketsAsked) -> Result<SocketsFound, Response> {
+    match kernel.sockets(asked).await {
         Some(Ok(found)) => Ok(found),
         Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         None => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned())),

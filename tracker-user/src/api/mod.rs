@@ -22,7 +22,7 @@ use tracker_model::{
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
-use crate::source::Source;
+use crate::kernel::KernelHandle;
 
 /// Path of [`tracker_model::api::Status`].
 pub const STATUS: &str = "/v1/status";
@@ -50,7 +50,7 @@ pub struct Refusal {
 }
 
 /// All paths of the API.
-pub fn router(source: Arc<dyn Source>) -> Router {
+pub fn router(kernel: KernelHandle) -> Router {
     Router::new()
         .route(STATUS, get(status))
         .route(LISTENERS, get(listeners))
@@ -60,30 +60,30 @@ pub fn router(source: Arc<dyn Source>) -> Router {
         .route(EXPLAIN_BIND, get(explain::bind))
         .route(EXPLAIN_CONNECT, get(explain::connect))
         .fallback(unknown)
-        .with_state(source)
+        .with_state(kernel)
 }
 
-async fn status(State(source): State<Arc<dyn Source>>) -> Response {
+async fn status(State(kernel): State<KernelHandle>) -> Response {
     let daemon = Daemon { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
-    answer(&*source, |snapshot| view::status(snapshot, daemon, Timestamp::now())).await
+    answer(&kernel, |snapshot| view::status(snapshot, daemon, Timestamp::now())).await
 }
 
-async fn listeners(State(source): State<Arc<dyn Source>>) -> Response {
-    answer(&*source, view::listeners).await
+async fn listeners(State(kernel): State<KernelHandle>) -> Response {
+    answer(&kernel, view::listeners).await
 }
 
-async fn states(State(source): State<Arc<dyn Source>>) -> Response {
-    answer(&*source, view::states).await
+async fn states(State(kernel): State<KernelHandle>) -> Response {
+    answer(&kernel, view::states).await
 }
 
-async fn ports(State(source): State<Arc<dyn Source>>) -> Response {
-    answer(&*source, |snapshot| snapshot.ports.clone()).await
+async fn ports(State(kernel): State<KernelHandle>) -> Response {
+    answer(&kernel, |snapshot| snapshot.ports.clone()).await
 }
 
 /// Alerts are those of the newest snapshot, which the detector renews four times a second while there is something to watch:
 /// asking for them costs nothing, even in a flood.
-async fn alerts(State(source): State<Arc<dyn Source>>) -> Response {
-    reply(source.snapshot(), view::alerts)
+async fn alerts(State(kernel): State<KernelHandle>) -> Response {
+    reply(kernel.snapshot(), view::alerts)
 }
 
 async fn unknown(uri: Uri) -> Response {
@@ -91,8 +91,8 @@ async fn unknown(uri: Uri) -> Response {
     refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
-async fn answer<T: Serialize>(source: &dyn Source, view: impl FnOnce(&Snapshot) -> T) -> Response {
-    reply(source.refresh().await, view)
+async fn answer<T: Serialize>(kernel: &KernelHandle, view: impl FnOnce(&Snapshot) -> T) -> Response {
+    reply(kernel.refresh().await, view)
 }
 
 fn reply<T: Serialize>(snapshot: Option<Arc<Snapshot>>, view: impl FnOnce(&Snapshot) -> T) -> Response {
@@ -115,19 +115,22 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{cli::client, source::Fixed};
+    use crate::{cli::client, kernel::SocketsFound};
 
-    async fn ask(source: Fixed, path: &str) -> anyhow::Result<Value> {
+    async fn ask(kernel: KernelHandle, path: &str) -> anyhow::Result<Value> {
         let directory = tempfile::tempdir()?;
         let socket = ApiSocket::bind(&directory.path().join("api.sock"))?;
         let (listener, _file) = socket.into_parts();
         let path_of_socket = directory.path().join("api.sock");
-        tokio::spawn(axum::serve(listener, router(Arc::new(source))).into_future());
+        tokio::spawn(axum::serve(listener, router(kernel)).into_future());
         client::get(&path_of_socket, path).await
     }
 
-    fn sample() -> Fixed {
-        Fixed(Some(Arc::new(tracker_model::sample::snapshot())))
+    fn sample() -> KernelHandle {
+        let (sockets, settings) = (tracker_model::sample::sockets(), tracker_model::sample::port_settings());
+        let found =
+            SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false };
+        KernelHandle::fixed(Some(tracker_model::sample::snapshot()), Some(found))
     }
 
     #[tokio::test]
@@ -140,7 +143,7 @@ mod tests {
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
         let answer = ask(sample(), STATES).await.unwrap();
         assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
-        let short = || Fixed(Some(Arc::new(tracker_model::sample::under_shortage())));
+        let short = || KernelHandle::fixed(Some(tracker_model::sample::under_shortage()), None);
         let answer = ask(short(), PORTS).await.unwrap();
         assert_eq!((&answer["ports"][0]["in_use"], &answer["failures"][1]["source"]), (&978.into(), &Value::Null));
         let answer = ask(short(), ALERTS).await.unwrap();
@@ -156,14 +159,14 @@ mod tests {
         let answer =
             ask(sample(), &format!("{EXPLAIN_CONNECT}?address=198.51.100.7&port=443&source=192.0.2.10")).await.unwrap();
         assert_eq!((&answer["would_fail"], &answer["in_use"]["time_wait"]), (&true.into(), &400.into()));
-        let flooded = Fixed(Some(Arc::new(tracker_model::sample::under_flood())));
+        let flooded = KernelHandle::fixed(Some(tracker_model::sample::under_flood()), None);
         let answer = ask(flooded, ALERTS).await.unwrap();
         assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
     }
 
     #[tokio::test]
     async fn a_daemon_that_starts_says_so() {
-        let error = ask(Fixed(None), STATUS).await.unwrap_err();
+        let error = ask(KernelHandle::fixed(None, None), STATUS).await.unwrap_err();
         assert_eq!(error.to_string(), "the daemon starts or stops; ask again");
     }
 

@@ -10,7 +10,7 @@ mod ports;
 mod process;
 mod sockets;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::{
     Registry, TextEncoder,
@@ -24,7 +24,7 @@ use tracker_model::{
 
 pub use family::{Kind, Metric};
 
-use crate::source::Source;
+use crate::kernel::KernelHandle;
 
 /// Every metric of the daemon, by the file that fills it.
 pub const ALL: [&[&Metric]; 7] = [
@@ -43,9 +43,9 @@ pub struct Metrics(Registry);
 
 impl Metrics {
     /// Registers everything that is exported.
-    pub fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
+    pub fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
         let registry = Registry::new();
-        registry.register(Box::new(SnapshotCollector::new(source)?))?;
+        registry.register(Box::new(SnapshotCollector::new(kernel)?))?;
         registry.register(Box::new(process::ProcessCollector::new()?))?;
         Ok(Self(registry))
     }
@@ -67,16 +67,16 @@ struct Series {
 
 /// Makes metrics of the last snapshot.
 struct SnapshotCollector {
-    source: Arc<dyn Source>,
+    kernel: KernelHandle,
     series: Mutex<Series>,
     descs: Vec<Desc>,
 }
 
 impl SnapshotCollector {
-    fn new(source: Arc<dyn Source>) -> prometheus::Result<Self> {
+    fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
         // The last are those of the process, which another collector fills.
         let descs = family::descs(ALL[..ALL.len() - 1].iter().copied().flatten())?;
-        Ok(Self { source, series: Mutex::default(), descs })
+        Ok(Self { kernel, series: Mutex::default(), descs })
     }
 }
 
@@ -87,7 +87,7 @@ impl Collector for SnapshotCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = vec![host::build_info()];
-        if let Some(snapshot) = self.source.snapshot() {
+        if let Some(snapshot) = self.kernel.snapshot() {
             let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
             families.extend(of(&snapshot, &mut series));
         }
@@ -117,10 +117,9 @@ mod tests {
     use tracker_model::snapshot::Verdict;
 
     use super::*;
-    use crate::source::Fixed;
 
     fn text(snapshot: Snapshot) -> String {
-        Metrics::new(Arc::new(Fixed(Some(Arc::new(snapshot))))).unwrap().encode().unwrap()
+        Metrics::new(KernelHandle::fixed(Some(snapshot), None)).unwrap().encode().unwrap()
     }
 
     fn full() -> Snapshot {
@@ -153,8 +152,8 @@ mod tests {
 
     #[test]
     fn every_label_is_declared() {
-        let source = Arc::new(Fixed(Some(Arc::new(full()))));
-        for family in Metrics::new(source).unwrap().0.gather() {
+        let kernel = KernelHandle::fixed(Some(full()), None);
+        for family in Metrics::new(kernel).unwrap().0.gather() {
             let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
             for series in family.get_metric() {
                 let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();

@@ -17,20 +17,20 @@ use tracker_model::Snapshot;
 
 pub use bind::{BindError, bind};
 
-use crate::{metrics::Metrics, source::Source};
+use crate::{kernel::KernelHandle, metrics::Metrics};
 
 /// The daemon is not ready when the newest snapshot is older than this.
 const STALE_SECONDS: f64 = 10.0;
 
 struct Web {
-    source: Arc<dyn Source>,
+    kernel: KernelHandle,
     metrics: Metrics,
     telemetry_path: String,
 }
 
 /// All paths of the web server.
-pub fn router(source: Arc<dyn Source>, metrics: Metrics, telemetry_path: &str) -> Router {
-    let web = Web { source, metrics, telemetry_path: telemetry_path.to_owned() };
+pub fn router(kernel: KernelHandle, metrics: Metrics, telemetry_path: &str) -> Router {
+    let web = Web { kernel, metrics, telemetry_path: telemetry_path.to_owned() };
     Router::new()
         .route("/", get(landing_page))
         .route("/healthz", get(async || "ok\n"))
@@ -40,11 +40,11 @@ pub fn router(source: Arc<dyn Source>, metrics: Metrics, telemetry_path: &str) -
 }
 
 async fn landing_page(State(web): State<Arc<Web>>) -> Html<String> {
-    Html(landing::page(web.source.snapshot().as_deref(), &web.telemetry_path))
+    Html(landing::page(web.kernel.snapshot().as_deref(), &web.telemetry_path))
 }
 
 async fn ready(State(web): State<Arc<Web>>) -> Response {
-    match readiness(web.source.snapshot().as_deref(), Timestamp::now()) {
+    match readiness(web.kernel.snapshot().as_deref(), Timestamp::now()) {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
@@ -78,13 +78,12 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::source::Fixed;
 
     /// Status, content type and body.
-    async fn ask(source: Arc<Fixed>, path: &str) -> (u16, String, String) {
+    async fn ask(kernel: KernelHandle, path: &str) -> (u16, String, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(source.clone(), Metrics::new(source).unwrap(), "/metrics");
+        let router = router(kernel.clone(), Metrics::new(kernel).unwrap(), "/metrics");
         tokio::spawn(axum::serve(listener, router).into_future());
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -97,13 +96,17 @@ mod tests {
         (status, kind.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
     }
 
-    fn nothing() -> Arc<Fixed> {
-        Arc::new(Fixed(None))
+    fn sample() -> KernelHandle {
+        KernelHandle::fixed(Some(tracker_model::sample::snapshot()), None)
+    }
+
+    fn nothing() -> KernelHandle {
+        KernelHandle::fixed(None, None)
     }
 
     #[tokio::test]
     async fn metrics_have_the_content_type_of_the_text_format() {
-        let (status, kind, body) = ask(Fixed::sample(), "/metrics").await;
+        let (status, kind, body) = ask(sample(), "/metrics").await;
         assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4"));
         assert!(body.contains("\ntracker_syns_total{target=\"listener\",family=\"ipv4\"} 100\n"), "{body}");
     }
@@ -127,8 +130,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_landing_page_links_to_everything() {
-        for source in [Fixed::sample(), nothing()] {
-            let (status, kind, body) = ask(source, "/").await;
+        for kernel in [sample(), nothing()] {
+            let (status, kind, body) = ask(kernel, "/").await;
             assert_eq!((status, kind.as_str()), (200, "text/html; charset=utf-8"));
             for link in ["\"/metrics\"", "\"/healthz\"", "\"/readyz\""] {
                 assert!(body.contains(link), "{link}");
@@ -138,6 +141,6 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_page_is_not_found() {
-        assert_eq!(ask(Fixed::sample(), "/nothing").await.0, 404);
+        assert_eq!(ask(sample(), "/nothing").await.0, 404);
     }
 }
