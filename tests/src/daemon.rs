@@ -320,6 +320,11 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Stops it by a signal and checks that it goes well and leaves nothing.
     pub fn stop(mut self, signal: Signal) -> Result<()> {
         self.process.signal(signal)?;

@@ -1,12 +1,19 @@
 //! Which interfaces are watched, by which hook, and that each packet counts once.
 
-use anyhow::{Context as _, Result};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tracker_model::api::InterfaceStatus;
 use tracker_tests::{
     Family, client, command,
     daemon::{self, Daemon},
     link::Link,
+    metrics::Scrape,
+    namespace,
     pair::Pair,
     serial,
     server::{ListenOptions, listen},
@@ -31,6 +38,40 @@ fn an_interface_that_appears_later_is_watched() -> Result<()> {
     let seen = counted(&daemon, wildcard(Family::Ipv4, 80))?;
     assert_eq!((seen.syns_received, seen.handshakes_completed), (6, 6));
     assert_eq!(interface(&daemon, "lan2")?.map(|interface| interface.syns), Some(6));
+    daemon.stop(Signal::SIGTERM)
+}
+
+#[test]
+fn many_interfaces_at_once_do_not_stop_the_readings() -> Result<()> {
+    const PAIRS: usize = 200;
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let directory = namespace::scratch("case")?;
+    let batch = directory.path().join("batch");
+    let links = |number| format!("link add m{number} up type veth peer name n{number}\nlink set n{number} up\n");
+    fs::write(&batch, (0..PAIRS).map(links).collect::<String>())?;
+    let daemon = Daemon::start(&pair.server)?;
+    // It sees all of them at one moment.
+    daemon.signal(Signal::SIGSTOP)?;
+    let made = pair.server.ip(&format!("-batch {}", batch.display()));
+    daemon.signal(Signal::SIGCONT)?;
+    made?;
+    let mut readings = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let mut end = None;
+    while end.is_none_or(|end| Instant::now() < end) {
+        ensure!(Instant::now() < deadline, "not all are watched:\n{}", daemon.log());
+        readings.push(Scrape::parse(daemon.get("/metrics")?.body)?.sum("tracker_snapshot_timestamp_seconds", &[]));
+        if end.is_none() && daemon.log().matches("watching").count() > 2 * PAIRS {
+            // One more reading follows.
+            end = Some(Instant::now() + Duration::from_millis(1_500));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    readings.dedup();
+    // The first is from before the stop.
+    let longest = readings[1..].windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    ensure!(longest < 2.0, "{longest} s between two of {} readings", readings.len());
     daemon.stop(Signal::SIGTERM)
 }
 
