@@ -24,6 +24,7 @@ pub mod doctor;
 mod error;
 mod floods;
 mod half_open;
+mod iterator;
 mod links;
 mod listeners;
 mod local;

@@ -59,21 +59,13 @@ impl Clock {
     }
 }
 
-/// All of them, the latest first.
+/// Connects that got no port, the latest first.
 pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
     let clock = Clock::now();
-    let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).collect();
-    let (mut failures, entries) = (Vec::with_capacity(keys.len()), keys.len());
-    for key in keys {
-        let Ok(failure) = maps.connect_failures.get(&key, 0) else { continue };
-        if clock.is_forgotten(failure.last, entries, limits::CONNECT_FAILURES) {
-            maps.connect_failures
-                .remove(&key)
-                .map_err(|source| KernelError::Map { name: names::CONNECT_FAILURES, source })?;
-            continue;
-        }
+    let failures = table(&mut maps.connect_failures, names::CONNECT_FAILURES, limits::CONNECT_FAILURES, &clock)?;
+    let seen = |(key, failure): (FailureKey, Failure)| {
         let source = address(hash::address(key.source));
-        failures.push(FailureSeen {
+        FailureSeen {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
@@ -85,15 +77,32 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
             count: failure.count,
             first: clock.when(failure.first),
             last: clock.when(failure.last),
-        });
-    }
-    failures.sort_by_key(|failure| Reverse(failure.last));
-    Ok(failures)
+        }
+    };
+    Ok(failures.into_iter().map(seen).collect())
 }
 
-/// How many there are, of those that [`read`] gives.
-pub fn count(maps: &Maps) -> u64 {
-    maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+/// The rows of a table of failed calls, the latest first. Those that are too old are removed from it.
+pub fn table<K: Pod>(
+    table: &mut HashMap<MapData, K, Failure>,
+    name: &'static str,
+    capacity: u32,
+    clock: &Clock,
+) -> Result<Vec<(K, Failure)>, KernelError> {
+    let rows: Vec<(K, Failure)> = table.iter().filter_map(Result::ok).collect();
+    let entries = rows.len();
+    let (old, mut rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(_, failure)| clock.is_forgotten(failure.last, entries, capacity));
+    for (key, _) in old {
+        table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
+    }
+    rows.sort_by_key(|(_, failure)| Reverse(failure.last));
+    Ok(rows)
+}
+
+/// How many calls failed, of those in a table.
+pub fn count<K: Pod>(table: &HashMap<MapData, K, Failure>) -> u64 {
+    table.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
 }
 
 /// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that were there so

@@ -2,7 +2,6 @@
 //! minute, the time that a connection stays in `TIME_WAIT`.
 
 use std::{
-    cmp::Reverse,
     collections::{HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use tracker_common::{
 };
 use tracker_model::{api::PortHolder, ports::TupleSeen};
 
+use super::holders::{TOP, most_first};
 use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
@@ -24,8 +24,6 @@ use crate::kernel::{
 const TURN: Duration = Duration::from_mins(1);
 /// Ports that a destination uses before its connects are attributed.
 const FROM: u32 = 16;
-/// Processes of a destination that are named.
-const TOP: usize = 10;
 
 /// A destination and its port.
 type Destination = (IpAddr, u16);
@@ -59,7 +57,10 @@ impl Makers {
                 .or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
             sum.ports = sum.ports.saturating_add(holder.ports);
         }
-        self.both = both.into_iter().map(|(destination, holders)| (destination, most(holders))).collect();
+        self.both = both
+            .into_iter()
+            .map(|(destination, holders)| (destination, most_first(holders.into_values(), TOP)))
+            .collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
@@ -111,11 +112,4 @@ fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
         ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
     };
     maps.makers.iter().filter_map(Result::ok).map(entry).collect()
-}
-
-fn most(holders: HashMap<u32, PortHolder>) -> Vec<PortHolder> {
-    let mut holders: Vec<_> = holders.into_values().collect();
-    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-    holders.truncate(TOP);
-    holders
 }

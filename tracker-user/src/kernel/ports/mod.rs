@@ -24,7 +24,7 @@ use tracker_common::names;
 use tracker_model::{
     api::{self, Alert},
     ledger::AlertIds,
-    ports::{LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
+    ports::{ConflictSeen, FailureSeen, LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
 };
 
 use self::{
@@ -32,11 +32,11 @@ use self::{
     conflicts::Conflicts,
     holders::Urgency,
     makers::Makers,
-    namespaces::Namespace,
+    namespaces::{Listing, Namespace},
     sockets::Wanted,
     space::{Around, Space, delay_ms},
 };
-use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps, route};
+use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
@@ -53,19 +53,27 @@ const SHARE_ASKED: u32 = 10;
 pub struct Ports {
     begun: Instant,
     own: Space,
-    jiffies: Jiffies,
     makers: Makers,
+    model: Model,
+    others: Option<Others>,
+}
+
+/// The model, and what it is told besides the passes.
+struct Model {
+    jiffies: Jiffies,
     conflicts: Conflicts,
     watch: PortWatch,
     leaks: LeakWatch,
-    /// Connects that got no port, in all, at the last look.
-    failed: u64,
-    others: Option<Others>,
+    /// Connects that got no port, and refused calls of `bind()`, of all network namespaces.
+    connects: Vec<FailureSeen>,
+    binds: Vec<ConflictSeen>,
 }
 
 /// The other network namespaces of the host.
 struct Others {
     spaces: BTreeMap<u32, Space>,
+    /// The list that the round under way begins with.
+    listing: Option<Listing>,
     /// Those that this round has yet to look at.
     pending: Vec<Namespace>,
     /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it began.
@@ -78,23 +86,10 @@ struct Others {
 }
 
 impl Others {
-    fn begin(&mut self, own: u32) {
-        self.begun = Instant::now();
-        let (found, alive) = namespaces::others(own);
-        let beyond = alive.len().saturating_sub(found.len() + 1);
-        self.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
-        self.found = found.iter().map(|namespace| namespace.netns).collect();
-        (self.pending, self.alive) = (found, alive);
-        self.took = Duration::ZERO;
-    }
-}
-
-impl Ports {
-    /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
-    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
-        let others = || Others {
+    fn new() -> Self {
+        Self {
             spaces: BTreeMap::new(),
+            listing: None,
             pending: Vec::new(),
             found: BTreeSet::new(),
             alive: BTreeSet::new(),
@@ -102,17 +97,51 @@ impl Ports {
             begun: Instant::now(),
             round: None,
             took: Duration::ZERO,
-        };
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.listing.is_some() || !self.pending.is_empty()
+    }
+
+    fn begin(&mut self, own: u32) {
+        (self.begun, self.took) = (Instant::now(), Duration::ZERO);
+        self.listing = Some(Listing::new(own));
+    }
+
+    /// Goes on with the list until `end`.
+    fn list(&mut self, end: Instant) {
+        let Some(listing) = &mut self.listing else { return };
+        while listing.advance() {
+            if Instant::now() >= end {
+                return;
+            }
+        }
+        let Some((found, alive)) = self.listing.take().map(Listing::finish) else { return };
+        let beyond = alive.len().saturating_sub(found.len() + 1);
+        self.unread =
+            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
+        self.found = found.iter().map(|namespace| namespace.netns).collect();
+        (self.pending, self.alive) = (found, alive);
+    }
+}
+
+impl Ports {
+    /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
+    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
             own: Space::new(netns, None),
-            jiffies: Jiffies::default(),
             makers: Makers::default(),
-            conflicts: Conflicts::default(),
-            watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
-            leaks: LeakWatch::new(ids.clone()),
-            failed: 0,
-            others: all_netns.then(others),
+            model: Model {
+                jiffies: Jiffies::default(),
+                conflicts: Conflicts::default(),
+                watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
+                leaks: LeakWatch::new(ids.clone()),
+                connects: Vec::new(),
+                binds: Vec::new(),
+            },
+            others: all_netns.then(Others::new),
         }
     }
 
@@ -126,20 +155,19 @@ impl Ports {
     pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
         let mut around = self.around(true);
         let taken = self.own.take_over(maps, &mut around, generation);
-        self.jiffies = around.jiffies;
+        self.model.jiffies = around.jiffies;
         taken
     }
 
     fn around(&self, own: bool) -> Around {
-        Around { begun: self.begun, jiffies: self.jiffies, watching: self.makers.watched(), own }
+        Around { begun: self.begun, jiffies: self.model.jiffies, watching: self.makers.watched(), own }
     }
 
     /// Whether the other namespaces are to be looked at.
     pub fn is_round_due(&self, asked: bool) -> bool {
         let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
         let due = |others: &Others| {
-            !others.pending.is_empty()
-                || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
+            others.is_under_way() || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
         };
         self.others.as_ref().is_some_and(due)
     }
@@ -149,10 +177,15 @@ impl Ports {
     pub fn round(&mut self, object: &mut Ebpf, maps: &mut Maps, asked: bool, mut generation: impl FnMut() -> u32) {
         let Some(mut others) = self.others.take() else { return };
         let begun = Instant::now();
-        if others.pending.is_empty() {
+        let end = begun + TURN;
+        if !others.is_under_way() {
             others.begin(self.own.netns);
         }
-        while begun.elapsed() < TURN
+        others.list(end);
+        if let Err(error) = self.model.read_failed_calls(object, maps, self.own.netns) {
+            others.unread = Some(error.to_string());
+        }
+        while Instant::now() < end
             && let Some(namespace) = others.pending.pop()
         {
             let new = || Space::new(namespace.netns, Some(namespace.name.clone()));
@@ -162,7 +195,7 @@ impl Ports {
             }
         }
         others.took += begun.elapsed();
-        if others.pending.is_empty() {
+        if !others.is_under_way() {
             self.end(maps, &mut others);
         }
         self.others = Some(others);
@@ -173,8 +206,8 @@ impl Ports {
         let Others { spaces, found, alive, begun, .. } = others;
         spaces.retain(|netns, _| {
             if !found.contains(netns) {
-                self.watch.forget(*netns, Timestamp::now());
-                self.leaks.forget(*netns, Timestamp::now());
+                self.model.watch.forget(*netns, Timestamp::now());
+                self.model.leaks.forget(*netns, Timestamp::now());
             }
             found.contains(netns)
         });
@@ -182,7 +215,7 @@ impl Ports {
         if let Err(error) = failures::forget(maps, alive, begun.elapsed()) {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
-        self.watch.set_unread(others.unread.take());
+        self.model.watch.set_unread(others.unread.take());
         others.round = Some(Instant::now());
     }
 
@@ -200,7 +233,7 @@ impl Ports {
         if again {
             (seen, _) = self.walk(object, maps, namespace, space, generation())?;
         }
-        self.tell(object, maps, space, seen, asked)
+        self.model.tell(object, maps, space, seen, asked)
     }
 
     fn walk(
@@ -211,10 +244,10 @@ impl Ports {
         space: &mut Space,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
-        let tcp = census::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
-        let udp = census::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
+        let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
+        let udp = iterator::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
         let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
-            Ok((settings::read(), namespaces::is_empty(), census::open(tcp)?, census::open(udp)?))
+            Ok((settings::read(), namespaces::is_empty(), iterator::open(tcp)?, iterator::open(udp)?))
         };
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
         let (settings, empty, mut tcp, mut udp) = namespace.within(there).map_err(io)?;
@@ -222,8 +255,8 @@ impl Ports {
         let mut around = self.around(false);
         space.prepare(maps, &around, generation)?;
         if !empty {
-            census::drive(&mut tcp).map_err(io)?;
-            census::drive(&mut udp).map_err(io)?;
+            iterator::drive(&mut tcp).map_err(io)?;
+            iterator::drive(&mut udp).map_err(io)?;
         }
         space.take_over(maps, &mut around, generation)
     }
@@ -240,73 +273,35 @@ impl Ports {
         for tuple in &mut seen.tuples {
             tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
         }
-        let netns = self.own.netns;
-        let mut own = std::mem::replace(&mut self.own, Space::new(netns, None));
-        let result = self.tell(object, maps, &mut own, seen, asked);
-        self.own = own;
-        result
-    }
-
-    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
-    fn tell(
-        &mut self,
-        object: &mut Ebpf,
-        maps: &mut Maps,
-        space: &mut Space,
-        mut seen: PortsSeen,
-        asked: bool,
-    ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.is_hot()) {
-            (true, _) => Urgency::Asked,
-            (false, true) => Urgency::Hot,
-            (false, false) => Urgency::None,
-        };
-        let holders = &mut space.holders;
-        if holders.is_due(urgency) {
-            holders.take(object, maps, self.jiffies)?;
-            let leaks = std::mem::take(&mut holders.leaks);
-            let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
-            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
-        }
-        for tuple in &mut seen.tuples {
-            tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
-        }
-        seen.udp.processes = holders.udp.clone();
-        // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
-        seen.bound.extend(&holders.idle);
-        let failures = failures::read(maps)?;
-        self.failed = failures.iter().map(|failure| failure.count).sum();
-        let own = self.own.netns;
-        let conflicts = self.conflicts.read(object, maps, self.jiffies, own)?;
-        seen.conflicts = conflicts.into_iter().filter(|conflict| conflict.netns == seen.netns).collect();
-        seen.failures = failures.into_iter().filter(|failure| failure.netns == seen.netns).collect();
-        self.watch.step(&seen);
-        Ok(())
+        self.model.read_failed_calls(object, maps, self.own.netns)?;
+        self.model.tell(object, maps, &mut self.own, seen, asked)
     }
 
     /// Whether a connect or a `bind()` has failed since the last census.
     pub fn has_failures(&self, maps: &Maps) -> bool {
-        failures::count(maps) != self.failed || conflicts::count(maps) != self.conflicts.count
+        let known: u64 = self.model.connects.iter().map(|failure| failure.count).sum();
+        failures::count(&maps.connect_failures) != known
+            || failures::count(&maps.bind_failures) != self.model.conflicts.count
     }
 
     /// Whether some destination may soon run out: the next census should not wait.
     pub fn is_hot(&self) -> bool {
-        self.watch.is_hot()
+        self.model.watch.is_hot()
     }
 
     /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
     pub fn knows_time(&self) -> bool {
-        self.jiffies.is_known()
+        self.model.jiffies.is_known()
     }
 
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
-        self.watch.ports()
+        self.model.watch.ports()
     }
 
     /// Alerts of ports and of leaks.
     pub fn alerts(&self) -> impl Iterator<Item = Alert> {
-        self.watch.alerts().into_iter().chain(self.leaks.alerts())
+        self.model.watch.alerts().into_iter().chain(self.model.leaks.alerts())
     }
 
     /// The sockets that hold ports, for `tracker explain`.
@@ -324,9 +319,52 @@ impl Ports {
             destination: asked.destination,
             reuse_delay_ms: delay_ms(&settings),
         };
-        let (sockets, truncated) = sockets::find(object, maps, self.jiffies, &wanted)?;
+        let (sockets, truncated) = sockets::find(object, maps, self.model.jiffies, &wanted)?;
         let way = asked.destination.zip(asked.source).map(|(to, from)| route::source(to, Some(from)));
         let no_way = way.and_then(Result::err).filter(route::is_no_way).map(|error| error.to_string());
         Ok(SocketsFound { sockets, truncated, settings, is_local, no_way, ipv6_only: settings::ipv6_only() })
+    }
+}
+
+impl Model {
+    /// Reads the failed calls of all network namespaces; who holds a port is looked for in that of the calling thread, `netns`.
+    fn read_failed_calls(&mut self, object: &mut Ebpf, maps: &mut Maps, netns: u32) -> Result<(), KernelError> {
+        self.connects = failures::read(maps)?;
+        self.binds = self.conflicts.read(object, maps, self.jiffies, netns)?;
+        Ok(())
+    }
+
+    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
+    fn tell(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        space: &mut Space,
+        mut seen: PortsSeen,
+        asked: bool,
+    ) -> Result<(), KernelError> {
+        let urgency = match (asked, self.watch.is_hot()) {
+            (true, _) => Urgency::Asked,
+            (false, true) => Urgency::Hot,
+            (false, false) => Urgency::None,
+        };
+        let holders = &mut space.holders;
+        if holders.is_due(urgency) {
+            holders.take(object, maps, self.jiffies)?;
+            let leaks = std::mem::take(&mut holders.leaks);
+            let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
+            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
+        }
+        for tuple in &mut seen.tuples {
+            tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
+        }
+        seen.udp.processes = holders.udp.clone();
+        // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
+        seen.bound.extend(&holders.idle);
+        let netns = seen.netns;
+        seen.failures = self.connects.iter().filter(|failure| failure.netns == netns).cloned().collect();
+        seen.conflicts = self.binds.iter().filter(|conflict| conflict.netns == netns).cloned().collect();
+        self.watch.step(&seen);
+        Ok(())
     }
 }
