@@ -24,7 +24,7 @@ use super::{
     floods::Open,
     half_open::HalfOpen,
     maps::{Maps, Sum as _},
-    process::Finder,
+    process::SocketOwnerCache,
     sources::{self, address},
     syn_queue::SynQueue,
 };
@@ -43,7 +43,7 @@ pub struct Listeners {
     unseen: HashSet<ListenerKey>,
     drops: HashMap<ListenerKey, Drops>,
     rates: HashMap<ListenerKey, Rate>,
-    processes: Finder,
+    processes: SocketOwnerCache,
     syn_queue: SynQueue,
     /// Entries of the map at the last reading, closed ones too.
     pub entries: u64,
@@ -195,7 +195,7 @@ impl Listeners {
         if listener.pid != 0 {
             return Some(Process { pid: listener.pid, comm: super::maps::name_of(&listener.comm) });
         }
-        self.processes.holder(census?.inode)
+        self.processes.owner(census?.inode)
     }
 
     fn rate(&mut self, key: ListenerKey, now: Timestamp, syns: u64) -> f64 {
