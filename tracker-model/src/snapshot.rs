@@ -2,7 +2,7 @@
 //!
 //! Counters run since the daemon started.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// When the daemon began to count.
     pub started_at: Timestamp,
+    /// From then to now, by a clock that never jumps.
+    pub uptime: Duration,
     /// Inode number of the network namespace, as in `readlink /proc/self/ns/net`.
     pub netns: u32,
     /// Watched interfaces, by name; the counts of those that have no slot of their own are in one called `other`.

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tracker_common::{
     classify::Family,
     flows::FlowCounters,
@@ -61,7 +60,7 @@ struct Drops {
 }
 
 struct Rate {
-    at: (Timestamp, u64),
+    at: (Instant, u64),
     per_second: f64,
 }
 
@@ -129,7 +128,7 @@ impl Listeners {
         &mut self,
         maps: &mut Maps,
         generation: u32,
-        now: Timestamp,
+        now: Instant,
         half_open: &HalfOpen,
     ) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
@@ -167,7 +166,7 @@ impl Listeners {
         listener: &Listener,
         counters: &ListenerCounters,
         census: Option<ListenerCensus>,
-        now: Timestamp,
+        now: Instant,
     ) -> snapshot::Listener {
         let syns = by_family(counters.syns);
         snapshot::Listener {
@@ -198,10 +197,11 @@ impl Listeners {
         self.processes.owner(census?.inode)
     }
 
-    fn rate(&mut self, key: ListenerKey, now: Timestamp, syns: u64) -> f64 {
+    fn rate(&mut self, key: ListenerKey, now: Instant, syns: u64) -> f64 {
         let rate = self.rates.entry(key).or_insert(Rate { at: (now, syns), per_second: 0.0 });
-        if now.duration_since(rate.at.0).as_secs_f64() >= RATE_OVER.as_secs_f64() || now < rate.at.0 {
-            rate.per_second = rate::per_second(rate.at, (now, syns));
+        let elapsed = now.duration_since(rate.at.0);
+        if elapsed >= RATE_OVER {
+            rate.per_second = rate::per_second(elapsed, rate.at.1, syns);
             rate.at = (now, syns);
         }
         rate.per_second

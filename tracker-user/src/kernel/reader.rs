@@ -123,6 +123,8 @@ struct Side {
     census_at: Instant,
     census_tried_at: Instant,
     started_at: Timestamp,
+    /// The same by a clock that never jumps.
+    begun: Instant,
     netns: u32,
     lifetime_sample: u32,
     socket_events: &'static str,
@@ -178,6 +180,7 @@ impl Side {
             census_at: Instant::now(),
             census_tried_at: Instant::now(),
             started_at: Timestamp::now(),
+            begun: Instant::now(),
             netns,
             lifetime_sample: settings.lifetime_sample,
             socket_events,
@@ -360,7 +363,7 @@ impl Side {
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // Of this moment are the counts of SYNs; what is read after it takes its time.
         let (at, wall) = (Instant::now(), Timestamp::now());
-        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), taken_at, &self.half_open)?;
+        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), at, &self.half_open)?;
         for slot in &self.listeners.freed {
             self.watch.forget(*slot);
         }
@@ -390,6 +393,7 @@ impl Side {
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
+            uptime: begun.saturating_duration_since(self.begun),
             netns: self.netns,
             interfaces,
             departed: self.attachments.departed(),

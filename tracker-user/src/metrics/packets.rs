@@ -44,7 +44,7 @@ pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LIS
 
 /// The families of this file.
 pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    ports.update(snapshot.taken_at, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+    ports.update(snapshot.uptime, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
     vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(ports)]
 }
 
