@@ -41,6 +41,7 @@ pub fn snapshot() -> Snapshot {
         unwatched: vec![Unwatched { name: "lo".to_owned(), reason: "loopback".to_owned() }],
         missing: Vec::new(),
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
+        unjudged: 0,
         no_listener: NoListener {
             top_ports: vec![
                 PortSyns { port: 23, syns: 30, syn_rate: 0.25 },

@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub missing: Vec<Unwatched>,
     /// Listening addresses, by port and address.
     pub listeners: Vec<Listener>,
+    /// Those of them that have no slot of their own, so that the flood detector does not judge them.
+    pub unjudged: u64,
     /// SYNs to local addresses at ports where nothing listens.
     pub no_listener: NoListener,
     /// How socket events are seen: `tp_btf` or `raw_tp`.

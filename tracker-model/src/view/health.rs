@@ -34,6 +34,13 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     for interface in &snapshot.missing {
         problems.push((Health::Warning, format!("{} is not watched: {}", interface.name, interface.reason)));
     }
+    if snapshot.unjudged > 0 {
+        let text = format!(
+            "listeners without a slot of their own: {}; floods of SYNs to them are not called until others close",
+            snapshot.unjudged
+        );
+        problems.push((Health::Warning, text));
+    }
     problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
     for loss in Loss::ALL {
         let lost = snapshot.losses[loss as usize];
@@ -147,6 +154,14 @@ mod tests {
         snapshot.missing.pop();
         let names: Vec<_> = of(&snapshot).unwatched.into_iter().map(|unwatched| unwatched.name).collect();
         assert_eq!(names, ["eth1", "lo"]);
+    }
+
+    #[test]
+    fn listeners_that_are_not_judged_are_a_warning() {
+        let mut snapshot = sample::snapshot();
+        snapshot.unjudged = 3;
+        let problems = of(&snapshot).problems;
+        assert!(problems[0].starts_with("listeners without a slot of their own: 3; "), "{problems:?}");
     }
 
     #[test]

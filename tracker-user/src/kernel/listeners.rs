@@ -48,6 +48,8 @@ pub struct Listeners {
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
+    /// Open listeners that have none of their own.
+    pub unjudged: u64,
     /// Slots that were freed at the last reading.
     pub freed: Vec<u32>,
 }
@@ -111,11 +113,12 @@ impl Listeners {
             if seen {
                 self.unseen.remove(&key);
             }
-            if (sockets, dual) == (listener.sockets, listener.dual) || (!seen && self.unseen.insert(key)) {
+            // The slot too: an event that came while the listener was given it is missing there.
+            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
+            let is_right = [(listener.sockets, listener.dual), (slot.sockets, slot.dual)] == [(sockets, dual); 2];
+            if is_right || (!seen && self.unseen.insert(key)) {
                 continue;
             }
-            // The slot first: if an event comes between the two, it is the listener that is wrong, which the next census sees.
-            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
             maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
             let mended = Listener { sockets, dual, ..listener };
             maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
@@ -132,7 +135,7 @@ impl Listeners {
         half_open: &HalfOpen,
     ) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
-        let (mut count, mut slots) = (0, 0);
+        let (mut count, mut slots, mut unjudged) = (0, 0, 0);
         self.freed.clear();
         for (key, listener) in entries(maps) {
             count += 1;
@@ -142,6 +145,7 @@ impl Listeners {
                 continue;
             }
             self.closed.remove(&key);
+            unjudged += u64::from(listener.slot == 0);
             let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
             let counters = ListenerCounters::sum(&values);
             let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
@@ -152,7 +156,11 @@ impl Listeners {
             }
             open.push((listener.slot, report));
         }
-        (self.entries, self.slots) = (count, slots);
+        (self.entries, self.slots, self.unjudged) = (count, slots, unjudged);
+        if unjudged > 0 && !self.freed.is_empty() {
+            // It gives them the slots.
+            maps.census_wanted.set(0, 1, 0).map_err(map(names::CENSUS_WANTED))?;
+        }
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
         self.processes.search();
@@ -229,7 +237,8 @@ impl Listeners {
     /// A socket that begins to listen there between the reading and the removal loses its entry; the next census
     /// brings it back.
     fn free(&mut self, maps: &mut Maps, key: &ListenerKey, listener: &Listener) -> Result<(), KernelError> {
-        let scarce = self.slots * 2 > u64::from(limits::LISTENERS);
+        // One without a slot has no counts to keep.
+        let scarce = listener.slot == 0 || self.slots * 2 > u64::from(limits::LISTENERS);
         if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
             return Ok(());
         }

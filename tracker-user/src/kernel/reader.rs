@@ -400,6 +400,7 @@ impl Side {
             missing: self.attachments.missing(),
             unwatched,
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
+            unjudged: self.listeners.unjudged,
             no_listener: self.refused.read(&self.maps.refused_syns),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),
