@@ -24,6 +24,7 @@ pub mod doctor;
 mod error;
 mod floods;
 mod half_open;
+mod interface_policy;
 mod iterator;
 mod links;
 mod listeners;
@@ -35,13 +36,14 @@ mod process;
 mod reader;
 mod refused;
 pub mod route;
-mod select;
+
 mod sources;
 mod syn_queue;
 mod tcp_counters;
 pub mod trial;
 mod unseen;
 
+pub use attach::clsact;
 pub use error::KernelError;
 
 /// What the kernel side needs to know at load.

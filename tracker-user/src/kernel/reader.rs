@@ -32,6 +32,7 @@ use super::{
     error::KernelError,
     floods::{Around, Watch},
     half_open::HalfOpen,
+    interface_policy,
     links::{Changes, Netlink},
     listeners::{self, Listeners},
     local::LocalAddresses,
@@ -39,7 +40,7 @@ use super::{
     object,
     ports::Ports,
     refused::Refused,
-    select, tcp_counters,
+    tcp_counters,
     unseen::{self, Unseen},
 };
 
@@ -91,7 +92,7 @@ async fn serve(settings: &Settings, requests: mpsc::Receiver<Request>, started: 
         }
         Err(error) => drop(started.send(Err(error))),
     }
-    side.attachments.clear(&mut side.maps);
+    side.attachments.clear(&mut side.maps).await;
 }
 
 /// SYNs that these interfaces received.
@@ -135,7 +136,7 @@ impl Side {
     async fn start(settings: &Settings) -> Result<(Self, Changes), KernelError> {
         let (netlink, changes) = Netlink::connect()?;
         let links = netlink.links().await?;
-        select::check(&links, &settings.interfaces)?;
+        interface_policy::check(&links, &settings.interfaces)?;
         let netns = own_netns()?;
         let mut object = object::open(settings, netns, false)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
@@ -187,8 +188,8 @@ impl Side {
             log,
         };
         side.take_census(false)?;
-        if let Err(error) = side.attachments.update(&mut side.object, &mut side.maps, &links) {
-            side.attachments.clear(&mut side.maps);
+        if let Err(error) = side.attachments.update(&mut side.object, &mut side.maps, &links).await {
+            side.attachments.clear(&mut side.maps).await;
             return Err(error);
         }
         Ok((side, changes))
@@ -262,7 +263,7 @@ impl Side {
     async fn interfaces(&mut self) {
         match self.netlink.links().await {
             // An interface named by the user may go and come back while the daemon runs; it was warned of.
-            Ok(links) => drop(self.attachments.update(&mut self.object, &mut self.maps, &links)),
+            Ok(links) => drop(self.attachments.update(&mut self.object, &mut self.maps, &links).await),
             Err(error) => tracing::warn!("list interfaces: {error}"),
         }
         self.addresses().await;
