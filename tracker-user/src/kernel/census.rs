@@ -9,14 +9,14 @@ use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
 
 use super::{error::KernelError, iterator, maps::Maps, ports::Ports};
 
-/// A census may take this share of one CPU: the pause after it is so many times its length.
+/// A census may take this share of one CPU: the pause after it is this many times its length.
 const PAUSE: u32 = 100;
 
 /// Between two while ports are running out.
 const HOT: Duration = Duration::from_secs(1);
 
-/// Takes censuses.
-pub struct Taker {
+/// Takes censuses, and decides when.
+pub struct CensusScheduler {
     shortest_interval: Duration,
     generation: u32,
     complete: u32,
@@ -29,8 +29,8 @@ pub struct Taker {
     next: Instant,
 }
 
-impl Taker {
-    /// With at least this pause between two.
+impl CensusScheduler {
+    /// One that leaves at least this pause between two.
     pub fn new(shortest_interval: Duration) -> Self {
         Self {
             shortest_interval,
@@ -43,7 +43,7 @@ impl Taker {
         }
     }
 
-    /// There will be none, for this reason.
+    /// No census can be taken, for this reason.
     pub fn give_up(&mut self, reason: String) {
         self.error = Some(reason);
         self.missing = true;
@@ -54,7 +54,7 @@ impl Taker {
         Instant::now() >= self.next
     }
 
-    /// The number of the last one that is complete, as the kernel side writes it; 0 when there is none. What one that failed
+    /// The number of the last complete one, as the kernel side writes it; 0 before the first. What one that failed
     /// has written over is not known until the next.
     pub fn complete(&self) -> u32 {
         self.complete
@@ -68,7 +68,8 @@ impl Taker {
         self.last.map_or(0, requests)
     }
 
-    /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
+    /// Takes one; tells whether it is complete. What fails is kept in `error`; the figures of the last success stay and
+    /// show their age.
     pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, ports: &mut Ports, asked: bool) -> bool {
         if self.missing {
             return false;
@@ -86,8 +87,8 @@ impl Taker {
             self.round(object, maps, ports, asked);
             (counts, complete)
         });
-        // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy is
-        // known, should not be long in coming.
+        // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy
+        // is known, should not be long in coming.
         let soon = ports.is_hot() || !ports.knows_time();
         let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
         let interval = shortest.max(spent * PAUSE);

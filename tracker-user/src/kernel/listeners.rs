@@ -28,7 +28,7 @@ use super::{
     syn_queue::SynQueue,
 };
 
-/// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting. Unless half of
+/// How long a listener that closed keeps its slot and counts: a service that restarts goes on counting. Unless half of
 /// the slots are taken: programs that listen on ever new ports must not crowd out others.
 const KEEP: Duration = Duration::from_mins(1);
 /// A rate is taken over at least this time.
@@ -152,7 +152,7 @@ impl Listeners {
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             let mut report = self.report(key, &listener, &counters, census, now);
             if census.is_some() {
-                report.half_open_sources = half_open.of(listener.slot);
+                report.half_open_sources = half_open.of_slot(listener.slot);
             }
             open.push((listener.slot, report));
         }

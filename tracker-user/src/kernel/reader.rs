@@ -28,7 +28,7 @@ use tracker_model::{
 use super::{
     Request, Settings, SocketsAnswer, SocketsAsked, SocketsFound,
     attach::Attachments,
-    census::Taker,
+    census::CensusScheduler,
     error::KernelError,
     floods::{Around, Watch},
     half_open::HalfOpen,
@@ -119,7 +119,7 @@ struct Side {
     ports: Ports,
     syns: u64,
     read_at: Instant,
-    census: Taker,
+    census: CensusScheduler,
     /// When the last one that succeeded was taken, and when one was last tried.
     census_at: Instant,
     census_tried_at: Instant,
@@ -146,7 +146,7 @@ impl Side {
         local.update(&netlink, &mut maps).await?;
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
-        let mut census = Taker::new(settings.census_interval);
+        let mut census = CensusScheduler::new(settings.census_interval);
         match object::load_census(&mut object).and_then(|()| object::load_passes(&mut object)) {
             Ok(()) => {}
             Err(KernelError::NoRight) => return Err(KernelError::NoRight),

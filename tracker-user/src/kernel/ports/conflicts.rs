@@ -33,7 +33,7 @@ use crate::kernel::{
 
 /// Between two looks for holders, each of which takes a pass over all descriptors of the host.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looks may take this share of one CPU: the pause after one is so many times its length.
+/// Looks may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
 
 /// Conflicts, and who holds what.

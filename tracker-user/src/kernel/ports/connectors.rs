@@ -1,5 +1,5 @@
-//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of a
-//! minute, the time that a connection stays in `TIME_WAIT`.
+//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of
+//! a minute, the time that a connection stays in `TIME_WAIT`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +30,7 @@ type Destination = (IpAddr, u16);
 
 /// Connects by destination and process.
 #[derive(Default)]
-pub struct Makers {
+pub struct Connectors {
     watched: HashSet<Destination>,
     turn: Option<Instant>,
     /// Those of the turn before this.
@@ -38,7 +38,7 @@ pub struct Makers {
     both: HashMap<Destination, Vec<PortHolder>>,
 }
 
-impl Makers {
+impl Connectors {
     /// How many destinations are watched.
     pub fn watched(&self) -> usize {
         self.watched.len()
@@ -73,7 +73,7 @@ impl Makers {
     }
 
     /// Those of a destination, most first.
-    pub fn of(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+    pub fn of_destination(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
         self.both.get(&(destination, port)).cloned().unwrap_or_default()
     }
 

@@ -20,7 +20,7 @@ use crate::kernel::{
     sources::address,
 };
 
-/// An entry is given up when nothing failed for so long: others need its place.
+/// An entry is removed when no call failed for this time: others need its place.
 const FORGET: Duration = Duration::from_mins(30);
 /// The same when the table fills, as with processes that make one call each.
 const FORGET_SOON: Duration = Duration::from_secs(70);
@@ -47,7 +47,7 @@ impl Clock {
         self.wall - SignedDuration::try_from(self.ago(nanoseconds)).unwrap_or_default()
     }
 
-    /// Whether it is so long ago that the entry is given up, of a table that holds `entries` of `capacity`.
+    /// Whether an entry is too old to be kept in a table that holds `entries` of `capacity`.
     pub fn is_forgotten(&self, nanoseconds: u64, entries: usize, capacity: u32) -> bool {
         let fills = entries > capacity as usize / 4 * 3;
         self.ago(nanoseconds) > if fills { FORGET_SOON } else { FORGET }
@@ -105,8 +105,8 @@ pub fn count<K: Pod>(table: &HashMap<MapData, K, Failure>) -> u64 {
     table.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
 }
 
-/// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that were there so
-/// long ago.
+/// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that existed
+/// `ago`.
 pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
     let clock = Clock::now();
     let is_gone = |netns: u32, failure: &Failure| !alive.contains(&netns) && clock.ago(failure.last) > ago;

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOT: Duration = Duration::from_secs(1);
 /// The same when somebody asks.
 const ASKED: Duration = Duration::from_millis(250);
-/// A pass may take this share of one CPU: the pause after it is so many times its length.
+/// A pass may take this share of one CPU: the pause after it is this many times its length.
 const SHARE: u32 = 100;
 /// The same when somebody asks.
 const SHARE_ASKED: u32 = 10;
@@ -91,7 +91,7 @@ impl Holders {
     }
 
     /// Those of a tuple.
-    pub fn of(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+    pub fn of_tuple(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
         self.tuples.get(&(source, destination, port)).cloned().unwrap_or_default()
     }
 

@@ -3,13 +3,13 @@
 mod admission;
 mod clock;
 mod conflicts;
+mod connectors;
 mod failures;
 mod holders;
-mod makers;
 mod namespaces;
+mod netns_ports;
 mod settings;
 mod sockets;
-mod space;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,11 +30,11 @@ use tracker_model::{
 use self::{
     clock::Jiffies,
     conflicts::Conflicts,
+    connectors::Connectors,
     holders::Urgency,
-    makers::Makers,
     namespaces::{Listing, Namespace},
+    netns_ports::{NetnsPorts, PassContext, delay_ms},
     sockets::Wanted,
-    space::{Around, Space, delay_ms},
 };
 use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
 
@@ -42,9 +42,9 @@ use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps
 const ROUND: Duration = Duration::from_secs(5);
 /// The same when somebody asks.
 const ROUND_ASKED: Duration = Duration::from_millis(250);
-/// A round goes on at the next reading after so long: the detector shares the thread.
+/// A round pauses until the next reading after this time: the detector shares the thread.
 const TURN: Duration = Duration::from_millis(50);
-/// Rounds may take this share of one CPU: the pause after one is so many times its length.
+/// Rounds may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
 /// The same when somebody asks.
 const SHARE_ASKED: u32 = 10;
@@ -52,13 +52,13 @@ const SHARE_ASKED: u32 = 10;
 /// Prepares the passes of the census, and takes over what they counted.
 pub struct Ports {
     begun: Instant,
-    own: Space,
-    makers: Makers,
+    own: NetnsPorts,
+    connectors: Connectors,
     model: Model,
     others: Option<Others>,
 }
 
-/// The model, and what it is told besides the passes.
+/// The model, and what it needs besides the passes.
 struct Model {
     jiffies: Jiffies,
     conflicts: Conflicts,
@@ -71,12 +71,13 @@ struct Model {
 
 /// The other network namespaces of the host.
 struct Others {
-    spaces: BTreeMap<u32, Space>,
+    spaces: BTreeMap<u32, NetnsPorts>,
     /// The list that the round under way begins with.
     listing: Option<Listing>,
     /// Those that this round has yet to look at.
     pending: Vec<Namespace>,
-    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it began.
+    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it
+    /// began.
     found: BTreeSet<u32>,
     alive: BTreeSet<u32>,
     unread: Option<String>,
@@ -131,8 +132,8 @@ impl Ports {
     pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
-            own: Space::new(netns, None),
-            makers: Makers::default(),
+            own: NetnsPorts::new(netns, None),
+            connectors: Connectors::default(),
             model: Model {
                 jiffies: Jiffies::default(),
                 conflicts: Conflicts::default(),
@@ -148,19 +149,19 @@ impl Ports {
     /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
         self.own.settings = settings::read()?;
-        self.own.prepare(maps, &self.around(true), generation)
+        self.own.prepare(maps, &self.context(true), generation)
     }
 
     /// What the pass of this number counted, and whether it should be repeated.
     pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
-        let mut around = self.around(true);
-        let taken = self.own.take_over(maps, &mut around, generation);
-        self.model.jiffies = around.jiffies;
+        let mut context = self.context(true);
+        let taken = self.own.take_over(maps, &mut context, generation);
+        self.model.jiffies = context.jiffies;
         taken
     }
 
-    fn around(&self, own: bool) -> Around {
-        Around { begun: self.begun, jiffies: self.model.jiffies, watching: self.makers.watched(), own }
+    fn context(&self, own: bool) -> PassContext {
+        PassContext { begun: self.begun, jiffies: self.model.jiffies, watching: self.connectors.watched(), own }
     }
 
     /// Whether the other namespaces are to be looked at.
@@ -172,8 +173,8 @@ impl Ports {
         self.others.as_ref().is_some_and(due)
     }
 
-    /// Looks at the other namespaces, each in a pass of its own, as far as the time goes. `generation` gives the numbers of the
-    /// passes.
+    /// Looks at the other namespaces, each in a pass of its own, as far as the time goes. `generation` gives the
+    /// numbers of the passes.
     pub fn round(&mut self, object: &mut Ebpf, maps: &mut Maps, asked: bool, mut generation: impl FnMut() -> u32) {
         let Some(mut others) = self.others.take() else { return };
         let begun = Instant::now();
@@ -188,7 +189,7 @@ impl Ports {
         while Instant::now() < end
             && let Some(namespace) = others.pending.pop()
         {
-            let new = || Space::new(namespace.netns, Some(namespace.name.clone()));
+            let new = || NetnsPorts::new(namespace.netns, Some(namespace.name.clone()));
             let space = others.spaces.entry(namespace.netns).or_insert_with(new);
             if let Err(error) = self.visit(object, maps, &namespace, space, asked, &mut generation) {
                 others.unread = Some(format!("{}: {error}", namespace.name));
@@ -225,7 +226,7 @@ impl Ports {
         object: &mut Ebpf,
         maps: &mut Maps,
         namespace: &Namespace,
-        space: &mut Space,
+        space: &mut NetnsPorts,
         asked: bool,
         generation: &mut impl FnMut() -> u32,
     ) -> Result<(), KernelError> {
@@ -241,7 +242,7 @@ impl Ports {
         object: &mut Ebpf,
         maps: &mut Maps,
         namespace: &Namespace,
-        space: &mut Space,
+        space: &mut NetnsPorts,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
         let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
@@ -252,13 +253,13 @@ impl Ports {
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
         let (settings, empty, mut tcp, mut udp) = namespace.within(there).map_err(io)?;
         space.settings = settings?;
-        let mut around = self.around(false);
-        space.prepare(maps, &around, generation)?;
+        let mut context = self.context(false);
+        space.prepare(maps, &context, generation)?;
         if !empty {
             iterator::drive(&mut tcp).map_err(io)?;
             iterator::drive(&mut udp).map_err(io)?;
         }
-        space.take_over(maps, &mut around, generation)
+        space.take_over(maps, &mut context, generation)
     }
 
     /// Tells the model what a census of the daemon's own namespace saw.
@@ -269,9 +270,9 @@ impl Ports {
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
-        self.makers.update(maps, &seen.tuples)?;
+        self.connectors.update(maps, &seen.tuples)?;
         for tuple in &mut seen.tuples {
-            tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
+            tuple.made_by = self.connectors.of_destination(tuple.destination, tuple.destination_port);
         }
         self.model.read_failed_calls(object, maps, self.own.netns)?;
         self.model.tell(object, maps, &mut self.own, seen, asked)
@@ -327,7 +328,8 @@ impl Ports {
 }
 
 impl Model {
-    /// Reads the failed calls of all network namespaces; who holds a port is looked for in that of the calling thread, `netns`.
+    /// Reads the failed calls of all network namespaces; who holds a port is looked for in that of the calling thread,
+    /// `netns`.
     fn read_failed_calls(&mut self, object: &mut Ebpf, maps: &mut Maps, netns: u32) -> Result<(), KernelError> {
         self.connects = failures::read(maps)?;
         self.binds = self.conflicts.read(object, maps, self.jiffies, netns)?;
@@ -339,7 +341,7 @@ impl Model {
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
-        space: &mut Space,
+        space: &mut NetnsPorts,
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
@@ -356,7 +358,7 @@ impl Model {
             self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
         }
         for tuple in &mut seen.tuples {
-            tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
+            tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);
         }
         seen.udp.processes = holders.udp.clone();
         // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.

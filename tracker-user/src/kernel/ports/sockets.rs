@@ -1,7 +1,8 @@
 //! The sockets that hold a port, each with its processes: what `tracker explain` is answered from.
 //!
 //! Three passes: one over the TCP sockets, which knows `TIME_WAIT` and orphans, one over the UDP sockets unless a TCP
-//! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound and neither listen nor connect.
+//! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound
+//! and neither listen nor connect.
 
 use std::{collections::HashMap, io::Read, net::SocketAddr, ops::RangeInclusive};
 
