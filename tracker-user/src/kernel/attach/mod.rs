@@ -8,7 +8,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
-use nix::net::if_::if_nameindex;
+use nix::net::if_::{Interface, if_nameindex};
 use tracker_common::{classify::Outcome, counters::InterfaceCounters, limits};
 use tracker_model::snapshot::{self, Unwatched};
 
@@ -161,7 +161,7 @@ impl Attachments {
     fn add_unreadable(&mut self, links: &BTreeMap<u32, Link>) {
         let Ok(interfaces) = if_nameindex() else { return };
         let unreadable = interfaces.iter().filter(|interface| !links.contains_key(&interface.index()));
-        for name in unreadable.map(|interface| interface.name()).filter(|name| name.to_str().is_err()) {
+        for name in unreadable.map(Interface::name).filter(|name| name.to_str().is_err()) {
             let (list, reason) = if self.patterns.is_empty() {
                 (&mut self.missing, "its name is not valid UTF-8; rename it with `ip link set`")
             } else {

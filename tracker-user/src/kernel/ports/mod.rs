@@ -360,7 +360,7 @@ impl Model {
         for tuple in &mut seen.tuples {
             tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);
         }
-        seen.udp.processes = holders.udp.clone();
+        seen.udp.processes.clone_from(&holders.udp);
         // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
         seen.bound.extend(&holders.idle);
         let netns = seen.netns;

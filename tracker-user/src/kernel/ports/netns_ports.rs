@@ -77,11 +77,11 @@ impl NetnsPorts {
         }
         let pass = PortPass {
             generation,
-            recent: jiffies.from_seconds(RECENT),
-            time_wait: jiffies.from_seconds(TIME_WAIT),
+            recent: jiffies.in_seconds(RECENT),
+            time_wait: jiffies.in_seconds(TIME_WAIT),
             reuse_delay_ms: delay_ms(&self.settings),
             holders_from: self.holders_from,
-            quiet: jiffies.from_seconds(QUIET),
+            quiet: jiffies.in_seconds(QUIET),
             netns: self.netns,
             own: context.own.into(),
             watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
