@@ -280,6 +280,9 @@ pub(crate) unsafe fn seen<M: Memory>(socket: *const u8, family: usize, generatio
             }
             change_slot(listener.slot, 1, dual);
         }
+        if listener.slot == 0 {
+            give_slot(&key, listener);
+        }
         listener.slot
     };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
@@ -349,22 +352,10 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
             0
         }
     };
-    let wildcard = if key.address == ANY_V4 {
-        Slot::ANY_V4
-    } else if key.address == ANY_V6 {
-        Slot::ANY_V6
-    } else {
-        0
-    };
-    if slot != 0
-        && let Some(entry) = SLOTS.get_ptr_mut(slot)
-    {
-        // SAFETY: the slot was just taken out of the queue; nobody else has it.
-        unsafe { *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard, address: hash::halves(&key.address) } };
-    }
+    fill_slot(slot, key, &Listener::default());
     let fresh = Listener { slot, ..Listener::default() };
     if LISTENERS.insert(key, fresh, BPF_NOEXIST).is_ok() {
-        publish(key, slot, wildcard);
+        publish(key, slot);
     } else if slot != 0 {
         // Another CPU was faster, or the map is full. It cannot fail: the slot was just taken out of the queue.
         let _ = FREE_SLOTS.push(slot, 0);
@@ -376,13 +367,47 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
     listener
 }
 
+/// Gives a slot that has become free to a listener that came when there was none.
+///
+/// An event that comes between the reading of its sockets and the writing of its slot is missing in the slot; the daemon
+/// compares the two after the next census.
+#[inline(always)]
+fn give_slot(key: &ListenerKey, listener: &mut Listener) {
+    let Ok(Some(slot)) = FREE_SLOTS.pop() else { return };
+    fill_slot(slot, key, listener);
+    listener.slot = slot;
+    publish(key, slot);
+}
+
+/// Writes what the packet programs look at into a slot that was just taken out of the queue, so that nobody else has it.
+#[inline(always)]
+fn fill_slot(slot: u32, key: &ListenerKey, listener: &Listener) {
+    if slot != 0
+        && let Some(entry) = SLOTS.get_ptr_mut(slot)
+    {
+        let (sockets, dual, address) = (listener.sockets, listener.dual, hash::halves(&key.address));
+        // SAFETY: nobody else has the slot.
+        unsafe { *entry = Slot { sockets, dual, port: key.port, wildcard: wildcard(key), address } };
+    }
+}
+
+/// [`Slot::ANY_V4`], [`Slot::ANY_V6`], or zero for a single address.
+#[inline(always)]
+fn wildcard(key: &ListenerKey) -> u32 {
+    match key.address {
+        ANY_V4 => Slot::ANY_V4,
+        ANY_V6 => Slot::ANY_V6,
+        _ => 0,
+    }
+}
+
 /// Tells the packet programs where to look for a listener.
 #[inline(always)]
-fn publish(key: &ListenerKey, slot: u32, wildcard: u32) {
+fn publish(key: &ListenerKey, slot: u32) {
     let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
     // SAFETY: aligned numbers; the entry of an address is made by one CPU alone.
     unsafe {
-        match wildcard {
+        match wildcard(key) {
             Slot::ANY_V4 => (*port).any_v4 = slot + 1,
             Slot::ANY_V6 => (*port).any_v6 = slot + 1,
             _ => {

@@ -4,6 +4,8 @@ mod flood;
 mod ports;
 mod sockets;
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tracker_common::{
     classify::{Family, Outcome},
@@ -32,6 +34,7 @@ pub fn snapshot() -> Snapshot {
     Snapshot {
         taken_at,
         started_at: taken_at - SignedDuration::from_hours(2),
+        uptime: Duration::from_hours(2),
         netns: 4_026_531_840,
         interfaces: vec![interface()],
         departed: InterfaceCounters::default(),
@@ -39,6 +42,7 @@ pub fn snapshot() -> Snapshot {
         missing: Vec::new(),
         warnings: Vec::new(),
         listeners: vec![listener("192.0.2.1", 22), web_listener()],
+        unjudged: 0,
         no_listener: NoListener {
             top_ports: vec![
                 PortSyns { port: 23, syns: 30, syn_rate: 0.25 },

@@ -2,7 +2,7 @@
 //!
 //! Counters run since the daemon started.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// When the daemon began to count.
     pub started_at: Timestamp,
+    /// From then to now, by a clock that never jumps.
+    pub uptime: Duration,
     /// Inode number of the network namespace, as in `readlink /proc/self/ns/net`.
     pub netns: u32,
     /// Watched interfaces, by name; the counts of those that have no slot of their own are in one called `other`.
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub warnings: Vec<String>,
     /// Listening addresses, by port and address.
     pub listeners: Vec<Listener>,
+    /// Those of them that have no slot of their own, so that the flood detector does not judge them.
+    pub unjudged: u64,
     /// SYNs to local addresses at ports where nothing listens.
     pub no_listener: NoListener,
     /// How socket events are seen: `tp_btf` or `raw_tp`.

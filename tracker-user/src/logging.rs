@@ -37,7 +37,9 @@ pub fn start(settings: LogSettings) -> WorkerGuard {
 
 /// Targets of the kernel programs' lines begin with `tracker` too.
 fn filter(level: LevelFilter) -> Targets {
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("tracker", level)
+    // It writes each message of an interface whose name it cannot read byte by byte; tracker itself says which those are.
+    let netlink = ("netlink_proto::codecs", LevelFilter::OFF);
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets([("tracker", level), netlink])
 }
 
 /// The default hook writes to standard error itself, and would wait for its reader.
@@ -105,6 +107,7 @@ mod tests {
         assert!(filter.would_enable("tracker", &Level::DEBUG));
         assert!(!filter.would_enable("hyper::proto", &Level::INFO));
         assert!(filter.would_enable("hyper::proto", &Level::WARN));
+        assert!(!filter.would_enable("netlink_proto::codecs", &Level::ERROR));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod environment;
 mod existing;
 mod floods;
 mod floods_counted;
+mod full_tables;
 mod half_open;
 mod interfaces;
 mod itself;

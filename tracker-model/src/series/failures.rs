@@ -3,14 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
+    time::Duration,
 };
-
-use jiff::{SignedDuration, Timestamp};
 
 /// Most subjects that have a series at one moment.
 const MAX: usize = 32;
 /// A series that has not grown for so long gives way to a subject of calls that fail now.
-const IDLE: SignedDuration = SignedDuration::from_mins(10);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// Counts by subject that never go back while they are there, though the daemon forgets who called after some time; nor does
 /// that of the others.
@@ -28,7 +27,7 @@ pub struct FailureSeries<Subject, Caller> {
 #[derive(Clone, Copy, Debug)]
 struct Own {
     count: u64,
-    grown_at: Timestamp,
+    grown_at: Duration,
 }
 
 impl<Subject, Caller> Default for FailureSeries<Subject, Caller> {
@@ -38,8 +37,8 @@ impl<Subject, Caller> Default for FailureSeries<Subject, Caller> {
 }
 
 impl<Subject: Copy + Ord + Hash, Caller: Eq + Hash> FailureSeries<Subject, Caller> {
-    /// Takes in what a snapshot tells: how often calls have failed, by subject and caller.
-    pub fn update(&mut self, now: Timestamp, failures: impl IntoIterator<Item = (Subject, Caller, u64)>) {
+    /// Takes in what a snapshot tells, at this moment of a clock that never jumps: how often calls have failed, by subject and caller.
+    pub fn update(&mut self, now: Duration, failures: impl IntoIterator<Item = (Subject, Caller, u64)>) {
         // A caller may have several rows.
         let mut counts: HashMap<(Subject, Caller), u64> = HashMap::new();
         for (subject, caller, count) in failures {
@@ -70,10 +69,10 @@ impl<Subject: Copy + Ord + Hash, Caller: Eq + Hash> FailureSeries<Subject, Calle
     }
 
     /// The series of a subject, if it has one or there is, perhaps now, place for it.
-    fn place(&mut self, subject: Subject, now: Timestamp) -> Option<&mut Own> {
+    fn place(&mut self, subject: Subject, now: Duration) -> Option<&mut Own> {
         if self.own.len() >= MAX && !self.own.contains_key(&subject) {
             let (victim, own) = self.own.iter().min_by_key(|(_, own)| own.grown_at)?;
-            if now.duration_since(own.grown_at) < IDLE {
+            if now.saturating_sub(own.grown_at) < IDLE {
                 return None;
             }
             let victim = *victim;
@@ -101,8 +100,8 @@ mod tests {
     /// By port and process.
     type Series = FailureSeries<u16, u32>;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     fn counts(series: &Series) -> Vec<(u16, u64)> {
@@ -147,7 +146,7 @@ mod tests {
             let (mut series, mut second, mut other) = (Series::default(), 0, 0);
             let mut before: BTreeMap<u16, u64> = BTreeMap::new();
             for _ in 0..100 {
-                second += i64::try_from(next(200)).unwrap() - 10;
+                second += next(200);
                 let rows: Vec<_> = (0..next(60))
                     .map(|_| (u16::try_from(next(60)).unwrap(), u32::try_from(next(3)).unwrap(), next(50)))
                     .collect();

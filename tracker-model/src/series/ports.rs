@@ -1,8 +1,9 @@
 //! SYNs to no listener, by port: a series for each of at most 32 ports that were active last, and one for the rest.
 
-use std::collections::{BTreeMap, HashMap};
-
-use jiff::{SignedDuration, Timestamp};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use crate::{
     recent::TIME_CONSTANT,
@@ -17,7 +18,7 @@ const SHARE: u32 = 100;
 /// Most ports that have a series at one moment.
 const MAX: usize = 32;
 /// A series that has not grown for so long gives way to any port that is active now.
-const IDLE: SignedDuration = SignedDuration::from_mins(5);
+const IDLE: Duration = Duration::from_mins(5);
 /// A port is active enough to take the place of another from so many SYNs per second on: four in a minute. Whoever
 /// scans one port after the other sends less to each, and would leave behind a new series every few seconds.
 const ACTIVE: f64 = 3.5 / 60.0;
@@ -46,25 +47,25 @@ pub struct PortSeries {
 struct Own {
     syns: u64,
     /// When it last grew.
-    grown_at: Timestamp,
+    grown_at: Duration,
     /// Its rate when it was last in a list, and when that was.
     rate: f64,
-    listed_at: Timestamp,
+    listed_at: Duration,
 }
 
 impl Own {
-    fn new(now: Timestamp) -> Self {
+    fn new(now: Duration) -> Self {
         Self { syns: 0, grown_at: now, rate: 0.0, listed_at: now }
     }
 
-    fn is_idle(&self, now: Timestamp) -> bool {
-        now.duration_since(self.grown_at) >= IDLE
+    fn is_idle(&self, now: Duration) -> bool {
+        now.saturating_sub(self.grown_at) >= IDLE
     }
 
     /// Its rate, as far as is known: it fades while the port is in no list.
-    fn rate(&self, now: Timestamp) -> f64 {
-        let unlisted = now.duration_since(self.listed_at).as_secs_f64().max(0.0);
-        self.rate * (-unlisted / TIME_CONSTANT.as_secs_f64()).exp()
+    fn rate(&self, now: Duration) -> f64 {
+        let unlisted = now.saturating_sub(self.listed_at);
+        self.rate * (-unlisted.div_duration_f64(TIME_CONSTANT)).exp()
     }
 }
 
@@ -84,8 +85,8 @@ impl Reading {
 }
 
 impl PortSeries {
-    /// Takes in the snapshot of this moment: the SYNs to no listener by all interfaces, and the most active ports.
-    pub fn update(&mut self, now: Timestamp, total: u64, seen: &NoListener) {
+    /// Takes in the snapshot of this moment, by a clock that never jumps: the SYNs to no listener by all interfaces, and the most active ports.
+    pub fn update(&mut self, now: Duration, total: u64, seen: &NoListener) {
         // First those that have a series: only then is it known which of them are idle.
         let mut counted: u64 = seen.top_ports.iter().map(|entry| self.count(now, entry)).sum();
         // Before any gives way: what loses its series now must be gone from at least one scrape.
@@ -106,7 +107,7 @@ impl PortSeries {
     }
 
     /// Counts the new SYNs of a port that has a series, and tells how many.
-    fn count(&mut self, now: Timestamp, entry: &PortSyns) -> u64 {
+    fn count(&mut self, now: Duration, entry: &PortSyns) -> u64 {
         let Some(own) = self.own.get_mut(&entry.port) else { return 0 };
         let new = self.last.count(entry.port).map_or(0, |before| entry.syns.saturating_sub(before));
         own.syns += new;
@@ -118,7 +119,7 @@ impl PortSeries {
     }
 
     /// Whether a port is to have a series and there is, perhaps now, place for it.
-    fn make_room(&mut self, now: Timestamp, total: u64, seen: &NoListener, entry: &PortSyns) -> bool {
+    fn make_room(&mut self, now: Duration, total: u64, seen: &NoListener, entry: &PortSyns) -> bool {
         let recent = entry.syn_rate > 0.0 && entry.syn_rate * f64::from(SHARE) >= seen.syn_rate;
         if self.own.len() < MAX {
             return recent || entry.syns >= total.div_ceil(SHARE.into());
@@ -137,7 +138,7 @@ impl PortSeries {
     }
 
     /// The port whose series has been idle longest, or else the one with the lowest rate.
-    fn least_active(&self, now: Timestamp) -> Option<u16> {
+    fn least_active(&self, now: Duration) -> Option<u16> {
         let idle = self.own.iter().filter(|(_, own)| own.is_idle(now)).min_by_key(|(_, own)| own.grown_at);
         let slow = || self.own.iter().min_by(|(_, a), (_, b)| a.rate(now).total_cmp(&b.rate(now)));
         idle.or_else(slow).map(|(port, _)| *port)
@@ -157,13 +158,11 @@ impl PortSeries {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::recent::PortRates;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     /// A list without rates: quiet ports.
@@ -305,7 +304,7 @@ mod tests {
             let (mut series, mut counts, mut total) = (PortSeries::default(), BTreeMap::<u16, u64>::new(), 0_u64);
             let (mut second, mut before, mut own) = (0, 0, BTreeMap::new());
             for _ in 0..100 {
-                second += i64::try_from(next(400)).unwrap() - 20;
+                second += next(400);
                 for _ in 0..next(30) {
                     let (port, syns) = (u16::try_from(next(80)).unwrap(), next(50));
                     *counts.entry(port).or_default() += syns;

@@ -1,18 +1,23 @@
 //! What is wrong with the daemon's view of the host: what it cannot see, or not in full.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tracker_common::{counters::Loss, names};
 
 use super::status::{SOCKET_EVENTS_NONE, socket_events};
 use crate::{
     api::Health,
-    snapshot::{MapFill, Snapshot},
+    snapshot::{MapFill, Snapshot, Unwatched},
 };
 
 /// A snapshot is taken every second; an older one than this means that reading the kernel's maps has stopped.
 const SNAPSHOT_STALE_SECONDS: i64 = 10;
 /// A census may be late by this many intervals.
 const CENSUS_STALE_INTERVALS: f64 = 3.0;
+
+/// Interfaces that are named when many cannot be watched for one reason.
+const NAMED: usize = 8;
 
 /// What is wrong, worst first.
 pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, String)> {
@@ -31,8 +36,13 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
             format!("the figures are {age} s old: the daemon no longer reads the kernel's maps"),
         ));
     }
-    for interface in &snapshot.missing {
-        problems.push((Health::Warning, format!("{} is not watched: {}", interface.name, interface.reason)));
+    problems.extend(missing(&snapshot.missing).map(|text| (Health::Warning, text)));
+    if snapshot.unjudged > 0 {
+        let text = format!(
+            "listeners without a slot of their own: {}; floods of SYNs to them are not called until others close",
+            snapshot.unjudged
+        );
+        problems.push((Health::Warning, text));
     }
     problems.extend(snapshot.warnings.iter().map(|text| (Health::Warning, text.clone())));
     problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
@@ -45,6 +55,19 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     let full = snapshot.maps.iter().filter(|map| map.entries >= map.capacity);
     problems.extend(full.map(|map| (Health::Warning, full_map(map))));
     problems
+}
+
+/// Interfaces that should be watched and are not. Those with the same reason are one line.
+fn missing(interfaces: &[Unwatched]) -> impl Iterator<Item = String> {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for interface in interfaces {
+        reasons.entry(&interface.reason).or_default().push(&interface.name);
+    }
+    reasons.into_iter().map(|(reason, names)| match names.len() {
+        1 => format!("{} is not watched: {reason}", names[0]),
+        count if count <= NAMED => format!("{} are not watched: {reason}", names.join(", ")),
+        count => format!("{} and {} more are not watched: {reason}", names[..NAMED].join(", "), count - NAMED),
+    })
 }
 
 fn full_map(map: &MapFill) -> String {
@@ -114,7 +137,6 @@ mod tests {
     use crate::{
         api::Status,
         sample,
-        snapshot::Unwatched,
         view::{self, Daemon},
     };
 
@@ -146,6 +168,10 @@ mod tests {
         assert_eq!(status.problems, ["eth1 is not watched: it is down", "lo is not watched: refused"]);
         assert_eq!(status.unwatched, snapshot.missing, "each name once");
         snapshot.missing.pop();
+        snapshot.missing.extend((0..11).map(|number| unwatched(&format!("r{number}"), "refused")));
+        let refused = "r0, r1, r2, r3, r4, r5, r6, r7 and 3 more are not watched: refused";
+        assert_eq!(of(&snapshot).problems, ["eth1 is not watched: it is down", refused]);
+        snapshot.missing.truncate(1);
         let names: Vec<_> = of(&snapshot).unwatched.into_iter().map(|unwatched| unwatched.name).collect();
         assert_eq!(names, ["eth1", "lo"]);
     }
@@ -155,6 +181,14 @@ mod tests {
         let snapshot = Snapshot { warnings: vec!["the recording has ended".to_owned()], ..sample::snapshot() };
         let status = of(&snapshot);
         assert_eq!((status.health, status.problems), (Health::Warning, snapshot.warnings));
+    }
+
+    #[test]
+    fn listeners_that_are_not_judged_are_a_warning() {
+        let mut snapshot = sample::snapshot();
+        snapshot.unjudged = 3;
+        let problems = of(&snapshot).problems;
+        assert!(problems[0].starts_with("listeners without a slot of their own: 3; "), "{problems:?}");
     }
 
     #[test]

@@ -1,20 +1,13 @@
 //! The census: one pass of the iterator over all TCP sockets of the namespace.
 
-use std::{
-    fs::File,
-    io::{ErrorKind, Read},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use aya::{
-    Ebpf,
-    programs::{Iter, iter::IterLink},
-};
+use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
 use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
 
-use super::{error::KernelError, maps::Maps, object, ports::Ports};
+use super::{error::KernelError, iterator, maps::Maps, ports::Ports};
 
 /// A census may take this share of one CPU: the pause after it is this many times its length.
 const PAUSE: u32 = 100;
@@ -60,7 +53,7 @@ impl CensusScheduler {
         }
     }
 
-    /// There will be none, for this reason.
+    /// No census can be taken, for this reason.
     pub fn give_up(&mut self, reason: String) {
         self.error = Some(reason);
         self.missing = true;
@@ -110,8 +103,8 @@ impl CensusScheduler {
             self.round(object, maps, ports, asked);
             (counts, complete)
         });
-        // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy is
-        // known, should not be long in coming.
+        // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy
+        // is known, should not be long in coming.
         let soon = ports.is_hot() || !ports.knows_time();
         let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
         let interval = shortest.max(spent * PAUSE);
@@ -146,7 +139,7 @@ impl CensusScheduler {
             let generation = self.number();
             ports.prepare(maps, generation)?;
             let counts = pass(object, maps, generation)?;
-            run(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
+            iterator::run(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
             let (seen, again) = ports.take_over(maps, generation)?;
             if !again || repeated {
                 return Ok((counts, seen));
@@ -172,42 +165,6 @@ fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, K
     let map = |name| move |source| KernelError::Map { name, source };
     maps.census.set(0, Census::default(), 0).map_err(map(names::CENSUS))?;
     maps.census_generation.set(0, generation, 0).map_err(map(names::CENSUS_GENERATION))?;
-    run(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
+    iterator::run(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
     maps.census.get(&0, 0).map_err(map(names::CENSUS))
-}
-
-/// Runs an iterator that writes nothing to its end, in the namespace of the calling thread.
-pub fn run(object: &mut Ebpf, name: &'static str, target: &'static str) -> Result<(), KernelError> {
-    let io = |source| KernelError::Io { what: format!("run the iterator {target}"), source };
-    let mut file = open(link(object, name, target)?).map_err(io)?;
-    drive(&mut file).map_err(io)
-}
-
-/// A link of an iterator; what makes it an iterator of a namespace is [`open`].
-pub fn link(object: &mut Ebpf, name: &'static str, target: &'static str) -> Result<IterLink, KernelError> {
-    let fail = |source| KernelError::Attach { name, target: target.into(), source };
-    let program: &mut Iter = object::program(object, name)?;
-    let id = program.attach().map_err(fail)?;
-    program.take_link(id).map_err(fail)
-}
-
-/// Makes the iterator, which is of the namespace of the calling thread.
-pub fn open(link: IterLink) -> std::io::Result<File> {
-    link.into_file().map_err(std::io::Error::other)
-}
-
-/// Reads to the end, which is what drives the program; it writes nothing.
-///
-/// After a million sockets without a byte the kernel answers EAGAIN and goes on with the next call
-/// (`MAX_ITER_OBJECTS` in `kernel/bpf/bpf_iter.c`).
-pub fn drive(file: &mut impl Read) -> std::io::Result<()> {
-    let mut buffer = [0; 64];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }

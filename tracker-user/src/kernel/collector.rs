@@ -74,6 +74,8 @@ pub struct Collector {
     syns: u64,
     read_at: Instant,
     started_at: Timestamp,
+    /// The same by a clock that never jumps.
+    begun: Instant,
     netns: u32,
     lifetime_sample: u32,
     socket_events: &'static str,
@@ -114,6 +116,7 @@ impl Collector {
             syns: 0,
             read_at: Instant::now(),
             started_at: Timestamp::now(),
+            begun: Instant::now(),
             netns,
             lifetime_sample: settings.lifetime_sample,
             socket_events,
@@ -124,8 +127,8 @@ impl Collector {
     }
 
     /// Takes all programs off the interfaces.
-    pub fn detach(&mut self) {
-        self.attachments.clear(&mut self.maps);
+    pub async fn detach(&mut self) {
+        self.attachments.clear(&mut self.maps).await;
     }
 
     /// Interfaces or addresses have changed. What is to be attached or taken off is left to [`Self::attach_until`].
@@ -139,9 +142,9 @@ impl Collector {
     }
 
     /// Attaches to interfaces that came, for as long as there is time; whether all is done.
-    pub fn attach_until(&mut self, end: Instant) -> Result<bool, KernelError> {
+    pub async fn attach_until(&mut self, end: Instant) -> Result<bool, KernelError> {
         let turn = Turn { is_first: !std::mem::replace(&mut self.attaching, true), end };
-        self.attachments.update(&mut self.object, &mut self.maps, &self.links, turn)
+        self.attachments.update(&mut self.object, &mut self.maps, &self.links, turn).await
     }
 
     /// A census because somebody waits for its figures, unless one was just taken.
@@ -216,13 +219,14 @@ impl Collector {
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // The counts of SYNs are of this moment; what is read after it takes its time.
         let moment = (Instant::now(), Timestamp::now());
-        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), taken_at, &self.half_open)?;
+        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), moment.0, &self.half_open)?;
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         let floods = self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
+            uptime: begun.saturating_duration_since(self.begun),
             netns: self.netns,
             interfaces,
             departed: self.attachments.departed(),
@@ -230,6 +234,7 @@ impl Collector {
             unwatched,
             warnings: self.warnings(),
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
+            unjudged: self.listeners.unjudged,
             no_listener: self.closed_ports.read(&self.maps.refused_syns),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),

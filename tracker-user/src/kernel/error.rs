@@ -106,6 +106,15 @@ pub enum KernelError {
         /// Why.
         reason: String,
     },
+    /// No more files may be open.
+    #[error(
+        "all but a reserve of the {limit} descriptors that the process may have are open; raise the limit \
+         (LimitNOFILE= of the unit, `ulimit -n`) and restart"
+    )]
+    Descriptors {
+        /// `RLIMIT_NOFILE`.
+        limit: u64,
+    },
     /// The kernel does not tell its interfaces or routes.
     #[error("netlink: {0}")]
     Netlink(String),

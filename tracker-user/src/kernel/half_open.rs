@@ -34,7 +34,7 @@ impl HalfOpen {
     }
 
     /// Those of a listener.
-    pub fn of(&self, slot: u32) -> Vec<SourceCount> {
+    pub fn of_slot(&self, slot: u32) -> Vec<SourceCount> {
         self.slots.get(&slot).cloned().unwrap_or_default()
     }
 }

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tracker_common::{
     classify::Family,
     flows::FlowCounters,
@@ -24,12 +23,12 @@ use super::{
     floods::Open,
     half_open::HalfOpen,
     maps::{Maps, Sum as _},
-    process::Finder,
+    process::SocketOwnerCache,
     sources::{self, address},
     syn_queue::SynQueue,
 };
 
-/// A listener that closed keeps its slot and counts so long: a service that restarts goes on counting. Unless half of
+/// How long a listener that closed keeps its slot and counts: a service that restarts goes on counting. Unless half of
 /// the slots are taken: programs that listen on ever new ports must not crowd out others.
 const KEEP: Duration = Duration::from_mins(1);
 /// A rate is taken over at least this time.
@@ -43,12 +42,14 @@ pub struct Listeners {
     unseen: HashSet<ListenerKey>,
     drops: HashMap<ListenerKey, Drops>,
     rates: HashMap<ListenerKey, Rate>,
-    processes: Finder,
+    processes: SocketOwnerCache,
     syn_queue: SynQueue,
     /// Entries of the map at the last reading, closed ones too.
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
+    /// Open listeners that have none of their own.
+    pub unjudged: u64,
     /// Slots that were freed at the last reading.
     pub freed: Vec<u32>,
 }
@@ -61,7 +62,7 @@ struct Drops {
 }
 
 struct Rate {
-    at: (Timestamp, u64),
+    at: (Instant, u64),
     per_second: f64,
 }
 
@@ -112,11 +113,12 @@ impl Listeners {
             if seen {
                 self.unseen.remove(&key);
             }
-            if (sockets, dual) == (listener.sockets, listener.dual) || (!seen && self.unseen.insert(key)) {
+            // The slot too: an event that came while the listener was given it is missing there.
+            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
+            let is_right = [(listener.sockets, listener.dual), (slot.sockets, slot.dual)] == [(sockets, dual); 2];
+            if is_right || (!seen && self.unseen.insert(key)) {
                 continue;
             }
-            // The slot first: if an event comes between the two, it is the listener that is wrong, which the next census sees.
-            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
             maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
             let mended = Listener { sockets, dual, ..listener };
             maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
@@ -129,11 +131,11 @@ impl Listeners {
         &mut self,
         maps: &mut Maps,
         generation: u32,
-        now: Timestamp,
+        now: Instant,
         half_open: &HalfOpen,
     ) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
-        let (mut count, mut slots) = (0, 0);
+        let (mut count, mut slots, mut unjudged) = (0, 0, 0);
         self.freed.clear();
         for (key, listener) in entries(maps) {
             count += 1;
@@ -143,17 +145,22 @@ impl Listeners {
                 continue;
             }
             self.closed.remove(&key);
+            unjudged += u64::from(listener.slot == 0);
             let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
             let counters = ListenerCounters::sum(&values);
             let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             let mut report = self.report(key, &listener, &counters, census, now);
             if census.is_some() {
-                report.half_open_sources = half_open.of(listener.slot);
+                report.half_open_sources = half_open.of_slot(listener.slot);
             }
             open.push((listener.slot, report));
         }
-        (self.entries, self.slots) = (count, slots);
+        (self.entries, self.slots, self.unjudged) = (count, slots, unjudged);
+        if unjudged > 0 && !self.freed.is_empty() {
+            // It gives them the slots.
+            maps.census_wanted.set(0, 1, 0).map_err(map(names::CENSUS_WANTED))?;
+        }
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
         self.processes.search();
@@ -167,7 +174,7 @@ impl Listeners {
         listener: &Listener,
         counters: &ListenerCounters,
         census: Option<ListenerCensus>,
-        now: Timestamp,
+        now: Instant,
     ) -> snapshot::Listener {
         let syns = by_family(counters.syns);
         snapshot::Listener {
@@ -195,13 +202,14 @@ impl Listeners {
         if listener.pid != 0 {
             return Some(Process { pid: listener.pid, comm: super::maps::name_of(&listener.comm) });
         }
-        self.processes.holder(census?.inode)
+        self.processes.owner(census?.inode)
     }
 
-    fn rate(&mut self, key: ListenerKey, now: Timestamp, syns: u64) -> f64 {
+    fn rate(&mut self, key: ListenerKey, now: Instant, syns: u64) -> f64 {
         let rate = self.rates.entry(key).or_insert(Rate { at: (now, syns), per_second: 0.0 });
-        if now.duration_since(rate.at.0).as_secs_f64() >= RATE_OVER.as_secs_f64() || now < rate.at.0 {
-            rate.per_second = rate::per_second(rate.at, (now, syns));
+        let elapsed = now.duration_since(rate.at.0);
+        if elapsed >= RATE_OVER {
+            rate.per_second = rate::per_second(elapsed, rate.at.1, syns);
             rate.at = (now, syns);
         }
         rate.per_second
@@ -229,7 +237,8 @@ impl Listeners {
     /// A socket that begins to listen there between the reading and the removal loses its entry; the next census
     /// brings it back.
     fn free(&mut self, maps: &mut Maps, key: &ListenerKey, listener: &Listener) -> Result<(), KernelError> {
-        let scarce = self.slots * 2 > u64::from(limits::LISTENERS);
+        // One without a slot has no counts to keep.
+        let scarce = listener.slot == 0 || self.slots * 2 > u64::from(limits::LISTENERS);
         if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
             return Ok(());
         }

@@ -91,10 +91,10 @@ impl LocalAddresses {
     pub fn may_bind(&self, address: IpAddr) -> bool {
         let family = if address.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" };
         let setting = fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
-        setting.is_ok_and(|setting| setting.trim() == "1") || self.has(address)
+        setting.is_ok_and(|setting| setting.trim() == "1") || self.contains(address)
     }
 
-    fn has(&self, address: IpAddr) -> bool {
+    fn contains(&self, address: IpAddr) -> bool {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,

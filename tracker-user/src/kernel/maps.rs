@@ -144,14 +144,10 @@ impl<T: aya::Pod> Mapped<T> {
         Ok(Self { memory, entries, _map: map, _type: PhantomData })
     }
 
-    /// An entry as it is at this moment.
-    ///
-    /// # Panics
-    /// When there is no such entry.
-    pub fn get(&self, index: usize) -> T {
-        assert!(index < self.entries, "entry {index} of {}", self.entries);
-        // SAFETY: as below.
-        unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() }
+    /// An entry as it is at this moment, if there is one of this number.
+    pub fn get(&self, index: usize) -> Option<T> {
+        // SAFETY: as in `read`; the index is within the entries.
+        (index < self.entries).then(|| unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() })
     }
 
     /// All entries, each as it is at this moment.

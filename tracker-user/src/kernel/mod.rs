@@ -23,6 +23,8 @@ mod error;
 mod floods;
 mod half_open;
 mod handle;
+mod interface_policy;
+mod iterator;
 mod links;
 mod listeners;
 mod local;
@@ -34,13 +36,13 @@ mod process;
 mod recording;
 mod requests;
 pub mod route;
-mod select;
 mod sources;
 mod syn_queue;
 mod tcp_counters;
 mod thread;
 pub mod trial;
 
+pub use attach::clsact;
 pub use error::KernelError;
 pub use handle::{KernelHandle, KernelThread, ThreadEnds};
 

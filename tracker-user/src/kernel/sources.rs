@@ -40,8 +40,8 @@ struct Slot {
 }
 
 impl Sources {
-    /// Sources of the SYNs of a slot since the last answer; none while there were none, or too soon after it. While it is
-    /// `watched`, for what began then, every call is answered. Times are on one clock.
+    /// Sources of the SYNs of a slot since the last answer; none while there were none, or too soon after it. While it
+    /// is `watched`, for what began then, every call is answered. Times are on one clock.
     pub fn read(
         &mut self,
         maps: &mut Maps,
@@ -117,8 +117,8 @@ impl Slot {
     }
 }
 
-/// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds' worth, or a
-/// few milliseconds' in a flood that takes the CPU away just then.
+/// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds'
+/// worth, or a few milliseconds' in a flood that takes the CPU away just then.
 fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), KernelError> {
     let map = |name| move |source| KernelError::Map { name, source };
     let registers = Box::new(maps.sources.get(&slot, 0).map_err(map(names::SOURCES))?);

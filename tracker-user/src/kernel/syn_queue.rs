@@ -19,9 +19,9 @@ impl SynQueue {
         Self { most: if cookies == Some(0) { setting("tcp_max_syn_backlog") } else { None } }
     }
 
-    /// Requests that the SYN queues of a listener hold before SYNs are answered with cookies or dropped: as many as the backlog
-    /// (`inet_csk_reqsk_queue_is_full`); without cookies also no more than three quarters of `tcp_max_syn_backlog` for each
-    /// socket, unless the peer is known (`tcp_conn_request`).
+    /// Requests that the SYN queues of a listener hold before SYNs are answered with cookies or dropped: as many as the
+    /// backlog (`inet_csk_reqsk_queue_is_full`); without cookies also no more than three quarters of
+    /// `tcp_max_syn_backlog` for each socket, unless the peer is known (`tcp_conn_request`).
     pub fn limit(self, census: &ListenerCensus) -> u32 {
         let most = self.most.map_or(u32::MAX, |most| (most - most / 4).saturating_mul(census.sockets.max(1)));
         census.accept_queue_max.min(most)

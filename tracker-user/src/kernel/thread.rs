@@ -17,10 +17,10 @@ use super::{
     collector::{BUSY_TICK, Collector},
     error::KernelError,
     handle::ThreadEnds,
+    interface_policy,
     links::{LinkWatcher, Listing},
     recording::Recording,
     requests::{Requests, Work},
-    select,
 };
 
 /// Niceness of the thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind then. It uses
@@ -74,14 +74,14 @@ async fn serve(
         _ = &mut stop => return Ok(()),
         listing = links.list() => listing?,
     };
-    select::check(&listing.links, &settings.interfaces)?;
+    interface_policy::check(&listing.links, &settings.interfaces)?;
     let mut collector = Collector::start(settings, recording, &listing)?;
     let result = tokio::select! {
         biased;
         _ = stop => Ok(()),
         result = read_for_ever(&mut collector, ends, links, listing) => result.map(|never| match never {}),
     };
-    collector.detach();
+    collector.detach().await;
     result
 }
 
@@ -92,7 +92,7 @@ async fn read_for_ever(
     mut links: LinkWatcher,
     listing: Listing,
 ) -> Result<Infallible, KernelError> {
-    while !collector.attach_until(Instant::now() + ATTACH_TURN)? {
+    while !collector.attach_until(Instant::now() + ATTACH_TURN).await? {
         // The daemon may be stopped meanwhile.
         tokio::task::yield_now().await;
     }
@@ -137,7 +137,7 @@ impl Reader<'_> {
                     self.collector.take_over(&self.listings.borrow_and_update());
                     self.attach_at = Some(tokio::time::Instant::now());
                 }
-                () = attach => self.attach(),
+                () = attach => self.attach().await,
             }
         }
     }
@@ -159,9 +159,9 @@ impl Reader<'_> {
         }
     }
 
-    fn attach(&mut self) {
+    async fn attach(&mut self) {
         let now = tokio::time::Instant::now();
-        self.attach_at = match self.collector.attach_until(Instant::now() + ATTACH_TURN) {
+        self.attach_at = match self.collector.attach_until(Instant::now() + ATTACH_TURN).await {
             Ok(true) => None,
             Ok(false) => Some(now + ATTACH_TURN),
             Err(error) => {

@@ -6,8 +6,9 @@ use prometheus::proto::MetricFamily;
 use tracker_common::{
     classify::{Family, Outcome},
     counters::SynTarget,
+    limits,
 };
-use tracker_model::{Snapshot, series::PortSeries};
+use tracker_model::{Snapshot, series::PortSeries, snapshot::Interface};
 
 use super::family::Metric;
 
@@ -44,7 +45,7 @@ pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LIS
 
 /// The families of this file.
 pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    ports.update(snapshot.taken_at, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
+    ports.update(snapshot.uptime, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
     vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(ports)]
 }
 
@@ -84,10 +85,13 @@ fn is_possible(outcome: Outcome, family: Family) -> bool {
     }
 }
 
+/// Those with counters of their own first, and `other`: they are no more than [`limits::INTERFACES`]; those that are
+/// seen on one below fill up to that number.
 fn interfaces(snapshot: &Snapshot) -> MetricFamily {
     let mut samples = INTERFACES.samples();
-    let unique: BTreeSet<_> = snapshot.interfaces.iter().map(|interface| (&interface.name, interface.hook)).collect();
-    for (name, hook) in unique {
+    let row = |interface: &Interface| (interface.hook == SEEN_BELOW, interface.name.clone(), interface.hook);
+    let unique: BTreeSet<_> = snapshot.interfaces.iter().map(row).collect();
+    for (_, name, hook) in unique.iter().take(limits::INTERFACES as usize) {
         samples.add(&[name, hook], 1.0);
     }
     samples.family()
@@ -128,6 +132,20 @@ mod tests {
         let families = of(&snapshot);
         assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "udp", "ipv4"]), None);
         assert_eq!(value(&families, "tracker_interface_info", &["eth0", "lower"]), Some(1.0));
+    }
+
+    #[test]
+    fn stacked_interfaces_do_not_grow_the_labels_without_bound() {
+        let mut snapshot = tracker_model::sample::snapshot();
+        let own = snapshot.interfaces[0].clone();
+        for vlan in 0..500 {
+            // By name they come first.
+            snapshot.interfaces.push(Interface { name: format!("a{vlan}"), hook: SEEN_BELOW, ..own.clone() });
+        }
+        let families = of(&snapshot);
+        let info = families.iter().find(|family| family.name() == "tracker_interface_info").unwrap();
+        assert_eq!(info.get_metric().len(), 256);
+        assert_eq!(value(&families, "tracker_interface_info", &[&own.name, own.hook]), Some(1.0));
     }
 
     #[test]

@@ -189,9 +189,9 @@ pub(super) fn families(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFa
         let destination = (failure.netns, failure.destination, failure.destination_port);
         (destination, (failure.source, failure.process.pid), failure.count)
     });
-    series.failures.update(snapshot.taken_at, failed);
+    series.failures.update(snapshot.uptime, failed);
     let refused = ports.conflicts.iter().map(|conflict| (bound(ports, conflict), conflict.process.pid, conflict.count));
-    series.conflicts.update(snapshot.taken_at, refused);
+    series.conflicts.update(snapshot.uptime, refused);
     let mut families = self::tuples(&tuples.own, &tuples.others);
     // Before the first census it is not known that none failed.
     if ports.taken_at.is_some() {

@@ -1,7 +1,8 @@
 //! Which tuples are counted apart when there are more of them than places.
 //!
-//! A pass counts sockets by a hash of their tuple in 65,536 buckets. A bucket counts at least what each of its tuples does:
-//! when those with the highest counts are admitted, no tuple that is left out holds more than the highest of the others.
+//! A pass counts sockets by a hash of their tuple in 65,536 buckets. A bucket counts at least what each of its tuples
+//! does: when those with the highest counts are admitted, no tuple that is left out holds more than the highest of the
+//! others.
 
 use tracker_common::{
     limits::PORT_TUPLES,
@@ -41,8 +42,8 @@ pub fn admit(counts: &[u16]) -> Bits {
     admitted
 }
 
-/// The least count of a bucket that is admitted. How many tuples a bucket has is not known; those in it that hold little are
-/// as many as in any other bucket: about the mean.
+/// The least count of a bucket that is admitted. How many tuples a bucket has is not known; those in it that hold
+/// little are as many as in any other bucket: about the mean.
 fn least(counts: &[u16]) -> u16 {
     let mut sorted = counts.to_vec();
     sorted.sort_unstable_by(|a, b| b.cmp(a));

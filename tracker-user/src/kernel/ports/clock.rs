@@ -32,12 +32,12 @@ impl Jiffies {
         self.per_second.is_some()
     }
 
-    /// Jiffies in so many seconds; 0 while not known.
-    pub fn of(&self, seconds: u32) -> u32 {
+    /// Jiffies in this many seconds; 0 until their length is known.
+    pub fn in_seconds(&self, seconds: u32) -> u32 {
         self.per_second.map_or(0, |per_second| per_second * seconds)
     }
 
-    /// So many jiffies as a length of time, once known.
+    /// Length of this many jiffies, once known.
     pub fn duration(&self, jiffies: u32) -> Option<std::time::Duration> {
         Some(std::time::Duration::from_secs(jiffies.into()) / self.per_second?)
     }
@@ -53,9 +53,9 @@ mod tests {
         for (ticks, expected) in [(101, 100), (252, 250), (301, 300), (998, 1000)] {
             let mut jiffies = Jiffies::default();
             jiffies.learn(&at(5_000_000_000, u64::MAX - 50));
-            assert_eq!(jiffies.of(60), 0);
+            assert_eq!(jiffies.in_seconds(60), 0);
             jiffies.learn(&at(6_004_000_000, (u64::MAX - 50).wrapping_add(ticks)));
-            assert_eq!(jiffies.of(1), expected);
+            assert_eq!(jiffies.in_seconds(1), expected);
             assert_eq!(jiffies.duration(expected * 3), Some(std::time::Duration::from_secs(3)));
         }
     }

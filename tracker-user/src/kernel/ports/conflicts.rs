@@ -1,13 +1,15 @@
 //! Calls of `bind()` that were refused because the port is held, and by whom it is held.
 
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     time::{Duration, Instant},
 };
 
 use aya::Ebpf;
-use tracker_common::{hash, limits, names, ports::BindFailureKey};
+use tracker_common::{
+    hash, limits, names,
+    ports::{BindFailureKey, Failure},
+};
 use tracker_model::{
     api::PortHolder,
     ports::{
@@ -19,7 +21,8 @@ use tracker_model::{
 
 use super::{
     clock::Jiffies,
-    failures::Clock,
+    failures::{self, Clock},
+    holders::most_first,
     sockets::{self, Wanted},
 };
 use crate::kernel::{
@@ -30,7 +33,7 @@ use crate::kernel::{
 
 /// Between two looks for holders, each of which takes a pass over all descriptors of the host.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looks may take this share of one CPU: the pause after one is so many times its length.
+/// Looks may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
 
 /// Conflicts, and who holds what.
@@ -62,31 +65,13 @@ impl Conflicts {
         netns: u32,
     ) -> Result<Vec<ConflictSeen>, KernelError> {
         let clock = Clock::now();
-        let mut conflicts = Vec::new();
-        let keys: Vec<BindFailureKey> = maps.bind_failures.keys().filter_map(Result::ok).collect();
-        let entries = keys.len();
-        self.count = 0;
-        for key in keys {
-            let Ok(failure) = maps.bind_failures.get(&key, 0) else { continue };
-            if clock.is_forgotten(failure.last, entries, limits::BIND_FAILURES) {
-                maps.bind_failures
-                    .remove(&key)
-                    .map_err(|source| KernelError::Map { name: names::BIND_FAILURES, source })?;
-                self.holders.remove(&key);
-                continue;
-            }
-            self.count += failure.count;
-            conflicts.push((key, failure));
-        }
-        self.look(
-            object,
-            maps,
-            jiffies,
-            netns,
-            &conflicts.iter().map(|(key, failure)| (*key, failure.count)).collect::<Vec<_>>(),
-        )?;
-        conflicts.sort_by_key(|(_, failure)| Reverse(failure.last));
-        let seen = |(key, failure): &(BindFailureKey, tracker_common::ports::Failure)| ConflictSeen {
+        let conflicts = failures::table(&mut maps.bind_failures, names::BIND_FAILURES, limits::BIND_FAILURES, &clock)?;
+        self.count = conflicts.iter().map(|(_, failure)| failure.count).sum();
+        let counts: HashMap<BindFailureKey, u64> =
+            conflicts.iter().map(|(key, failure)| (*key, failure.count)).collect();
+        self.holders.retain(|key, _| counts.contains_key(key));
+        self.look(object, maps, jiffies, netns, &counts)?;
+        let seen = |(key, failure): &(BindFailureKey, Failure)| ConflictSeen {
             netns: key.netns,
             protocol: protocol_name(key.protocol),
             address: address(hash::address(key.address)),
@@ -108,18 +93,18 @@ impl Conflicts {
         maps: &mut Maps,
         jiffies: Jiffies,
         netns: u32,
-        conflicts: &[(BindFailureKey, u64)],
+        counts: &HashMap<BindFailureKey, u64>,
     ) -> Result<(), KernelError> {
         if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE.max(self.took * SHARE)) {
             return Ok(());
         }
         let is_known = |key: &BindFailureKey| matches!(key.protocol, TCP | UDP) && key.port != 0;
-        let grown = |(key, count): &&(BindFailureKey, u64)| {
-            key.netns == netns && is_known(key) && self.holders.get(key).is_none_or(|look| look.count < *count)
+        let grown = |(key, count): &(&BindFailureKey, &u64)| {
+            key.netns == netns && is_known(key) && self.holders.get(key).is_none_or(|look| look.count < **count)
         };
         // The one that was never looked at, or longest ago.
-        let next = conflicts.iter().filter(grown).min_by_key(|(key, _)| self.holders.get(key).map(|look| look.at));
-        let Some((key, count)) = next.copied() else { return Ok(()) };
+        let next = counts.iter().filter(grown).min_by_key(|(key, _)| self.holders.get(key).map(|look| look.at));
+        let Some((&key, &count)) = next else { return Ok(()) };
         let at = Instant::now();
         let holders = holders(object, maps, jiffies, &key)?;
         self.holders.insert(key, Look { at, count, holders });
@@ -155,14 +140,7 @@ fn holders(
         let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
         holders.entry(process.pid).or_insert_with(new).ports += 1;
     }
-    let mut holders: Vec<_> = holders.into_values().collect();
-    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-    Ok(holders)
-}
-
-/// How many there are, of those that [`Conflicts::read`] gives.
-pub fn count(maps: &Maps) -> u64 {
-    maps.bind_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+    Ok(most_first(holders.into_values(), usize::MAX))
 }
 
 const TCP: u16 = 6;

@@ -20,7 +20,7 @@ use crate::kernel::{
     sources::address,
 };
 
-/// An entry is given up when nothing failed for so long: others need its place.
+/// An entry is removed when no call failed for this time: others need its place.
 const FORGET: Duration = Duration::from_mins(30);
 /// The same when the table fills, as with processes that make one call each.
 const FORGET_SOON: Duration = Duration::from_secs(70);
@@ -47,7 +47,7 @@ impl Clock {
         self.wall - SignedDuration::try_from(self.ago(nanoseconds)).unwrap_or_default()
     }
 
-    /// Whether it is so long ago that the entry is given up, of a table that holds `entries` of `capacity`.
+    /// Whether an entry is too old to be kept in a table that holds `entries` of `capacity`.
     pub fn is_forgotten(&self, nanoseconds: u64, entries: usize, capacity: u32) -> bool {
         let fills = entries > capacity as usize / 4 * 3;
         self.ago(nanoseconds) > if fills { FORGET_SOON } else { FORGET }
@@ -59,21 +59,13 @@ impl Clock {
     }
 }
 
-/// All of them, the latest first.
+/// Connects that got no port, the latest first.
 pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
     let clock = Clock::now();
-    let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).collect();
-    let (mut failures, entries) = (Vec::with_capacity(keys.len()), keys.len());
-    for key in keys {
-        let Ok(failure) = maps.connect_failures.get(&key, 0) else { continue };
-        if clock.is_forgotten(failure.last, entries, limits::CONNECT_FAILURES) {
-            maps.connect_failures
-                .remove(&key)
-                .map_err(|source| KernelError::Map { name: names::CONNECT_FAILURES, source })?;
-            continue;
-        }
+    let failures = table(&mut maps.connect_failures, names::CONNECT_FAILURES, limits::CONNECT_FAILURES, &clock)?;
+    let seen = |(key, failure): (FailureKey, Failure)| {
         let source = address(hash::address(key.source));
-        failures.push(FailureSeen {
+        FailureSeen {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
@@ -85,19 +77,36 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
             count: failure.count,
             first: clock.when(failure.first),
             last: clock.when(failure.last),
-        });
+        }
+    };
+    Ok(failures.into_iter().map(seen).collect())
+}
+
+/// The rows of a table of failed calls, the latest first. Those that are too old are removed from it.
+pub fn table<K: Pod>(
+    table: &mut HashMap<MapData, K, Failure>,
+    name: &'static str,
+    capacity: u32,
+    clock: &Clock,
+) -> Result<Vec<(K, Failure)>, KernelError> {
+    let rows: Vec<(K, Failure)> = table.iter().filter_map(Result::ok).collect();
+    let entries = rows.len();
+    let (old, mut rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(_, failure)| clock.is_forgotten(failure.last, entries, capacity));
+    for (key, _) in old {
+        table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
     }
-    failures.sort_by_key(|failure| Reverse(failure.last));
-    Ok(failures)
+    rows.sort_by_key(|(_, failure)| Reverse(failure.last));
+    Ok(rows)
 }
 
-/// How many there are, of those that [`read`] gives.
-pub fn count(maps: &Maps) -> u64 {
-    maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+/// How many calls failed, of those in a table.
+pub fn count<K: Pod>(table: &HashMap<MapData, K, Failure>) -> u64 {
+    table.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
 }
 
-/// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that were there so
-/// long ago.
+/// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that existed
+/// `ago`.
 pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
     let clock = Clock::now();
     let is_gone = |netns: u32, failure: &Failure| !alive.contains(&netns) && clock.ago(failure.last) > ago;

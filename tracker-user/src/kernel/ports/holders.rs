@@ -19,8 +19,8 @@ use tracker_model::{
 
 use super::clock::Jiffies;
 use crate::kernel::{
-    census::run,
     error::KernelError,
+    iterator,
     maps::{Maps, name_of},
     sources::address,
 };
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOT: Duration = Duration::from_secs(1);
 /// The same when somebody asks.
 const ASKED: Duration = Duration::from_millis(250);
-/// A pass may take this share of one CPU: the pause after it is so many times its length.
+/// A pass may take this share of one CPU: the pause after it is this many times its length.
 const SHARE: u32 = 100;
 /// The same when somebody asks.
 const SHARE_ASKED: u32 = 10;
@@ -46,8 +46,9 @@ pub enum Urgency {
     /// Somebody waits for the answer.
     Asked,
 }
+
 /// Processes of a tuple that are named.
-const TOP: usize = 10;
+pub const TOP: usize = 10;
 
 /// What the last pass found.
 #[derive(Default)]
@@ -80,7 +81,7 @@ impl Holders {
     pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, jiffies: Jiffies) -> Result<(), KernelError> {
         let begun = Instant::now();
         clear(maps)?;
-        run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
+        iterator::run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
         let totals =
             maps.port_totals.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_TOTALS, source })?;
@@ -90,7 +91,7 @@ impl Holders {
     }
 
     /// Those of a tuple.
-    pub fn of(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+    pub fn of_tuple(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
         self.tuples.get(&(source, destination, port)).cloned().unwrap_or_default()
     }
 
@@ -101,15 +102,14 @@ impl Holders {
             let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
             if key.what == HELD_UDP {
                 self.udp.push(held);
-            } else if let Ok(tuple) = usize::try_from(key.what).map(|place| maps.port_tuples.get(place)) {
+            } else if let Some(tuple) = usize::try_from(key.what).ok().and_then(|place| maps.port_tuples.get(place)) {
                 let [source, destination] =
                     [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
                 self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
             }
         }
         for holders in self.tuples.values_mut().chain([&mut self.udp]) {
-            holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-            holders.truncate(TOP);
+            *holders = most_first(std::mem::take(holders), TOP);
         }
         self.read_leaks(maps, jiffies);
     }
@@ -132,6 +132,14 @@ impl Holders {
         self.leaks.sort_unstable_by_key(|leak| leak.pid);
         self.leaks_complete = entries < limits::LEAKS;
     }
+}
+
+/// Processes by what they hold, most first: at most `most` of them.
+pub fn most_first(holders: impl IntoIterator<Item = PortHolder>, most: usize) -> Vec<PortHolder> {
+    let mut holders: Vec<_> = holders.into_iter().collect();
+    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
+    holders.truncate(most);
+    holders
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {

@@ -3,13 +3,13 @@
 mod admission;
 mod clock;
 mod conflicts;
+mod connectors;
 mod failures;
 mod holders;
-mod makers;
 mod namespaces;
+mod netns_ports;
 mod settings;
 mod sockets;
-mod space;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,27 +24,27 @@ use tracker_common::names;
 use tracker_model::{
     api::{self, Alert},
     ledger::AlertIds,
-    ports::{LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
+    ports::{ConflictSeen, FailureSeen, LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
 };
 
 use self::{
     clock::Jiffies,
     conflicts::Conflicts,
+    connectors::Connectors,
     holders::Urgency,
-    makers::Makers,
-    namespaces::Namespace,
+    namespaces::{Listing, Namespace},
+    netns_ports::{NetnsPorts, PassContext, delay_ms},
     sockets::Wanted,
-    space::{Around, Space, delay_ms},
 };
-use super::{SocketsAsked, SocketsFound, census, error::KernelError, maps::Maps, route};
+use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
 /// The same when somebody asks.
 const ROUND_ASKED: Duration = Duration::from_millis(250);
-/// A round goes on at the next reading after so long: the detector shares the thread.
+/// A round pauses until the next reading after this time: the detector shares the thread.
 const TURN: Duration = Duration::from_millis(50);
-/// Rounds may take this share of one CPU: the pause after one is so many times its length.
+/// Rounds may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
 /// The same when somebody asks.
 const SHARE_ASKED: u32 = 10;
@@ -52,23 +52,32 @@ const SHARE_ASKED: u32 = 10;
 /// Prepares the passes of the census, and takes over what they counted.
 pub struct Ports {
     begun: Instant,
-    own: Space,
+    own: NetnsPorts,
+    connectors: Connectors,
+    model: Model,
+    others: Option<Others>,
+}
+
+/// The model, and what it needs besides the passes.
+struct Model {
     jiffies: Jiffies,
-    makers: Makers,
     conflicts: Conflicts,
     watch: PortWatch,
     leaks: LeakWatch,
-    /// Connects that got no port, in all, at the last look.
-    failed: u64,
-    others: Option<Others>,
+    /// Connects that got no port, and refused calls of `bind()`, of all network namespaces.
+    connects: Vec<FailureSeen>,
+    binds: Vec<ConflictSeen>,
 }
 
 /// The other network namespaces of the host.
 struct Others {
-    spaces: BTreeMap<u32, Space>,
+    spaces: BTreeMap<u32, NetnsPorts>,
+    /// The list that the round under way begins with.
+    listing: Option<Listing>,
     /// Those that this round has yet to look at.
     pending: Vec<Namespace>,
-    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it began.
+    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it
+    /// began.
     found: BTreeSet<u32>,
     alive: BTreeSet<u32>,
     unread: Option<String>,
@@ -78,23 +87,10 @@ struct Others {
 }
 
 impl Others {
-    fn begin(&mut self, own: u32) {
-        self.begun = Instant::now();
-        let (found, alive) = namespaces::others(own);
-        let beyond = alive.len().saturating_sub(found.len() + 1);
-        self.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
-        self.found = found.iter().map(|namespace| namespace.netns).collect();
-        (self.pending, self.alive) = (found, alive);
-        self.took = Duration::ZERO;
-    }
-}
-
-impl Ports {
-    /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
-    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
-        let others = || Others {
+    fn new() -> Self {
+        Self {
             spaces: BTreeMap::new(),
+            listing: None,
             pending: Vec::new(),
             found: BTreeSet::new(),
             alive: BTreeSet::new(),
@@ -102,67 +98,105 @@ impl Ports {
             begun: Instant::now(),
             round: None,
             took: Duration::ZERO,
-        };
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.listing.is_some() || !self.pending.is_empty()
+    }
+
+    fn begin(&mut self, own: u32) {
+        (self.begun, self.took) = (Instant::now(), Duration::ZERO);
+        self.listing = Some(Listing::new(own));
+    }
+
+    /// Goes on with the list until `end`.
+    fn list(&mut self, end: Instant) {
+        let Some(listing) = &mut self.listing else { return };
+        while listing.advance() {
+            if Instant::now() >= end {
+                return;
+            }
+        }
+        let Some((found, alive)) = self.listing.take().map(Listing::finish) else { return };
+        let beyond = alive.len().saturating_sub(found.len() + 1);
+        self.unread =
+            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
+        self.found = found.iter().map(|namespace| namespace.netns).collect();
+        (self.pending, self.alive) = (found, alive);
+    }
+}
+
+impl Ports {
+    /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
+    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
-            own: Space::new(netns, None),
-            jiffies: Jiffies::default(),
-            makers: Makers::default(),
-            conflicts: Conflicts::default(),
-            watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
-            leaks: LeakWatch::new(ids.clone()),
-            failed: 0,
-            others: all_netns.then(others),
+            own: NetnsPorts::new(netns, None),
+            connectors: Connectors::default(),
+            model: Model {
+                jiffies: Jiffies::default(),
+                conflicts: Conflicts::default(),
+                watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
+                leaks: LeakWatch::new(ids.clone()),
+                connects: Vec::new(),
+                binds: Vec::new(),
+            },
+            others: all_netns.then(Others::new),
         }
     }
 
     /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
         self.own.settings = settings::read()?;
-        self.own.prepare(maps, &self.around(true), generation)
+        self.own.prepare(maps, &self.context(true), generation)
     }
 
     /// What the pass of this number counted, and whether it should be repeated.
     pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
-        let mut around = self.around(true);
-        let taken = self.own.take_over(maps, &mut around, generation);
-        self.jiffies = around.jiffies;
+        let mut context = self.context(true);
+        let taken = self.own.take_over(maps, &mut context, generation);
+        self.model.jiffies = context.jiffies;
         taken
     }
 
-    fn around(&self, own: bool) -> Around {
-        Around { begun: self.begun, jiffies: self.jiffies, watching: self.makers.watched(), own }
+    fn context(&self, own: bool) -> PassContext {
+        PassContext { begun: self.begun, jiffies: self.model.jiffies, watching: self.connectors.watched(), own }
     }
 
     /// Whether the other namespaces are to be looked at.
     pub fn is_round_due(&self, asked: bool) -> bool {
         let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
         let due = |others: &Others| {
-            !others.pending.is_empty()
-                || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
+            others.is_under_way() || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
         };
         self.others.as_ref().is_some_and(due)
     }
 
-    /// Looks at the other namespaces, each in a pass of its own, as far as the time goes. `generation` gives the numbers of the
-    /// passes.
+    /// Looks at the other namespaces, each in a pass of its own, as far as the time goes. `generation` gives the
+    /// numbers of the passes.
     pub fn round(&mut self, object: &mut Ebpf, maps: &mut Maps, asked: bool, mut generation: impl FnMut() -> u32) {
         let Some(mut others) = self.others.take() else { return };
         let begun = Instant::now();
-        if others.pending.is_empty() {
+        let end = begun + TURN;
+        if !others.is_under_way() {
             others.begin(self.own.netns);
         }
-        while begun.elapsed() < TURN
+        others.list(end);
+        if let Err(error) = self.model.read_failed_calls(object, maps, self.own.netns) {
+            others.unread = Some(error.to_string());
+        }
+        while Instant::now() < end
             && let Some(namespace) = others.pending.pop()
         {
-            let new = || Space::new(namespace.netns, Some(namespace.name.clone()));
+            let new = || NetnsPorts::new(namespace.netns, Some(namespace.name.clone()));
             let space = others.spaces.entry(namespace.netns).or_insert_with(new);
             if let Err(error) = self.visit(object, maps, &namespace, space, asked, &mut generation) {
                 others.unread = Some(format!("{}: {error}", namespace.name));
             }
         }
         others.took += begun.elapsed();
-        if others.pending.is_empty() {
+        if !others.is_under_way() {
             self.end(maps, &mut others);
         }
         self.others = Some(others);
@@ -173,8 +207,8 @@ impl Ports {
         let Others { spaces, found, alive, begun, .. } = others;
         spaces.retain(|netns, _| {
             if !found.contains(netns) {
-                self.watch.forget(*netns, Timestamp::now());
-                self.leaks.forget(*netns, Timestamp::now());
+                self.model.watch.forget(*netns, Timestamp::now());
+                self.model.leaks.forget(*netns, Timestamp::now());
             }
             found.contains(netns)
         });
@@ -182,7 +216,7 @@ impl Ports {
         if let Err(error) = failures::forget(maps, alive, begun.elapsed()) {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
-        self.watch.set_unread(others.unread.take());
+        self.model.watch.set_unread(others.unread.take());
         others.round = Some(Instant::now());
     }
 
@@ -192,7 +226,7 @@ impl Ports {
         object: &mut Ebpf,
         maps: &mut Maps,
         namespace: &Namespace,
-        space: &mut Space,
+        space: &mut NetnsPorts,
         asked: bool,
         generation: &mut impl FnMut() -> u32,
     ) -> Result<(), KernelError> {
@@ -200,7 +234,7 @@ impl Ports {
         if again {
             (seen, _) = self.walk(object, maps, namespace, space, generation())?;
         }
-        self.tell(object, maps, space, seen, asked)
+        self.model.tell(object, maps, space, seen, asked)
     }
 
     fn walk(
@@ -208,24 +242,24 @@ impl Ports {
         object: &mut Ebpf,
         maps: &mut Maps,
         namespace: &Namespace,
-        space: &mut Space,
+        space: &mut NetnsPorts,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
-        let tcp = census::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
-        let udp = census::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
+        let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
+        let udp = iterator::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
         let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
-            Ok((settings::read(), namespaces::is_empty(), census::open(tcp)?, census::open(udp)?))
+            Ok((settings::read(), namespaces::is_empty(), iterator::open(tcp)?, iterator::open(udp)?))
         };
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
         let (settings, empty, mut tcp, mut udp) = namespace.within(there).map_err(io)?;
         space.settings = settings?;
-        let mut around = self.around(false);
-        space.prepare(maps, &around, generation)?;
+        let mut context = self.context(false);
+        space.prepare(maps, &context, generation)?;
         if !empty {
-            census::drive(&mut tcp).map_err(io)?;
-            census::drive(&mut udp).map_err(io)?;
+            iterator::drive(&mut tcp).map_err(io)?;
+            iterator::drive(&mut udp).map_err(io)?;
         }
-        space.take_over(maps, &mut around, generation)
+        space.take_over(maps, &mut context, generation)
     }
 
     /// Tells the model what a census of the daemon's own namespace saw.
@@ -236,77 +270,39 @@ impl Ports {
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
-        self.makers.update(maps, &seen.tuples)?;
+        self.connectors.update(maps, &seen.tuples)?;
         for tuple in &mut seen.tuples {
-            tuple.made_by = self.makers.of(tuple.destination, tuple.destination_port);
+            tuple.made_by = self.connectors.of_destination(tuple.destination, tuple.destination_port);
         }
-        let netns = self.own.netns;
-        let mut own = std::mem::replace(&mut self.own, Space::new(netns, None));
-        let result = self.tell(object, maps, &mut own, seen, asked);
-        self.own = own;
-        result
-    }
-
-    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
-    fn tell(
-        &mut self,
-        object: &mut Ebpf,
-        maps: &mut Maps,
-        space: &mut Space,
-        mut seen: PortsSeen,
-        asked: bool,
-    ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.is_hot()) {
-            (true, _) => Urgency::Asked,
-            (false, true) => Urgency::Hot,
-            (false, false) => Urgency::None,
-        };
-        let holders = &mut space.holders;
-        if holders.is_due(urgency) {
-            holders.take(object, maps, self.jiffies)?;
-            let leaks = std::mem::take(&mut holders.leaks);
-            let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
-            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
-        }
-        for tuple in &mut seen.tuples {
-            tuple.processes = holders.of(tuple.source, tuple.destination, tuple.destination_port);
-        }
-        seen.udp.processes = holders.udp.clone();
-        // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
-        seen.bound.extend(&holders.idle);
-        let failures = failures::read(maps)?;
-        self.failed = failures.iter().map(|failure| failure.count).sum();
-        let own = self.own.netns;
-        let conflicts = self.conflicts.read(object, maps, self.jiffies, own)?;
-        seen.conflicts = conflicts.into_iter().filter(|conflict| conflict.netns == seen.netns).collect();
-        seen.failures = failures.into_iter().filter(|failure| failure.netns == seen.netns).collect();
-        self.watch.step(&seen);
-        Ok(())
+        self.model.read_failed_calls(object, maps, self.own.netns)?;
+        self.model.tell(object, maps, &mut self.own, seen, asked)
     }
 
     /// Whether a connect or a `bind()` has failed since the last census.
     pub fn has_failures(&self, maps: &Maps) -> bool {
-        failures::count(maps) != self.failed || conflicts::count(maps) != self.conflicts.count
+        let known: u64 = self.model.connects.iter().map(|failure| failure.count).sum();
+        failures::count(&maps.connect_failures) != known
+            || failures::count(&maps.bind_failures) != self.model.conflicts.count
     }
 
     /// Whether some destination may soon run out: the next census should not wait.
     pub fn is_hot(&self) -> bool {
-        self.watch.is_hot()
+        self.model.watch.is_hot()
     }
 
     /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
     pub fn knows_time(&self) -> bool {
-        self.jiffies.is_known()
+        self.model.jiffies.is_known()
     }
 
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
-        self.watch.ports()
+        self.model.watch.ports()
     }
 
     /// Alerts of ports and of leaks.
     pub fn alerts(&self) -> impl Iterator<Item = Alert> {
-        self.watch.alerts().into_iter().chain(self.leaks.alerts())
+        self.model.watch.alerts().into_iter().chain(self.model.leaks.alerts())
     }
 
     /// The sockets that hold ports, for `tracker explain`.
@@ -324,9 +320,53 @@ impl Ports {
             destination: asked.destination,
             reuse_delay_ms: delay_ms(&settings),
         };
-        let (sockets, truncated) = sockets::find(object, maps, self.jiffies, &wanted)?;
+        let (sockets, truncated) = sockets::find(object, maps, self.model.jiffies, &wanted)?;
         let way = asked.destination.zip(asked.source).map(|(to, from)| route::source(to, Some(from)));
         let no_way = way.and_then(Result::err).filter(route::is_no_way).map(|error| error.to_string());
         Ok(SocketsFound { sockets, truncated, settings, is_local, no_way, ipv6_only: settings::ipv6_only() })
+    }
+}
+
+impl Model {
+    /// Reads the failed calls of all network namespaces; who holds a port is looked for in that of the calling thread,
+    /// `netns`.
+    fn read_failed_calls(&mut self, object: &mut Ebpf, maps: &mut Maps, netns: u32) -> Result<(), KernelError> {
+        self.connects = failures::read(maps)?;
+        self.binds = self.conflicts.read(object, maps, self.jiffies, netns)?;
+        Ok(())
+    }
+
+    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
+    fn tell(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        space: &mut NetnsPorts,
+        mut seen: PortsSeen,
+        asked: bool,
+    ) -> Result<(), KernelError> {
+        let urgency = match (asked, self.watch.is_hot()) {
+            (true, _) => Urgency::Asked,
+            (false, true) => Urgency::Hot,
+            (false, false) => Urgency::None,
+        };
+        let holders = &mut space.holders;
+        if holders.is_due(urgency) {
+            holders.take(object, maps, self.jiffies)?;
+            let leaks = std::mem::take(&mut holders.leaks);
+            let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
+            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
+        }
+        for tuple in &mut seen.tuples {
+            tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);
+        }
+        seen.udp.processes.clone_from(&holders.udp);
+        // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
+        seen.bound.extend(&holders.idle);
+        let netns = seen.netns;
+        seen.failures = self.connects.iter().filter(|failure| failure.netns == netns).cloned().collect();
+        seen.conflicts = self.binds.iter().filter(|conflict| conflict.netns == netns).cloned().collect();
+        self.watch.step(&seen);
+        Ok(())
     }
 }

@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
 };
 
 use nix::sched::{CloneFlags, setns};
@@ -22,25 +24,44 @@ pub struct Namespace {
     path: PathBuf,
 }
 
-/// All but `own`, those with a name first, up to [`MOST`]; and the inode numbers of all there are.
-pub fn others(own: u32) -> (Vec<Namespace>, BTreeSet<u32>) {
-    let mut found: BTreeMap<u32, Namespace> = BTreeMap::new();
-    let named = entries("/run/netns").map(|path| (name_of(&path), path));
-    let processes = entries("/proc")
-        .filter(|path| name_of(path).bytes().all(|byte| byte.is_ascii_digit()))
-        .map(|path| (format!("process {}", name_of(&path)), path.join("ns/net")));
-    for (name, path) in named.chain(processes) {
-        // A process may end, and those of others may not be looked at without CAP_SYS_PTRACE.
-        let Some(netns) = fs::metadata(&path).ok().and_then(|file| u32::try_from(file.ino()).ok()) else { continue };
-        if netns != own {
-            found.entry(netns).or_insert(Namespace { netns, name, path });
-        }
+/// A list of the network namespaces that is being made.
+pub struct Listing {
+    own: u32,
+    /// Where a namespace may be found, and its name.
+    paths: Box<dyn Iterator<Item = (String, PathBuf)>>,
+    found: BTreeMap<u32, Namespace>,
+}
+
+impl Listing {
+    /// Begins a list of all but `own`.
+    pub fn new(own: u32) -> Self {
+        let named = entries("/run/netns").map(|path| (name_of(&path), path));
+        let processes = entries("/proc")
+            .filter(|path| name_of(path).bytes().all(|byte| byte.is_ascii_digit()))
+            .map(|path| (format!("process {}", name_of(&path)), path.join("ns/net")));
+        Self { own, paths: Box::new(named.chain(processes)), found: BTreeMap::new() }
     }
-    let numbers = found.keys().copied().chain([own]).collect();
-    let mut all: Vec<_> = found.into_values().collect();
-    all.sort_by_key(|namespace| namespace.name.starts_with("process "));
-    all.truncate(MOST);
-    (all, numbers)
+
+    /// Looks at one more file; false when there is none left.
+    pub fn advance(&mut self) -> bool {
+        let Some((name, path)) = self.paths.next() else { return false };
+        // A process may end, and those of others may not be looked at without CAP_SYS_PTRACE.
+        if let Some(netns) = fs::metadata(&path).ok().and_then(|file| u32::try_from(file.ino()).ok())
+            && netns != self.own
+        {
+            self.found.entry(netns).or_insert(Namespace { netns, name, path });
+        }
+        true
+    }
+
+    /// The namespaces, those with a name first, up to [`MOST`]; and the inode numbers of all there are, `own` too.
+    pub fn finish(self) -> (Vec<Namespace>, BTreeSet<u32>) {
+        let numbers = self.found.keys().copied().chain([self.own]).collect();
+        let mut all: Vec<_> = self.found.into_values().collect();
+        all.sort_by_key(|namespace| namespace.name.starts_with("process "));
+        all.truncate(MOST);
+        (all, numbers)
+    }
 }
 
 fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
@@ -53,19 +74,24 @@ fn name_of(path: &Path) -> String {
 
 impl Namespace {
     /// Does something in the namespace, in a thread that ends with it.
-    pub fn within<T: Send>(&self, act: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let file = File::open(&self.path)?;
         if file.metadata()?.ino() != u64::from(self.netns) {
-            return Err(std::io::Error::other("it is gone"));
+            return Err(io::Error::other("it is gone"));
         }
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                setns(&file, CloneFlags::CLONE_NEWNET)?;
-                act()
-            });
-            thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
+        in_thread(thread::Builder::new().name("netns".into()), move || {
+            setns(&file, CloneFlags::CLONE_NEWNET)?;
+            act()
         })
     }
+}
+
+/// Does something in a thread that ends with it. An error when the system refuses the thread.
+fn in_thread<T: Send>(thread: thread::Builder, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread.spawn_scoped(scope, act)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }
 
 /// Whether the namespace of the calling thread has no TCP or UDP socket, `TIME_WAIT` included (`/proc/net/sockstat`).
@@ -88,6 +114,27 @@ fn sockets(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_the_system_refuses_is_an_error() {
+        let refused = in_thread(thread::Builder::new().stack_size(1 << 50), || Ok(()));
+        assert!(refused.is_err());
+        assert_eq!(in_thread(thread::Builder::new(), || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_list_is_made_in_steps_of_one_file() {
+        // None is one's own, so that of this process is among the others.
+        let (mut listing, mut steps) = (Listing::new(0), 0);
+        while listing.advance() {
+            steps += 1;
+            assert!(listing.found.len() <= steps);
+        }
+        let own = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
+        let (namespaces, numbers) = listing.finish();
+        assert!(steps > 1 && numbers.contains(&own) && numbers.contains(&0));
+        assert!(namespaces.iter().any(|namespace| namespace.netns == own));
+    }
 
     #[test]
     fn sockets_are_those_in_use_and_in_time_wait() {

@@ -1,16 +1,12 @@
 //! The sockets that hold a port, each with its processes: what `tracker explain` is answered from.
 //!
 //! Three passes: one over the TCP sockets, which knows `TIME_WAIT` and orphans, one over the UDP sockets unless a TCP
-//! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound and neither listen nor connect.
+//! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound
+//! and neither listen nor connect.
 
-use std::{
-    collections::HashMap,
-    io::{ErrorKind, Read},
-    net::SocketAddr,
-    ops::RangeInclusive,
-};
+use std::{collections::HashMap, io::Read, net::SocketAddr, ops::RangeInclusive};
 
-use aya::{Ebpf, programs::Iter};
+use aya::Ebpf;
 use tracker_common::{
     hash, names,
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
@@ -24,8 +20,8 @@ use tracker_model::{
 use super::clock::Jiffies;
 use crate::kernel::{
     error::KernelError,
+    iterator,
     maps::{Maps, name_of},
-    object,
     sources::{address, octets},
 };
 
@@ -107,29 +103,23 @@ fn pass(
         all: u16::from(wanted.destination.is_none()),
     };
     maps.socket_query.set(0, query, 0).map_err(map)?;
-    let fail = |source| KernelError::Attach { name, target: target.into(), source };
-    let program: &mut Iter = object::program(object, name)?;
-    let id = program.attach().map_err(fail)?;
-    let link = program.take_link(id).map_err(fail)?;
+    let link = iterator::link(object, name, target)?;
     let io = |source| KernelError::Io { what: format!("read the sockets by {target}"), source };
-    let mut file = link.into_file().map_err(|error| io(std::io::Error::other(error)))?;
+    let mut file = iterator::open(link).map_err(io)?;
     let records = records(&mut file).map_err(io)?;
     let met = maps.socket_query.get(&0, 0).map_err(map)?.met;
     Ok((records, met > MOST))
 }
 
-/// Reads the records to the end. After a million sockets without a byte the kernel answers EAGAIN and goes on with the next
-/// call.
+/// Reads the records to the end.
 fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
     let mut records = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     let mut held = 0;
     loop {
-        match file.read(&mut buffer[held..]) {
-            Ok(0) => return Ok(records),
-            Ok(read) => held += read,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
-            Err(error) => return Err(error),
+        match iterator::read(file, &mut buffer[held..])? {
+            0 => return Ok(records),
+            read => held += read,
         }
         let whole = held - held % size_of::<SocketRecord>();
         for bytes in buffer[..whole].chunks_exact(size_of::<SocketRecord>()) {

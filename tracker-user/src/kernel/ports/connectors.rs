@@ -1,8 +1,7 @@
-//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of a
-//! minute, the time that a connection stays in `TIME_WAIT`.
+//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of
+//! a minute, the time that a connection stays in `TIME_WAIT`.
 
 use std::{
-    cmp::Reverse,
     collections::{HashMap, HashSet},
     net::IpAddr,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use tracker_common::{
 };
 use tracker_model::{api::PortHolder, ports::TupleSeen};
 
+use super::holders::{TOP, most_first};
 use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
@@ -24,15 +24,13 @@ use crate::kernel::{
 const TURN: Duration = Duration::from_mins(1);
 /// Ports that a destination uses before its connects are attributed.
 const FROM: u32 = 16;
-/// Processes of a destination that are named.
-const TOP: usize = 10;
 
 /// A destination and its port.
 type Destination = (IpAddr, u16);
 
 /// Connects by destination and process.
 #[derive(Default)]
-pub struct Makers {
+pub struct Connectors {
     watched: HashSet<Destination>,
     turn: Option<Instant>,
     /// Those of the turn before this.
@@ -40,7 +38,7 @@ pub struct Makers {
     both: HashMap<Destination, Vec<PortHolder>>,
 }
 
-impl Makers {
+impl Connectors {
     /// How many destinations are watched.
     pub fn watched(&self) -> usize {
         self.watched.len()
@@ -59,7 +57,10 @@ impl Makers {
                 .or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
             sum.ports = sum.ports.saturating_add(holder.ports);
         }
-        self.both = both.into_iter().map(|(destination, holders)| (destination, most(holders))).collect();
+        self.both = both
+            .into_iter()
+            .map(|(destination, holders)| (destination, most_first(holders.into_values(), TOP)))
+            .collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
@@ -72,7 +73,7 @@ impl Makers {
     }
 
     /// Those of a destination, most first.
-    pub fn of(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
+    pub fn of_destination(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
         self.both.get(&(destination, port)).cloned().unwrap_or_default()
     }
 
@@ -111,11 +112,4 @@ fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
         ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
     };
     maps.makers.iter().filter_map(Result::ok).map(entry).collect()
-}
-
-fn most(holders: HashMap<u32, PortHolder>) -> Vec<PortHolder> {
-    let mut holders: Vec<_> = holders.into_values().collect();
-    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-    holders.truncate(TOP);
-    holders
 }

@@ -1,4 +1,4 @@
-//! The ephemeral ports of one network namespace: what a pass is told, and what it counted.
+//! The ephemeral ports of one network namespace: what a pass needs to know, and what it counted.
 
 use std::{cmp::Reverse, time::Instant};
 
@@ -12,22 +12,22 @@ use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSee
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
-/// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
+/// How long a `TIME_WAIT` lasts (`TCP_TIMEWAIT_LEN`), seconds.
 const TIME_WAIT: u32 = 60;
-/// One that was entered so long ago is recent, seconds (`tracker_model::ports::RECENT`).
+/// How long one counts as recent, seconds (`tracker_model::ports::RECENT`).
 const RECENT: u32 = 10;
-/// A socket that only its process can end counts as leaked when its peer was not heard of for so long, seconds.
+/// A socket that only its process can end counts as leaked when its peer was silent for this time, seconds.
 const QUIET: u32 = 60;
 /// Tuples whose processes are asked for: those with the most sockets.
 const HELD: usize = 64;
-/// Tuples that the model is told of, those with the most sockets; the others are summed up.
+/// Tuples that the model gets one by one, those with the most sockets; the others are summed up.
 const TOLD: usize = 1024;
 
 /// What a pass begins with.
 static EMPTY_BUCKETS: PortBuckets = PortBuckets { counts: [0; BUCKETS] };
 
 /// What is kept of a network namespace between two passes.
-pub struct Space {
+pub struct NetnsPorts {
     /// Its inode number.
     pub netns: u32,
     /// Its name, if it is not that of the daemon.
@@ -40,9 +40,9 @@ pub struct Space {
     holders_from: u32,
 }
 
-/// What a pass is told that is the same in all namespaces.
+/// What a pass needs to know that is the same in all namespaces.
 #[derive(Clone, Copy)]
-pub struct Around {
+pub struct PassContext {
     /// When the daemon began.
     pub begun: Instant,
     /// The kernel's clock.
@@ -53,7 +53,7 @@ pub struct Around {
     pub own: bool,
 }
 
-impl Space {
+impl NetnsPorts {
     /// Nothing is known yet.
     pub fn new(netns: u32, name: Option<String>) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl Space {
     }
 
     /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
-    pub fn prepare(&mut self, maps: &mut Maps, around: &Around, generation: u32) -> Result<(), KernelError> {
-        let jiffies = around.jiffies;
+    pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
+        let jiffies = context.jiffies;
         let mut eligible = PortSet::new();
         eligible.insert_range(self.settings.range());
         let mut words = *eligible.words();
@@ -77,14 +77,14 @@ impl Space {
         }
         let pass = PortPass {
             generation,
-            recent: jiffies.of(RECENT),
-            time_wait: jiffies.of(TIME_WAIT),
+            recent: jiffies.in_seconds(RECENT),
+            time_wait: jiffies.in_seconds(TIME_WAIT),
             reuse_delay_ms: delay_ms(&self.settings),
             holders_from: self.holders_from,
-            quiet: jiffies.of(QUIET),
+            quiet: jiffies.in_seconds(QUIET),
             netns: self.netns,
-            own: around.own.into(),
-            watching: u32::try_from(around.watching).unwrap_or(u32::MAX),
+            own: context.own.into(),
+            watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
             padding: 0,
             eligible: Bits { words },
             admitted: *self.admitted,
@@ -101,17 +101,17 @@ impl Space {
         Ok(())
     }
 
-    /// What the pass of this number counted, and whether it should be repeated: tuples were left out that may be among the
-    /// largest.
+    /// What the pass of this number counted, and whether it should be repeated: tuples were left out that may be among
+    /// the largest.
     pub fn take_over(
         &mut self,
         maps: &Maps,
-        around: &mut Around,
+        context: &mut PassContext,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
         let map = |name| move |source| KernelError::Map { name, source };
         let totals = maps.port_totals.get(&0, 0).map_err(map(names::PORT_TOTALS))?;
-        around.jiffies.learn(&totals);
+        context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
         tuples.sort_unstable_by_key(|tuple| Reverse(sockets(tuple)));
@@ -127,7 +127,7 @@ impl Space {
             rest.most = rest.most.max(sockets(tuple));
         }
         let seen = PortsSeen {
-            at: around.begun.elapsed(),
+            at: context.begun.elapsed(),
             wall: Timestamp::now(),
             netns: self.netns,
             name: self.name.clone(),
@@ -139,7 +139,7 @@ impl Space {
                 ports: PortSet::from_words(Box::new(totals.udp.words)),
                 processes: Vec::new(),
             },
-            tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, around.jiffies)).collect(),
+            tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, context.jiffies)).collect(),
             rest,
             sources: sources(maps)?,
             sources_lost: totals.unsourced,
@@ -213,8 +213,8 @@ fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
     Ok(with_wildcards(sources))
 }
 
-/// What a socket holds on all addresses is taken on each. An IPv6 socket is put down as one that takes IPv4 too: few do not,
-/// and the pool is then too small rather than too large.
+/// What a socket holds on all addresses is taken on each. An IPv6 socket is put down as one that takes IPv4 too: few do
+/// not, and the pool is then too small rather than too large.
 fn with_wildcards(mut sources: Vec<SourceSeen>) -> Vec<SourceSeen> {
     let wildcards: Vec<_> = sources.extract_if(.., |source| source.address.is_unspecified()).collect();
     for source in &mut sources {
