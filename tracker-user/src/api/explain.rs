@@ -6,15 +6,21 @@ use std::{
 };
 
 use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
+    Json, Router,
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
+    routing::get,
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
 
-use super::refuse;
+use super::{
+    EXPLAIN_BIND, EXPLAIN_CONNECT,
+    error::{self, refuse},
+};
 use crate::{
     kernel::{SocketsAsked, SocketsFound, route},
     source::Source,
@@ -24,8 +30,8 @@ use crate::{
 const TRUNCATED: &str =
     "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
 
-/// What is answered when it cannot be looked now.
-const BUSY: &str = "the daemon starts or stops, or too many ask at once; ask again";
+/// Most questions at once: each is a pass over all sockets, and the kernel side does them one after the other.
+const MOST: usize = 16;
 
 /// Parameters of `/v1/explain/connect`.
 pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
@@ -33,10 +39,26 @@ pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
 pub const BIND_PARAMETERS: [&str; 7] =
     ["address", "port", "protocol", "reuse_address", "reuse_port", "ipv6_only", "uid"];
 
+/// The paths of this file.
+pub(super) fn router() -> Router<Arc<dyn Source>> {
+    Router::new()
+        .route(EXPLAIN_BIND, get(bind))
+        .route(EXPLAIN_CONNECT, get(connect))
+        .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MOST)), admit))
+}
+
+/// Turns away those beyond [`MOST`] at once.
+async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match places.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => error::busy(),
+    }
+}
+
 /// Query of `/v1/explain/bind`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BindQuery {
+struct BindQuery {
     address: IpAddr,
     port: u16,
     #[serde(default = "tcp")]
@@ -57,7 +79,7 @@ fn tcp() -> Protocol {
 /// Query of `/v1/explain/connect`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ConnectQuery {
+struct ConnectQuery {
     address: IpAddr,
     port: u16,
     source: Option<IpAddr>,
@@ -74,10 +96,7 @@ fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
 }
 
 /// Would `bind()` to this address and port fail?
-pub(super) async fn bind(
-    State(source): State<Arc<dyn Source>>,
-    query: Result<Query<BindQuery>, QueryRejection>,
-) -> Response {
+async fn bind(State(source): State<Arc<dyn Source>>, query: Result<Query<BindQuery>, QueryRejection>) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(error) => return malformed(&error, &BIND_PARAMETERS),
@@ -112,7 +131,7 @@ pub(super) async fn bind(
 }
 
 /// Would `connect()` to this address and port find a local port?
-pub(super) async fn connect(
+async fn connect(
     State(source): State<Arc<dyn Source>>,
     query: Result<Query<ConnectQuery>, QueryRejection>,
 ) -> Response {
@@ -168,7 +187,7 @@ async fn ask(source: &dyn Source, asked: SocketsAsked) -> Result<SocketsFound, R
     match source.sockets(asked).await {
         Some(Ok(found)) => Ok(found),
         Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-        None => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned())),
+        None => Err(error::starting()),
     }
 }
 
