@@ -1,6 +1,6 @@
 //! The daemon: the one place where settings, kernel side, API and web server meet.
 
-use std::{future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::Router;
@@ -13,9 +13,11 @@ use tokio::{
 use crate::{
     api::{self, ApiSocket},
     config::Settings,
+    descriptors,
     kernel::{self, Kernel},
     logging,
     metrics::Metrics,
+    serve::{self, Listen},
     source::KernelSource,
     web,
 };
@@ -28,26 +30,28 @@ const WORKERS: usize = 2;
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: &Settings) -> Result<()> {
     logging::start(settings.log);
+    let descriptors = descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .on_thread_start(kernel::prefer)
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, descriptors));
     runtime.shutdown_timeout(PATIENCE);
     result
 }
 
 /// Both sockets are bound before anything is attached, so that a wrong address changes nothing on the host.
-async fn serve(settings: &Settings) -> Result<()> {
+async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
     let mut stop = StopSignals::new()?;
     let listeners = web::bind(&settings.web.listen).await?;
     let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
 
     let source = Arc::new(KernelSource::default());
     let metrics = Metrics::new(source.clone())?;
-    let mut servers = Servers::default();
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let mut servers = Servers::new(descriptors::connections_per_listener(descriptors, listeners.len() + 1));
     for listener in listeners {
         let router = web::router(source.clone(), metrics.clone(), &settings.web.telemetry_path);
         servers.start(listener, router);
@@ -59,7 +63,7 @@ async fn serve(settings: &Settings) -> Result<()> {
     let result = match started.context("the kernel side panicked")? {
         Ok(kernel) => {
             source.put(kernel);
-            announce(settings);
+            announce(settings, &addresses);
             let name = stop.next().await;
             tracing::info!("stopping on {name}");
             notify(sd_notify::NotifyState::Stopping);
@@ -73,8 +77,8 @@ async fn serve(settings: &Settings) -> Result<()> {
     result
 }
 
-fn announce(settings: &Settings) {
-    for address in &settings.web.listen {
+fn announce(settings: &Settings, addresses: &[SocketAddr]) {
+    for address in addresses {
         tracing::info!("metrics on http://{address}{}", settings.web.telemetry_path);
     }
     tracing::info!("commands on {}", settings.api_socket.display());
@@ -128,24 +132,19 @@ impl StopSignals {
 
 /// The servers that run.
 struct Servers {
-    tasks: JoinSet<std::io::Result<()>>,
+    tasks: JoinSet<()>,
     stopping: watch::Sender<bool>,
-}
-
-impl Default for Servers {
-    fn default() -> Self {
-        Self { tasks: JoinSet::new(), stopping: watch::Sender::new(false) }
-    }
+    /// Most connections of each.
+    connections: usize,
 }
 
 impl Servers {
-    fn start<L>(&mut self, listener: L, router: Router)
-    where
-        L: axum::serve::Listener,
-        L::Addr: std::fmt::Debug,
-    {
-        let stopped = wait_until_set(self.stopping.subscribe());
-        self.tasks.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
+    fn new(connections: usize) -> Self {
+        Self { tasks: JoinSet::new(), stopping: watch::Sender::new(false), connections }
+    }
+
+    fn start(&mut self, listener: impl Listen, router: Router) {
+        self.tasks.spawn(serve::serve(listener, router, self.connections, self.stopping.subscribe()));
     }
 
     /// Takes no more connections, and lets answers under way be finished.
@@ -156,9 +155,4 @@ impl Servers {
             tracing::warn!("an answer was cut short: its reader took longer than {} s", PATIENCE.as_secs());
         }
     }
-}
-
-async fn wait_until_set(mut flag: watch::Receiver<bool>) {
-    // An error says that the sender is gone, which is a stop too.
-    let _ = flag.wait_for(|set| *set).await;
 }

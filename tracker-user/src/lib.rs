@@ -10,5 +10,6 @@ pub mod descriptors;
 pub mod kernel;
 pub mod logging;
 pub mod metrics;
+pub mod serve;
 pub mod source;
 pub mod web;
