@@ -10,6 +10,7 @@ const MOST_CONNECTIONS: u64 = 64;
 const CLIENT_SHARE: u64 = 4;
 
 /// Raises the soft limit of open files, which is 1,024 under systemd, to the hard one. Returns what holds then.
+#[must_use]
 pub fn raise_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -29,6 +30,7 @@ pub fn connections_per_listener(limit: u64, listeners: usize) -> usize {
 }
 
 /// What to do when an error says that no descriptor is left.
+#[must_use]
 pub fn hint(error: &io::Error) -> Option<&'static str> {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
         .then_some("raise the limit of open files (LimitNOFILE= of systemd, ulimit -n)")

@@ -111,10 +111,10 @@ fn a_scrape_is_answered_beside_1_200_half_sent_requests() -> Result<()> {
     let pair = Pair::plain()?;
     // What systemd gives, and no more: the daemon cannot raise it.
     let daemon = daemon::settings(&pair.server)?.through(&["prlimit", "--nofile=1024:1024"]).start()?;
-    raise_limit();
+    assert!(raise_limit() > 1_300, "each client is a descriptor of this process");
     let web = daemon.web();
     let half_sent = pair.server.enter(|| -> Result<Vec<TcpStream>> {
-        let connect = |_| {
+        let connect = |_| -> Result<TcpStream> {
             let mut stream = TcpStream::connect_timeout(&web, Duration::from_secs(5))?;
             stream.write_all(b"GET /metrics HTTP/1.1\r\n")?;
             Ok(stream)
