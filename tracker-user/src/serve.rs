@@ -32,7 +32,7 @@ use crate::descriptors;
 const PHASE_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may be on its way before it is cut short to make room for a new connection.
 const WRITE_GRACE: Duration = Duration::from_millis(100);
-/// Pause before looking for room again, and after an error of accept().
+/// Pause before looking for room again, and after an error of `accept()`.
 const RETRY: Duration = Duration::from_millis(20);
 /// Most memory for the head of a request, and for answers that wait in line behind one.
 const BUFFER: usize = 16 << 10;

@@ -49,7 +49,7 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
         .context("the daemon's answer is not understood; it and this command should be of one version")
 }
 
-/// Connects. The queue of a daemon that is stopped fills up: then connect() would wait for ever.
+/// Connects. The queue of a daemon that is stopped fills up: then `connect()` would wait for ever.
 async fn connect(socket: &Path) -> Result<UnixStream> {
     loop {
         match UnixStream::connect(socket).await {
@@ -126,7 +126,7 @@ mod tests {
         let path = directory.path().join("s");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let endless = axum::Router::new().fallback(async || {
-            let chunk = Bytes::from_static(&[b' '; 1 << 20]);
+            let chunk = Bytes::from(vec![b' '; 1 << 20]);
             Body::from_stream(futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())))
         });
         tokio::spawn(axum::serve(listener, endless).into_future());
