@@ -1,7 +1,6 @@
 //! The daemon's API, asked from this process: no command is started, so that asking often costs little.
 
 use std::{
-    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -15,7 +14,9 @@ use tracker_model::{
     api::{Alerts, Listeners, Ports, States, Status},
     ports::explain::{BindAnswer, ConnectAnswer},
 };
-use tracker_user::api::Refusal;
+use tracker_user::api::ApiError;
+
+use crate::http;
 
 /// How long an answer may take before the daemon counts as gone.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -112,7 +113,7 @@ impl Api {
     pub fn refused(&self, path: &str) -> Result<(u16, String)> {
         let (status, body) = self.answer(path)?;
         ensure!(status != 200, "GET {path} is answered: {body}");
-        let refusal: Refusal = serde_json::from_str(&body).with_context(|| format!("GET {path}: {status}: {body}"))?;
+        let refusal: ApiError = serde_json::from_str(&body).with_context(|| format!("GET {path}: {status}: {body}"))?;
         Ok((status, refusal.error))
     }
 
@@ -139,20 +140,12 @@ impl Api {
 
     /// Status code and body.
     fn answer(&self, path: &str) -> Result<(u16, String)> {
-        let bytes = self.exchange(path).with_context(|| format!("GET {path} on {}", self.socket.display()))?;
-        let text = String::from_utf8(bytes)?;
-        let (head, body) = text.split_once("\r\n\r\n").context("an answer without end of headers")?;
-        let status = head.split(' ').nth(1).context("an answer without status")?;
-        Ok((status.parse()?, body.to_owned()))
-    }
-
-    fn exchange(&self, path: &str) -> Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        // HTTP/1.0: the answer ends where the connection does.
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
+        let ask = || {
+            let stream = UnixStream::connect(&self.socket)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            http::exchange(stream, path)
+        };
+        let answer = ask().with_context(|| format!("GET {path} on {}", self.socket.display()))?;
+        Ok((answer.status, answer.body))
     }
 }

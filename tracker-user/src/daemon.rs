@@ -1,6 +1,6 @@
 //! The daemon: the one place where settings, kernel side, API and web server meet.
 
-use std::{future::IntoFuture as _, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
@@ -11,11 +11,13 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiSocket, SocketFile},
+    api::{self, ApiSocket},
     config::Settings,
+    descriptors,
     kernel::{KernelHandle, KernelThread},
     logging,
     metrics::Metrics,
+    serve::{self, Listen},
     web,
 };
 
@@ -31,27 +33,35 @@ const WORKERS: usize = 2;
 /// Runs the daemon until it is told to stop.
 pub fn run(settings: &Settings) -> Result<()> {
     let log = logging::start(settings.log);
+    let descriptors = descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, descriptors));
     runtime.shutdown_timeout(PATIENCE);
     drop(log);
     result
 }
 
 /// Serves until a signal, or the end of the kernel side, ends it.
-async fn serve(settings: &Settings) -> Result<()> {
+async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
     let mut signals = Signals::new()?;
     let (kernel, ends) = KernelHandle::new();
-    let mut servers = Servers::default();
     // Both sockets are bound before anything is attached, so that a wrong address changes nothing on the host.
-    let api_file = servers.start_all(settings, &kernel).await?;
+    let listeners = web::bind(&settings.web.listen).await?;
+    let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let metrics = Metrics::new(kernel.clone())?;
+    let mut servers = Servers::new(descriptors::connections_per_listener(descriptors, listeners.len() + 1));
+    for listener in listeners {
+        servers.start(listener, web::router(kernel.clone(), metrics.clone(), &settings.web.telemetry_path));
+    }
+    servers.start(api_listener, api::router(kernel.clone()));
     let mut thread = KernelThread::start(&settings.kernel, ends)?;
     let result = tokio::select! {
-        error = run_until_end(&mut thread, &kernel, || announce(settings)) => Err(error),
+        error = run_until_end(&mut thread, &kernel, || announce(settings, &addresses)) => Err(error),
         name = signals.stop() => {
             tracing::info!("stopping on {name}");
             Ok(())
@@ -97,8 +107,8 @@ fn limit_stop() {
     let _ = std::thread::Builder::new().name("stop-limit".into()).spawn(end);
 }
 
-fn announce(settings: &Settings) {
-    for address in &settings.web.listen {
+fn announce(settings: &Settings, addresses: &[SocketAddr]) {
+    for address in addresses {
         tracing::info!("metrics on http://{address}{}", settings.web.telemetry_path);
     }
     tracing::info!("commands on {}", settings.api_socket.display());
@@ -148,37 +158,19 @@ impl Signals {
 
 /// The servers that run.
 struct Servers {
-    tasks: JoinSet<std::io::Result<()>>,
+    tasks: JoinSet<()>,
     stopping: watch::Sender<bool>,
-}
-
-impl Default for Servers {
-    fn default() -> Self {
-        Self { tasks: JoinSet::new(), stopping: watch::Sender::new(false) }
-    }
+    /// Most connections of each.
+    connections: usize,
 }
 
 impl Servers {
-    /// Binds all sockets and serves on them. The file of the API goes when the returned value does.
-    async fn start_all(&mut self, settings: &Settings, kernel: &KernelHandle) -> Result<SocketFile> {
-        let listeners = web::bind(&settings.web.listen).await?;
-        let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
-        let metrics = Metrics::new(kernel.clone())?;
-        for listener in listeners {
-            let router = web::router(kernel.clone(), metrics.clone(), &settings.web.telemetry_path);
-            self.start(listener, router);
-        }
-        self.start(api_listener, api::router(kernel.clone()));
-        Ok(api_file)
+    fn new(connections: usize) -> Self {
+        Self { tasks: JoinSet::new(), stopping: watch::Sender::new(false), connections }
     }
 
-    fn start<L>(&mut self, listener: L, router: Router)
-    where
-        L: axum::serve::Listener,
-        L::Addr: std::fmt::Debug,
-    {
-        let stopped = wait_until_set(self.stopping.subscribe());
-        self.tasks.spawn(axum::serve(listener, router).with_graceful_shutdown(stopped).into_future());
+    fn start(&mut self, listener: impl Listen, router: Router) {
+        self.tasks.spawn(serve::serve(listener, router, self.connections, self.stopping.subscribe()));
     }
 
     /// Takes no more connections, and lets answers under way be finished.
@@ -189,11 +181,6 @@ impl Servers {
             tracing::warn!("an answer was cut short: its reader took longer than {} s", PATIENCE.as_secs());
         }
     }
-}
-
-async fn wait_until_set(mut flag: watch::Receiver<bool>) {
-    // An error says that the sender is gone, which is a stop too.
-    let _ = flag.wait_for(|set| *set).await;
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod descriptors;
 #[allow(unsafe_code, reason = "the border to the kernel: each place proves why it is sound")]
 pub mod kernel;
 pub mod logging;
 pub mod metrics;
+pub mod serve;
 pub mod web;

@@ -18,7 +18,7 @@ use tracker_model::{
     view,
 };
 use tracker_user::{
-    api::{self, Refusal},
+    api::{self, ApiError},
     cli::Cli,
     config, metrics,
 };
@@ -161,7 +161,7 @@ fn every_field_of_the_api_has_a_row() {
         ("`GET /v1/explain/connect`\n", explained_connect()),
         ("`GET /v1/explain/bind`\n", explained_bind()),
     ];
-    let refusal = serde_json::to_value(Refusal { error: String::new() }).unwrap();
+    let refusal = serde_json::to_value(ApiError { error: String::new() }).unwrap();
     let general = page.split("\n## ").next().unwrap();
     compare("docs/api.md", general, &refusal);
     for (title, answer) in answers {

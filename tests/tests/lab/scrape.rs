@@ -2,9 +2,10 @@
 
 use std::{
     io::Write as _,
+    net::TcpStream,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -13,11 +14,14 @@ use tracker_tests::{
     Family,
     client::{self, Closer, Load},
     daemon::{self, Daemon},
+    metrics::Scrape,
     nginx::Nginx,
     pair::Pair,
     prometheus::Prometheus,
     serial,
 };
+
+use tracker_user::descriptors::raise_limit;
 
 use crate::support::eventually;
 
@@ -98,5 +102,32 @@ fn the_metrics_can_have_another_path() -> Result<()> {
     let daemon = daemon::settings(&pair.server)?.arguments(&["--web.telemetry-path", "/other"]).start()?;
     assert_eq!((daemon.get("/metrics")?.status, daemon.get("/other")?.status), (404, 200));
     assert!(daemon.get("/")?.body.contains("href=\"/other\""));
+    daemon.stop(Signal::SIGTERM)
+}
+
+#[test]
+fn a_scrape_is_answered_beside_1_200_half_sent_requests() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    // What systemd gives, and no more: the daemon cannot raise it.
+    let daemon = daemon::settings(&pair.server)?.through(&["prlimit", "--nofile=1024:1024"]).start()?;
+    assert!(raise_limit() > 1_300, "each client is a descriptor of this process");
+    let web = daemon.web();
+    let half_sent = pair.server.enter(|| -> Result<Vec<TcpStream>> {
+        let connect = |_| -> Result<TcpStream> {
+            let mut stream = TcpStream::connect_timeout(&web, Duration::from_secs(5))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\n")?;
+            Ok(stream)
+        };
+        (0..1_200).map(connect).collect()
+    })?;
+    let begun = Instant::now();
+    let scrape = daemon.get("/metrics")?;
+    let took = begun.elapsed();
+    let open = Scrape::parse(scrape.body)?.sum("process_open_fds", &[]);
+    println!("scrape beside {} half-sent requests: {took:?}, {open} descriptors open", half_sent.len());
+    assert!(took < Duration::from_secs(1) && open < 300.0, "{took:?}, {open} descriptors open");
+    daemon.status()?;
+    drop(half_sent);
     daemon.stop(Signal::SIGTERM)
 }

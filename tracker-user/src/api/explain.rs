@@ -1,25 +1,34 @@
 //! `GET /v1/explain/…`: would a call fail now, and why.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
+    Json, Router,
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::StatusCode,
+    middleware::{self, Next},
     response::{IntoResponse as _, Response},
+    routing::get,
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
 
-use super::refuse;
+use super::{
+    EXPLAIN_BIND, EXPLAIN_CONNECT,
+    error::{self, refuse},
+};
 use crate::kernel::{KernelHandle, SocketsAsked, SocketsFound, route};
 
 /// What is noted when not all sockets were looked at.
 const TRUNCATED: &str =
     "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
 
-/// What is answered when it cannot be looked now.
-const BUSY: &str = "the daemon starts or stops, or too many ask at once; ask again";
+/// Most questions at once: each is a pass over all sockets, and the kernel side does them one after the other.
+const MOST: usize = 16;
 
 /// Parameters of `/v1/explain/connect`.
 pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
@@ -27,10 +36,26 @@ pub const CONNECT_PARAMETERS: [&str; 3] = ["address", "port", "source"];
 pub const BIND_PARAMETERS: [&str; 7] =
     ["address", "port", "protocol", "reuse_address", "reuse_port", "ipv6_only", "uid"];
 
+/// The paths of this file.
+pub(super) fn router() -> Router<KernelHandle> {
+    Router::new()
+        .route(EXPLAIN_BIND, get(bind))
+        .route(EXPLAIN_CONNECT, get(connect))
+        .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MOST)), admit))
+}
+
+/// Turns away those beyond [`MOST`] at once.
+async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match places.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => error::busy(),
+    }
+}
+
 /// Query of `/v1/explain/bind`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct BindQuery {
+struct BindQuery {
     address: IpAddr,
     port: u16,
     #[serde(default = "tcp")]
@@ -51,7 +76,7 @@ fn tcp() -> Protocol {
 /// Query of `/v1/explain/connect`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ConnectQuery {
+struct ConnectQuery {
     address: IpAddr,
     port: u16,
     source: Option<IpAddr>,
@@ -68,10 +93,7 @@ fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
 }
 
 /// Would `bind()` to this address and port fail?
-pub(super) async fn bind(
-    State(kernel): State<KernelHandle>,
-    query: Result<Query<BindQuery>, QueryRejection>,
-) -> Response {
+async fn bind(State(kernel): State<KernelHandle>, query: Result<Query<BindQuery>, QueryRejection>) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(error) => return malformed(&error, &BIND_PARAMETERS),
@@ -103,7 +125,7 @@ pub(super) async fn bind(
 }
 
 /// Would `connect()` to this address and port find a local port?
-pub(super) async fn connect(
+async fn connect(
     State(kernel): State<KernelHandle>,
     query: Result<Query<ConnectQuery>, QueryRejection>,
 ) -> Response {
@@ -159,7 +181,7 @@ async fn ask(kernel: &KernelHandle, asked: SocketsAsked) -> Result<SocketsFound,
     match kernel.sockets(asked).await {
         Some(Ok(found)) => Ok(found),
         Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-        None => Err(refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned())),
+        None => Err(error::starting()),
     }
 }
 

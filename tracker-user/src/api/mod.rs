@@ -1,5 +1,6 @@
 //! The local API: HTTP and JSON over a Unix socket, the only door for commands.
 
+mod error;
 mod explain;
 mod socket;
 
@@ -13,12 +14,13 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracker_model::{
     Snapshot,
     view::{self, Daemon},
 };
 
+pub use error::ApiError;
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
@@ -42,13 +44,6 @@ pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
 /// All of them.
 const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
 
-/// What is answered when there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// Why, in one line.
-    pub error: String,
-}
-
 /// All paths of the API.
 pub fn router(kernel: KernelHandle) -> Router {
     Router::new()
@@ -57,8 +52,7 @@ pub fn router(kernel: KernelHandle) -> Router {
         .route(STATES, get(states))
         .route(ALERTS, get(alerts))
         .route(PORTS, get(ports))
-        .route(EXPLAIN_BIND, get(explain::bind))
-        .route(EXPLAIN_CONNECT, get(explain::connect))
+        .merge(explain::router())
         .fallback(unknown)
         .with_state(kernel)
 }
@@ -88,7 +82,7 @@ async fn alerts(State(kernel): State<KernelHandle>) -> Response {
 
 async fn unknown(uri: Uri) -> Response {
     let paths = PATHS.join(", ");
-    refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
+    error::refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
 async fn answer<T: Serialize>(kernel: &KernelHandle, view: impl FnOnce(&Snapshot) -> T) -> Response {
@@ -98,24 +92,28 @@ async fn answer<T: Serialize>(kernel: &KernelHandle, view: impl FnOnce(&Snapshot
 fn reply<T: Serialize>(snapshot: Option<Arc<Snapshot>>, view: impl FnOnce(&Snapshot) -> T) -> Response {
     match snapshot {
         Some(snapshot) => Json(view(&snapshot)).into_response(),
-        None => starting(),
+        None => error::starting(),
     }
 }
 
-fn starting() -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon starts or stops; ask again".to_owned())
-}
-
-fn refuse(status: StatusCode, error: String) -> Response {
-    (status, Json(Refusal { error })).into_response()
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::{os::unix::net, path::Path, time::Duration};
+
+    use futures_util::StreamExt as _;
+    use nix::sys::socket::{Backlog, listen};
     use serde_json::Value;
 
     use super::*;
     use crate::{cli::client, kernel::SocketsFound};
+
+    /// A socket that accepts nothing, and whose queue is full.
+    pub(crate) fn full_listener(path: &Path) -> (net::UnixListener, net::UnixStream) {
+        let listener = net::UnixListener::bind(path).unwrap();
+        listen(&listener, Backlog::new(0).unwrap()).unwrap();
+        let first = net::UnixStream::connect(path).unwrap();
+        (listener, first)
+    }
 
     async fn ask(kernel: KernelHandle, path: &str) -> anyhow::Result<Value> {
         let directory = tempfile::tempdir()?;
@@ -167,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_starts_says_so() {
         let error = ask(KernelHandle::fixed(None, None), STATUS).await.unwrap_err();
-        assert_eq!(error.to_string(), "the daemon starts or stops; ask again");
+        assert_eq!(error.to_string(), "the daemon starts or stops; try again");
     }
 
     #[tokio::test]
@@ -184,6 +182,26 @@ mod tests {
             let error = ask(sample(), &format!("{path}?{query}")).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{query}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_when_too_many_do_are_turned_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let (listener, _file) = ApiSocket::bind(&socket).unwrap().into_parts();
+        // Its sockets are never found.
+        let (stuck, _ends) = KernelHandle::new();
+        tokio::spawn(axum::serve(listener, router(stuck)).into_future());
+        let path = format!("{EXPLAIN_BIND}?address=0.0.0.0&port=80");
+        let ask = || async {
+            let stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+            let answer = client::exchange(stream, &path).await.unwrap();
+            (answer.status(), String::from_utf8_lossy(answer.body()).into_owned())
+        };
+        let asks = futures_util::stream::iter((0..20).map(|_| ask()));
+        let turned_away = asks.buffer_unordered(20).take(4).collect::<Vec<_>>();
+        let expected = (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"too many ask at once; try again"}"#.to_owned());
+        assert_eq!(tokio::time::timeout(Duration::from_secs(5), turned_away).await.unwrap(), vec![expected; 4]);
     }
 
     #[tokio::test]

@@ -3,33 +3,44 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixStream,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Group, chown};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+        stat::{Mode, umask},
+    },
+    unistd::{Group, chown},
+};
 use tokio::net::UnixListener;
+
+use crate::descriptors;
 
 /// Owner and group may ask, nobody else.
 const MODE: u32 = 0o660;
+/// Until the group is set, only the owner may ask.
+const PRIVATE_UMASK: Mode = Mode::from_bits_truncate(0o177);
 /// Members of this group may ask, where it exists.
 const GROUP: &str = "tracker";
-const WAY_OUT: &str = "run as root, or name another place with --api.socket";
+const HINT: &str = "run as root, or name another place with --api.socket";
 
 /// Why the socket cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another daemon has it.
-    #[error("another daemon answers on {}; stop it, or name another socket with --api.socket", .0.display())]
+    #[error("another daemon has {}; stop it, or name another socket with --api.socket", .0.display())]
     Taken(PathBuf),
     /// Something else has its name.
     #[error("{} exists and is no socket; remove it, or name another place with --api.socket", .0.display())]
     NoSocket(PathBuf),
     /// It cannot be made.
-    #[error("cannot create {}: {source}; {WAY_OUT}", path.display())]
+    #[error("cannot create {}: {source}; {}", path.display(), descriptors::hint(source).unwrap_or(HINT))]
     Create {
         /// The socket or its directory.
         path: PathBuf,
@@ -65,7 +76,7 @@ impl ApiSocket {
             fs::create_dir_all(directory).map_err(failed(directory))?;
         }
         clear(path)?;
-        let listener = UnixListener::bind(path).map_err(failed(path))?;
+        let listener = bind_private(path).map_err(failed(path))?;
         let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
         let file = SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
         admit_group(path);
@@ -89,11 +100,30 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
-        Err(error) => Err(failed(error)),
-        Ok(_) => Err(SocketError::Taken(path.to_owned())),
+    match is_listening(path) {
+        Ok(false) => fs::remove_file(path).map_err(failed),
+        Ok(true) => Err(SocketError::Taken(path.to_owned())),
+        Err(error) => Err(failed(error.into())),
     }
+}
+
+/// Whether a socket listens at `path`. A daemon that is stopped and has a full queue counts, and is not waited for.
+fn is_listening(path: &Path) -> nix::Result<bool> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) | Err(Errno::EAGAIN) => Ok(true),
+        Err(Errno::ECONNREFUSED) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Binds a socket that only its owner may open, from its first moment.
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
+    let before = umask(PRIVATE_UMASK);
+    let listener = UnixListener::bind(path);
+    umask(before);
+    listener
 }
 
 /// Without the group, or the right to hand a file to it, root alone may ask.
@@ -121,7 +151,10 @@ impl Drop for SocketFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+    use crate::api::tests::full_listener;
 
     #[tokio::test]
     async fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
@@ -155,6 +188,24 @@ mod tests {
         assert!(matches!(error, SocketError::Taken(_)), "{error}");
         assert!(path.exists());
         drop(first);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_stopped_keeps_its_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _full = full_listener(&path);
+        let bound = tokio::task::spawn_blocking(move || ApiSocket::bind(&path).map(drop));
+        let bound = tokio::time::timeout(std::time::Duration::from_secs(2), bound).await;
+        assert!(matches!(bound, Ok(Ok(Err(SocketError::Taken(_))))), "{bound:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_else_may_open_the_socket_before_its_group_is_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _listener = bind_private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 
     #[tokio::test]

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use tracker_model::api::{Health, Severity, Status};
 
-use super::{failure, format::printable, output};
+use super::{errors, format::printable, output};
 
 /// Prints the line. A daemon that cannot be asked is critical.
 pub(super) fn check(status: Result<Status>) -> ExitCode {
     let (health, line) = match status {
         Ok(status) => (worst(&status), line(&status)),
-        Err(error) => (Health::Critical, format!("TRACKER CRITICAL: {}", failure::chain(&error))),
+        Err(error) => (Health::Critical, format!("TRACKER CRITICAL: {}", errors::chain(&error))),
     };
     let _ = output::print(&(line + "\n"));
     ExitCode::from(code(health))
@@ -43,7 +43,7 @@ fn alerts(status: &Status) -> Option<(Health, String)> {
         2 => " (and 1 more alert)".to_owned(),
         firing => format!(" (and {} more alerts)", firing - 1),
     };
-    Some((health, printable(&first.summary) + &more))
+    Some((health, first.summary.clone() + &more))
 }
 
 fn line(status: &Status) -> String {
@@ -63,7 +63,7 @@ fn line(status: &Status) -> String {
         let place = if health > Health::Ok && health >= status.health { 0 } else { parts.len() };
         parts.insert(place, alert);
     }
-    format!("TRACKER {name}: {}", parts.join("; "))
+    printable(&format!("TRACKER {name}: {}", parts.join("; ")))
 }
 
 #[cfg(test)]
@@ -132,5 +132,13 @@ mod tests {
     fn an_alert_that_is_over_is_not_told() {
         let over = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.drain(..2)));
         assert_eq!(told(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
+    }
+
+    #[test]
+    fn a_problem_cannot_steer_the_terminal() {
+        let mut status = status(sample::under_flood(), |snapshot| snapshot.floods.alerts[0].summary.push('\u{1b}'));
+        status.problems.push("\u{9b}2J".to_owned());
+        let (_, line) = told(&status);
+        assert!(line.contains("\\u{1b}") && line.contains("\\u{9b}2J"), "{line}");
     }
 }

@@ -1,51 +1,76 @@
 //! Asks the daemon over its socket.
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{error::Error, io::ErrorKind, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, body::Bytes, client::conn::http1};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::{Request, Response, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    task::JoinSet,
+};
 
-use crate::api::Refusal;
+use crate::api::ApiError;
 
 /// An answer takes milliseconds, and some more when the kernel is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the daemon may take to accept the connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(20);
+/// Largest answer that is read, bytes: some thousand times the usual one.
+const MOST: usize = 64 << 20;
 
 /// The daemon's answer at `path`.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
-    let answer = tokio::time::timeout(PATIENCE, fetch(socket, path)).await;
-    let (success, body) = answer.map_err(|_| {
-        anyhow!("the daemon at {} did not answer within {} s; is it stuck?", socket.display(), PATIENCE.as_secs())
+    let name = format!("the daemon at {}", socket.display());
+    let connected = tokio::time::timeout(CONNECT_PATIENCE, connect(socket)).await;
+    let stream = connected.map_err(|_| {
+        anyhow!("{name} accepts no connection within {} s: too many wait; is it stuck?", CONNECT_PATIENCE.as_secs())
     })??;
-    if !success {
-        match serde_json::from_slice::<Refusal>(&body) {
+    let answer = tokio::time::timeout(PATIENCE, exchange(stream, path)).await;
+    let answer = answer
+        .map_err(|_| anyhow!("{name} did not answer within {} s; is it stuck?", PATIENCE.as_secs()))?
+        .map_err(|error| match error.downcast::<LengthLimitError>() {
+            Ok(_) => anyhow!("{name} sent more than {} MiB; is it tracker?", MOST >> 20),
+            Err(error) => anyhow!(error).context(format!("{name} hung up")),
+        })?;
+    let body = answer.body();
+    if !answer.status().is_success() {
+        match serde_json::from_slice::<ApiError>(body) {
             Ok(refusal) => bail!(refusal.error),
-            Err(_) => bail!("the daemon refused: {}", String::from_utf8_lossy(&body)),
+            Err(_) => bail!("the daemon refused: {}", String::from_utf8_lossy(body)),
         }
     }
-    serde_json::from_slice(&body)
+    serde_json::from_slice(body)
         .context("the daemon's answer is not understood; it and this command should be of one version")
 }
 
-/// Whether it succeeded, and the body.
-async fn fetch(socket: &Path, path: &str) -> Result<(bool, Bytes)> {
-    let stream = UnixStream::connect(socket).await.map_err(|error| unreachable(socket, &error))?;
-    let lost = || format!("the daemon at {} hung up", socket.display());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(lost)?;
+/// Connects. The queue of a daemon that is stopped fills up: then `connect()` would wait for ever.
+async fn connect(socket: &Path) -> Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::time::sleep(RETRY).await,
+            connected => return connected.map_err(|error| unreachable(socket, &error)),
+        }
+    }
+}
+
+/// Asks for `path` over a connection, and reads the whole answer.
+pub(crate) async fn exchange<S>(stream: S, path: &str) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path).header("host", "tracker").body(Empty::<Bytes>::new())?;
-    // The connection makes progress of its own; it ends when `sender` does.
-    let connection = tokio::spawn(connection);
-    let exchange = async {
-        let answer = sender.send_request(request).await?;
-        let success = answer.status().is_success();
-        Ok::<_, hyper::Error>((success, answer.into_body().collect().await?.to_bytes()))
-    };
-    let answer = exchange.await.with_context(lost);
-    connection.abort();
-    answer
+    // The connection makes progress of its own; it ends when this set does.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok(Response::from_parts(head, Limited::new(body, MOST).collect().await?.to_bytes()))
 }
 
 fn unreachable(socket: &Path, error: &std::io::Error) -> anyhow::Error {
@@ -60,6 +85,8 @@ fn unreachable(socket: &Path, error: &std::io::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
 
     #[tokio::test]
@@ -82,5 +109,28 @@ mod tests {
         tokio::spawn(async move { drop(listener.accept().await) });
         let error = get::<()>(&path, "/").await.unwrap_err();
         assert!(error.to_string().ends_with("hung up"), "{error:#}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_accepts_nothing_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _full = crate::api::tests::full_listener(&path);
+        let error = get::<()>(&path, "/").await.unwrap_err().to_string();
+        assert!(error.ends_with("accepts no connection within 3 s: too many wait; is it stuck?"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let endless = axum::Router::new().fallback(async || {
+            let chunk = Bytes::from(vec![b' '; 1 << 20]);
+            Body::from_stream(futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())))
+        });
+        tokio::spawn(axum::serve(listener, endless).into_future());
+        let error = get::<()>(&path, "/").await.unwrap_err().to_string();
+        assert!(error.ends_with("sent more than 64 MiB; is it tracker?"), "{error}");
     }
 }

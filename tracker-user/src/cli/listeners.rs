@@ -10,7 +10,7 @@ use tracker_model::{
 
 use super::{
     evidence::share,
-    format::{UNKNOWN, address_port, ago, count, known, length, printable, rate, whole},
+    format::{UNKNOWN, address_port, ago, count, known, length, rate, whole},
     output::View,
     table::{self, Column},
 };
@@ -90,8 +90,7 @@ fn row(listener: &Listener, view: View) -> Vec<String> {
 
 fn process(listener: &Listener, wide: bool) -> String {
     let Some(process) = &listener.process else { return UNKNOWN.to_owned() };
-    let name = printable(&process.comm);
-    if wide { format!("{name}({})", process.pid) } else { name }
+    if wide { format!("{}({})", process.comm, process.pid) } else { process.comm.clone() }
 }
 
 /// A queue and its limit.

@@ -6,10 +6,10 @@ mod check;
 pub mod client;
 mod counters;
 mod doctor;
+mod errors;
 mod evidence;
 mod examples;
 mod explain;
-mod failure;
 mod format;
 mod listeners;
 mod output;
@@ -38,11 +38,11 @@ use crate::{api, config};
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return errors::usage(&error),
     };
     match dispatch(cli) {
         Ok(code) => code,
-        Err(error) => failure::report(&error),
+        Err(error) => errors::report(&error),
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     args::RunArgs,
-    failure::UsageError,
+    errors::UsageError,
     output::{self, Output},
 };
 use crate::{config, daemon};

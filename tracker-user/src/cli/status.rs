@@ -36,7 +36,7 @@ pub(super) fn render(status: &Status, view: View) -> String {
 fn head(status: &Status, view: View) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<14}{value}");
+        let _ = writeln!(text, "{name:<14}{}", printable(value));
     };
     let up = length(view.now.duration_since(status.started_at));
     line("Daemon", &format!("tracker {}, process {}, counting for {up}", status.version, status.pid));
@@ -72,7 +72,7 @@ fn alerts(status: &Status) -> String {
 
 fn firing(alert: &AlertSummary, view: View) -> String {
     let lasts = length(view.now.duration_since(alert.since).max(SignedDuration::ZERO));
-    format!("{} for {lasts}: {}", alert.severity.name(), printable(&alert.summary))
+    format!("{} for {lasts}: {}", alert.severity.name(), alert.summary)
 }
 
 fn health(health: Health) -> &'static str {
@@ -229,6 +229,19 @@ Health        ok
             "{text}"
         );
         assert!(text.contains("Losses        interface_table_full 1,234\n"));
+    }
+
+    #[test]
+    fn names_and_problems_cannot_steer_the_terminal() {
+        let mut snapshot = sample::under_flood();
+        snapshot.interfaces[0].name = "w\u{1b}[1m".to_owned();
+        snapshot.floods.alerts[0].summary = "x\u{202e}".to_owned();
+        let mut status = views::status(&snapshot, views::Daemon { version: "1", pid: 1 }, snapshot.taken_at);
+        status.problems.push("y\u{9b}2J\nz".to_owned());
+        let text = render(&status, View { wide: false, now: snapshot.taken_at, columns: None });
+        for escaped in ["w\\u{1b}[1m", "x\\u{202e}", "y\\u{9b}2J\\nz"] {
+            assert!(text.contains(escaped), "{text}");
+        }
     }
 
     #[test]

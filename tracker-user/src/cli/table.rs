@@ -2,6 +2,8 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
+use super::format::printable;
+
 /// A column: its head, and whether it holds numbers.
 pub(super) enum Column {
     /// Words, to the left.
@@ -10,7 +12,7 @@ pub(super) enum Column {
     Number(&'static str),
 }
 
-/// A table with these columns. With a width, long cells are wrapped to fit in.
+/// A table with these columns. With a width, long cells are wrapped to fit in. What would steer the terminal is escaped.
 pub(super) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -20,7 +22,7 @@ pub(super) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u
     table.set_header(columns.iter().map(|column| match column {
         Column::Text(head) | Column::Number(head) => Cell::new(head),
     }));
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| printable(&cell))));
     for (column, kind) in table.column_iter_mut().zip(columns) {
         if matches!(kind, Column::Number(_)) {
             column.set_padding((0, 1)).set_cell_alignment(CellAlignment::Right);
@@ -40,6 +42,12 @@ mod tests {
         let rows = vec![vec!["eth0".to_owned(), "1,234".to_owned()], vec!["lo".to_owned(), "7".to_owned()]];
         let text = render(&[Column::Text("NAME"), Column::Number("SYNS")], rows, None);
         assert_eq!(text, "NAME   SYNS\neth0  1,234\nlo        7\n");
+    }
+
+    #[test]
+    fn a_cell_cannot_steer_the_terminal() {
+        let text = render(&[Column::Text("NAME")], vec![vec!["w\u{1b}[1m\u{9b}2J\u{202e}\nx".to_owned()]], None);
+        assert_eq!(text, "NAME\nw\\u{1b}[1m\\u{9b}2J\\u{202e}\\nx\n");
     }
 
     #[test]

@@ -37,22 +37,46 @@ pub const ALL: [&[&Metric]; 7] = [
     &process::METRICS,
 ];
 
-/// The registry of all metrics.
+/// All metrics. Clones share the text of the last snapshot.
 #[derive(Clone)]
-pub struct Metrics(Registry);
+pub struct Metrics {
+    kernel: KernelHandle,
+    snapshot: Registry,
+    process: Registry,
+    rendered: Arc<Mutex<Option<Rendered>>>,
+}
+
+/// A snapshot, and its text: a scrape costs a copy of it until there is a new snapshot.
+struct Rendered {
+    of: Arc<Snapshot>,
+    text: Arc<str>,
+}
 
 impl Metrics {
     /// Registers everything that is exported.
     pub fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        registry.register(Box::new(SnapshotCollector::new(kernel)?))?;
-        registry.register(Box::new(process::ProcessCollector::new()?))?;
-        Ok(Self(registry))
+        let [snapshot, process] = [Registry::new(), Registry::new()];
+        snapshot.register(Box::new(SnapshotCollector::new(kernel.clone())?))?;
+        process.register(Box::new(process::ProcessCollector::new()?))?;
+        Ok(Self { kernel, snapshot, process, rendered: Arc::default() })
     }
 
-    /// All metrics in the text format.
+    /// All metrics in the text format, by name. Those of the process are of this moment.
     pub fn encode(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.0.gather())
+        Ok(TextEncoder::new().encode_to_string(&self.process.gather())? + &*self.snapshot_text()?)
+    }
+
+    fn snapshot_text(&self) -> prometheus::Result<Arc<str>> {
+        let newest = self.kernel.snapshot();
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(newest), Some(rendered)) = (&newest, &*rendered)
+            && Arc::ptr_eq(newest, &rendered.of)
+        {
+            return Ok(rendered.text.clone());
+        }
+        let text: Arc<str> = TextEncoder::new().encode_to_string(&self.snapshot.gather())?.into();
+        *rendered = newest.map(|of| Rendered { of, text: text.clone() });
+        Ok(text)
     }
 }
 
@@ -152,14 +176,30 @@ mod tests {
 
     #[test]
     fn every_label_is_declared() {
-        let kernel = KernelHandle::fixed(Some(full()), None);
-        for family in Metrics::new(kernel).unwrap().0.gather() {
+        let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
+        for family in [metrics.snapshot.gather(), metrics.process.gather()].concat() {
             let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
             for series in family.get_metric() {
                 let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
                 assert_eq!(labels, metric.labels, "{}", metric.name);
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_rendered_once_and_the_process_is_of_the_moment() {
+        let metrics = Metrics::new(Fixed::sample()).unwrap();
+        let [first, second] = [(), ()].map(|()| metrics.snapshot_text().unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        let open = |text: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix("process_open_fds ")).unwrap();
+            line.parse().unwrap()
+        };
+        let before = open(&metrics.encode().unwrap());
+        // More than other tests of this process close meanwhile.
+        let _files: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        assert!(open(&metrics.encode().unwrap()) > before);
+        assert!(metrics.encode().unwrap().ends_with(&*first));
     }
 
     #[test]

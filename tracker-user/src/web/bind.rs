@@ -7,16 +7,21 @@ use std::{
 
 use tokio::net::TcpListener;
 
+use crate::descriptors;
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; {}", way_out(source.kind()))]
+#[error("cannot listen on {address}: {source}; {}", hint(source))]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
 }
 
-fn way_out(kind: ErrorKind) -> &'static str {
-    match kind {
+fn hint(error: &io::Error) -> &'static str {
+    if let Some(hint) = descriptors::hint(error) {
+        return hint;
+    }
+    match error.kind() {
         ErrorKind::AddrInUse => "stop what listens there, or choose another with --web.listen-address",
         ErrorKind::AddrNotAvailable => "choose an address of this host with --web.listen-address",
         ErrorKind::PermissionDenied => "run as root, or choose a port above 1023 with --web.listen-address",

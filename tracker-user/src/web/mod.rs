@@ -72,12 +72,10 @@ fn readiness(snapshot: Option<&Snapshot>, now: Timestamp) -> Result<(), String> 
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt as _, Empty};
-    use hyper::body::Bytes;
-    use hyper_util::rt::TokioIo;
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::cli::client;
 
     /// Status, content type and body.
     async fn ask(kernel: KernelHandle, path: &str) -> (u16, String, String) {
@@ -86,14 +84,10 @@ mod tests {
         let router = router(kernel.clone(), Metrics::new(kernel).unwrap(), "/metrics");
         tokio::spawn(axum::serve(listener, router).into_future());
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let request = hyper::Request::get(path).body(Empty::<Bytes>::new()).unwrap();
-        let answer = sender.send_request(request).await.unwrap();
+        let answer = client::exchange(stream, path).await.unwrap();
         let kind = answer.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
         let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, kind.unwrap_or_default(), String::from_utf8(body.to_vec()).unwrap())
+        (status, kind.unwrap_or_default(), String::from_utf8(answer.into_body().to_vec()).unwrap())
     }
 
     fn sample() -> KernelHandle {

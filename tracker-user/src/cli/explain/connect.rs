@@ -58,8 +58,6 @@ fn processes(processes: &[PortsOf]) -> String {
 
 fn causes(causes: &[Cause]) -> String {
     let columns = [Column::Number("PORTS"), Column::Text(" HELD BECAUSE"), Column::Text("KERNEL")];
-    let row = |cause: &Cause| {
-        vec![count(cause.ports.into()), format!(" {}", printable(&cause.why)), printable(&cause.kernel)]
-    };
+    let row = |cause: &Cause| vec![count(cause.ports.into()), format!(" {}", cause.why), cause.kernel.clone()];
     table::render(&columns, causes.iter().map(row).collect(), None)
 }

@@ -14,7 +14,7 @@ use tracker_model::ports::explain::{BindAnswer, ConnectAnswer};
 use super::{
     args::{BindArgs, ConnectArgs, Explain},
     ask,
-    failure::{self, UsageError},
+    errors::{self, UsageError},
     format::printable,
     output::{self, Output, View},
 };
@@ -67,7 +67,7 @@ fn check(verdict: Result<(bool, String)>) -> ExitCode {
     let (code, line) = match verdict {
         Ok((false, summary)) => (0, format!("TRACKER OK: {}", printable(&summary))),
         Ok((true, summary)) => (WOULD_FAIL, format!("TRACKER WARNING: {}", printable(&summary))),
-        Err(error) => (NOT_KNOWN, format!("TRACKER CRITICAL: {}", failure::chain(&error))),
+        Err(error) => (NOT_KNOWN, format!("TRACKER CRITICAL: {}", errors::chain(&error))),
     };
     let _ = output::print(&(line + "\n"));
     ExitCode::from(code)

@@ -101,7 +101,7 @@ pub(super) fn conflicts(answer: &Ports, shown: &Shown, view: View) -> Option<Str
     let row = |conflict: &PortConflict| {
         let mut row = vec![
             address_port(&conflict.address.to_string(), conflict.port),
-            printable(&conflict.protocol),
+            conflict.protocol.clone(),
             count(conflict.count),
             format!(" {}", ago(conflict.first, view.now)),
             ago(conflict.last, view.now),

@@ -11,7 +11,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::args::Cli;
+use super::{args::Cli, format::printable};
 use crate::config::ConfigError;
 
 const FAILED: u8 = 1;
@@ -29,7 +29,7 @@ pub(super) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if usage { USAGE } else { FAILED })
 }
 
-/// The whole chain of causes in one line. Errors that tell their cause themselves do not tell it twice.
+/// The whole chain of causes in one line, fit for a terminal. Errors that tell their cause themselves do not tell it twice.
 pub(super) fn chain(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -40,7 +40,7 @@ pub(super) fn chain(error: &anyhow::Error) -> String {
             let _ = write!(line, ": {text}");
         }
     }
-    line
+    printable(&line)
 }
 
 /// On one line, and without the numbers that the standard library adds to the errors of the system.
@@ -65,7 +65,7 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(USAGE)
         }
         _ => {
-            eprintln!("tracker: {}", one_line(error, |name| env::var(name).ok()));
+            eprintln!("tracker: {}", printable(&one_line(error, |name| env::var(name).ok())));
             ExitCode::from(USAGE)
         }
     }
@@ -155,5 +155,10 @@ mod tests {
         assert_eq!(chain(&error), "start: attach x to y: no such device");
         let error = Err::<(), _>(anyhow!("b")).context("a").unwrap_err();
         assert_eq!(chain(&error), "a: b");
+    }
+
+    #[test]
+    fn the_text_of_an_error_cannot_steer_the_terminal() {
+        assert_eq!(chain(&anyhow!("\u{1b}[2Jowned\u{9b}\u{202e}")), "\\u{1b}[2Jowned\\u{9b}\\u{202e}");
     }
 }
