@@ -43,7 +43,7 @@ pub fn run(settings: &Settings) -> Result<()> {
 async fn serve(settings: &Settings) -> Result<()> {
     let mut stop = StopSignals::new()?;
     let listeners = web::bind(&settings.web.listen).await?;
-    let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
+    let (api_listener, api_file) = ApiSocket::bind(&settings.api.socket)?.into_parts();
 
     let source = Arc::new(KernelSource::default());
     let metrics = Metrics::new(source.clone())?;
@@ -77,7 +77,7 @@ fn announce(settings: &Settings) {
     for address in &settings.web.listen {
         tracing::info!("metrics on http://{address}{}", settings.web.telemetry_path);
     }
-    tracing::info!("commands on {}", settings.api_socket.display());
+    tracing::info!("commands on {}", settings.api.socket.display());
     notify(sd_notify::NotifyState::Ready);
 }
 

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
-use crate::config::{LogSettings, value::LogFormat};
+use crate::config::{LogFormat, LogSettings};
 
 /// Begins to log. Lines of libraries below a warning are left out.
 ///

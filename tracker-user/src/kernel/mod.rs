@@ -4,16 +4,13 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     os::fd::OwnedFd,
-    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracker_model::{
     Snapshot,
-    detect::Sensitivity,
     ports::{PortSettings, explain::SocketSeen},
 };
 
@@ -43,54 +40,7 @@ mod unseen;
 
 pub use error::KernelError;
 
-/// What the kernel side needs to know at load.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Names and globs of the interfaces to watch; empty for every up, non-loopback interface.
-    pub interfaces: Vec<String>,
-    /// Hook for packets.
-    pub hook: Hook,
-    /// Hook for socket events.
-    pub socket_events: SocketEvents,
-    /// BTF of the running kernel; none for `/sys/kernel/btf/vmlinux`.
-    pub btf: Option<PathBuf>,
-    /// One in so many connections has its lifetime measured; a power of two.
-    pub lifetime_sample: u32,
-    /// Shortest time between two census passes.
-    pub census_interval: Duration,
-    /// Whether the ports of all other network namespaces are looked at too.
-    pub all_netns: bool,
-    /// Whether refused `bind()` calls may be seen by tracing the system call, which slows all system calls.
-    pub trace_bind: bool,
-    /// Whether the kernel programs log.
-    pub kernel_log: bool,
-    /// How readily the detector calls a flood.
-    pub sensitivity: Sensitivity,
-    /// Where what the detector is told is written, one JSON object a line.
-    pub record: Option<PathBuf>,
-}
-
-/// Which hook sees packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// Native XDP on physical and virtio interfaces, tc elsewhere.
-    Auto,
-    /// XDP, native or generic, on all.
-    Xdp,
-    /// tcx, or clsact before Linux 6.6, on all.
-    Tc,
-}
-
-/// Which tracepoint sees socket events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketEvents {
-    /// `tp_btf`, or `raw_tp` where the kernel has no BTF.
-    Auto,
-    /// The BTF-typed tracepoint.
-    TpBtf,
-    /// The raw tracepoint.
-    RawTp,
-}
+pub use crate::config::{Hook, KernelSettings as Settings, SocketEvents};
 
 /// Lets the kernel count runs and run time of all BPF programs while the returned value lives. Costs each run about 20 ns.
 ///
