@@ -51,7 +51,7 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
     let (kernel, ends) = KernelHandle::new();
     // Both sockets are bound before anything is attached, so that a wrong address changes nothing on the host.
     let listeners = web::bind(&settings.web.listen).await?;
-    let (api_listener, api_file) = ApiSocket::bind(&settings.api_socket)?.into_parts();
+    let (api_listener, api_file) = ApiSocket::bind(&settings.api.socket)?.into_parts();
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let metrics = Metrics::new(kernel.clone())?;
     let mut servers = Servers::new(descriptors::connections_per_listener(descriptors, listeners.len() + 1));
@@ -111,7 +111,7 @@ fn announce(settings: &Settings, addresses: &[SocketAddr]) {
     for address in addresses {
         tracing::info!("metrics on http://{address}{}", settings.web.telemetry_path);
     }
-    tracing::info!("commands on {}", settings.api_socket.display());
+    tracing::info!("commands on {}", settings.api.socket.display());
     notify(sd_notify::NotifyState::Ready);
 }
 

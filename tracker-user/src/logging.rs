@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _};
 
-use crate::config::{LogSettings, value::LogFormat};
+use crate::config::{LogFormat, LogSettings};
 
 /// Lines that wait while nobody reads. Further ones are dropped and counted.
 const WAITING_LINES: usize = 1_024;

@@ -1,11 +1,14 @@
 //! The binary as a user runs it, as far as no kernel program is needed: usage, settings, errors, exit codes.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::TcpListener,
-    os::unix::net::UnixListener,
+    os::unix::{ffi::OsStrExt as _, net::UnixListener},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 fn tracker(words: &[&str]) -> Command {
@@ -77,10 +80,44 @@ fn wrong_usage_is_one_line_and_code_2() {
 
 #[test]
 fn a_bad_variable_is_named() {
-    let output = tracker(&["run"]).env("TRACKER_HOOK", "foo").output().unwrap();
-    let (code, _, err) = parts(&output);
-    assert_eq!(code, 2);
-    assert!(err.contains("'foo' for the variable TRACKER_HOOK: must be one of auto, xdp, tc"), "{err}");
+    let long = "x".repeat(100_000);
+    for (name, value, expected) in [
+        ("TRACKER_HOOK", OsStr::new("foo"), "'foo' for the variable TRACKER_HOOK: must be one of auto, xdp, tc"),
+        (
+            "TRACKER_ALL_NETNS",
+            OsStr::new("foo"),
+            "'foo' for the variable TRACKER_ALL_NETNS: must be one of true, false",
+        ),
+        ("TRACKER_CONFIG", OsStr::new(""), "'' for the variable TRACKER_CONFIG: must not be empty"),
+        (
+            "TRACKER_LIFETIME_SAMPLE",
+            OsStr::from_bytes(b"\xff"),
+            "the variable TRACKER_LIFETIME_SAMPLE is not valid UTF-8",
+        ),
+        ("TRACKER_SENSITIVITY", OsStr::new(&long), "x…' for the variable TRACKER_SENSITIVITY"),
+    ] {
+        let (code, _, err) = parts(&tracker(&["run"]).env(name, value).output().unwrap());
+        assert!(code == 2 && is_one_line(&err) && err.len() < 300, "{err}");
+        assert!(err.contains(expected), "{err}");
+    }
+}
+
+#[test]
+fn a_pipe_is_no_configuration_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut daemon = tracker(&["run", "--config", fifo.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while daemon.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            daemon.kill().unwrap();
+            panic!("it waits for a writer");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    let (code, _, err) = parts(&daemon.wait_with_output().unwrap());
+    assert!(code == 2 && is_one_line(&err) && err.contains("not a regular file"), "{err}");
 }
 
 #[test]
@@ -120,6 +157,7 @@ fn a_bad_file_is_one_line_and_code_2() {
         ("hook = 'foo'\n", ":1: hook = 'foo': must be one of auto, xdp, tc"),
         ("sensitivity = 3\n", ":1: sensitivity = 3: must be a string in quotes"),
         ("hook = \n", ":1: "),
+        ("web.listen-address = []\n", ":1: web.listen-address = []: must name one at least"),
     ] {
         fs::write(&path, text).unwrap();
         let (code, _, err) = run(&["run", "--config", path.to_str().unwrap()]);

@@ -1,12 +1,11 @@
-//! The pages under docs/ name every command, flag, variable, key, metric and field that there is, and no other.
+//! The pages under docs/ name every command, flag, variable, key, metric and field that exists, and no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    env, fs,
     path::PathBuf,
 };
 
-use clap::CommandFactory as _;
 use serde_json::Value;
 use tracker_model::{
     api::{AlertKind, AlertState, Class, PortPool, Severity},
@@ -19,12 +18,15 @@ use tracker_model::{
 };
 use tracker_user::{
     api::{self, ApiError},
-    cli::Cli,
-    config, metrics,
+    docs, metrics,
 };
 
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
+}
+
 fn page(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    let path = path(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -85,61 +87,35 @@ fn every_value_of_a_field_that_is_fixed_is_named() {
     }
 }
 
+/// With `TRACKER_BLESS` set it writes the tables into the pages instead.
 #[test]
-fn every_command_and_flag_is_described() {
-    let page = page("commands.md");
-    let root = Cli::command();
-    let general = page.split("\n## ").next().unwrap();
-    for argument in root.get_arguments() {
-        described(general, argument);
-    }
-    every_command_of("tracker", &root, &page);
-}
-
-fn every_command_of(parent: &str, command: &clap::Command, page: &str) {
-    for command in command.get_subcommands() {
-        let name = format!("{parent} {}", command.get_name());
-        let title = format!("`{name}`\n");
-        let section = page.split("\n## ").find(|section| section.starts_with(&title));
-        let section = section.unwrap_or_else(|| panic!("docs/commands.md has no section on {name}"));
-        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-            described(section, argument);
+fn every_generated_table_is_the_one_of_the_program() {
+    let pages = ["commands.md", "configuration.md"];
+    let mut texts = pages.map(page);
+    for (name, table) in docs::tables() {
+        let (start, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
+        let blocks = texts.iter_mut().filter(|text| text.contains(&start));
+        let [text] = blocks.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("not one block for {name}"));
+        let from = text.find(&start).unwrap() + start.len();
+        let length = text[from..].find(end).unwrap();
+        if env::var_os("TRACKER_BLESS").is_some() {
+            text.replace_range(from..from + length, &table);
         }
-        every_command_of(&name, command, page);
+        assert_eq!(text[from..][..table.len()], table, "the table {name}; TRACKER_BLESS=1 writes it");
+        assert!(text[from + table.len()..].starts_with(end), "more than the table {name}");
     }
-}
-
-/// A flag by its name, another argument by that of its value.
-fn described(section: &str, argument: &clap::Arg) {
-    let value = || argument.get_value_names().unwrap()[0].to_string();
-    let flag = argument.get_long().map_or_else(value, |flag| format!("--{flag}"));
-    let is_its = |cell: &str| cell == flag || cell.starts_with(&format!("{flag} "));
-    let rows = rows(section);
-    let row = rows.iter().find(|(cell, _)| is_its(cell)).map(|(_, row)| row);
-    let row = row.unwrap_or_else(|| panic!("docs/commands.md has no row for {flag}"));
-    if let Some(variable) = argument.get_env() {
-        assert!(row.contains(&format!("`{}`", variable.to_str().unwrap())), "{row}");
+    for (name, text) in pages.iter().zip(texts) {
+        if text != page(name) {
+            fs::write(path(name), text).unwrap();
+        }
     }
 }
 
 #[test]
-fn every_key_has_a_row_with_its_flag_and_variable() {
-    let rows = rows(&page("configuration.md"));
-    for key in config::KEYS {
-        let row = rows.get(key.name).unwrap_or_else(|| panic!("docs/configuration.md has no row for {}", key.name));
-        let variable = format!("TRACKER_{}", key.name.replace(['.', '-'], "_").to_uppercase());
-        assert!(row.starts_with(&format!("| `{0}` | `--{0}` | `{variable}` | ", key.name)), "{row}");
-        let kind = match key.kind {
-            config::Kind::Text => "| string |",
-            config::Kind::Number => "| number |",
-            config::Kind::Switch => "| true or false |",
-            config::Kind::List => "| string or list of strings |",
-        };
-        assert!(row.contains(kind), "{row}");
-    }
-    let known: BTreeSet<_> = config::KEYS.iter().map(|key| key.name).collect();
-    for name in rows.keys() {
-        assert!(known.contains(name.as_str()), "docs/configuration.md names {name}, which there is not");
+fn every_command_has_a_section() {
+    let page = page("commands.md");
+    for (name, _) in docs::tables().iter().filter(|(name, _)| name.starts_with("tracker ")) {
+        assert!(page.contains(&format!("\n## `{name}`\n")), "docs/commands.md has no section on {name}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::kernel::{self, Hook, KernelHandle, KernelThread, SocketEvents, trial::EmptySocketEvents};
+use tracker_user::kernel::{self, KernelHandle, KernelThread, trial::EmptySocketEvents};
 
 use super::report::{self, median};
 use crate::namespace::Namespace;
@@ -53,16 +53,8 @@ pub fn run() -> Result<Vec<report::Result>> {
         let settings = kernel::Settings {
             // Handshakes are looked for in the sample of SYNs only if those are seen.
             interfaces: vec!["lo".into()],
-            hook: Hook::Auto,
-            socket_events: SocketEvents::Auto,
-            btf: None,
-            lifetime_sample: 8,
             census_interval: Duration::from_hours(1),
-            all_netns: false,
-            trace_bind: false,
-            kernel_log: false,
-            sensitivity: tracker_model::detect::Sensitivity::Medium,
-            record: None,
+            ..kernel::Settings::default()
         };
         let (kernel, ends) = KernelHandle::new();
         let kernel_thread = KernelThread::start(&settings, ends)?;

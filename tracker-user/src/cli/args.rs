@@ -9,19 +9,19 @@ use super::{
         ALERTS_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
         LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES,
     },
-    explain::{self, Target},
     output::Output,
-    ports::{self, Destination, Holder},
+    value::{self, Destination, Holder, Target},
 };
-use crate::config::RawSettings;
+use crate::config::{ApiSettings, Flags, derive_names};
 
 /// What this host's TCP does: SYNs, handshakes, listeners and socket states, seen in the kernel by eBPF.
 #[derive(Parser, Debug)]
-#[command(name = "tracker", version, about, after_help = EXAMPLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "tracker", version, about, after_help = EXAMPLES)]
+#[command(max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
-    /// Socket of the daemon's API [default: /run/tracker/tracker.sock]
-    #[arg(long = "api.socket", env = "TRACKER_API_SOCKET", value_name = "PATH", global = true)]
-    pub api_socket: Option<PathBuf>,
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub api: ApiSettings,
 
     /// How the answer is shown [default: table]
     #[arg(short, long, value_enum, value_name = "table|wide|json", global = true, hide_possible_values = true)]
@@ -69,7 +69,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Configuration file [default: /etc/tracker/tracker.toml, where it exists]
-    #[arg(long, env = "TRACKER_CONFIG", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Check the settings, print them as a configuration file, and stop
@@ -82,14 +82,15 @@ pub struct RunArgs {
 
     /// Settings.
     #[command(flatten)]
-    pub settings: RawSettings,
+    pub settings: Flags,
 }
 
 /// Flags of `tracker doctor`.
 #[derive(Args, Debug)]
+#[command(mut_args(derive_names))]
 pub struct DoctorArgs {
     /// Type information of the running kernel [default: /sys/kernel/btf/vmlinux]
-    #[arg(long, env = "TRACKER_BTF", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 }
 
@@ -105,11 +106,11 @@ pub struct AlertsArgs {
 #[derive(Args, Debug)]
 pub struct PortsArgs {
     /// Only ports to this address, or to this port of it
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = ports::destination)]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = value::destination)]
     pub destination: Option<Destination>,
 
     /// Only ports of this process, by name or id, held now or made by it
-    #[arg(long, value_name = "NAME|PID", value_parser = ports::holder)]
+    #[arg(long, value_name = "NAME|PID", value_parser = value::process)]
     pub process: Option<Holder>,
 
     /// Everything, not only what matters
@@ -134,7 +135,7 @@ pub enum Explain {
 #[derive(Args, Debug)]
 pub struct ConnectArgs {
     /// Where to: address or host name, and port
-    #[arg(value_name = "ADDR:PORT", value_parser = explain::of_connect)]
+    #[arg(value_name = "ADDR:PORT", value_parser = value::connect_target)]
     pub target: Target,
 
     /// Address of this side [default: the one that the kernel would choose]
@@ -151,7 +152,7 @@ pub struct ConnectArgs {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct BindArgs {
     /// Address or host name, and port; without an address all of them; port 0 for any port
-    #[arg(value_name = "ADDR:PORT", value_parser = explain::of_bind)]
+    #[arg(value_name = "ADDR:PORT", value_parser = value::bind_target)]
     pub target: Target,
 
     /// A UDP socket, not a TCP one
@@ -170,8 +171,8 @@ pub struct BindArgs {
     #[arg(long, help = "The socket has IPV6_V6ONLY [default: as net.ipv6.bindv6only]")]
     pub ipv6_only: bool,
 
-    /// User that calls it.
-    #[arg(long, help = "User, by number or name; 0 may bind any port [default: 0]", value_name = "UID|NAME", value_parser = explain::user)]
+    /// User, by number or name; 0 may bind any port [default: 0]
+    #[arg(long, value_name = "UID|NAME", value_parser = value::user)]
     pub user: Option<u32>,
 
     /// One line and an exit code for a monitoring system: 0 succeeds, 1 fails, 2 not known
@@ -231,34 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_and_its_variable_have_the_same_name() {
-        for argument in commands().iter().flat_map(clap::Command::get_arguments) {
-            let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
-            let expected = format!("TRACKER_{}", flag.replace(['.', '-'], "_").to_uppercase());
-            assert_eq!(variable.to_str(), Some(expected.as_str()));
-        }
-    }
-
-    #[test]
-    fn every_key_of_the_file_is_a_flag_with_a_variable() {
-        let commands = commands();
-        for key in crate::config::KEYS {
-            let flag = commands.iter().flat_map(clap::Command::get_arguments).find(|a| a.get_long() == Some(key.name));
-            assert!(flag.unwrap_or_else(|| panic!("--{}", key.name)).get_env().is_some(), "{}", key.name);
-        }
-    }
-
-    #[test]
     fn global_flags_stand_before_or_after_the_command() {
         for words in [["tracker", "-o", "json", "states"], ["tracker", "states", "-o", "json"]] {
             assert_eq!(Cli::try_parse_from(words).unwrap().output, Some(Output::Json));
         }
-    }
-
-    #[test]
-    fn lists_are_repeated_or_separated_by_commas() {
-        let words = ["tracker", "run", "--interface", "a,b", "--interface", "c"];
-        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else { panic!() };
-        assert_eq!(args.settings.interface.unwrap(), ["a", "b", "c"]);
     }
 }

@@ -1,21 +1,12 @@
 //! Errors as the user sees them: one line on standard error, with the way out.
 
-use std::{
-    env,
-    fmt::Write as _,
-    process::{ExitCode, Termination as _},
-};
+use std::{fmt::Write as _, process::ExitCode};
 
-use clap::{
-    CommandFactory as _,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
-
-use super::{args::Cli, format::printable};
+use super::format::printable;
 use crate::config::ConfigError;
 
 const FAILED: u8 = 1;
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// A command line that cannot be what was meant.
 #[derive(Debug, thiserror::Error)]
@@ -53,94 +44,11 @@ fn plain(text: &str) -> String {
     line
 }
 
-/// Reports a command line that does not parse, or prints the help that was asked for.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            ().report()
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(USAGE)
-        }
-        _ => {
-            eprintln!("tracker: {}", printable(&one_line(error, |name| env::var(name).ok())));
-            ExitCode::from(USAGE)
-        }
-    }
-}
-
-/// clap tells what is wrong in its first paragraph, then tips, usage and a hint in further ones.
-fn one_line(error: &clap::Error, variable: impl Fn(&str) -> Option<String>) -> String {
-    let text = error.render().to_string();
-    let mut paragraphs = text.split("\n\n");
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line = words(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
-    if let Some((flag, name)) = source_variable(error, variable) {
-        line = line.replace(&format!("'{flag}'"), &format!("the variable {name}"));
-    }
-    for tip in paragraphs.flat_map(str::lines).filter_map(|line| line.trim().strip_prefix("tip: ")) {
-        let _ = write!(line, "; {tip}");
-    }
-    line + "; see `tracker --help` or the help of the command"
-}
-
-/// The flag as clap names it and the variable of the environment, when the bad value came from there.
-fn source_variable(error: &clap::Error, variable: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.clone()),
-        _ => None,
-    };
-    let (flag, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
-    let long = flag.trim_start_matches("--").split([' ', '=']).next()?.to_owned();
-    if env::args().any(|word| word.trim_start_matches("--").split('=').next() == Some(long.as_str())) {
-        return None;
-    }
-    let root = Cli::command();
-    let all = root.get_subcommands().chain([&root]).flat_map(clap::Command::get_arguments);
-    let name = all.filter(|argument| argument.get_long() == Some(long.as_str())).find_map(clap::Arg::get_env)?;
-    let name = name.to_str()?.to_owned();
-    let set = variable(&name)?;
-    set.split(',').any(|part| part == value).then_some((flag, name))
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, anyhow};
-    use clap::Parser as _;
 
     use super::*;
-
-    fn refused(words: &[&str]) -> String {
-        one_line(&Cli::try_parse_from(words).unwrap_err(), |_| None)
-    }
-
-    #[test]
-    fn an_unknown_flag_is_one_line_with_the_one_that_was_meant() {
-        let line = refused(&["tracker", "run", "--interfaces", "x"]);
-        assert!(line.starts_with("unexpected argument '--interfaces' found; a similar argument exists: '--interface'"));
-        assert!(!line.contains('\n') && line.ends_with("the help of the command"), "{line}");
-    }
-
-    #[test]
-    fn a_bad_value_is_one_line_with_what_would_be_right() {
-        let line = refused(&["tracker", "run", "--hook", "foo"]);
-        assert!(
-            line.starts_with("invalid value 'foo' for '--hook <auto|xdp|tc>': must be one of auto, xdp, tc"),
-            "{line}"
-        );
-        let line = refused(&["tracker", "status", "-o", "xml"]);
-        assert!(line.contains("possible values: table, wide, json") && !line.contains('\n'), "{line}");
-        assert!(refused(&["tracker", "run", "--web.listen-address", "x"]).contains("such as 127.0.0.1:10046"));
-    }
-
-    #[test]
-    fn a_bad_value_of_a_variable_names_the_variable() {
-        let error = Cli::try_parse_from(["tracker", "run", "--hook", "foo"]).unwrap_err();
-        let line = one_line(&error, |name| (name == "TRACKER_HOOK").then(|| "foo".to_owned()));
-        assert!(line.starts_with("invalid value 'foo' for the variable TRACKER_HOOK: must be one of"), "{line}");
-    }
 
     #[test]
     fn errors_of_the_system_are_words_without_numbers() {

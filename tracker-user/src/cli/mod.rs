@@ -18,6 +18,8 @@ mod run;
 mod states;
 mod status;
 mod table;
+mod usage;
+mod value;
 
 use std::{path::Path, process::ExitCode};
 
@@ -31,14 +33,14 @@ pub use args::{Cli, Command};
 pub use output::{Output, View};
 
 use self::ports::{Filter, Shown};
-use crate::{api, config};
+use crate::api;
 
 /// Parses the command line and does what it asks.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return errors::usage(&error),
+        Err(error) => return usage::report(&error),
     };
     match dispatch(cli) {
         Ok(code) => code,
@@ -48,10 +50,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let output = cli.output.unwrap_or_default();
-    let socket = cli.api_socket;
-    let at = socket.as_deref().unwrap_or(Path::new(config::DEFAULT_API_SOCKET));
+    let at = cli.api.socket.as_path();
     match cli.command {
-        Command::Run(args) => run::run(*args, socket, cli.output),
+        Command::Run(args) => run::run(&args, cli.output),
         Command::Status(args) if args.check => Ok(check::check(ask(at, api::STATUS))),
         Command::Status(_) => show::<Status>(at, api::STATUS, output, status::render),
         Command::Alerts(args) => print(&alerts::selected(ask(at, api::ALERTS)?, args.firing), output, alerts::render),

@@ -1,166 +1,195 @@
-//! The settings that hold.
+//! The settings. Each is one field: its docstring is the help of its flag, and flag, variable and key have one name.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{any::TypeId, net::SocketAddr, path::PathBuf, time::Duration};
 
-use jiff::SignedDuration;
-use toml::Value;
+use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 use tracing::level_filters::LevelFilter;
+use tracker_model::detect::Sensitivity;
 
-use super::{
-    DEFAULT_API_SOCKET,
-    raw::RawSettings,
-    value::{HOOKS, LOG_FORMATS, LOG_LEVELS, LogFormat, SENSITIVITIES, SOCKET_EVENTS, name_of},
-};
-use crate::kernel::{self, Hook, SocketEvents};
-
-const DEFAULT_LIFETIME_SAMPLE: u32 = 8;
-const DEFAULT_CENSUS_INTERVAL: Duration = Duration::from_secs(5);
-const DEFAULT_PORT: u16 = 10046;
-const DEFAULT_TELEMETRY_PATH: &str = "/metrics";
+use super::value;
 
 /// The settings of a daemon.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
+#[command(mut_args(derive_names))]
 pub struct Settings {
     /// Of the kernel side.
-    pub kernel: kernel::Settings,
+    #[command(flatten, next_help_heading = "What is watched")]
+    pub kernel: KernelSettings,
     /// Of the web server.
+    #[command(flatten, next_help_heading = "Metrics")]
     pub web: WebSettings,
-    /// The socket of the API.
-    pub api_socket: PathBuf,
+    /// Of the API.
+    #[command(flatten)]
+    pub api: ApiSettings,
     /// Of the log.
+    #[command(flatten, next_help_heading = "Log, on standard error")]
     pub log: LogSettings,
 }
 
+/// What the kernel side needs to know when it starts.
+#[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
+pub struct KernelSettings {
+    /// Interfaces to watch, by name or glob; may be repeated [default: every up interface except loopback]
+    #[arg(long = "interface", value_name = "NAME|GLOB", value_delimiter = ',', value_parser = value::interface)]
+    pub interfaces: Vec<String>,
+
+    /// Where packets are seen; `auto` is native XDP where the driver has it, tc elsewhere
+    #[arg(long, value_enum, default_value = "auto")]
+    pub hook: Hook,
+
+    /// How socket events are seen; `auto` is `tp_btf`, or `raw_tp` where the kernel has no BTF
+    #[arg(long, value_enum, default_value = "auto")]
+    pub socket_events: SocketEvents,
+
+    /// Type information of the running kernel [default: /sys/kernel/btf/vmlinux]
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+
+    /// Measure the lifetime of one in N connections; a power of two
+    #[arg(long, value_name = "N", default_value = "8", value_parser = value::lifetime_sample)]
+    pub lifetime_sample: u32,
+
+    /// Shortest time between two counts of all sockets
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value::census_interval)]
+    pub census_interval: Duration,
+
+    /// Look at the ports of all network namespaces, not only of this one; needs `CAP_SYS_ADMIN` and `CAP_SYS_PTRACE`
+    #[arg(long, action = ArgAction::Set, default_value = "false")]
+    pub all_netns: bool,
+
+    /// See refused `bind()` calls where the kernel has no fexit, by tracing the system call: slows all of them a little
+    #[arg(long, action = ArgAction::Set, default_value = "false")]
+    pub trace_bind: bool,
+
+    /// How readily a flood is called: `low` later and only large ones, `high` sooner and small ones too
+    #[arg(long, default_value = "medium", value_parser = value::sensitivity(), help_heading = "Detection")]
+    pub sensitivity: Sensitivity,
+
+    /// Write what the detector observes as JSON lines, to replay a false alarm. Grows without bound: for minutes
+    #[arg(long = "detector.record", value_name = "FILE", help_heading = "Detection")]
+    pub record: Option<PathBuf>,
+
+    /// Whether the kernel programs log: they do when the daemon logs at `debug` or below.
+    #[arg(skip)]
+    pub kernel_log: bool,
+}
+
+impl Default for KernelSettings {
+    fn default() -> Self {
+        let none = Self::augment_args(Command::new("defaults").no_binary_name(true)).try_get_matches_from([""; 0]);
+        none.and_then(|matches| clap::FromArgMatches::from_arg_matches(&matches)).expect("each setting has a default")
+    }
+}
+
+/// Which hook sees packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hook {
+    /// Native XDP on physical and virtio interfaces, tc elsewhere.
+    Auto,
+    /// XDP, native or generic, on all.
+    Xdp,
+    /// tcx, or clsact before Linux 6.6, on all.
+    Tc,
+}
+
+/// Which tracepoint sees socket events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum SocketEvents {
+    /// `tp_btf`, or `raw_tp` where the kernel has no BTF.
+    Auto,
+    /// The BTF-typed tracepoint.
+    TpBtf,
+    /// The raw tracepoint.
+    RawTp,
+}
+
 /// Settings of the web server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct WebSettings {
-    /// The addresses it listens on.
+    /// Address of metrics and health checks; may be repeated
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:10046",
+        value_parser = value::listen_address
+    )]
     pub listen: Vec<SocketAddr>,
-    /// The path of the metrics.
+
+    /// Path of the metrics
+    #[arg(
+        long = "web.telemetry-path",
+        value_name = "PATH",
+        default_value = "/metrics",
+        value_parser = value::telemetry_path
+    )]
     pub telemetry_path: String,
 }
 
+/// Settings of the API: those of every command, which asks the daemon by it.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(mut_args(derive_names))]
+pub struct ApiSettings {
+    /// Socket of the daemon's API
+    #[arg(
+        long = "api.socket",
+        value_name = "PATH",
+        default_value = "/run/tracker/tracker.sock",
+        global = true,
+        help_heading = None::<&str>
+    )]
+    pub socket: PathBuf,
+}
+
 /// Settings of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Least severity.
+    /// Least severity that is logged; debug and trace turn the kernel programs' log on
+    #[arg(long = "log-level", default_value = "info", value_parser = value::log_level())]
     pub level: LevelFilter,
-    /// Format of a line.
+
+    /// How log lines are written
+    #[arg(long = "log-format", value_enum, default_value = "text")]
     pub format: LogFormat,
 }
 
-impl Settings {
-    /// Fills in the defaults.
-    #[must_use]
-    pub fn resolve(raw: RawSettings) -> Self {
-        let level = raw.log_level.unwrap_or(LevelFilter::INFO);
-        Self {
-            kernel: kernel::Settings {
-                interfaces: raw.interface.unwrap_or_default(),
-                hook: raw.hook.unwrap_or(Hook::Auto),
-                socket_events: raw.socket_events.unwrap_or(SocketEvents::Auto),
-                btf: raw.btf,
-                lifetime_sample: raw.lifetime_sample.unwrap_or(DEFAULT_LIFETIME_SAMPLE),
-                census_interval: raw.census_interval.unwrap_or(DEFAULT_CENSUS_INTERVAL),
-                all_netns: raw.all_netns.unwrap_or(false),
-                trace_bind: raw.trace_bind.unwrap_or(false),
-                sensitivity: raw.sensitivity.unwrap_or_default(),
-                record: raw.detector_record,
-                kernel_log: level >= LevelFilter::DEBUG,
-            },
-            web: WebSettings {
-                listen: raw
-                    .web_listen_address
-                    .filter(|addresses| !addresses.is_empty())
-                    .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))]),
-                telemetry_path: raw.web_telemetry_path.unwrap_or_else(|| DEFAULT_TELEMETRY_PATH.to_owned()),
-            },
-            api_socket: raw.api_socket.unwrap_or_else(|| DEFAULT_API_SOCKET.into()),
-            log: LogSettings { level, format: raw.log_format.unwrap_or(LogFormat::Text) },
-        }
-    }
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-/// The settings as a configuration file.
-impl fmt::Display for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kernel = &self.kernel;
-        let interval = SignedDuration::try_from(kernel.census_interval).unwrap_or(SignedDuration::MAX);
-        let listen: Vec<_> = self.web.listen.iter().map(ToString::to_string).collect();
-        let mut line = |key: &str, value: Value| writeln!(f, "{key} = {value}");
-        line("interface", kernel.interfaces.clone().into())?;
-        line("hook", name_of(&HOOKS, &kernel.hook).into())?;
-        line("socket-events", name_of(&SOCKET_EVENTS, &kernel.socket_events).into())?;
-        if let Some(btf) = &kernel.btf {
-            line("btf", btf.to_string_lossy().as_ref().into())?;
-        }
-        line("lifetime-sample", kernel.lifetime_sample.into())?;
-        line("census-interval", format!("{interval:#}").into())?;
-        line("all-netns", kernel.all_netns.into())?;
-        line("trace-bind", kernel.trace_bind.into())?;
-        line("sensitivity", name_of(&SENSITIVITIES, &kernel.sensitivity).into())?;
-        if let Some(record) = &kernel.record {
-            line("detector.record", record.to_string_lossy().as_ref().into())?;
-        }
-        line("web.listen-address", listen.into())?;
-        line("web.telemetry-path", self.web.telemetry_path.as_str().into())?;
-        line("api.socket", self.api_socket.to_string_lossy().as_ref().into())?;
-        line("log-level", name_of(&LOG_LEVELS, &self.log.level).into())?;
-        line("log-format", name_of(&LOG_FORMATS, &self.log.format).into())
-    }
+/// Gives a flag with a value its variable, `TRACKER_` and its own name, and shows the values that it can have.
+pub(crate) fn derive_names(arg: Arg) -> Arg {
+    let takes_value = arg.get_action().takes_values() && !arg.is_hide_set();
+    let Some(name) = arg.get_long().filter(|_| takes_value) else { return arg };
+    let variable = format!("TRACKER_{}", name.replace(['.', '-'], "_").to_uppercase());
+    let arg = if arg.get_value_parser().type_id() == TypeId::of::<bool>() {
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg
+    };
+    let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    let arg = arg.env(variable);
+    if values.is_empty() { arg } else { arg.value_name(values.join("|")).hide_possible_values(true) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use tracker_model::detect::Sensitivity;
-
     use super::*;
-    use crate::config::file;
 
     #[test]
-    fn nothing_said_gives_the_defaults() {
-        let settings = Settings::resolve(RawSettings::default());
-        assert!(settings.kernel.interfaces.is_empty() && settings.kernel.btf.is_none());
-        assert_eq!((settings.kernel.hook, settings.kernel.socket_events), (Hook::Auto, SocketEvents::Auto));
-        assert_eq!((settings.kernel.lifetime_sample, settings.kernel.census_interval.as_secs()), (8, 5));
-        assert_eq!((settings.kernel.sensitivity, settings.kernel.record), (Sensitivity::Medium, None));
-        assert_eq!(settings.web.listen, ["127.0.0.1:10046".parse().unwrap()]);
-        assert_eq!(settings.web.telemetry_path, "/metrics");
-        assert_eq!(settings.api_socket, Path::new("/run/tracker/tracker.sock"));
-    }
-
-    #[test]
-    fn the_kernel_programs_log_from_debug_on() {
-        for (name, level) in LOG_LEVELS {
-            let settings = Settings::resolve(RawSettings { log_level: Some(level), ..RawSettings::default() });
-            assert_eq!(settings.kernel.kernel_log, ["debug", "trace"].contains(&name), "{name}");
-        }
-    }
-
-    #[test]
-    fn shown_settings_can_be_read_again() {
-        let raw = RawSettings {
-            interface: Some(vec!["eth0".to_owned(), "veth*".to_owned()]),
-            btf: Some("/a b/\"btf\"".into()),
-            census_interval: Some(Duration::from_millis(1_500)),
-            lifetime_sample: Some(64),
-            sensitivity: Some(Sensitivity::Low),
-            detector_record: Some("/tmp/replay.jsonl".into()),
-            ..RawSettings::default()
-        };
-        let settings = Settings::resolve(raw);
-        let again = Settings::resolve(file::parse(&settings.to_string(), Path::new("t.toml")).unwrap());
-        assert_eq!(again.to_string(), settings.to_string());
-        assert_eq!(again.kernel.interfaces, ["eth0", "veth*"]);
-        assert_eq!(again.kernel.sensitivity, Sensitivity::Low);
-        assert_eq!(again.kernel.record.as_deref(), Some(Path::new("/tmp/replay.jsonl")));
-        assert_eq!(again.kernel.census_interval, Duration::from_millis(1_500));
+    fn the_kernel_side_has_the_defaults_of_its_flags() {
+        let settings = KernelSettings::default();
+        assert!(settings.interfaces.is_empty() && settings.btf.is_none() && settings.record.is_none());
+        assert_eq!((settings.hook, settings.socket_events), (Hook::Auto, SocketEvents::Auto));
+        assert_eq!((settings.lifetime_sample, settings.census_interval.as_secs()), (8, 5));
+        assert_eq!(settings.sensitivity, Sensitivity::Medium);
+        assert!(!settings.all_netns && !settings.trace_bind && !settings.kernel_log);
     }
 }

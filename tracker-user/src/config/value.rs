@@ -2,39 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
 use tracker_model::detect::Sensitivity;
-
-use crate::kernel::{Hook, SocketEvents};
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Values of `--hook`.
-pub const HOOKS: [(&str, Hook); 3] = [("auto", Hook::Auto), ("xdp", Hook::Xdp), ("tc", Hook::Tc)];
-/// Values of `--socket-events`.
-pub const SOCKET_EVENTS: [(&str, SocketEvents); 3] =
-    [("auto", SocketEvents::Auto), ("tp_btf", SocketEvents::TpBtf), ("raw_tp", SocketEvents::RawTp)];
-/// Values of `--sensitivity`.
-pub const SENSITIVITIES: [(&str, Sensitivity); 3] =
-    [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
-/// Values of `--log-level`.
-pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
-    ("error", LevelFilter::ERROR),
-    ("warn", LevelFilter::WARN),
-    ("info", LevelFilter::INFO),
-    ("debug", LevelFilter::DEBUG),
-    ("trace", LevelFilter::TRACE),
-];
-/// Values of `--log-format`.
-pub const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// Longest name of an interface (`IFNAMSIZ` less its end).
 const INTERFACE_NAME: usize = 15;
@@ -44,42 +15,28 @@ const LONGEST_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 /// Paths that the web server needs itself.
 const RESERVED_PATHS: [&str; 3] = ["/", "/healthz", "/readyz"];
 
-/// A value of `--hook`.
-pub fn hook(value: &str) -> Result<Hook, String> {
-    choice(&HOOKS, value)
+/// Values of `--sensitivity`.
+pub fn sensitivity() -> impl TypedValueParser<Value = Sensitivity> {
+    one_of([("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)])
 }
 
-/// A value of `--socket-events`.
-pub fn socket_events(value: &str) -> Result<SocketEvents, String> {
-    choice(&SOCKET_EVENTS, value)
+/// Values of `--log-level`.
+pub fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    one_of([
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+        ("trace", LevelFilter::TRACE),
+    ])
 }
 
-/// A value of `--sensitivity`.
-pub fn sensitivity(value: &str) -> Result<Sensitivity, String> {
-    choice(&SENSITIVITIES, value)
-}
-
-/// A value of `--log-level`.
-pub fn log_level(value: &str) -> Result<LevelFilter, String> {
-    choice(&LOG_LEVELS, value)
-}
-
-/// A value of `--log-format`.
-pub fn log_format(value: &str) -> Result<LogFormat, String> {
-    choice(&LOG_FORMATS, value)
-}
-
-fn choice<T: Copy>(choices: &[(&str, T)], value: &str) -> Result<T, String> {
-    choices.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        format!("must be one of {}", names.join(", "))
-    })
-}
-
-/// The name of a value, as it is written.
-#[must_use]
-pub fn name_of<T: PartialEq>(choices: &[(&'static str, T)], value: &T) -> &'static str {
-    choices.iter().find(|(_, choice)| choice == value).map_or("", |(name, _)| *name)
+/// Values by name, of a type that another crate owns.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(all.map(|(name, _)| name))
+        .try_map(move |text| all.into_iter().find(|(name, _)| *name == text).map(|(_, value)| value).ok_or("unknown"))
 }
 
 /// A name or glob of an interface.
@@ -139,20 +96,6 @@ pub fn telemetry_path(value: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn choices_are_taken_by_name_and_named_again() {
-        for (name, hook_value) in HOOKS {
-            assert_eq!(hook(name), Ok(hook_value));
-            assert_eq!(name_of(&HOOKS, &hook_value), name);
-        }
-        assert_eq!(hook("XDP"), Err("must be one of auto, xdp, tc".to_owned()));
-        for (name, value) in SENSITIVITIES {
-            assert_eq!((sensitivity(name), name_of(&SENSITIVITIES, &value)), (Ok(value), name));
-        }
-        assert_eq!(sensitivity("3"), Err("must be one of low, medium, high".to_owned()));
-        assert_eq!(log_level("loud"), Err("must be one of error, warn, info, debug, trace".to_owned()));
-    }
 
     #[test]
     fn interfaces_are_names_and_globs() {

@@ -1,13 +1,13 @@
 //! What this kernel and these rights allow: each check is made, not guessed.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 use tracker_common::names;
 
-use super::{Hook, Settings, SocketEvents, btf, object};
+use super::{Settings, SocketEvents, btf, object};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,19 +130,7 @@ fn rights() -> Vec<Check> {
 
 /// Loads each program, and attaches none but the tracepoints, which go again at once.
 fn programs(btf_file: Option<&Path>) -> Vec<Check> {
-    let settings = Settings {
-        interfaces: Vec::new(),
-        hook: Hook::Auto,
-        socket_events: SocketEvents::Auto,
-        btf: btf_file.map(Path::to_path_buf),
-        lifetime_sample: 1,
-        census_interval: Duration::from_secs(5),
-        all_netns: false,
-        trace_bind: false,
-        kernel_log: false,
-        sensitivity: tracker_model::detect::Sensitivity::Medium,
-        record: None,
-    };
+    let settings = Settings { btf: btf_file.map(Path::to_path_buf), ..Settings::default() };
     let mut object = match object::open(&settings, 0, false) {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],

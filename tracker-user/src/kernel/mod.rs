@@ -4,14 +4,9 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     os::fd::OwnedFd,
-    path::PathBuf,
-    time::Duration,
 };
 
-use tracker_model::{
-    detect::Sensitivity,
-    ports::{PortSettings, explain::SocketSeen},
-};
+use tracker_model::ports::{PortSettings, explain::SocketSeen};
 
 mod attach;
 mod btf;
@@ -46,54 +41,7 @@ pub use attach::clsact;
 pub use error::KernelError;
 pub use handle::{KernelHandle, KernelThread, ThreadEnds};
 
-/// What the kernel side needs to know at load.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Names and globs of the interfaces to watch; empty for every up, non-loopback interface.
-    pub interfaces: Vec<String>,
-    /// Hook for packets.
-    pub hook: Hook,
-    /// Hook for socket events.
-    pub socket_events: SocketEvents,
-    /// BTF of the running kernel; none for `/sys/kernel/btf/vmlinux`.
-    pub btf: Option<PathBuf>,
-    /// One in so many connections has its lifetime measured; a power of two.
-    pub lifetime_sample: u32,
-    /// Shortest time between two census passes.
-    pub census_interval: Duration,
-    /// Whether the ports of all other network namespaces are looked at too.
-    pub all_netns: bool,
-    /// Whether refused `bind()` calls may be seen by tracing the system call, which slows all system calls.
-    pub trace_bind: bool,
-    /// Whether the kernel programs log.
-    pub kernel_log: bool,
-    /// How readily the detector calls a flood.
-    pub sensitivity: Sensitivity,
-    /// Where to record what the detector sees, one JSON object a line.
-    pub record: Option<PathBuf>,
-}
-
-/// Which hook sees packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// Native XDP on physical and virtio interfaces, tc elsewhere.
-    Auto,
-    /// XDP, native or generic, on all.
-    Xdp,
-    /// tcx, or clsact before Linux 6.6, on all.
-    Tc,
-}
-
-/// Which tracepoint sees socket events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketEvents {
-    /// `tp_btf`, or `raw_tp` where the kernel has no BTF.
-    Auto,
-    /// The BTF-typed tracepoint.
-    TpBtf,
-    /// The raw tracepoint.
-    RawTp,
-}
+pub use crate::config::{Hook, KernelSettings as Settings, SocketEvents};
 
 /// Lets the kernel count runs and run time of all BPF programs while the returned value lives. Costs each run about 20 ns.
 ///

@@ -19,7 +19,7 @@ use tracker_common::{
 };
 
 use super::{
-    Hook, Settings, SocketEvents,
+    Settings,
     error::KernelError,
     local,
     maps::{Maps, Sum as _},
@@ -108,20 +108,7 @@ pub struct Trial {
 impl Trial {
     /// Loads the programs.
     pub fn load() -> Result<Self, KernelError> {
-        let settings = Settings {
-            interfaces: Vec::new(),
-            hook: Hook::Auto,
-            socket_events: SocketEvents::Auto,
-            btf: None,
-            lifetime_sample: 1,
-            census_interval: Duration::from_secs(5),
-            all_netns: false,
-            trace_bind: false,
-            kernel_log: false,
-            sensitivity: tracker_model::detect::Sensitivity::Medium,
-            record: None,
-        };
-        let mut object = object::open(&settings, NETNS, true)?;
+        let mut object = object::open(&Settings::default(), NETNS, true)?;
         object::load_xdp(&mut object)?;
         object::load_tc(&mut object)?;
         let mut empty = load_empty()?;

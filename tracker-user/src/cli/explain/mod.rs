@@ -2,12 +2,10 @@
 
 mod bind;
 mod connect;
-mod target;
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Result;
-use nix::unistd::User;
 use serde::{Serialize, de::DeserializeOwned};
 use tracker_model::ports::explain::{BindAnswer, ConnectAnswer};
 
@@ -19,8 +17,6 @@ use super::{
     output::{self, Output, View},
 };
 use crate::api;
-
-pub(super) use target::{Target, of_bind, of_connect};
 
 /// What is told by the exit code when the answer itself is not asked for: it would fail.
 const WOULD_FAIL: u8 = 1;
@@ -104,17 +100,6 @@ fn bind_path(args: &BindArgs) -> Result<Question> {
         let _ = write!(path, "&uid={uid}");
     }
     Ok((path, told))
-}
-
-/// Reads a user: its number or its name.
-pub(super) fn user(text: &str) -> Result<u32, String> {
-    if let Ok(uid) = text.parse() {
-        return Ok(uid);
-    }
-    match User::from_name(text) {
-        Ok(Some(user)) => Ok(user.uid.as_raw()),
-        _ => Err("must be a user of this host, by name or by number, such as 1000".to_owned()),
-    }
 }
 
 /// A paragraph of lines under a title; empty without lines.

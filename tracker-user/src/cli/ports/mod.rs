@@ -14,7 +14,7 @@ use super::{
     table::{self, Column},
 };
 
-pub(super) use select::{Destination, Filter, Holder, destination, process as holder};
+pub(super) use select::Filter;
 
 /// Destinations that are shown unless all are asked for: the worst.
 const WORST: usize = 20;

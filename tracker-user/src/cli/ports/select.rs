@@ -1,67 +1,14 @@
 //! Which ports `tracker ports` is asked about.
 
-use std::net::{IpAddr, SocketAddr};
-
 use tracker_model::{
     api::{PortConflict, PortFailure, PortUse, Ports},
     snapshot::Process,
 };
 
-use crate::cli::format::{address_port, printable};
-
-/// The kernel keeps so many bytes of a name (`TASK_COMM_LEN` less the end).
-const COMM: usize = 15;
-
-/// A destination, whatever its port unless one is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Destination {
-    address: IpAddr,
-    port: Option<u16>,
-}
-
-impl Destination {
-    fn is(self, address: IpAddr, port: u16) -> bool {
-        self.address == address && self.port.is_none_or(|it| it == port)
-    }
-}
-
-/// Reads `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`.
-pub(in crate::cli) fn destination(text: &str) -> Result<Destination, String> {
-    let without_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let whole: Result<IpAddr, _> = without_brackets.unwrap_or(text).parse();
-    let (address, port) = match (whole, text.parse::<SocketAddr>()) {
-        (Ok(address), _) => (address, None),
-        (_, Ok(address)) => (address.ip(), Some(address.port())),
-        _ => {
-            let forms = "192.0.2.1, 192.0.2.1:443, 2001:db8::1 or [2001:db8::1]:443";
-            return Err(format!("must be an IP address, alone or with a port, such as {forms}"));
-        }
-    };
-    if port == Some(0) {
-        return Err(format!("nothing connects to port 0; for all ports of the address: --destination {address}"));
-    }
-    Ok(Destination { address: address.to_canonical(), port })
-}
-
-/// A process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder(String);
-
-/// Reads a name or a process id.
-pub(in crate::cli) fn process(text: &str) -> Result<Holder, String> {
-    if text.is_empty() {
-        return Err("must be the name of a process or its id, such as nginx or 815".to_owned());
-    }
-    Ok(Holder(text.to_owned()))
-}
-
-impl Holder {
-    fn is(&self, pid: u32, comm: &str) -> bool {
-        let Self(text) = self;
-        let kept = text.as_bytes().get(..COMM).unwrap_or(text.as_bytes());
-        comm.as_bytes() == kept || text.parse() == Ok(pid)
-    }
-}
+use crate::cli::{
+    format::{address_port, printable},
+    value::{Destination, Holder},
+};
 
 /// What is asked for; everything by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,15 +40,16 @@ impl Filter {
     }
 
     fn has_row(&self, row: &PortUse) -> bool {
-        let holds = |process: &Holder| row.processes.iter().chain(&row.made_by).any(|of| process.is(of.pid, &of.comm));
-        self.destination.is_none_or(|it| it.is(row.destination, row.destination_port))
+        let holds =
+            |process: &Holder| row.processes.iter().chain(&row.made_by).any(|of| process.matches(of.pid, &of.comm));
+        self.destination.is_none_or(|it| it.matches(row.destination, row.destination_port))
             && self.process.as_ref().is_none_or(holds)
     }
 
     fn has_failure(&self, failure: &PortFailure) -> bool {
         let Process { pid, comm } = &failure.process;
-        self.destination.is_none_or(|it| it.is(failure.destination, failure.destination_port))
-            && self.process.as_ref().is_none_or(|it| it.is(*pid, comm))
+        self.destination.is_none_or(|it| it.matches(failure.destination, failure.destination_port))
+            && self.process.as_ref().is_none_or(|it| it.matches(*pid, comm))
     }
 
     /// A conflict has no destination.
@@ -109,7 +57,8 @@ impl Filter {
         let Process { pid, comm } = &conflict.process;
         let callers = std::iter::once((*pid, comm));
         let mut all = callers.chain(conflict.holders.iter().map(|holder| (holder.pid, &holder.comm)));
-        self.destination.is_none() && self.process.as_ref().is_none_or(|it| all.any(|(pid, comm)| it.is(pid, comm)))
+        self.destination.is_none()
+            && self.process.as_ref().is_none_or(|it| all.any(|(pid, comm)| it.matches(pid, comm)))
     }
 
     /// ` to 192.0.2.1:443 by nginx`; empty for everything.
@@ -128,11 +77,12 @@ mod tests {
     use tracker_model::sample;
 
     use super::*;
+    use crate::cli::value;
 
     fn left(destination: Option<&str>, process: Option<&str>) -> (Vec<u16>, Vec<u32>, usize) {
         let filter = Filter {
-            destination: destination.map(|text| super::destination(text).unwrap()),
-            process: process.map(|text| super::process(text).unwrap()),
+            destination: destination.map(|text| value::destination(text).unwrap()),
+            process: process.map(|text| value::process(text).unwrap()),
         };
         let answer = filter.apply(Ports::clone(&sample::under_shortage().ports));
         let ports = answer.ports.iter().map(|row| row.destination_port).collect();
@@ -154,28 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_destination_is_told_with_what_would_be_one() {
-        for text in ["", "localhost", "192.0.2.1:", "192.0.2.1:65536", "192.0.2:443", ":443", "[192.0.2.1", "::1]:443"]
-        {
-            let error = destination(text).unwrap_err();
-            assert!(
-                error.starts_with("must be an IP address, alone or with a port, such as 192.0.2.1"),
-                "{text}: {error}"
-            );
-        }
-        assert!(destination("[::1]:0").unwrap_err().ends_with("for all ports of the address: --destination ::1"));
-    }
-
-    #[test]
     fn a_process_is_a_name_or_an_id_and_holds_or_made_the_connections_or_failed() {
         assert_eq!(left(None, Some("app")), (vec![443], vec![4_711], 1));
         assert_eq!(left(None, Some("99")), (vec![443], vec![99], 1));
         assert_eq!(left(None, Some("unbound")), (vec![853], vec![], 0));
         assert_eq!(left(None, Some("nobody")), (vec![], vec![], 0));
         assert_eq!(left(Some("203.0.113.20"), Some("app")).0, Vec::<u16>::new());
-        assert!(process("").is_err());
-        assert!(process("a-name-that-is-longer").unwrap().is(1, "a-name-that-is-"));
-        assert!(!process("a-name").unwrap().is(1, "a-name-that-is-"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn sample_ports() -> Ports {
 }
 
 fn only(destination: &str) -> Shown {
-    let destination = Some(super::destination(destination).unwrap());
+    let destination = Some(crate::cli::value::destination(destination).unwrap());
     Shown { filter: Filter { destination, process: None }, all: false }
 }
 

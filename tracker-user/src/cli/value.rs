@@ -1,10 +1,14 @@
-//! The address and port that a call is asked about.
+//! The values that arguments of commands can have. Each error says what would be right.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::User;
 
-use crate::cli::format::printable;
+use super::format::printable;
+
+/// Bytes of a process name that the kernel keeps (`TASK_COMM_LEN` less the end).
+const COMM: usize = 15;
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +26,8 @@ enum Host {
 }
 
 /// Reads what `connect()` is asked about: `192.0.2.1:443`, `[2001:db8::1]:443`, `localhost:443`.
-pub(in crate::cli) fn of_connect(text: &str) -> Result<Target, String> {
-    let target = target(text)?;
-    match target {
+pub(super) fn connect_target(text: &str) -> Result<Target, String> {
+    match bind_target(text)? {
         Target { host: Host::Any, port } => Err(format!("connect() needs a host, such as localhost:{port}")),
         Target { port: 0, .. } => Err("nothing connects to port 0".to_owned()),
         target => Ok(target),
@@ -32,11 +35,7 @@ pub(in crate::cli) fn of_connect(text: &str) -> Result<Target, String> {
 }
 
 /// Reads what `bind()` is asked about: as for `connect()`, and `:443` and `*:443` for all addresses; port 0 is any.
-pub(in crate::cli) fn of_bind(text: &str) -> Result<Target, String> {
-    target(text)
-}
-
-fn target(text: &str) -> Result<Target, String> {
+pub(super) fn bind_target(text: &str) -> Result<Target, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Err(format!("has no port; write {}", SocketAddr::new(address, 80)));
     }
@@ -74,7 +73,7 @@ fn host(text: &str) -> Result<Host, String> {
 }
 
 impl Target {
-    /// The address, of the family of `beside` if that is given; and, when a name had to be looked up, a line that says so.
+    /// The address, of the family of `beside` if that is given. When a name was looked up, a line says so.
     pub(super) fn resolve(&self, beside: Option<IpAddr>) -> Result<(IpAddr, Option<String>)> {
         match &self.host {
             Host::Any => Ok((Ipv6Addr::UNSPECIFIED.into(), None)),
@@ -98,12 +97,74 @@ impl Target {
     }
 }
 
+/// A destination, whatever its port unless one is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub(super) address: IpAddr,
+    pub(super) port: Option<u16>,
+}
+
+impl Destination {
+    pub(super) fn matches(self, address: IpAddr, port: u16) -> bool {
+        self.address == address && self.port.is_none_or(|it| it == port)
+    }
+}
+
+/// Reads `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1` or `[2001:db8::1]:443`.
+pub(super) fn destination(text: &str) -> Result<Destination, String> {
+    let without_brackets = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let whole: Result<IpAddr, _> = without_brackets.unwrap_or(text).parse();
+    let (address, port) = match (whole, text.parse::<SocketAddr>()) {
+        (Ok(address), _) => (address, None),
+        (_, Ok(address)) => (address.ip(), Some(address.port())),
+        _ => {
+            let forms = "192.0.2.1, 192.0.2.1:443, 2001:db8::1 or [2001:db8::1]:443";
+            return Err(format!("must be an IP address, alone or with a port, such as {forms}"));
+        }
+    };
+    if port == Some(0) {
+        return Err(format!("nothing connects to port 0; for all ports of the address: --destination {address}"));
+    }
+    Ok(Destination { address: address.to_canonical(), port })
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(pub(super) String);
+
+/// Reads a name or a process id.
+pub(super) fn process(text: &str) -> Result<Holder, String> {
+    if text.is_empty() {
+        return Err("must be the name of a process or its id, such as nginx or 815".to_owned());
+    }
+    Ok(Holder(text.to_owned()))
+}
+
+impl Holder {
+    pub(super) fn matches(&self, pid: u32, comm: &str) -> bool {
+        let Self(text) = self;
+        let kept = text.as_bytes().get(..COMM).unwrap_or(text.as_bytes());
+        comm.as_bytes() == kept || text.parse() == Ok(pid)
+    }
+}
+
+/// Reads a user: its number or its name.
+pub(super) fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    match User::from_name(text) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        _ => Err("must be a user of this host, by name or by number, such as 1000".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn address(text: &str) -> (String, u16) {
-        let target = of_bind(text).unwrap();
+        let target = bind_target(text).unwrap();
         (target.resolve(None).unwrap().0.to_string(), target.port)
     }
 
@@ -116,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_is_told_with_what_would_be_one() {
+    fn a_wrong_target_is_refused_with_a_right_one() {
         for (text, expected) in [
             ("", "must be an address and a port, such as 192.0.2.1:80, [::1]:80 or localhost:80"),
             ("80", "must be an address and a port"),
@@ -133,25 +194,45 @@ mod tests {
             ("2001:db8::1:80x:80", "needs brackets around the IPv6 address"),
             ("[fe80::1%eth0]:80", "has a zone (%); leave it out"),
         ] {
-            let error = of_bind(text).unwrap_err();
+            let error = bind_target(text).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
     }
 
     #[test]
     fn connect_needs_a_host_and_a_port() {
-        assert_eq!(of_connect(":80").unwrap_err(), "connect() needs a host, such as localhost:80");
-        assert_eq!(of_connect("192.0.2.1:0").unwrap_err(), "nothing connects to port 0");
-        assert!(of_connect("192.0.2.1:80").is_ok());
+        assert_eq!(connect_target(":80").unwrap_err(), "connect() needs a host, such as localhost:80");
+        assert_eq!(connect_target("192.0.2.1:0").unwrap_err(), "nothing connects to port 0");
+        assert!(connect_target("192.0.2.1:80").is_ok());
     }
 
     #[test]
     fn a_name_is_looked_up_and_the_address_named() {
-        let target = of_connect("localhost:80").unwrap();
+        let target = connect_target("localhost:80").unwrap();
         let (address, told) = target.resolve(Some([127, 0, 0, 1].into())).unwrap();
         assert_eq!(address, IpAddr::from([127, 0, 0, 1]));
         assert!(told.is_some_and(|told| told.starts_with("localhost is 127.0.0.1")));
-        let error = of_connect("nowhere.invalid:80").unwrap().resolve(None).unwrap_err();
+        let error = connect_target("nowhere.invalid:80").unwrap().resolve(None).unwrap_err();
         assert_eq!(error.to_string(), "nowhere.invalid cannot be looked up; name its address");
+    }
+
+    #[test]
+    fn a_wrong_destination_is_refused_with_what_would_be_one() {
+        for text in ["", "localhost", "192.0.2.1:", "192.0.2.1:65536", "192.0.2:443", ":443", "[192.0.2.1", "::1]:443"]
+        {
+            let error = destination(text).unwrap_err();
+            assert!(
+                error.starts_with("must be an IP address, alone or with a port, such as 192.0.2.1"),
+                "{text}: {error}"
+            );
+        }
+        assert!(destination("[::1]:0").unwrap_err().ends_with("for all ports of the address: --destination ::1"));
+    }
+
+    #[test]
+    fn a_process_matches_by_the_part_of_its_name_that_the_kernel_keeps() {
+        assert!(process("").is_err());
+        assert!(process("a-name-that-is-longer").unwrap().matches(1, "a-name-that-is-"));
+        assert!(!process("a-name").unwrap().matches(1, "a-name-that-is-"));
     }
 }

@@ -1,0 +1,103 @@
+//! Tables of the pages under docs/, made of the definitions that the program runs by.
+//!
+//! A page has each between `<!-- generated: NAME -->` and `<!-- end -->`.
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use crate::{
+    cli::Cli,
+    config::{self, Kind},
+};
+
+/// All tables, each with its name.
+#[must_use]
+pub fn tables() -> Vec<(String, String)> {
+    let mut root = Cli::command();
+    root.build();
+    let mut tables = vec![("settings".to_owned(), settings()), ("commands".to_owned(), commands())];
+    for (name, command) in every(&root) {
+        let shown = |argument: &&Arg| {
+            let is_helped = matches!(argument.get_id().as_str(), "help" | "version");
+            !argument.is_hide_set() && (name == "tracker" || !(is_helped || argument.is_global_set()))
+        };
+        if command.get_arguments().any(|argument| shown(&argument)) {
+            tables.push((name.clone(), flags(command.get_arguments().filter(shown))));
+        }
+    }
+    tables
+}
+
+/// The settings: key, flag, variable, type and default.
+#[must_use]
+pub fn settings() -> String {
+    let row = |flag: &Arg| {
+        let name = flag.get_long()?;
+        let kind = Kind::of_flag(flag).name().to_owned();
+        Some([format!("`{name}`"), format!("`--{name}`"), variable(flag), kind, default(flag)])
+    };
+    table(["key", "flag", "variable", "type", "default"], config::definition().get_arguments().filter_map(row))
+}
+
+/// The commands and what they do.
+#[must_use]
+pub fn commands() -> String {
+    let about = |command: &Command| command.get_about().map(ToString::to_string).unwrap_or_default();
+    let all = every(&Cli::command()).into_iter().skip(1);
+    table(["command", "meaning"], all.map(|(name, command)| [format!("`{name}`"), about(&command)]))
+}
+
+/// The command and all below it.
+fn every(root: &Command) -> Vec<(String, Command)> {
+    let mut all = vec![(root.get_name().to_owned(), root.clone())];
+    for command in root.get_subcommands() {
+        all.extend(every(command).into_iter().map(|(name, command)| (format!("{} {name}", root.get_name()), command)));
+    }
+    all
+}
+
+fn flags<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
+    let row = |argument| [name(argument), variable(argument), default(argument), help(argument).0];
+    table(["argument", "variable", "default", "meaning"], arguments.map(row))
+}
+
+/// `--output FORMAT`, `-o`.
+fn name(argument: &Arg) -> String {
+    let takes_value = argument.get_action().takes_values() && !argument.is_require_equals_set();
+    let value = argument.get_value_names().filter(|_| takes_value).map(|names| names.join(" "));
+    let words: Vec<_> = argument.get_long().map(|long| format!("--{long}")).into_iter().chain(value).collect();
+    let short = argument.get_short().map(|short| format!(", `-{short}`")).unwrap_or_default();
+    format!("`{}`{short}", words.join(" "))
+}
+
+fn variable(argument: &Arg) -> String {
+    argument.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default()
+}
+
+fn default(argument: &Arg) -> String {
+    let values: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let takes_value = argument.get_action().takes_values();
+    if takes_value && !values.is_empty() { format!("`{}`", values.join(",")) } else { help(argument).1 }
+}
+
+/// The help of an argument, and the default that it names where there is no fixed value.
+fn help(argument: &Arg) -> (String, String) {
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let parts = help.strip_suffix(']').and_then(|help| help.rsplit_once(" [default: "));
+    parts.map_or((help.clone(), String::new()), |(meaning, default)| (meaning.to_owned(), default.to_owned()))
+}
+
+/// A table of these columns, without those that are empty.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let is_used = |column: &usize| rows.iter().any(|row| !row[*column].is_empty());
+    let columns: Vec<_> = (0..N).filter(is_used).collect();
+    let mut text = String::new();
+    for row in [head.map(str::to_owned), ["---"; N].map(str::to_owned)].iter().chain(&rows) {
+        for column in &columns {
+            let cell = row[*column].replace('|', "\\|");
+            text += &if cell.is_empty() { "| ".to_owned() } else { format!("| {cell} ") };
+        }
+        text += "|\n";
+    }
+    text
+}
