@@ -137,8 +137,8 @@ impl Api {
         Ok(Timed { answer, took })
     }
 
-    /// Status code and body.
-    fn answer(&self, path: &str) -> Result<(u16, String)> {
+    /// Status code and body of any path.
+    pub fn answer(&self, path: &str) -> Result<(u16, String)> {
         let bytes = self.exchange(path).with_context(|| format!("GET {path} on {}", self.socket.display()))?;
         let text = String::from_utf8(bytes)?;
         let (head, body) = text.split_once("\r\n\r\n").context("an answer without end of headers")?;

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod detection;
 pub mod flood;
 pub mod frames;
+pub mod golden;
 pub mod http;
 pub mod link;
 pub mod metrics;

@@ -93,7 +93,7 @@ impl Host {
 
     /// What the lab gets: the daemon to test, and a PATH that reaches every program.
     pub(crate) fn lab_variables(&self) -> Vec<(OsString, OsString)> {
-        let mut variables = forwarded(&["RUST_LOG", "RUST_BACKTRACE"]);
+        let mut variables = forwarded(&["RUST_LOG", "RUST_BACKTRACE", "TRACKER_BLESS"]);
         variables.push(("TRACKER_BIN".into(), self.daemon().into()));
         variables.extend(self.sh.var_os("PATH").map(|path| ("PATH".into(), path)));
         variables

@@ -9,6 +9,7 @@ mod environment;
 mod existing;
 mod floods;
 mod floods_counted;
+mod goldens;
 mod half_open;
 mod interfaces;
 mod itself;
