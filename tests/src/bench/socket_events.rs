@@ -11,10 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::kernel::{self, Hook, Kernel, SocketEvents, trial::EmptySocketEvents};
+use tracker_user::kernel::{self, Hook, Kernel, SocketEvents};
 
 use super::report::{self, median};
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, prog_test_run::EmptySocketEvents};
 
 const ROUNDS: usize = 5;
 const CONNECTIONS: u32 = 5_000;

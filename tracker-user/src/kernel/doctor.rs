@@ -143,7 +143,7 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         sensitivity: tracker_model::detect::Sensitivity::Medium,
         record: None,
     };
-    let mut object = match object::open(&settings, 0, false) {
+    let mut object = match object::open(&settings, 0) {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };

@@ -38,10 +38,11 @@ mod select;
 mod sources;
 mod syn_queue;
 mod tcp_counters;
-pub mod trial;
 mod unseen;
 
 pub use error::KernelError;
+#[doc(hidden)]
+pub use object::OBJECT;
 
 /// What the kernel side needs to know at load.
 #[derive(Clone, Debug)]

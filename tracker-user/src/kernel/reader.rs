@@ -135,7 +135,7 @@ impl Side {
         let links = netlink.links().await?;
         select::check(&links, &settings.interfaces)?;
         let netns = own_netns()?;
-        let mut object = object::open(settings, netns, false)?;
+        let mut object = object::open(settings, netns)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
         listeners::fill_slots(&mut maps)?;
