@@ -29,6 +29,7 @@ use tracker_tests::{
 use crate::{
     ports_refused::TRACEFS,
     ports_support::{keep_time_wait, narrow},
+    scrape::assert_clean,
     support::wildcard,
 };
 
@@ -126,7 +127,9 @@ fn metrics_and_fields_are_those_of_the_golden() -> Result<()> {
     let lines: Vec<String> =
         fields.iter().flat_map(|(path, fields)| fields.iter().map(move |field| format!("{path} {field}"))).collect();
     golden::compare("json.txt", &lines)?;
-    golden::compare("metrics.txt", &golden::metrics(&daemon.metrics()?)?)?;
+    let scrape = daemon.metrics()?;
+    golden::compare("metrics.txt", &golden::metrics(&scrape)?)?;
+    assert_clean(&scrape)?;
     drop((visitor, leaky, closing, greedy));
     daemon.stop(Signal::SIGTERM)
 }
