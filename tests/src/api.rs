@@ -138,8 +138,8 @@ impl Api {
         Ok(Timed { answer, took })
     }
 
-    /// Status code and body.
-    fn answer(&self, path: &str) -> Result<(u16, String)> {
+    /// Status code and body of any path.
+    pub fn answer(&self, path: &str) -> Result<(u16, String)> {
         let ask = || {
             let stream = UnixStream::connect(&self.socket)?;
             stream.set_read_timeout(Some(LIMIT))?;

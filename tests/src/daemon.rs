@@ -372,7 +372,7 @@ fn ask<T: DeserializeOwned>(socket: &Path, words: &[&str]) -> Result<T> {
 }
 
 /// Keeps the caller's own settings of tracker from a command.
-fn without_settings(command: &mut Command) -> &mut Command {
+pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"TRACKER_")) {
         command.env_remove(name);
     }

@@ -1,9 +1,13 @@
 //! Cables between two namespaces.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
+pub use crate::wire::Tag;
 use crate::{
     Family, command,
     namespace::Namespace,
@@ -67,26 +71,6 @@ impl End {
             namespace.ip(&format!("neigh replace {ip} lladdr {mac} dev {device} nud permanent"))?;
         }
         Ok(())
-    }
-}
-
-/// A VLAN tag: its kind and its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// `EtherType` of the tag.
-    pub kind: u16,
-    /// VLAN identifier.
-    pub vlan: u16,
-}
-
-impl Tag {
-    /// IEEE 802.1Q, the usual tag.
-    pub const CUSTOMER: u16 = 0x8100;
-    /// IEEE 802.1ad, the outer tag of `QinQ`.
-    pub const SERVICE: u16 = 0x88a8;
-
-    fn protocol(self) -> &'static str {
-        if self.kind == Self::SERVICE { "802.1ad" } else { "802.1Q" }
     }
 }
 
@@ -165,9 +149,14 @@ fn pair(left: &Namespace, left_device: &str, right: &Namespace, right_device: &s
     command::run("ip", words).with_context(|| format!("veth pair from {left} to {right}"))
 }
 
-/// Whether the kernel has VLAN devices.
+/// Whether the kernel has VLAN devices. It must say itself, in its configuration, that it has none.
 pub fn has_vlan_devices() -> Result<bool> {
     let probe = Namespace::new()?;
     probe.ip("link add probe type veth peer name eborp")?;
-    Ok(probe.ip("link add link probe name probe.10 type vlan id 10").is_ok())
+    let Err(error) = probe.ip("link add link probe name probe.10 type vlan id 10") else { return Ok(true) };
+    let read = "zcat /proc/config.gz 2>/dev/null || cat /boot/config-$(uname -r)";
+    let configuration = command::stdout_of(Command::new("sh").args(["-c", read]))?;
+    let is_off = configuration.contains("# CONFIG_VLAN_8021Q is not set");
+    ensure!(is_off, "this kernel should have VLAN devices: {error:#}");
+    Ok(false)
 }

@@ -15,7 +15,29 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{link::Tag, namespace::Namespace, packet_socket::PacketSocket};
+use crate::{namespace::Namespace, packet_socket::PacketSocket};
+
+/// A VLAN tag: its kind and its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// `EtherType` of the tag.
+    pub kind: u16,
+    /// VLAN identifier.
+    pub vlan: u16,
+}
+
+impl Tag {
+    /// IEEE 802.1Q, the usual tag.
+    pub const CUSTOMER: u16 = 0x8100;
+    /// IEEE 802.1ad, the outer tag of `QinQ`.
+    pub const SERVICE: u16 = 0x88a8;
+
+    /// The name that ip-link(8) has for the kind.
+    #[must_use]
+    pub fn protocol(self) -> &'static str {
+        if self.kind == Self::SERVICE { "802.1ad" } else { "802.1Q" }
+    }
+}
 
 /// What a wire does to frames.
 #[derive(Clone, Debug, Default)]

@@ -10,16 +10,18 @@ use tracker_common::{
     classify::{Family, Outcome},
     counters::{InterfaceCounters, SynTarget},
 };
-use tracker_tests::frames::{build::Peers, generate, oracle, runs_in_tc, runs_in_xdp, table};
-use tracker_user::kernel::trial::{Program, Trial};
+use tracker_tests::{
+    frames::{build::Peers, generate, oracle, runs_in_tc, runs_in_xdp, table},
+    prog_test_run::{ProgTestRun, Program},
+};
 
 /// Frames that are generated for each program.
 const FRAMES: usize = 200_000;
 const LISTENING: u16 = 80;
 
 /// Programs to which the receivers of the frames are local, with a listener at port 80.
-fn trial(peers: &Peers) -> Trial {
-    let mut trial = Trial::load().expect("load the programs; are you root?");
+fn trial(peers: &Peers) -> ProgTestRun {
+    let mut trial = ProgTestRun::load().expect("load the programs; are you root?");
     trial.add_local(IpAddr::V4(peers.destination_ipv4)).unwrap();
     trial.add_local(IpAddr::V6(peers.destination_ipv6)).unwrap();
     trial.add_listener(LISTENING).unwrap();

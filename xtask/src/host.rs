@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{Metadata, MetadataCommand};
 use xshell::{Cmd, Shell};
 
 /// Where administrators' programs are; an ordinary user's PATH leaves these out.
@@ -21,15 +21,18 @@ pub(crate) struct Host {
     pub(crate) root: bool,
     /// Where cargo puts what it builds.
     pub(crate) target: PathBuf,
+    /// The workspace.
+    pub(crate) workspace: Metadata,
 }
 
 impl Host {
     pub(crate) fn new() -> Result<Self> {
-        let metadata = MetadataCommand::new().no_deps().exec().context("ask cargo for the workspace")?;
+        let workspace = MetadataCommand::new().no_deps().exec().context("ask cargo for the workspace")?;
         let sh = Shell::new().context("find the current directory")?;
-        sh.change_dir(&metadata.workspace_root);
+        sh.change_dir(&workspace.workspace_root);
         sh.set_var("PATH", search_path()?);
-        Ok(Self { sh, root: nix::unistd::geteuid().is_root(), target: metadata.target_directory.into() })
+        let target = workspace.target_directory.clone().into();
+        Ok(Self { sh, root: nix::unistd::geteuid().is_root(), target, workspace })
     }
 
     /// The daemon as `cargo xtask build` leaves it.
@@ -50,6 +53,12 @@ impl Host {
             message if message.contains("non-zero") => anyhow!("this failed; to try it by hand: {command}"),
             message => anyhow!("{message}; to try it by hand: {command}"),
         })
+    }
+
+    /// Runs a command that is too long to be typed; `by_hand` is the short one that does the same.
+    pub(crate) fn run_as(command: Cmd<'_>, by_hand: &str) -> Result<()> {
+        println!("$ {by_hand}");
+        command.quiet().run().map_err(|_| anyhow!("this failed; to try it by hand: {by_hand}"))
     }
 
     /// What a command writes, trimmed; `None` when it cannot be started or fails.
@@ -93,7 +102,7 @@ impl Host {
 
     /// What the lab gets: the daemon to test, and a PATH that reaches every program.
     pub(crate) fn lab_variables(&self) -> Vec<(OsString, OsString)> {
-        let mut variables = forwarded(&["RUST_LOG", "RUST_BACKTRACE"]);
+        let mut variables = forwarded(&["RUST_LOG", "RUST_BACKTRACE", "TRACKER_BLESS"]);
         variables.push(("TRACKER_BIN".into(), self.daemon().into()));
         variables.extend(self.sh.var_os("PATH").map(|path| ("PATH".into(), path)));
         variables

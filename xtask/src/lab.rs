@@ -50,10 +50,13 @@ impl Arguments {
             let here = env::current_dir().context("find the current directory")?;
             let _directory = host.sh.push_dir(here);
             let measure = cmd!(host.sh, "cargo run --release {runner...} {package...} tracker-detection");
-            return Host::run(&measure.arg("--").args(arguments));
+            let by_hand = cmd!(host.sh, "cargo xtask lab detection {arguments...}").to_string();
+            return Host::run_as(measure.arg("--").args(arguments), &by_hand);
         }
         let arguments = &self.arguments;
-        Host::run(&cmd!(host.sh, "cargo run {runner...} {package...} tracker-lab -- {arguments...}"))
+        let by_hand = cmd!(host.sh, "cargo xtask lab -- {arguments...}").to_string();
+        let lab = cmd!(host.sh, "cargo run {runner...} {package...} tracker-lab -- {arguments...}");
+        Host::run_as(lab, &by_hand)
     }
 }
 

@@ -4,8 +4,10 @@
 mod audit;
 mod bench;
 mod build;
+mod docs;
 mod host;
 mod lab;
+mod modules;
 mod run;
 mod setup;
 mod stages;
@@ -28,6 +30,7 @@ enum Command {
     Test(test::Arguments),
     Lab(lab::Arguments),
     Bench(bench::Arguments),
+    Docs(docs::Arguments),
     Audit(audit::Arguments),
 }
 
@@ -50,6 +53,7 @@ fn act(command: &Command) -> Result<()> {
         Command::Test(arguments) => arguments.act(&host),
         Command::Lab(arguments) => arguments.act(&host),
         Command::Bench(arguments) => arguments.act(&host),
+        Command::Docs(arguments) => arguments.act(&host),
         Command::Audit(arguments) => arguments.act(&host),
     }
 }

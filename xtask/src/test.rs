@@ -4,8 +4,9 @@ use anyhow::Result;
 use xshell::cmd;
 
 use crate::{
-    build,
+    build, docs,
     host::Host,
+    modules,
     setup::{self, Scope},
     stages::Stages,
 };
@@ -15,7 +16,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cargo xtask test                          everything, as CI does
-  cargo xtask test --only lint              formatting, clippy, spelling, licences, documentation
+  cargo xtask test --only lint              formatting, clippy, circles of modules, spelling, licences, documentation
   cargo xtask test --only unit              tests that need neither root nor a network
   cargo xtask test --only lab               the lab alone
   cargo xtask test --only lab frames        the cases of the lab with `frames` in their name")]
@@ -69,7 +70,8 @@ impl Arguments {
     fn lab(&self, host: &Host) -> Result<()> {
         let runner = host.root_runner(&host.lab_variables())?;
         let filters = &self.filters;
-        Host::run(&cmd!(host.sh, "cargo test --no-fail-fast {runner...} --package tracker-tests -- {filters...}"))
+        let test = cmd!(host.sh, "cargo test --no-fail-fast {runner...} --package tracker-tests -- {filters...}");
+        Host::run_as(test, format!("cargo xtask test --only lab {}", filters.join(" ")).trim_end())
     }
 }
 
@@ -80,6 +82,7 @@ fn lint(host: &Host, stages: &mut Stages) {
     stages.run("clippy", || {
         Host::run(&cmd!(sh, "cargo clippy --keep-going --workspace --all-targets -- --deny warnings"))
     });
+    stages.run("modules", || modules::check(&host.workspace));
     stages.run("spelling", || Host::run(&cmd!(sh, "typos")));
     stages
         .run("dependencies", || Host::run(&cmd!(sh, "cargo deny check --hide-inclusion-graph licenses bans sources")));
@@ -89,6 +92,7 @@ fn lint(host: &Host, stages: &mut Stages) {
         let options = ["--workspace", "--exclude", "tracker-ebpf", "--no-deps", "--document-private-items"];
         Host::run(&cmd!(sh, "env {deny} cargo doc {options...}"))
     });
+    stages.run("generated docs", || docs::generate(host, true));
 }
 
 fn unit(host: &Host) -> Result<()> {

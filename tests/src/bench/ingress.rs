@@ -7,12 +7,14 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use tracker_common::{classify::Outcome, counters::SynTarget};
-use tracker_user::kernel::trial::{Program, Trial};
 
 use super::report::{self, median};
-use crate::frames::{
-    build::{Peers, Recipe},
-    numbers::{ACK, SYN, VLAN},
+use crate::{
+    frames::{
+        build::{Peers, Recipe},
+        numbers::{ACK, SYN, VLAN},
+    },
+    prog_test_run::{ProgTestRun, Program},
 };
 
 const ROUNDS: usize = 15;
@@ -35,7 +37,7 @@ struct Case {
 
 /// Measures both programs on packets of both families.
 pub fn run() -> Result<Vec<report::Result>> {
-    let mut trial = Trial::load()?;
+    let mut trial = ProgTestRun::load()?;
     let peers = Peers::default();
     trial.add_local(IpAddr::V4(peers.destination_ipv4))?;
     trial.add_local(IpAddr::V6(peers.destination_ipv6))?;
@@ -95,7 +97,7 @@ fn cases(hook: &str, empty: Program, program: Program, peers: &Peers) -> Vec<Cas
 }
 
 /// The programs do on these frames what the names of the cases say: a fast program that counts nothing is no result.
-fn check(trial: &mut Trial, peers: &Peers) -> Result<()> {
+fn check(trial: &mut ProgTestRun, peers: &Peers) -> Result<()> {
     for program in [Program::Xdp, Program::Tc] {
         for ipv6 in [false, true] {
             trial.counted()?;
@@ -114,7 +116,7 @@ fn check(trial: &mut Trial, peers: &Peers) -> Result<()> {
     Ok(())
 }
 
-fn measure(trial: &mut Trial, cases: &[Case]) -> Result<Vec<report::Result>> {
+fn measure(trial: &mut ProgTestRun, cases: &[Case]) -> Result<Vec<report::Result>> {
     let mut times = vec![Vec::with_capacity(ROUNDS); cases.len()];
     for _ in 0..ROUNDS {
         for (case, times) in cases.iter().zip(&mut times) {

@@ -11,10 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::kernel::{self, KernelHandle, KernelThread, trial::EmptySocketEvents};
+use tracker_user::kernel::{self, KernelHandle, KernelThread};
 
 use super::report::{self, median};
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, prog_test_run::EmptySocketEvents};
 
 const ROUNDS: usize = 5;
 /// How long the kernel side may take to start.

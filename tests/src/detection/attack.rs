@@ -7,17 +7,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracker_model::api::{AlertKind, AlertState, Class};
+use tracker_model::api::{AlertKind, AlertState, Class, Listeners};
 
 use super::{
-    judge::{Outcome, Truth, judge},
     lab::{self, Lab},
     watch::{Reading, Watch},
 };
 use crate::{
     Family, crowd,
     daemon::Daemon,
-    flood::{self, Flood, Kind, Pace, Sources},
+    flood::{self, Flood, Kind, Pace, Sent, Sources},
 };
 
 /// Connections a second of real clients, and their addresses.
@@ -215,8 +214,8 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Does it and judges.
-    pub fn run(&self) -> Result<Outcome> {
+    /// Does it.
+    pub fn observe(&self) -> Result<Truth<'_>> {
         let mut watch = Watch::new(lab::api(self.daemon), &self.lab.client)?;
         let before = self.counted()?;
         let visible_before = self.outcomes()?;
@@ -239,8 +238,7 @@ impl Run<'_> {
         let after = self.counted()?;
         let listeners = lab::api(self.daemon).fresh_listeners()?;
         let visible = (visible_before, self.outcomes()?);
-        let truth = Truth { watch, sent, firsts, crowd, before, after, listeners, visible };
-        Ok(judge(self, &truth))
+        Ok(Truth { watch, sent, firsts, crowd, before, after, listeners, visible })
     }
 
     /// The ports that it hits.
@@ -317,6 +315,27 @@ impl Run<'_> {
         let tcp = interface.outcomes.keys().filter(|name| name.starts_with("tcp_")).map(|name| of(name)).sum();
         Ok((of(name), tcp))
     }
+}
+
+/// Everything that a run can be judged by.
+#[derive(Debug)]
+pub struct Truth<'a> {
+    /// What the daemon said.
+    pub watch: Watch<'a>,
+    /// What was sent, by port.
+    pub sent: Vec<Sent>,
+    /// When its first frame was.
+    pub firsts: Vec<Instant>,
+    /// What the real clients saw.
+    pub crowd: crowd::Seen,
+    /// The kernel's counts before.
+    pub before: Counted,
+    /// And after.
+    pub after: Counted,
+    /// The daemon's counts after.
+    pub listeners: Listeners,
+    /// Packets of the visible outcome and of TCP, before and after.
+    pub visible: ((u64, u64), (u64, u64)),
 }
 
 /// What the kernel counted until a moment.

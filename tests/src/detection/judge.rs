@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use jiff::{SignedDuration, Timestamp};
-use tracker_model::api::{Alert, AlertKind, AlertState, Class, Listeners};
+use tracker_model::api::{Alert, AlertKind, AlertState, Class};
 
 use super::{
-    attack::{Counted, Expect, Run},
+    attack::{Expect, Run, Truth},
     lab,
-    watch::{Reading, Watch},
+    watch::Reading,
 };
 use crate::{
-    Family, crowd,
+    Family,
     flood::{Pace, Sent},
 };
 
@@ -32,27 +33,6 @@ impl Bounds {
     pub const END: f64 = 10.0;
     /// An answer of the API.
     pub const API: Duration = Duration::from_millis(50);
-}
-
-/// Everything that a run can be judged by.
-#[derive(Debug)]
-pub struct Truth<'a> {
-    /// What the daemon said.
-    pub watch: Watch<'a>,
-    /// What was sent, by port.
-    pub sent: Vec<Sent>,
-    /// When its first frame was.
-    pub firsts: Vec<Instant>,
-    /// What the real clients saw.
-    pub crowd: crowd::Seen,
-    /// The kernel's counts before.
-    pub before: Counted,
-    /// And after.
-    pub after: Counted,
-    /// The daemon's counts after.
-    pub listeners: Listeners,
-    /// Packets of the visible outcome and of TCP, before and after.
-    pub visible: ((u64, u64), (u64, u64)),
 }
 
 /// A run, judged.
@@ -109,8 +89,15 @@ impl Outcome {
     }
 }
 
+impl Run<'_> {
+    /// Does it and judges.
+    pub fn run(&self) -> Result<Outcome> {
+        Ok(judge(self, &self.observe()?))
+    }
+}
+
 /// Compares a run with its truth.
-pub fn judge(run: &Run<'_>, truth: &Truth<'_>) -> Outcome {
+fn judge(run: &Run<'_>, truth: &Truth<'_>) -> Outcome {
     let mut outcome = Outcome {
         name: run.attack.name.to_owned(),
         setting: setting(run.family, run.cookies),

@@ -2,6 +2,7 @@
 //! whom tracker names.
 
 mod calls;
+mod serve;
 mod sockets;
 mod words;
 
@@ -18,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-pub use sockets::serve;
+pub use serve::serve;
 pub use words::{Call, Calls, Keep, Options, SocketId, Source, Tally};
 
 use crate::namespace::Namespace;

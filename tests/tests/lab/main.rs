@@ -10,6 +10,7 @@ mod existing;
 mod floods;
 mod floods_counted;
 mod full_tables;
+mod goldens;
 mod half_open;
 mod interfaces;
 mod itself;

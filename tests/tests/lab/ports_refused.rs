@@ -28,7 +28,7 @@ use crate::{
 /// The error of a `bind()` to a port that is held.
 const IN_USE: &str = "EADDRINUSE";
 /// Mounts tracefs where it is not, for the command behind it alone.
-const TRACEFS: [&str; 6] = [
+pub(crate) const TRACEFS: [&str; 6] = [
     "unshare",
     "--mount",
     "sh",

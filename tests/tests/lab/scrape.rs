@@ -37,7 +37,12 @@ fn promtool_finds_a_scrape_clean() -> Result<()> {
         // A port without a listener, for the series that come with one.
         assert_eq!(client::connect(&pair.client, pair.link.right.socket(family, 81), 1).streams.len(), 0);
     }
-    let scrape = daemon.metrics()?;
+    assert_clean(&daemon.metrics()?)?;
+    daemon.stop(Signal::SIGTERM)
+}
+
+/// Checks that promtool has nothing to say.
+pub(crate) fn assert_clean(scrape: &Scrape) -> Result<()> {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -49,7 +54,7 @@ fn promtool_finds_a_scrape_clean() -> Result<()> {
     let output = promtool.wait_with_output()?;
     let said = [output.stdout, output.stderr].concat();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&said).as_ref()), (Some(0), ""));
-    daemon.stop(Signal::SIGTERM)
+    Ok(())
 }
 
 #[test]

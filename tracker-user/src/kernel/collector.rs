@@ -86,7 +86,7 @@ impl Collector {
     /// Loads the programs, attaches those that see sockets, and takes the first census.
     pub fn start(settings: &Settings, recording: Option<Recording>, listing: &Listing) -> Result<Self, KernelError> {
         let netns = own_netns()?;
-        let mut object = object::open(settings, netns, false)?;
+        let mut object = object::open(settings, netns)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
         listeners::fill_slots(&mut maps)?;

@@ -131,7 +131,7 @@ fn rights() -> Vec<Check> {
 /// Loads each program, and attaches none but the tracepoints, which go again at once.
 fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let settings = Settings { btf: btf_file.map(Path::to_path_buf), ..Settings::default() };
-    let mut object = match object::open(&settings, 0, false) {
+    let mut object = match object::open(&settings, 0) {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };

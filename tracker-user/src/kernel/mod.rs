@@ -35,11 +35,12 @@ mod sources;
 mod syn_queue;
 mod tcp_counters;
 mod thread;
-pub mod trial;
 
 pub use attach::clsact;
 pub use error::KernelError;
 pub use handle::{KernelHandle, KernelThread, ThreadEnds};
+#[doc(hidden)]
+pub use object::OBJECT;
 
 pub use crate::config::{Hook, KernelSettings as Settings, SocketEvents};
 

@@ -17,8 +17,8 @@ use super::{
     error::KernelError,
 };
 
-/// The kernel programs, as the build script left them.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker"));
+/// The kernel programs, as the build script left them. Public for the lab, which runs them on frames of its own.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracker"));
 
 /// Tracepoint of socket events.
 const SOCK_STATE: &str = "inet_sock_set_state";
@@ -32,9 +32,8 @@ pub fn hash_key() -> Result<u64, KernelError> {
     Ok(u64::from_ne_bytes(key))
 }
 
-/// Loads maps and globals; no program is in the kernel yet. With `scatter` each SYN is taken as from a random source, for
-/// benchmarks.
-pub fn open(settings: &Settings, netns: u32, scatter: bool) -> Result<Ebpf, KernelError> {
+/// Loads maps and globals; no program is in the kernel yet.
+pub fn open(settings: &Settings, netns: u32) -> Result<Ebpf, KernelError> {
     let path = settings.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
     let offsets = btf::offsets(path)?;
     let sample_mask = settings.lifetime_sample.saturating_sub(1);
@@ -46,8 +45,6 @@ pub fn open(settings: &Settings, netns: u32, scatter: bool) -> Result<Ebpf, Kern
     }
     let key = hash_key()?;
     loader.override_global(names::HASH_KEY, &key, true);
-    let scatter = u32::from(scatter);
-    loader.override_global(names::SCATTER, &scatter, true);
     loader.override_global(names::NETNS, &netns, true);
     let all_netns = u32::from(settings.all_netns);
     loader.override_global(names::ALL_NETNS, &all_netns, true);

@@ -9,7 +9,7 @@ use xshell::cmd;
 use super::{Step, apt};
 use crate::host::Host;
 
-/// rustup's name for it; tracker-user/build.rs has the same.
+/// rustup's name for it; tracker-user/build/bpf.rs has the same.
 pub(super) const TOOLCHAIN: &str = "tracker-bpf";
 
 /// Debian's compiler and its prebuilt core for BPF.

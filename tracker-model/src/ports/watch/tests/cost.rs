@@ -1,6 +1,4 @@
-//! What a look at many tuples tells, and what it costs.
-
-use std::time::Instant;
+//! What a look at many tuples tells.
 
 use super::*;
 
@@ -44,40 +42,4 @@ fn between_two_looks_nothing_is_copied() {
     assert_eq!((first.ports[0].in_use, watch.ports().ports[0].in_use), (10, 11));
     watch.forget(testing::NETNS, wall(2.0));
     assert_eq!(watch.ports().ports, []);
-}
-
-/// Prints what a look costs: `cargo test --release -p tracker-model -- --ignored --nocapture a_look`.
-#[test]
-#[ignore = "measures time, which depends on the machine"]
-fn a_look_at_1_024_tuples_is_cheap() {
-    // Few ports of many, as it mostly is; and all of them over the share from which growth matters.
-    for (what, open) in [("some are short", 0_u16), ("all are short", 300)] {
-        let mut watch = PortWatch::default();
-        let mut last = Vec::new();
-        for at in 0_u16..160 {
-            let tuple = |port: u16| {
-                let held = (port + at) % 40;
-                TupleSeen {
-                    destination_port: port,
-                    recent: held / 2,
-                    processes: vec![PortHolder { pid: 7, comm: "envoy".to_owned(), ports: 9 }],
-                    ..tuple(open + port / 50 + at / 4, held)
-                }
-            };
-            let mut seen = seen(at.into(), (0..1_024).map(tuple).collect());
-            seen.settings.low = 40_000 - 1_000;
-            let begun = Instant::now();
-            watch.step(&seen);
-            let stepped = begun.elapsed();
-            let begun = Instant::now();
-            let told = (0..5).map(|_| watch.ports().ports.len()).sum::<usize>();
-            assert_eq!(told, 5 * 1_024);
-            if at >= 60 {
-                last.push((stepped, begun.elapsed()));
-            }
-        }
-        last.sort();
-        let (middle, worst) = (last[last.len() / 2], last[last.len() - 1]);
-        println!("{what}: step {:?}, at most {:?}; five readings {:?}", middle.0, worst.0, middle.1);
-    }
 }
