@@ -166,6 +166,20 @@ fn a_listener_that_vanishes_in_mid_flood_is_no_end() {
 }
 
 #[test]
+fn syns_to_the_port_of_two_listeners_that_close_are_counted_once() {
+    let mut world = World::new(1);
+    world.servers.push(Server::at("::", 80));
+    for (index, server) in world.servers.iter_mut().enumerate() {
+        server.open = Box::new(|t| t < 35.0);
+        world.traffic.push(flood(From::Anywhere, To::Listener(index), 1_000.0));
+    }
+    let run = world.run(60.0);
+    let (counted, sent) = (run.floods().iter().map(|alert| alert.evidence.flood().unwrap().syns).sum::<u64>(), 30_000);
+    assert_eq!(run.floods().len(), 2);
+    assert!((sent - 1_000..=sent).contains(&counted), "{counted} of {sent}");
+}
+
+#[test]
 fn a_census_that_fails_delays_no_alarm() {
     let mut world = World::new(1).with(flood(From::Anywhere, To::Listener(0), 500.0));
     world.census_fails = true;

@@ -138,7 +138,9 @@ impl Detector {
     fn step_closed(&mut self, observation: &Observation, moment: &Moment) -> Vec<u16> {
         let mut followed = Vec::new();
         for (id, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen < moment.at) {
-            if listener.flooded() {
+            // SYNs to a port without a listener are counted by port alone. When two listeners of one port close in mid-flood,
+            // such as 0.0.0.0:80 and [::]:80, the first follows the port and the alert of the other ends.
+            if listener.flooded() && !followed.contains(&id.port) {
                 let counted = observation.refused.ports.iter().find(|(port, _)| *port == id.port);
                 let input = Input {
                     syns: counted.map_or(0, |(_, syns)| *syns),

@@ -108,11 +108,15 @@ impl LeakWatch {
         }
         let ledger = &mut self.ledger;
         self.leaks.retain(|key, leak| {
+            // A look at one network namespace says nothing of the processes of another.
+            if key.0 != seen.netns {
+                return true;
+            }
             let count = counts.get(key).map(|(_, count, _)| *count);
-            leak.missed = if count.is_some() || key.0 != seen.netns { 0 } else { leak.missed + 1 };
+            leak.missed = if count.is_some() { 0 } else { leak.missed + 1 };
             let unknown = !seen.complete && count.is_none() && leak.missed <= MISSED;
             let count = count.unwrap_or(0);
-            let goes_on = key.0 != seen.netns || unknown || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
+            let goes_on = unknown || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
             if !goes_on {
                 leak.end(seen.wall, ledger);
             }

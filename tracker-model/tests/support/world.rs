@@ -31,7 +31,11 @@ pub struct Server {
 
 impl Server {
     pub fn new(port: u16) -> Self {
-        let id = ListenerId { netns: 1, address: "192.0.2.1".parse().unwrap(), port };
+        Self::at("192.0.2.1", port)
+    }
+
+    pub fn at(address: &str, port: u16) -> Self {
+        let id = ListenerId { netns: 1, address: address.parse().unwrap(), port };
         Self {
             port,
             backlog: 511,

@@ -111,3 +111,23 @@ fn a_process_that_was_not_counted_has_not_stopped() {
     watch.step(&crowded(84, Vec::new()));
     assert_eq!(watch.alerts()[0].state, AlertState::Resolved, "it is gone");
 }
+
+#[test]
+fn looks_at_another_namespace_do_not_keep_the_alert_of_a_process_that_is_gone() {
+    let mut watch = LeakWatch::default();
+    look(&mut watch, 0, vec![process(60, 90)]);
+    look(&mut watch, 15, vec![process(60, 105)]);
+    // Both namespaces are looked at in turn, and neither look counts every process.
+    for at in 16..40 {
+        let crowded = |netns| LeaksSeen {
+            at: Duration::from_secs(at),
+            wall: wall(u32::try_from(at).unwrap().into()),
+            netns,
+            processes: Vec::new(),
+            complete: false,
+        };
+        watch.step(&crowded(1));
+        watch.step(&crowded(2));
+    }
+    assert_eq!(watch.alerts()[0].state, AlertState::Resolved);
+}
