@@ -11,10 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use tracker_model::{
-    api::{Alerts, Listeners, Ports, States, Status},
-    ports::explain::{BindAnswer, ConnectAnswer},
-};
+use tracker_model::{api::{Alerts, Listeners, Ports, States, Status}, explain::{BindAnswer, ConnectAnswer}};
 use tracker_user::api::Refusal;
 
 /// How long an answer may take before the daemon counts as gone.

@@ -10,4 +10,5 @@ pub mod kernel;
 pub mod logging;
 pub mod metrics;
 pub mod source;
+pub mod view;
 pub mod web;

@@ -78,7 +78,7 @@ pub(crate) struct Fixed(pub(crate) Option<Arc<Snapshot>>);
 #[cfg(test)]
 impl Fixed {
     pub(crate) fn sample() -> Arc<Self> {
-        Arc::new(Self(Some(Arc::new(tracker_model::sample::snapshot()))))
+        Arc::new(Self(Some(Arc::new(tracker_fixtures::snapshot()))))
     }
 }
 
@@ -94,7 +94,7 @@ impl Source for Fixed {
 
     fn sockets(&self, _: SocketsAsked) -> Sockets<'_> {
         let found = self.0.as_ref().map(|_| {
-            let (sockets, settings) = (tracker_model::sample::sockets(), tracker_model::sample::port_settings());
+            let (sockets, settings) = (tracker_fixtures::sockets(), tracker_fixtures::port_settings());
             Ok(SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false })
         });
         Box::pin(async { found })

@@ -7,7 +7,8 @@ use std::{
 };
 
 use serde_json::Value;
-use tracker_model::{Snapshot, sample};
+use tracker_model::Snapshot;
+use tracker_fixtures;
 use tracker_user::{
     api::{self, ApiSocket, SocketFile},
     kernel::{SocketsAsked, SocketsFound},

@@ -59,7 +59,7 @@ pub fn run() -> Result<Vec<report::Result>> {
             all_netns: false,
             trace_bind: false,
             kernel_log: false,
-            sensitivity: tracker_model::detect::Sensitivity::Medium,
+            sensitivity: tracker_detect::syn::Sensitivity::Medium,
             record: None,
         };
         let kernel = Kernel::start(&settings)?;

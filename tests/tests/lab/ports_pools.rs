@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use tracker_model::{
-    api::{AlertKind, PortPool, PortRange},
-    ports::explain::{BindError, ConnectRule},
-};
+use tracker_model::{api::{AlertKind, PortPool, PortRange}, explain::{BindError, ConnectRule}};
 use tracker_tests::{
     Family,
     api::Api,

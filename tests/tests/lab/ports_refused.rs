@@ -5,11 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use tracker_model::{
-    api::{Alert, AlertKind, AlertState, PortConflict},
-    ports::explain::Protocol,
-    snapshot::Process,
-};
+use tracker_model::{api::{Alert, AlertKind, AlertState, PortConflict}, explain::Protocol, process::Process};
 use tracker_tests::{
     Family,
     api::Api,

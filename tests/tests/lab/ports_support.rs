@@ -3,10 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_model::{
-    api::{Alert, AlertKind, PortFailure, PortHolder, PortUse, Ports},
-    ports::explain::ConnectAnswer,
-};
+use tracker_model::{api::{Alert, AlertKind, PortFailure, PortHolder, PortUse, Ports}, explain::ConnectAnswer};
 use tracker_tests::{
     api::Api,
     namespace::Namespace,

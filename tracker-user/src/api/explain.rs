@@ -12,7 +12,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
-use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_model::explain::Protocol;
 
 use super::refuse;
 use crate::{

@@ -14,10 +14,8 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tracker_model::{
-    Snapshot,
-    view::{self, Daemon},
-};
+use tracker_model::Snapshot;
+use crate::view::{self, Daemon};
 
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
@@ -35,9 +33,9 @@ pub const ALERTS: &str = "/v1/alerts";
 
 /// Path of [`tracker_model::api::Ports`].
 pub const PORTS: &str = "/v1/ports";
-/// Path of [`tracker_model::ports::explain::BindAnswer`].
+/// Path of [`tracker_model::explain::BindAnswer`].
 pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
-/// Path of [`tracker_model::ports::explain::ConnectAnswer`].
+/// Path of [`tracker_model::explain::ConnectAnswer`].
 pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
 /// All of them.
 const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
@@ -127,7 +125,7 @@ mod tests {
     }
 
     fn sample() -> Fixed {
-        Fixed(Some(Arc::new(tracker_model::sample::snapshot())))
+        Fixed(Some(Arc::new(tracker_fixtures::snapshot())))
     }
 
     #[tokio::test]
@@ -140,7 +138,7 @@ mod tests {
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
         let answer = ask(sample(), STATES).await.unwrap();
         assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
-        let short = || Fixed(Some(Arc::new(tracker_model::sample::under_shortage())));
+        let short = || Fixed(Some(Arc::new(tracker_fixtures::under_shortage())));
         let answer = ask(short(), PORTS).await.unwrap();
         assert_eq!((&answer["ports"][0]["in_use"], &answer["failures"][1]["source"]), (&978.into(), &Value::Null));
         let answer = ask(short(), ALERTS).await.unwrap();
@@ -156,7 +154,7 @@ mod tests {
         let answer =
             ask(sample(), &format!("{EXPLAIN_CONNECT}?address=198.51.100.7&port=443&source=192.0.2.10")).await.unwrap();
         assert_eq!((&answer["would_fail"], &answer["in_use"]["time_wait"]), (&true.into(), &400.into()));
-        let flooded = Fixed(Some(Arc::new(tracker_model::sample::under_flood())));
+        let flooded = Fixed(Some(Arc::new(tracker_fixtures::under_flood())));
         let answer = ask(flooded, ALERTS).await.unwrap();
         assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
     }

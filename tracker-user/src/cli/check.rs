@@ -68,7 +68,9 @@ fn line(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view};
+    use tracker_model::Snapshot;
+    use tracker_fixtures;
+    use crate::view;
 
     use super::*;
 

@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
-use tracker_model::{
-    api::{Class, Listener, Listeners, NoListener},
-    snapshot::PortSyns,
-};
+use tracker_model::{api::{Class, Listener, Listeners, NoListener}, counters::PortSyns};
 
 use super::{
     evidence::share,
@@ -181,7 +178,9 @@ fn port(entry: &PortSyns) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view as views};
+    use tracker_model::Snapshot;
+    use tracker_fixtures;
+    use crate::view as views;
 
     use super::*;
 

@@ -193,7 +193,7 @@ fn hint(key: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tracker_model::detect::Sensitivity;
+    use tracker_detect::syn::Sensitivity;
 
     use super::*;
     use crate::kernel::{Hook, SocketEvents};

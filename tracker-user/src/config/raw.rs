@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tracing::level_filters::LevelFilter;
-use tracker_model::detect::Sensitivity;
+use tracker_detect::syn::Sensitivity;
 
 use super::value::{self, LogFormat};
 use crate::kernel::{Hook, SocketEvents};

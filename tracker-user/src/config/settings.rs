@@ -119,7 +119,7 @@ impl fmt::Display for Settings {
 mod tests {
     use std::path::Path;
 
-    use tracker_model::detect::Sensitivity;
+    use tracker_detect::syn::Sensitivity;
 
     use super::*;
     use crate::config::file;

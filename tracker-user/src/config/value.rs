@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
-use tracker_model::detect::Sensitivity;
+use tracker_detect::syn::Sensitivity;
 
 use crate::kernel::{Hook, SocketEvents};
 

@@ -16,7 +16,7 @@ use tracker_common::{
     counters::{Interface, InterfaceCounters},
     limits, names,
 };
-use tracker_model::snapshot::{self, Unwatched};
+use tracker_model::{snapshot, api::Unwatched};
 
 use super::{
     Hook,

@@ -12,7 +12,8 @@ use aya::{
 };
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
-use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
+use tracker_detect::ports::PortsSeen;
+use tracker_model::snapshot::CensusReport;
 
 use super::{error::KernelError, maps::Maps, object, ports::Ports};
 

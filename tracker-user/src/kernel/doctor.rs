@@ -140,7 +140,7 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         all_netns: false,
         trace_bind: false,
         kernel_log: false,
-        sensitivity: tracker_model::detect::Sensitivity::Medium,
+        sensitivity: tracker_detect::syn::Sensitivity::Medium,
         record: None,
     };
     let mut object = match object::open(&settings, 0, false) {

@@ -15,11 +15,8 @@ use tracker_common::{
     histogram::{BUCKETS, HANDSHAKE_SHIFT, Histogram, edge_us},
     limits, names,
 };
-use tracker_model::{
-    detect::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
-    ledger::AlertIds,
-    snapshot::{Floods, Listener, NamespaceCounters},
-};
+use tracker_detect::{syn::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity}, alert::store::AlertIds};
+use tracker_model::{snapshot::{Floods, Listener}, counters::NamespaceCounters};
 
 use super::{error::KernelError, maps::Maps, sources::Sources};
 

@@ -13,11 +13,8 @@ use tracker_common::{
     listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
 };
-use tracker_model::{
-    detect::FlowSample,
-    rate,
-    snapshot::{self, ByFamily, ListenerQueues, Process},
-};
+use tracker_model::{counters::{FlowSample, ByFamily, ListenerQueues}, snapshot, process::Process};
+use tracker_detect::estimators::rate;
 
 use super::{
     error::KernelError,

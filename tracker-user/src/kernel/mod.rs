@@ -11,11 +11,8 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracker_model::{
-    Snapshot,
-    detect::Sensitivity,
-    ports::{PortSettings, explain::SocketSeen},
-};
+use tracker_model::{Snapshot, explain::SocketSeen};
+use tracker_detect::{syn::Sensitivity, ports::PortSettings};
 
 mod attach;
 mod btf;

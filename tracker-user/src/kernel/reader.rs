@@ -19,11 +19,8 @@ use tracker_common::{
     counters::{InterfaceCounters, Loss, SocketCounters},
     limits, names,
 };
-use tracker_model::{
-    Snapshot,
-    ledger::AlertIds,
-    snapshot::{Interface, MapFill, Program},
-};
+use tracker_model::{Snapshot, snapshot::Interface, api::{MapFill, Program}};
+use tracker_detect::alert::store::AlertIds;
 
 use super::{
     Request, Settings, SocketsAnswer, SocketsAsked, SocketsFound,

@@ -10,7 +10,7 @@ use tracker_common::{
     hash, names,
     sources::{Registers, SourceSample},
 };
-use tracker_model::{detect::SourcesSeen, distinct};
+use tracker_detect::{syn::SourcesSeen, estimators::hll};
 
 use super::{error::KernelError, maps::Maps};
 

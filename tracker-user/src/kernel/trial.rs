@@ -118,7 +118,7 @@ impl Trial {
             all_netns: false,
             trace_bind: false,
             kernel_log: false,
-            sensitivity: tracker_model::detect::Sensitivity::Medium,
+            sensitivity: tracker_detect::syn::Sensitivity::Medium,
             record: None,
         };
         let mut object = object::open(&settings, NETNS, true)?;

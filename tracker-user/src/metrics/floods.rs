@@ -2,12 +2,8 @@
 
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
-use tracker_model::{
-    Snapshot,
-    api::{Alert, AlertKind, AlertState, Class, Severity},
-    series::{AlertSeries, Split},
-    snapshot::Verdict,
-};
+use tracker_model::{Snapshot, api::{Alert, AlertKind, AlertState, Class, Severity, Verdict}};
+use crate::metrics::series::{AlertSeries, Split};
 
 use super::family::{Metric, Samples};
 
@@ -149,7 +145,8 @@ fn seconds(time: Timestamp) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{sample, series::ListenerSeries};
+    use tracker_fixtures;
+    use crate::metrics::series::ListenerSeries;
 
     use super::*;
     use crate::metrics::family::tests::value;

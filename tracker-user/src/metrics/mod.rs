@@ -8,6 +8,7 @@ mod listeners;
 mod packets;
 mod ports;
 mod process;
+mod series;
 mod sockets;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +18,8 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use tracker_model::{
-    Snapshot,
-    series::{AlertSeries, ListenerSeries, PortSeries},
-};
+use tracker_model::Snapshot;
+use crate::metrics::series::{AlertSeries, ListenerSeries, PortSeries};
 
 pub use family::{Kind, Metric};
 
@@ -114,7 +113,7 @@ mod tests {
         process::{Command, Stdio},
     };
 
-    use tracker_model::snapshot::Verdict;
+    use tracker_model::api::Verdict;
 
     use super::*;
     use crate::source::Fixed;
@@ -124,7 +123,7 @@ mod tests {
     }
 
     fn full() -> Snapshot {
-        let mut snapshot = tracker_model::sample::under_flood();
+        let mut snapshot = tracker_fixtures::under_flood();
         snapshot.ports = ports::tests::ports().into();
         snapshot
     }
@@ -183,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_scrape_is_bounded_whatever_the_number_of_listeners() {
-        let mut snapshot = tracker_model::sample::snapshot();
-        snapshot.listeners = (1..=1_024).map(|port| tracker_model::sample::listener("192.0.2.1", port)).collect();
+        let mut snapshot = tracker_fixtures::snapshot();
+        snapshot.listeners = (1..=1_024).map(|port| tracker_fixtures::listener("192.0.2.1", port)).collect();
         for listener in &mut snapshot.listeners {
             listener.verdict = Some(Verdict::default());
         }

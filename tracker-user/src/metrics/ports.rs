@@ -4,11 +4,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use prometheus::proto::MetricFamily;
-use tracker_model::{
-    Snapshot,
-    api::{BindPoolUse, PortConflict, PortSpace, PortUse, Ports},
-    series::{FailureSeries, OtherTuples, TupleSeries},
-};
+use tracker_model::{Snapshot, api::{BindPoolUse, PortConflict, PortSpace, PortUse, Ports}};
+use crate::metrics::series::{FailureSeries, OtherTuples, TupleSeries};
 
 use super::family::{Metric, Samples, float};
 

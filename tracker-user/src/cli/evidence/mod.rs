@@ -5,10 +5,7 @@ mod ports;
 
 use std::fmt::Write as _;
 
-use tracker_model::{
-    api::{Alert, AlertKind, AlertSubject, Evidence},
-    ports::explain::Protocol,
-};
+use tracker_model::{api::{Alert, AlertKind, AlertSubject, Evidence}, explain::Protocol};
 
 use super::format::{address_port, printable, process};
 

@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracker_model::{
-    api::{PortConflict, PortFailure, PortUse, Ports},
-    snapshot::Process,
-};
+use tracker_model::{api::{PortConflict, PortFailure, PortUse, Ports}, process::Process};
 
 use crate::cli::format::{address_port, printable};
 
@@ -125,7 +122,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::sample;
+    use tracker_fixtures;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! What is printed.
 
-use tracker_model::{api::PortUse, sample};
+use tracker_model::api::PortUse;
+use tracker_fixtures;
 
 use super::*;
 

@@ -8,14 +8,8 @@ use std::{
 
 use aya::Ebpf;
 use tracker_common::{hash, limits, names, ports::BindFailureKey};
-use tracker_model::{
-    api::PortHolder,
-    ports::{
-        ConflictSeen, PortSettings,
-        explain::{BindRequest, Protocol, explain_bind},
-    },
-    snapshot::Process,
-};
+use tracker_model::{api::PortHolder, explain::Protocol, process::Process};
+use tracker_detect::{ports::{ConflictSeen, PortSettings}, explain::{BindRequest, explain_bind}};
 
 use super::{
     clock::Jiffies,

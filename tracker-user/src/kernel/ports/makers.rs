@@ -12,7 +12,8 @@ use tracker_common::{
     hash, limits, names,
     ports::{MakerKey, Watched},
 };
-use tracker_model::{api::PortHolder, ports::TupleSeen};
+use tracker_model::api::PortHolder;
+use tracker_detect::ports::TupleSeen;
 
 use crate::kernel::{
     error::KernelError,

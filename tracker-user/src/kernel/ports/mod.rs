@@ -21,11 +21,8 @@ use std::{
 use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::names;
-use tracker_model::{
-    api::{self, Alert},
-    ledger::AlertIds,
-    ports::{LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
-};
+use tracker_model::api::{self, Alert};
+use tracker_detect::{alert::store::AlertIds, ports::{LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen}};
 
 use self::{
     clock::Jiffies,

@@ -16,10 +16,7 @@ use tracker_common::{
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
     state,
 };
-use tracker_model::{
-    ports::explain::{Bucket, Protocol, SocketSeen, TcpState},
-    snapshot::Process,
-};
+use tracker_model::{explain::{Bucket, Protocol, SocketSeen, TcpState}, process::Process};
 
 use super::clock::Jiffies;
 use crate::kernel::{

@@ -7,14 +7,14 @@ use tracker_common::{
     hash, limits, names,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
-use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
 /// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
 const TIME_WAIT: u32 = 60;
-/// One that was entered so long ago is recent, seconds (`tracker_model::ports::RECENT`).
+/// One that was entered so long ago is recent, seconds (`tracker_detect::ports::RECENT`).
 const RECENT: u32 = 10;
 /// A socket that only its process can end counts as leaked when its peer was not heard of for so long, seconds.
 const QUIET: u32 = 60;

@@ -1,10 +1,7 @@
 use jiff::Timestamp;
 use prometheus::TextEncoder;
-use tracker_model::{
-    api::{ByName, PortConflict, PortFailure, PortRange, PortRest, UdpPorts},
-    sample,
-    snapshot::Process,
-};
+use tracker_model::{api::{ByName, PortConflict, PortFailure, PortRange, PortRest, UdpPorts}, process::Process};
+use tracker_fixtures;
 
 use super::*;
 
