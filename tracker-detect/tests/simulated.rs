@@ -174,7 +174,7 @@ fn syns_to_the_port_of_two_listeners_that_close_are_counted_once() {
     let run = world.run(60.0);
     let (counted, sent) = (run.floods().iter().map(|alert| alert.evidence.flood().unwrap().syns).sum::<u64>(), 30_000);
     assert_eq!(run.floods().len(), 2);
-    assert!((sent - 1_000..=sent).contains(&counted), "{counted} of {sent}");
+    assert!((sent * 9 / 10..=sent).contains(&counted), "{counted} of {sent}");
 }
 
 #[test]

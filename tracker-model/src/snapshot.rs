@@ -5,7 +5,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
-use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters};
+use tracker_common::classify::Family;
+use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters, SynTarget};
 use tracker_common::histogram::Histogram;
 
 use crate::{
@@ -60,6 +61,16 @@ pub struct Snapshot {
     pub maps: Vec<MapFill>,
     /// How long it took to read the kernel's maps, seconds.
     pub read_seconds: f64,
+}
+
+impl Snapshot {
+    /// SYNs for `target` that watched interfaces received, those that are gone included.
+    #[must_use]
+    pub fn syns(&self, target: SynTarget) -> ByFamily {
+        let counters = || self.interfaces.iter().map(|interface| &interface.counters).chain([&self.departed]);
+        let sum = |family: Family| counters().map(|counters| counters.syns[target as usize][family as usize]).sum();
+        ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
+    }
 }
 
 /// A watched interface.

@@ -10,8 +10,8 @@ use clap::CommandFactory as _;
 use serde_json::Value;
 use tracker_model::{api::{AlertKind, AlertState, Class, PortPool, Severity}, explain::{BindError, ConnectRule, Overlap, Protocol, Rule, TcpState}, counters::NamespaceCounters};
 use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
-use tracker_fixtures;
-use crate::view;
+use tracker_fixtures as sample;
+use tracker_user::view;
 use tracker_user::{
     api::{self, Refusal},
     cli::Cli,

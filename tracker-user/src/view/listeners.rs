@@ -1,6 +1,6 @@
 //! The answer of `tracker listeners`.
 
-use tracker_common::{classify::Family, counters::SynTarget};
+use tracker_common::counters::SynTarget;
 
 use tracker_model::{api::{Listener, Listeners, NoListener}, snapshot::{self, Snapshot}, counters::{ByFamily, ListenerQueues}};
 
@@ -84,16 +84,6 @@ fn expired(listener: &snapshot::Listener, drops: u64) -> u64 {
     let is_older = listener.uid.is_none();
     let turned_away = if is_older { 0 } else { drops };
     unanswered(listener).saturating_sub(repeated.max(turned_away))
-}
-
-impl Snapshot {
-    /// SYNs for `target` that watched interfaces received, those that are gone included.
-    #[must_use]
-    pub fn syns(&self, target: SynTarget) -> ByFamily {
-        let counters = || self.interfaces.iter().map(|interface| &interface.counters).chain([&self.departed]);
-        let sum = |family: Family| counters().map(|counters| counters.syns[target as usize][family as usize]).sum();
-        ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
-    }
 }
 
 #[cfg(test)]
