@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tracker_model::{
     api::{Alerts, Listeners, Ports, States, Status},
-    ports::explain::{BindAnswer, ConnectAnswer},
+    explain::{BindAnswer, ConnectAnswer},
 };
 use tracker_user::api::ApiError;
 

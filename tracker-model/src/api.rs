@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 pub use alerts::*;
 pub use ports::*;
 
-use crate::snapshot::{ByFamily, MapFill, PortSyns, Process, Program, Unwatched};
+use crate::{
+    counters::{ByFamily, PortSyns},
+    process::Process,
+};
 
 /// Something for each stable name.
 pub type ByName<T> = BTreeMap<String, T>;
@@ -246,4 +249,39 @@ pub struct Connects {
     pub established: u64,
     /// Failed, by name of the error: `ECONNREFUSED` and so on; `ECANCELED` is a connect that the process gave up.
     pub failed: ByName<u64>,
+}
+
+/// An interface that is not watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// Name.
+    pub name: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// A kernel program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Name in the kernel.
+    pub name: String,
+    /// `xdp`, `tc`, `tp_btf`, `raw_tp` or `iter`.
+    pub kind: String,
+    /// Kernel's id.
+    pub id: u32,
+    /// How many times it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
+    pub run_count: u64,
+    /// Time it ran, seconds; as above.
+    pub run_seconds: f64,
+}
+
+/// How full a kernel map is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapFill {
+    /// Name.
+    pub name: String,
+    /// Entries in use.
+    pub entries: u64,
+    /// Most it can hold; `entries` may exceed it, and then tells what was wanted.
+    pub capacity: u64,
 }

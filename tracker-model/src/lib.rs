@@ -1,20 +1,14 @@
-//! tracker's pure model: plain values in, plain values out. No kernel, no clock, no runtime; time is an argument.
+//! What tracker knows: the snapshot, the answers of the API, and the values that both are made of. No kernel, no clock, no
+//! runtime. What the figures mean is `tracker-detect`'s.
 #![forbid(unsafe_code)]
 
 pub mod api;
-pub mod detect;
-pub mod distinct;
+pub mod counters;
 pub mod errno;
-pub mod ledger;
-pub mod ports;
-pub mod rate;
-pub mod recent;
-#[cfg(any(test, feature = "sample"))]
-pub mod sample;
-pub mod series;
+pub mod explain;
+pub mod process;
 pub mod snapshot;
-mod text;
-pub mod view;
+pub mod text;
 
 pub use snapshot::Snapshot;
 pub use text::grouped;

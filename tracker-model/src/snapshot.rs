@@ -5,13 +5,14 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters};
+use tracker_common::classify::Family;
+use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters, SynTarget};
 use tracker_common::histogram::Histogram;
 
 use crate::{
-    api::{Alert, Class, Ports, SourceCount, SourceShare},
-    detect::FlowSample,
+    api::{Alert, MapFill, Ports, Program, SourceCount, SourceShare, Unwatched, Verdict},
+    counters::{ByFamily, FlowSample, ListenerQueues, NamespaceCounters, PortSyns},
+    process::Process,
 };
 
 /// Everything the daemon knows at one moment.
@@ -68,6 +69,16 @@ pub struct Snapshot {
     pub read_seconds: f64,
 }
 
+impl Snapshot {
+    /// SYNs for `target` that watched interfaces received, those that are gone included.
+    #[must_use]
+    pub fn syns(&self, target: SynTarget) -> ByFamily {
+        let counters = || self.interfaces.iter().map(|interface| &interface.counters).chain([&self.departed]);
+        let sum = |family: Family| counters().map(|counters| counters.syns[target as usize][family as usize]).sum();
+        ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
+    }
+}
+
 /// A watched interface.
 #[derive(Clone, Debug)]
 pub struct Interface {
@@ -81,24 +92,6 @@ pub struct Interface {
     pub reason: String,
     /// What it received.
     pub counters: InterfaceCounters,
-}
-
-/// An interface that is not watched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unwatched {
-    /// Name.
-    pub name: String,
-    /// Why not.
-    pub reason: String,
-}
-
-/// The process behind a socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Process id, in the initial pid namespace.
-    pub pid: u32,
-    /// The name of the thread that called `listen()`, or of the process when the socket is older than the daemon.
-    pub comm: String,
 }
 
 /// A listening address. The sockets of a `SO_REUSEPORT` group are one.
@@ -140,17 +133,6 @@ pub struct Listener {
     pub verdict: Option<Verdict>,
 }
 
-/// What the flood detector says of one subject.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The class.
-    pub class: Class,
-    /// When it last changed; none while it never did.
-    pub since: Option<Timestamp>,
-    /// The alert that it belongs to, if it is one for an alarm.
-    pub alert: Option<u64>,
-}
-
 /// What the flood detector knows besides the listeners' verdicts.
 #[derive(Clone, Debug, Default)]
 pub struct Floods {
@@ -162,89 +144,6 @@ pub struct Floods {
     pub no_listener_sources: Vec<SourceShare>,
 }
 
-/// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt; `Documentation/networking/snmp_counter.rst`).
-/// They are of all its listeners together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamespaceCounters {
-    /// `SyncookiesSent`: SYN-ACKs that carried a cookie.
-    pub syncookies_sent: u64,
-    /// `SyncookiesRecv`: ACKs with a valid cookie.
-    pub syncookies_received: u64,
-    /// `SyncookiesFailed`: ACKs with an invalid cookie.
-    pub syncookies_failed: u64,
-    /// `ListenOverflows`: requests dropped because an accept queue was full.
-    pub listen_overflows: u64,
-    /// `ListenDrops`: requests dropped for any reason.
-    pub listen_drops: u64,
-    /// `TCPReqQFullDoCookies`: SYNs answered with a cookie because a SYN queue was full.
-    pub syn_queue_full_cookies: u64,
-    /// `TCPReqQFullDrop`: SYNs dropped because a SYN queue was full.
-    pub syn_queue_full_drops: u64,
-    /// `EmbryonicRsts`: half-open requests ended by a reset.
-    pub embryonic_resets: u64,
-    /// `TCPSynRetrans`: SYNs and SYN-ACKs that were sent again.
-    pub syn_retransmits: u64,
-}
-
-impl NamespaceCounters {
-    /// Each counter with its name in TcpExt.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 9] {
-        [
-            ("SyncookiesSent", self.syncookies_sent),
-            ("SyncookiesRecv", self.syncookies_received),
-            ("SyncookiesFailed", self.syncookies_failed),
-            ("ListenOverflows", self.listen_overflows),
-            ("ListenDrops", self.listen_drops),
-            ("TCPReqQFullDoCookies", self.syn_queue_full_cookies),
-            ("TCPReqQFullDrop", self.syn_queue_full_drops),
-            ("EmbryonicRsts", self.embryonic_resets),
-            ("TCPSynRetrans", self.syn_retransmits),
-        ]
-    }
-}
-
-/// Counts of IPv4 and of IPv6 packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByFamily {
-    /// IPv4.
-    pub ipv4: u64,
-    /// IPv6.
-    pub ipv6: u64,
-}
-
-impl ByFamily {
-    /// Both.
-    #[must_use]
-    pub const fn total(self) -> u64 {
-        self.ipv4 + self.ipv6
-    }
-}
-
-/// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListenerQueues {
-    /// Requests in the SYN queue.
-    pub syn_queue: u32,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: u32,
-    /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops.
-    #[serde(default)]
-    pub syn_queue_max: u32,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: u32,
-    /// Limit of the accept queue.
-    pub accept_queue_max: u32,
-    /// Half-open request sockets.
-    pub half_open: u32,
-    /// Established sockets.
-    pub connected: u32,
-    /// Requests that the sockets dropped since they began to listen.
-    pub drops: u64,
-    /// Half-open request sockets whose source could not be kept: the table of sources was full.
-    pub half_open_unnamed: u32,
-}
-
 /// SYNs that met no listener.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NoListener {
@@ -253,17 +152,6 @@ pub struct NoListener {
     /// How many ports received at least one.
     pub ports: u32,
     /// SYNs per second to all ports, as for each of [`PortSyns`].
-    pub syn_rate: f64,
-}
-
-/// SYNs to one port.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PortSyns {
-    /// Port.
-    pub port: u16,
-    /// SYNs.
-    pub syns: u64,
-    /// SYNs per second, a mean that fades with a time constant of a minute; zero when the port is quiet.
     pub syn_rate: f64,
 }
 
@@ -278,30 +166,4 @@ pub struct CensusReport {
     pub interval_seconds: f64,
     /// Sockets by family and state.
     pub counts: Census,
-}
-
-/// A kernel program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Program {
-    /// Name in the kernel.
-    pub name: String,
-    /// `xdp`, `tc`, `tp_btf`, `raw_tp` or `iter`.
-    pub kind: String,
-    /// Kernel's id.
-    pub id: u32,
-    /// How many times it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
-    pub run_count: u64,
-    /// Time it ran, seconds; as above.
-    pub run_seconds: f64,
-}
-
-/// How full a kernel map is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MapFill {
-    /// Name.
-    pub name: String,
-    /// Entries in use.
-    pub entries: u64,
-    /// Most it can hold; `entries` may exceed it, and then tells what was wanted.
-    pub capacity: u64,
 }

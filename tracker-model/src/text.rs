@@ -3,18 +3,21 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 /// A date and time, UTC, to the second.
-pub(crate) fn time(time: Timestamp) -> String {
+#[must_use]
+pub fn time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%F %T").to_string()
 }
 
 /// The same, without the date when it is that of `from`.
-pub(crate) fn time_after(from: Timestamp, time: Timestamp) -> String {
+#[must_use]
+pub fn time_after(from: Timestamp, time: Timestamp) -> String {
     let [from, time] = [from, time].map(|time| time.to_zoned(TimeZone::UTC));
     time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
 }
 
 /// Since when, or from when to when.
-pub(crate) fn period(since: Timestamp, until: Option<Timestamp>) -> String {
+#[must_use]
+pub fn period(since: Timestamp, until: Option<Timestamp>) -> String {
     match until {
         None => format!("since {} UTC", time(since)),
         Some(until) => format!("from {} to {} UTC", time(since), time_after(since, until)),
@@ -23,7 +26,8 @@ pub(crate) fn period(since: Timestamp, until: Option<Timestamp>) -> String {
 
 /// A figure as it is read: small ones with a digit after the point, others whole and grouped.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
-pub(crate) fn number(value: f64) -> String {
+#[must_use]
+pub fn number(value: f64) -> String {
     if value < 10.0 && (value - value.round()).abs() > 0.05 {
         format!("{value:.1}")
     } else {
@@ -47,7 +51,8 @@ pub fn grouped(value: u64) -> String {
 
 /// A stretch of time in whole units of one kind, rounded down: `40 s`, `4 min`, `3 h`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
-pub(crate) fn span(seconds: f64) -> String {
+#[must_use]
+pub fn span(seconds: f64) -> String {
     match seconds.max(0.0) as u64 {
         seconds @ ..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),
@@ -56,7 +61,8 @@ pub(crate) fn span(seconds: f64) -> String {
 }
 
 /// A count and its noun: `1 port`, `1,200 ports`.
-pub(crate) fn counted(count: u64, noun: &str) -> String {
+#[must_use]
+pub fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 

@@ -12,4 +12,5 @@ pub mod kernel;
 pub mod logging;
 pub mod metrics;
 pub mod serve;
+pub mod view;
 pub mod web;

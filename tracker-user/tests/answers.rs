@@ -6,7 +6,8 @@ use std::{
 };
 
 use serde_json::Value;
-use tracker_model::{Snapshot, sample};
+use tracker_fixtures as sample;
+use tracker_model::Snapshot;
 use tracker_user::{
     api::{self, ApiSocket, SocketFile},
     kernel::{KernelHandle, SocketsFound},

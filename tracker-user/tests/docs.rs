@@ -7,15 +7,14 @@ use std::{
 };
 
 use serde_json::Value;
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_fixtures as sample;
 use tracker_model::{
     api::{AlertKind, AlertState, Class, PortPool, Severity},
-    ports::explain::{
-        BindError, BindRequest, ConnectRule, Overlap, Protocol, Rule, TcpState, explain_bind, explain_connect,
-    },
-    sample,
-    snapshot::NamespaceCounters,
-    view,
+    counters::NamespaceCounters,
+    explain::{BindError, ConnectRule, Overlap, Protocol, Rule, TcpState},
 };
+use tracker_user::view;
 use tracker_user::{
     api::{self, ApiError},
     docs, metrics,

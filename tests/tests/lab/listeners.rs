@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
-use tracker_model::snapshot::Process;
+use tracker_model::process::Process;
 use tracker_tests::{
     Family, client,
     daemon::Daemon,

@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tracker_model::{
-    ports::explain::{BindAnswer, TcpState},
-    snapshot::Process,
+    explain::{BindAnswer, TcpState},
+    process::Process,
 };
 use tracker_tests::{
     api::Api,
@@ -138,7 +138,7 @@ fn assert_names(answer: &BindAnswer, situation: &Situation, port: u16, holder: &
     let in_the_way = if answer.succeeds { &answer.rivals } else { &answer.holders };
     if let [only] = &situation.sockets[..] {
         let (address, state) = (only.address, only.state());
-        let is_it = |found: &&tracker_model::ports::explain::Holder| {
+        let is_it = |found: &&tracker_model::explain::Holder| {
             serde_json::to_value(found.state).is_ok_and(|name| name == state)
                 && (found.address == address || state == "syn_sent")
         };

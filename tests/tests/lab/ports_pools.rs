@@ -10,7 +10,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use tracker_model::{
     api::{AlertKind, PortPool, PortRange},
-    ports::explain::{BindError, ConnectRule},
+    explain::{BindError, ConnectRule},
 };
 use tracker_tests::{
     Family,

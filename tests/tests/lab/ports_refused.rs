@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tracker_model::{
     api::{Alert, AlertKind, AlertState, PortConflict},
-    ports::explain::Protocol,
-    snapshot::Process,
+    explain::Protocol,
+    process::Process,
 };
 use tracker_tests::{
     Family,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use tracker_model::{
     api::{Alert, AlertKind, PortFailure, PortHolder, PortUse, Ports},
-    ports::explain::ConnectAnswer,
+    explain::ConnectAnswer,
 };
 use tracker_tests::{
     api::Api,

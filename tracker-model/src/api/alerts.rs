@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{ByName, LeakEvidence, PortEvidence};
-use crate::{ledger::Entry, ports::explain::Protocol, snapshot::Process};
+use crate::{explain::Protocol, process::Process};
 
 /// Answer of `GET /v1/alerts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,20 +238,6 @@ impl Evidence {
     }
 }
 
-impl Entry for Alert {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn number(&mut self, id: u64) {
-        self.id = id;
-    }
-
-    fn is_over(&self) -> bool {
-        self.state == AlertState::Resolved
-    }
-}
-
 /// What the flood detector says of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -299,6 +285,17 @@ impl Class {
     pub const fn is_flood(self) -> bool {
         matches!(self, Self::Spoofed | Self::SingleSource | Self::Prefix)
     }
+}
+
+/// What the flood detector says of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The class.
+    pub class: Class,
+    /// When it last changed; none while it never did.
+    pub since: Option<Timestamp>,
+    /// The alert that it belongs to, if it is one for an alarm.
+    pub alert: Option<u64>,
 }
 
 /// The figures that a verdict rests on. Those of a rate are over the last two seconds or, of an alert that is over, the

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
-use crate::snapshot::Process;
+use crate::process::Process;
 
 /// Answer of `GET /v1/ports`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,8 @@ use axum::{
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tracker_model::ports::explain::{BindRequest, Protocol, explain_bind, explain_connect};
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_model::explain::Protocol;
 
 use super::{
     EXPLAIN_BIND, EXPLAIN_CONNECT,
@@ -125,10 +126,7 @@ async fn bind(State(kernel): State<KernelHandle>, query: Result<Query<BindQuery>
 }
 
 /// Would `connect()` to this address and port find a local port?
-async fn connect(
-    State(kernel): State<KernelHandle>,
-    query: Result<Query<ConnectQuery>, QueryRejection>,
-) -> Response {
+async fn connect(State(kernel): State<KernelHandle>, query: Result<Query<ConnectQuery>, QueryRejection>) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(error) => return malformed(&error, &CONNECT_PARAMETERS),

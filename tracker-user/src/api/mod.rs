@@ -6,6 +6,7 @@ mod socket;
 
 use std::sync::Arc;
 
+use crate::view::{self, Daemon};
 use axum::{
     Json, Router,
     extract::State,
@@ -15,10 +16,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use tracker_model::{
-    Snapshot,
-    view::{self, Daemon},
-};
+use tracker_model::Snapshot;
 
 pub use error::ApiError;
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
@@ -37,9 +35,9 @@ pub const ALERTS: &str = "/v1/alerts";
 
 /// Path of [`tracker_model::api::Ports`].
 pub const PORTS: &str = "/v1/ports";
-/// Path of [`tracker_model::ports::explain::BindAnswer`].
+/// Path of [`tracker_model::explain::BindAnswer`].
 pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
-/// Path of [`tracker_model::ports::explain::ConnectAnswer`].
+/// Path of [`tracker_model::explain::ConnectAnswer`].
 pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
 /// All of them.
 const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
@@ -125,10 +123,10 @@ pub(crate) mod tests {
     }
 
     fn sample() -> KernelHandle {
-        let (sockets, settings) = (tracker_model::sample::sockets(), tracker_model::sample::port_settings());
+        let (sockets, settings) = (tracker_fixtures::sockets(), tracker_fixtures::port_settings());
         let found =
             SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false };
-        KernelHandle::fixed(Some(tracker_model::sample::snapshot()), Some(found))
+        KernelHandle::fixed(Some(tracker_fixtures::snapshot()), Some(found))
     }
 
     #[tokio::test]
@@ -141,7 +139,7 @@ pub(crate) mod tests {
         assert_eq!(listeners["listeners"][1]["syns_received"], 150);
         let answer = ask(sample(), STATES).await.unwrap();
         assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
-        let short = || KernelHandle::fixed(Some(tracker_model::sample::under_shortage()), None);
+        let short = || KernelHandle::fixed(Some(tracker_fixtures::under_shortage()), None);
         let answer = ask(short(), PORTS).await.unwrap();
         assert_eq!((&answer["ports"][0]["in_use"], &answer["failures"][1]["source"]), (&978.into(), &Value::Null));
         let answer = ask(short(), ALERTS).await.unwrap();
@@ -157,7 +155,7 @@ pub(crate) mod tests {
         let answer =
             ask(sample(), &format!("{EXPLAIN_CONNECT}?address=198.51.100.7&port=443&source=192.0.2.10")).await.unwrap();
         assert_eq!((&answer["would_fail"], &answer["in_use"]["time_wait"]), (&true.into(), &400.into()));
-        let flooded = KernelHandle::fixed(Some(tracker_model::sample::under_flood()), None);
+        let flooded = KernelHandle::fixed(Some(tracker_fixtures::under_flood()), None);
         let answer = ask(flooded, ALERTS).await.unwrap();
         assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
     }

@@ -65,7 +65,9 @@ fn row(alert: &Alert, view: View) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view as views};
+    use crate::view as views;
+    use tracker_fixtures as sample;
+    use tracker_model::Snapshot;
 
     use super::*;
 

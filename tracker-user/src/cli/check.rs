@@ -68,7 +68,9 @@ fn line(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view};
+    use crate::view;
+    use tracker_fixtures as sample;
+    use tracker_model::Snapshot;
 
     use super::*;
 

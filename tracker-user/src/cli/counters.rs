@@ -44,7 +44,9 @@ pub(super) fn render(status: &Status, view: View) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, snapshot::NamespaceCounters, view as views};
+    use crate::view as views;
+    use tracker_fixtures as sample;
+    use tracker_model::{Snapshot, counters::NamespaceCounters};
 
     use super::*;
 

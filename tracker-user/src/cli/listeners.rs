@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
     api::{Class, Listener, Listeners, NoListener},
-    snapshot::PortSyns,
+    counters::PortSyns,
 };
 
 use super::{
@@ -180,7 +180,9 @@ fn port(entry: &PortSyns) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view as views};
+    use crate::view as views;
+    use tracker_fixtures as sample;
+    use tracker_model::Snapshot;
 
     use super::*;
 

@@ -98,7 +98,9 @@ fn connects(connects: &Connects) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view as views};
+    use crate::view as views;
+    use tracker_fixtures as sample;
+    use tracker_model::Snapshot;
 
     use super::*;
 

@@ -161,7 +161,9 @@ fn nanoseconds(seconds: f64, runs: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{Snapshot, sample, view as views};
+    use crate::view as views;
+    use tracker_fixtures as sample;
+    use tracker_model::Snapshot;
 
     use super::*;
 

@@ -30,7 +30,10 @@ pub(super) fn report(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let words: Vec<_> = env::args_os().collect();
-            eprintln!("tracker: {}; see `tracker --help` or the help of the command", printable(&one_line(error, &words)));
+            eprintln!(
+                "tracker: {}; see `tracker --help` or the help of the command",
+                printable(&one_line(error, &words))
+            );
             ExitCode::from(USAGE)
         }
     }

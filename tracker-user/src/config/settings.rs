@@ -4,7 +4,7 @@ use std::{any::TypeId, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 use tracing::level_filters::LevelFilter;
-use tracker_model::detect::Sensitivity;
+use tracker_detect::syn::Sensitivity;
 
 use super::value;
 

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, time::Duration};
 
-use tracker_model::detect::Sensitivity;
+use tracker_detect::syn::Sensitivity;
 
 use super::*;
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
-use tracker_model::detect::Sensitivity;
+use tracker_detect::syn::Sensitivity;
 
 /// Longest name of an interface (`IFNAMSIZ` less its end).
 const INTERFACE_NAME: usize = 15;

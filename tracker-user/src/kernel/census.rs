@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
-use tracker_model::{ports::PortsSeen, snapshot::CensusReport};
+use tracker_detect::ports::PortsSeen;
+use tracker_model::snapshot::CensusReport;
 
 use super::{error::KernelError, iterator, maps::Maps, ports::Ports};
 

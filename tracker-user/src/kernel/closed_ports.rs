@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use tracker_model::{recent::PortRates, snapshot::NoListener};
+use tracker_detect::estimators::decay::PortRates;
+use tracker_model::snapshot::NoListener;
 
 use super::maps::Mapped;
 

@@ -13,10 +13,12 @@ use tracker_common::{
     counters::{InterfaceCounters, Loss, SocketCounters},
     limits, names,
 };
+use tracker_detect::alert::store::AlertIds;
 use tracker_model::{
     Snapshot,
-    ledger::AlertIds,
-    snapshot::{Floods, Interface, MapFill, NamespaceCounters, Program},
+    api::{MapFill, Program},
+    counters::NamespaceCounters,
+    snapshot::{Floods, Interface},
 };
 
 use super::{

@@ -12,10 +12,13 @@ use tracker_common::{
     histogram::{BUCKETS, HANDSHAKE_SHIFT, Histogram, edge_us},
     limits, names,
 };
+use tracker_detect::{
+    alert::store::AlertIds,
+    syn::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
+};
 use tracker_model::{
-    detect::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
-    ledger::AlertIds,
-    snapshot::{Floods, Listener, NamespaceCounters},
+    counters::NamespaceCounters,
+    snapshot::{Floods, Listener},
 };
 
 use super::{error::KernelError, maps::Maps, recording::Recording, sources::Sources};

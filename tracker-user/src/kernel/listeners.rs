@@ -12,10 +12,11 @@ use tracker_common::{
     listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
 };
+use tracker_detect::estimators::rate;
 use tracker_model::{
-    detect::FlowSample,
-    rate,
-    snapshot::{self, ByFamily, ListenerQueues, Process},
+    counters::{ByFamily, FlowSample, ListenerQueues},
+    process::Process,
+    snapshot,
 };
 
 use super::{

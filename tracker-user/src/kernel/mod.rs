@@ -6,7 +6,8 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use tracker_model::ports::{PortSettings, explain::SocketSeen};
+use tracker_detect::ports::PortSettings;
+use tracker_model::explain::SocketSeen;
 
 mod attach;
 mod btf;

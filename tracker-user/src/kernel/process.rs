@@ -7,7 +7,7 @@ use std::{
 };
 
 use procfs::process::FDTarget;
-use tracker_model::snapshot::Process;
+use tracker_model::process::Process;
 
 /// Between two searches of all processes; on a large host one takes seconds.
 const PAUSE: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tracker_model::detect::Observation;
+use tracker_detect::syn::Observation;
 
 use super::error::KernelError;
 
@@ -145,7 +145,7 @@ mod tests {
     };
 
     use nix::{sys::stat::Mode, unistd::mkfifo};
-    use tracker_model::detect::RefusedSeen;
+    use tracker_detect::syn::RefusedSeen;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use tracker_common::{
     hash, names,
     sources::{Registers, SourceSample},
 };
-use tracker_model::{detect::SourcesSeen, distinct};
+use tracker_detect::{estimators::hll, syn::SourcesSeen};
 
 use super::{error::KernelError, maps::Maps};
 
@@ -71,7 +71,7 @@ impl Sources {
         let (registers, sample) = take(maps, slot)?;
         let covered = syns - kept.syns;
         (kept.read_at, kept.syns) = (at, syns);
-        let distinct = distinct::estimate(&registers);
+        let distinct = hll::estimate(&registers);
         kept.distinct = Some(distinct);
         let (distinct_total, syns_total) = match watched {
             Some(onset) => kept.sum_up(&registers, covered, onset),
@@ -98,14 +98,14 @@ impl Slot {
         let (total, covered) = self.total.get_or_insert_with(|| {
             let (mut total, mut covered) = (Box::<Registers>::default(), 0);
             for (registers, syns, _) in before.drain(..).filter(|(.., read_at)| *read_at > onset) {
-                distinct::merge(&mut total, &registers);
+                hll::merge(&mut total, &registers);
                 covered += syns;
             }
             (total, covered)
         });
-        distinct::merge(total, registers);
+        hll::merge(total, registers);
         *covered += syns;
-        (distinct::estimate(total), *covered)
+        (hll::estimate(total), *covered)
     }
 
     fn remember(&mut self, registers: Box<Registers>, syns: u64, distinct: f64) -> (f64, u64) {

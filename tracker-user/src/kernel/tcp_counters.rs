@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use tracker_model::snapshot::NamespaceCounters;
+use tracker_model::counters::NamespaceCounters;
 
 use super::error::KernelError;
 

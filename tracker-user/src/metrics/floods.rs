@@ -1,12 +1,11 @@
 //! What the flood detector says, and what it rests on. No source of a packet is ever a label.
 
+use crate::metrics::series::{AlertSeries, Split};
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 use tracker_model::{
     Snapshot,
-    api::{Alert, AlertKind, AlertState, Class, Severity},
-    series::{AlertSeries, Split},
-    snapshot::Verdict,
+    api::{Alert, AlertKind, AlertState, Class, Severity, Verdict},
 };
 
 use super::family::{Metric, Samples};
@@ -149,7 +148,8 @@ fn seconds(time: Timestamp) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{sample, series::ListenerSeries};
+    use crate::metrics::series::ListenerSeries;
+    use tracker_fixtures as sample;
 
     use super::*;
     use crate::metrics::family::tests::value;

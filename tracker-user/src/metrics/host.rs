@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 use tracker_common::{ABI_VERSION, counters::Loss};
-use tracker_model::{Snapshot, snapshot::Program};
+use tracker_model::{Snapshot, api::Program};
 
 use super::family::Metric;
 
@@ -91,7 +91,7 @@ pub(super) fn build_info() -> MetricFamily {
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = vec![
         labelled(&NAMESPACE, &snapshot.netns.to_string()),
-        labelled(&SOCKET_EVENTS, tracker_model::view::socket_events(snapshot)),
+        labelled(&SOCKET_EVENTS, crate::view::socket_events(snapshot)),
         START.single(seconds(snapshot.started_at)),
         SNAPSHOT.single(seconds(snapshot.taken_at)),
         READ.single(snapshot.read_seconds),
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn times_are_seconds_since_1970() {
-        let families = families(&tracker_model::sample::snapshot());
+        let families = families(&tracker_fixtures::snapshot());
         let of = |name| value(&families, name, &[]);
         assert_eq!(of("tracker_snapshot_timestamp_seconds"), Some(1_800_000_000.0));
         assert_eq!(of("tracker_census_timestamp_seconds"), Some(1_799_999_999.0));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_census_that_failed_shows_and_keeps_the_time_of_the_last_one() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.census_error = Some("no".to_owned());
         let now = families(&snapshot);
         assert_eq!(value(&now, "tracker_census_success", &[]), Some(0.0));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn losses_maps_and_programs_are_exported_by_name() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.losses[Loss::HandshakeUntimed as usize] = 7;
         snapshot.programs.push(snapshot.programs[0].clone());
         let families = families(&snapshot);

@@ -1,11 +1,9 @@
 //! Listeners: at most 256 have series of their own, the rest is summed.
 
+use crate::metrics::series::{ListenerCounters, Split};
 use prometheus::proto::MetricFamily;
 use tracker_common::histogram::HANDSHAKE_SHIFT;
-use tracker_model::{
-    series::{ListenerCounters, Split},
-    snapshot::{Listener, ListenerQueues},
-};
+use tracker_model::{counters::ListenerQueues, snapshot::Listener};
 
 use super::family::{Metric, Samples};
 
@@ -150,13 +148,13 @@ impl Listeners {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::series::ListenerSeries;
+    use crate::metrics::series::ListenerSeries;
 
     use super::*;
     use crate::metrics::family::tests::{histogram, value};
 
     fn sample() -> Vec<MetricFamily> {
-        families(&ListenerSeries::default().update(&tracker_model::sample::snapshot().listeners))
+        families(&ListenerSeries::default().update(&tracker_fixtures::snapshot().listeners))
     }
 
     #[test]

@@ -8,19 +8,18 @@ mod listeners;
 mod packets;
 mod ports;
 mod process;
+mod series;
 mod sockets;
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::metrics::series::{AlertSeries, ListenerSeries, PortSeries};
 use prometheus::{
     Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use tracker_model::{
-    Snapshot,
-    series::{AlertSeries, ListenerSeries, PortSeries},
-};
+use tracker_model::Snapshot;
 
 pub use family::{Kind, Metric};
 
@@ -134,7 +133,7 @@ fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use tracker_model::snapshot::Verdict;
+    use tracker_model::api::Verdict;
 
     use super::*;
 
@@ -143,7 +142,7 @@ mod tests {
     }
 
     fn full() -> Snapshot {
-        let mut snapshot = tracker_model::sample::under_flood();
+        let mut snapshot = tracker_fixtures::under_flood();
         snapshot.ports = ports::tests::ports().into();
         snapshot
     }
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_rendered_once_and_the_process_is_of_the_moment() {
-        let metrics = Metrics::new(KernelHandle::fixed(Some(tracker_model::sample::snapshot()), None)).unwrap();
+        let metrics = Metrics::new(KernelHandle::fixed(Some(tracker_fixtures::snapshot()), None)).unwrap();
         let [first, second] = [(), ()].map(|()| metrics.snapshot_text().unwrap());
         assert!(Arc::ptr_eq(&first, &second));
         let open = |text: &str| -> u64 {
@@ -200,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_scrape_is_bounded_whatever_the_number_of_listeners() {
-        let mut snapshot = tracker_model::sample::snapshot();
-        snapshot.listeners = (1..=1_024).map(|port| tracker_model::sample::listener("192.0.2.1", port)).collect();
+        let mut snapshot = tracker_fixtures::snapshot();
+        snapshot.listeners = (1..=1_024).map(|port| tracker_fixtures::listener("192.0.2.1", port)).collect();
         for listener in &mut snapshot.listeners {
             listener.verdict = Some(Verdict::default());
         }

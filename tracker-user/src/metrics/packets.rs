@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::metrics::series::PortSeries;
 use prometheus::proto::MetricFamily;
 use tracker_common::{
     classify::{Family, Outcome},
     counters::SynTarget,
     limits,
 };
-use tracker_model::{Snapshot, series::PortSeries, snapshot::Interface};
+use tracker_model::{Snapshot, snapshot::Interface};
 
 use super::family::Metric;
 
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_interface_seen_on_another_has_no_counters() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.interfaces[0].hook = "lower";
         let families = of(&snapshot);
         assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "udp", "ipv4"]), None);
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn stacked_interfaces_do_not_grow_the_labels_without_bound() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         let own = snapshot.interfaces[0].clone();
         for vlan in 0..500 {
             // By name they come first.
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn interfaces_of_the_same_name_are_added_up() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         let again = snapshot.interfaces[0].clone();
         snapshot.interfaces.push(again);
         let families = of(&snapshot);
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn packets_are_exported_also_at_zero_where_they_are_possible() {
-        let families = of(&tracker_model::sample::snapshot());
+        let families = of(&tracker_fixtures::snapshot());
         let packets = |outcome, family| value(&families, "tracker_interface_packets_total", &["eth0", outcome, family]);
         assert_eq!(packets("tcp_syn", "ipv4"), Some(120.0));
         assert_eq!(packets("udp", "ipv6"), Some(0.0));
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn syns_are_exported_by_target_and_port() {
-        let families = of(&tracker_model::sample::snapshot());
+        let families = of(&tracker_fixtures::snapshot());
         assert_eq!(value(&families, "tracker_syns_total", &["not_local", "ipv6"]), Some(0.0));
         assert_eq!(value(&families, "tracker_syns_total", &["no_listener", "ipv6"]), Some(30.0));
         assert_eq!(value(&families, "tracker_no_listener_syns_total", &["23"]), Some(30.0));

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use crate::metrics::series::{FailureSeries, OtherTuples, TupleSeries};
 use prometheus::proto::MetricFamily;
 use tracker_model::{
     Snapshot,
     api::{BindPoolUse, PortConflict, PortSpace, PortUse, Ports},
-    series::{FailureSeries, OtherTuples, TupleSeries},
 };
 
 use super::family::{Metric, Samples, float};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::view;
 use prometheus::proto::MetricFamily;
 use tracker_common::{
     SOCKET_FAMILY_NAMES,
@@ -11,7 +12,7 @@ use tracker_common::{
         self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
 };
-use tracker_model::{Snapshot, errno, view};
+use tracker_model::{Snapshot, errno};
 
 use super::family::{Metric, float};
 
@@ -205,7 +206,7 @@ mod tests {
     use crate::metrics::family::tests::{histogram, value};
 
     fn sample() -> Vec<MetricFamily> {
-        families(&tracker_model::sample::snapshot())
+        families(&tracker_fixtures::snapshot())
     }
 
     #[test]
@@ -222,14 +223,14 @@ mod tests {
 
     #[test]
     fn states_are_left_out_before_the_first_census() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.census = None;
         assert_eq!(value(&families(&snapshot), "tracker_sockets", &["ipv4", "established"]), None);
     }
 
     #[test]
     fn transitions_are_exported_when_common_or_seen() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.sockets.transitions[1][usize::from(SYN_SENT)][usize::from(SYN_RECV)] = 3;
         let families = families(&snapshot);
         let of = |family, from, to| value(&families, "tracker_socket_transitions_total", &[family, from, to]);
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn connects_and_failures_are_exported_by_result_and_error() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.sockets.connect_failures[0][125] = 3;
         snapshot.sockets.connect_failures[0][1] = 1;
         let families = families(&snapshot);

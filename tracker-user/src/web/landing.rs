@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_interfaces_and_numbers() {
-        let html = page(Some(&tracker_model::sample::snapshot()), "/metrics");
+        let html = page(Some(&tracker_fixtures::snapshot()), "/metrics");
         assert!(html.contains("<td>eth0</td><td>xdp</td><td class=\"n\">212</td>"), "{html}");
         assert!(html.contains("<td>Established sockets</td><td class=\"n\">40</td>"));
         assert!(html.contains("<td>SYNs to no listener</td><td class=\"n\">40</td>"));
@@ -106,16 +106,16 @@ mod tests {
 
     #[test]
     fn alerts_that_fire_come_first() {
-        let html = page(Some(&tracker_model::sample::under_flood()), "/metrics");
+        let html = page(Some(&tracker_fixtures::under_flood()), "/metrics");
         let line = "<li><b>critical</b> since 2027-01-15T07:59:48Z: SYN flood of [::]:443: ";
         assert!(html.contains(line) && html.find(line) < html.find("<h2>Now</h2>"), "{html}");
         assert!(!html.contains("accepts too slowly"), "it is over");
-        assert!(!page(Some(&tracker_model::sample::snapshot()), "/metrics").contains("<h2>Alerts</h2>"));
+        assert!(!page(Some(&tracker_fixtures::snapshot()), "/metrics").contains("<h2>Alerts</h2>"));
     }
 
     #[test]
     fn names_cannot_smuggle_html() {
-        let mut snapshot = tracker_model::sample::snapshot();
+        let mut snapshot = tracker_fixtures::snapshot();
         snapshot.interfaces[0].name = "<b>x".to_owned();
         let html = page(Some(&snapshot), "/metrics");
         assert!(html.contains("&lt;b&gt;x") && !html.contains("<b>"));

@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn sample() -> KernelHandle {
-        KernelHandle::fixed(Some(tracker_model::sample::snapshot()), None)
+        KernelHandle::fixed(Some(tracker_fixtures::snapshot()), None)
     }
 
     fn nothing() -> KernelHandle {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn figures_must_be_fresh() {
-        let snapshot = tracker_model::sample::snapshot();
+        let snapshot = tracker_fixtures::snapshot();
         let after = |seconds| snapshot.taken_at + SignedDuration::from_secs(seconds);
         assert_eq!(readiness(Some(&snapshot), after(9)), Ok(()));
         assert!(readiness(Some(&snapshot), after(10)).unwrap_err().starts_with("the figures are 10 s old"));

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use tracker_model::{
     api::{Alert, AlertKind, AlertSubject, Evidence},
-    ports::explain::Protocol,
+    explain::Protocol,
 };
 
 use super::format::{address_port, printable, process};

@@ -112,7 +112,8 @@ fn range(evidence: &PortEvidence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::{api::Evidence, sample};
+    use tracker_fixtures as sample;
+    use tracker_model::api::Evidence;
 
     use super::super::{render, subject};
     use super::*;

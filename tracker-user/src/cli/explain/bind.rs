@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::ports::explain::{BindAnswer, BindError, Holder};
+use tracker_model::explain::{BindAnswer, BindError, Holder};
 
 use super::paragraph;
 use crate::cli::{

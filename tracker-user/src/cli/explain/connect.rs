@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt::Write as _};
 
-use tracker_model::ports::explain::{Cause, ConnectAnswer, PortsOf};
+use tracker_model::explain::{Cause, ConnectAnswer, PortsOf};
 
 use super::paragraph;
 use crate::cli::{

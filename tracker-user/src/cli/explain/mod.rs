@@ -7,7 +7,7 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
-use tracker_model::ports::explain::{BindAnswer, ConnectAnswer};
+use tracker_model::explain::{BindAnswer, ConnectAnswer};
 
 use super::{
     args::{BindArgs, ConnectArgs, Explain},

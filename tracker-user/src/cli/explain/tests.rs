@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 
 use clap::Parser as _;
 use jiff::Timestamp;
-use tracker_model::{
-    ports::explain::{BindRequest, Protocol, explain_bind, explain_connect},
-    sample,
-};
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_fixtures as sample;
+use tracker_model::explain::Protocol;
 
 use super::*;
 use crate::cli::{Cli, Command};

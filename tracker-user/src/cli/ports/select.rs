@@ -2,7 +2,7 @@
 
 use tracker_model::{
     api::{PortConflict, PortFailure, PortUse, Ports},
-    snapshot::Process,
+    process::Process,
 };
 
 use crate::cli::{
@@ -74,7 +74,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::sample;
+    use tracker_fixtures as sample;
 
     use super::*;
     use crate::cli::value;

@@ -1,6 +1,7 @@
 //! What is printed.
 
-use tracker_model::{api::PortUse, sample};
+use tracker_fixtures as sample;
+use tracker_model::api::PortUse;
 
 use super::*;
 

@@ -13,7 +13,7 @@ use std::{
 use aya::Ebpf;
 use nix::net::if_::{Interface, if_nameindex};
 use tracker_common::{classify::Outcome, counters::InterfaceCounters, limits};
-use tracker_model::snapshot::{self, Unwatched};
+use tracker_model::{api::Unwatched, snapshot};
 
 use self::hook::{Attacher, Attachment, seen_on};
 use super::{

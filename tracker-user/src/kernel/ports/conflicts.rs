@@ -10,14 +10,11 @@ use tracker_common::{
     hash, limits, names,
     ports::{BindFailureKey, Failure},
 };
-use tracker_model::{
-    api::PortHolder,
-    ports::{
-        ConflictSeen, PortSettings,
-        explain::{BindRequest, Protocol, explain_bind},
-    },
-    snapshot::Process,
+use tracker_detect::{
+    explain::{BindRequest, explain_bind},
+    ports::{ConflictSeen, PortSettings},
 };
+use tracker_model::{api::PortHolder, explain::Protocol, process::Process};
 
 use super::{
     clock::Jiffies,

@@ -11,7 +11,8 @@ use tracker_common::{
     hash, limits, names,
     ports::{MakerKey, Watched},
 };
-use tracker_model::{api::PortHolder, ports::TupleSeen};
+use tracker_detect::ports::TupleSeen;
+use tracker_model::api::PortHolder;
 
 use super::holders::{TOP, most_first};
 use crate::kernel::{

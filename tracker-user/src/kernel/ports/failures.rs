@@ -12,7 +12,8 @@ use tracker_common::{
     hash, limits, names,
     ports::{Failure, FailureKey},
 };
-use tracker_model::{ports::FailureSeen, snapshot::Process};
+use tracker_detect::ports::FailureSeen;
+use tracker_model::process::Process;
 
 use crate::kernel::{
     error::KernelError,

@@ -12,10 +12,8 @@ use tracker_common::{
     hash, limits, names,
     ports::{HELD_CLOSE_WAIT, HELD_UDP, HolderKey},
 };
-use tracker_model::{
-    api::PortHolder,
-    ports::{LeakSeen, PortSet},
-};
+use tracker_detect::ports::{LeakSeen, PortSet};
+use tracker_model::api::PortHolder;
 
 use super::clock::Jiffies;
 use crate::kernel::{

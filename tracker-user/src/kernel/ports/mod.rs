@@ -21,11 +21,11 @@ use std::{
 use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::names;
-use tracker_model::{
-    api::{self, Alert},
-    ledger::AlertIds,
+use tracker_detect::{
+    alert::store::AlertIds,
     ports::{ConflictSeen, FailureSeen, LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
 };
+use tracker_model::api::{self, Alert};
 
 use self::{
     clock::Jiffies,

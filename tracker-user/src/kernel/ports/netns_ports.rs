@@ -7,14 +7,14 @@ use tracker_common::{
     hash, limits, names,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
-use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
 /// How long a `TIME_WAIT` lasts (`TCP_TIMEWAIT_LEN`), seconds.
 const TIME_WAIT: u32 = 60;
-/// How long one counts as recent, seconds (`tracker_model::ports::RECENT`).
+/// How long one counts as recent, seconds (`tracker_detect::ports::RECENT`).
 const RECENT: u32 = 10;
 /// A socket that only its process can end counts as leaked when its peer was silent for this time, seconds.
 const QUIET: u32 = 60;

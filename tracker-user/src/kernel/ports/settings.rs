@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use tracker_model::ports::{PortSet, PortSettings, TwReuse};
+use tracker_detect::ports::{PortSet, PortSettings, TwReuse};
 
 use crate::kernel::error::KernelError;
 

@@ -13,8 +13,8 @@ use tracker_common::{
     state,
 };
 use tracker_model::{
-    ports::explain::{Bucket, Protocol, SocketSeen, TcpState},
-    snapshot::Process,
+    explain::{Bucket, Protocol, SocketSeen, TcpState},
+    process::Process,
 };
 
 use super::clock::Jiffies;

@@ -1,9 +1,9 @@
 use jiff::Timestamp;
 use prometheus::TextEncoder;
+use tracker_fixtures as sample;
 use tracker_model::{
     api::{ByName, PortConflict, PortFailure, PortRange, PortRest, UdpPorts},
-    sample,
-    snapshot::Process,
+    process::Process,
 };
 
 use super::*;

@@ -1,0 +1,3 @@
+//! Alerts: where they are kept, and the numbers that they have.
+
+pub mod store;

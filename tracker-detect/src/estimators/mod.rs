@@ -1,0 +1,5 @@
+//! Estimators: rates, fading means, distinct counts. Plain values in and out; none of them knows what it counts.
+
+pub mod decay;
+pub mod hll;
+pub mod rate;

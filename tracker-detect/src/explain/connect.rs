@@ -1,0 +1,256 @@
+//! Whether a `connect()` would find a local port.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use super::connect_text;
+use crate::ports::{PortSettings, may_reuse};
+use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, PortsOf, Protocol, SocketSeen, TcpState};
+
+/// Processes shown.
+const PROCESSES: usize = 5;
+
+/// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
+///
+/// `sockets` are the TCP sockets of the namespace: those with this source and destination, and those that were bound to
+/// ports of the range; others change nothing. Mapped addresses are given as IPv4.
+#[must_use]
+pub fn explain_connect(
+    source: IpAddr,
+    destination: SocketAddr,
+    sockets: &[SocketSeen],
+    settings: &PortSettings,
+) -> ConnectAnswer {
+    let source = source.to_canonical();
+    let tuple = Tuple { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) };
+    let ports = Ports::new(tuple, sockets, settings);
+    let tally = ports.tally(settings);
+    let would_fail = tally.free == 0 && !tally.one_end_free;
+    ConnectAnswer {
+        source,
+        destination: tuple.destination.ip(),
+        destination_port: destination.port(),
+        capacity: tally.capacity,
+        in_use: ports.in_use(),
+        held: tally.capacity - tally.free,
+        reusable: tally.reusable,
+        free_ports: tally.free,
+        would_fail,
+        next_free_seconds: tally.next_free.map(|next| next.as_secs_f64()),
+        causes: causes(&tally),
+        processes: ports.processes(),
+        summary: connect_text::summary(tuple, &tally),
+        advice: connect_text::advice(&ports, &tally, settings),
+        notes: connect_text::notes(&ports, &tally, settings),
+    }
+}
+
+/// Between what a port is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Tuple {
+    pub(super) source: IpAddr,
+    pub(super) destination: SocketAddr,
+}
+
+impl Tuple {
+    /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves out
+    /// those of a device if the new socket has none).
+    fn has(self, socket: &SocketSeen) -> bool {
+        socket.address == self.source
+            && socket.device == 0
+            && socket.remote == Some((self.destination.ip(), self.destination.port()))
+    }
+
+    /// Whether source or destination is a loopback address.
+    pub(super) fn is_loopback(self) -> bool {
+        self.source.is_loopback() || self.destination.ip().is_loopback()
+    }
+}
+
+/// What is known of one port.
+#[derive(Default)]
+pub(super) struct PortUse<'a> {
+    /// The sockets that have it.
+    all: Vec<&'a SocketSeen>,
+    /// Those of them that have it to the destination.
+    tuple: Vec<&'a SocketSeen>,
+    /// Whether `bind()` took it.
+    bound: bool,
+}
+
+/// The ports that the kernel may choose and that something has.
+pub(super) struct Ports<'a> {
+    pub(super) tuple: Tuple,
+    used: HashMap<u16, PortUse<'a>>,
+    reuse_on: bool,
+    delay: Duration,
+}
+
+/// How many there are of what.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// As [`ConnectAnswer::capacity`].
+    pub(super) capacity: u32,
+    /// As [`ConnectAnswer::free_ports`].
+    pub(super) free: u32,
+    /// As [`ConnectAnswer::reusable`].
+    pub(super) reusable: u32,
+    /// As [`ConnectAnswer::next_free_seconds`].
+    pub(super) next_free: Option<Duration>,
+    /// Ports held, by rule.
+    pub(super) held: BTreeMap<ConnectRule, u32>,
+    /// One end of a range with an odd number of ports is free: `connect()` may find it or not.
+    pub(super) one_end_free: bool,
+}
+
+impl<'a> Ports<'a> {
+    fn new(tuple: Tuple, sockets: &'a [SocketSeen], settings: &PortSettings) -> Self {
+        let mut used: HashMap<u16, PortUse<'a>> = HashMap::new();
+        let chosen = |socket: &&SocketSeen| socket.protocol == Protocol::Tcp && settings.may_choose(socket.port);
+        for socket in sockets.iter().filter(chosen) {
+            let port = used.entry(socket.port).or_default();
+            port.all.push(socket);
+            port.bound |= socket.is_bound();
+            if tuple.has(socket) {
+                port.tuple.push(socket);
+            }
+        }
+        Self {
+            tuple,
+            used,
+            reuse_on: may_reuse(settings.tw_reuse, tuple.source, tuple.destination.ip()),
+            delay: settings.tw_reuse_delay,
+        }
+    }
+
+    /// Why a port cannot be taken; none if it can.
+    fn held(&self, port: u16) -> Option<ConnectRule> {
+        let used = self.used.get(&port)?;
+        if used.bound {
+            return Some(ConnectRule::Bound);
+        }
+        let blocks = |socket: &&&SocketSeen| !self.may_take(socket);
+        let waits = |socket: &SocketSeen| socket.state == TcpState::TimeWait;
+        used.tuple
+            .iter()
+            .find(blocks)
+            .map(|socket| if waits(socket) { ConnectRule::TimeWait } else { ConnectRule::Connected })
+    }
+
+    /// Whether `connect()` may take the port of a `TIME_WAIT`. That of a `FIN_WAIT2` it may not (since 6.12).
+    fn may_take(&self, socket: &SocketSeen) -> bool {
+        socket.state == TcpState::TimeWait && socket.recyclable && self.reuse_on
+    }
+
+    /// Whether a `TIME_WAIT` has a port that can be taken.
+    fn is_reusable(&self, port: u16) -> bool {
+        self.held(port).is_none() && self.used.get(&port).is_some_and(|used| !used.tuple.is_empty())
+    }
+
+    /// When a port that is held is freed by itself.
+    fn freed_in(&self, port: u16) -> Option<Duration> {
+        let used = self.used.get(&port)?;
+        let in_the_way = if used.bound { &used.all } else { &used.tuple };
+        in_the_way.iter().map(|socket| self.ends_in(socket)).try_fold(Duration::ZERO, |last, end| Some(last.max(end?)))
+    }
+
+    /// When a socket ends, or may be taken.
+    fn ends_in(&self, socket: &SocketSeen) -> Option<Duration> {
+        let remaining = socket.remaining?;
+        let soon = self.reuse_on && socket.timestamps && socket.state == TcpState::TimeWait;
+        Some(if soon { remaining.min(self.delay) } else { remaining })
+    }
+
+    /// Counts the ports that `connect()` looks at.
+    ///
+    /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three it
+    /// never reaches the last, of more it passes over the first, or the last if it happens to begin with the first. The
+    /// two ends count as one port here.
+    fn tally(&self, settings: &PortSettings) -> Tally {
+        let mut tally = Tally::default();
+        let (low, high) = (settings.low, settings.high);
+        let last = if settings.range_len() == 3 { high - 1 } else { high };
+        let odd = settings.range_len() % 2 == 1 && settings.range_len() > 3;
+        let middle = (low..=last).filter(|port| !odd || (*port != low && *port != high));
+        for port in middle.filter(|port| settings.may_choose(*port)) {
+            self.count(&mut tally, &[port]);
+        }
+        if odd {
+            let ends: Vec<u16> = [low, high].into_iter().filter(|end| settings.may_choose(*end)).collect();
+            if ends.contains(&high) {
+                self.count(&mut tally, &ends);
+            }
+            tally.one_end_free = ends.iter().filter(|end| self.held(**end).is_none()).count() == 1 && ends != [high];
+        }
+        tally
+    }
+
+    /// Counts ports that stand for one.
+    fn count(&self, tally: &mut Tally, ports: &[u16]) {
+        tally.capacity += 1;
+        tally.free += 1;
+        tally.reusable += u32::from(ports.iter().any(|port| self.is_reusable(*port)));
+        let Some((port, rule)) = ports.iter().find_map(|port| Some((*port, self.held(*port)?))) else {
+            return;
+        };
+        tally.free -= 1;
+        *tally.held.entry(rule).or_default() += 1;
+        tally.next_free = match (tally.next_free, self.freed_in(port)) {
+            (Some(first), Some(second)) => Some(first.min(second)),
+            (first, second) => first.or(second),
+        };
+    }
+
+    /// The sockets to the destination.
+    pub(super) fn of_tuple(&self) -> impl Iterator<Item = &'a SocketSeen> {
+        self.used.values().flat_map(|port| port.tuple.iter().copied())
+    }
+
+    /// The sockets of ports that `bind()` took.
+    pub(super) fn of_bound(&self) -> impl Iterator<Item = &'a SocketSeen> {
+        self.used.values().filter(|port| port.bound).flat_map(|port| port.all.iter().copied())
+    }
+
+    /// `TIME_WAIT` sockets to the destination whose ports `tcp_tw_reuse` would free and does not.
+    pub(super) fn would_recycle(&self) -> impl Iterator<Item = &'a SocketSeen> {
+        let waiting = |port: &&PortUse<'a>| !port.bound && !self.reuse_on;
+        let sockets = self.used.values().filter(waiting).flat_map(|port| port.tuple.iter().copied());
+        sockets.filter(|socket| socket.state == TcpState::TimeWait && socket.timestamps)
+    }
+
+    fn in_use(&self) -> BTreeMap<TcpState, u32> {
+        let mut states = BTreeMap::new();
+        for socket in self.of_tuple() {
+            *states.entry(socket.state).or_default() += 1;
+        }
+        states
+    }
+
+    fn processes(&self) -> Vec<PortsOf> {
+        let mut ports: BTreeMap<u32, PortsOf> = BTreeMap::new();
+        for process in self.of_tuple().flat_map(|socket| &socket.processes) {
+            let new = || PortsOf { pid: process.pid, comm: process.comm.clone(), ports: 0 };
+            ports.entry(process.pid).or_insert_with(new).ports += 1;
+        }
+        let mut ports: Vec<PortsOf> = ports.into_values().collect();
+        ports.sort_by_key(|process| Reverse(process.ports));
+        ports.truncate(PROCESSES);
+        ports
+    }
+}
+
+fn causes(tally: &Tally) -> Vec<Cause> {
+    let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
+        rule: *rule,
+        ports: *ports,
+        why: rule.sentence().to_owned(),
+        kernel: rule.kernel().to_owned(),
+    };
+    let mut causes: Vec<Cause> = tally.held.iter().map(cause).collect();
+    causes.sort_by_key(|cause| Reverse(cause.ports));
+    causes
+}

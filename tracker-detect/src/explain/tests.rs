@@ -1,0 +1,61 @@
+//! The rules against what the kernel did, and what must hold whatever there is.
+
+mod connect;
+mod table;
+mod text;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use super::BindRequest;
+use tracker_model::explain::{Protocol, SocketSeen, TcpState};
+use tracker_model::process::Process;
+
+/// The port that everything is about.
+const PORT: u16 = 20_000;
+
+/// A socket of that port at the IPv4 wildcard, without options.
+fn socket(state: TcpState) -> SocketSeen {
+    let connected = !matches!(state, TcpState::Listen | TcpState::Bound | TcpState::Close);
+    SocketSeen {
+        protocol: Protocol::Tcp,
+        ipv6: false,
+        ipv6_only: false,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: PORT,
+        remote: connected.then(|| ([192, 0, 2, 9].into(), 40_009)),
+        state,
+        reuse_address: false,
+        reuse_port: false,
+        uid: 0,
+        device: 0,
+        inode: 0,
+        bucket: None,
+        remaining: (state == TcpState::TimeWait).then_some(Duration::from_secs(42)),
+        timestamps: false,
+        recyclable: false,
+        processes: Vec::new(),
+    }
+}
+
+/// A `bind()` to that port at the IPv4 wildcard, without options.
+fn request() -> BindRequest {
+    BindRequest {
+        protocol: Protocol::Tcp,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        port: PORT,
+        ipv6: false,
+        ipv6_only: false,
+        reuse_address: false,
+        reuse_port: false,
+        uid: 0,
+        device: 0,
+        privileged: true,
+    }
+}
+
+fn process(pid: u32, comm: &str) -> Vec<Process> {
+    vec![Process { pid, comm: comm.to_owned() }]
+}

@@ -1,0 +1,9 @@
+//! What tracker's figures mean: the flood detector, alerts, the model of local ports, and the rules of `tracker explain`.
+//! Plain values in, plain values out. No kernel, no clock, no runtime; time is an argument.
+#![forbid(unsafe_code)]
+
+pub mod alert;
+pub mod estimators;
+pub mod explain;
+pub mod ports;
+pub mod syn;

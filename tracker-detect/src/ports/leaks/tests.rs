@@ -1,0 +1,133 @@
+use super::*;
+use crate::ports::testing::wall;
+
+fn process(close_wait: u32, oldest: u64) -> LeakSeen {
+    LeakSeen {
+        pid: 815,
+        comm: "nginx".to_owned(),
+        close_wait,
+        close_wait_oldest: Duration::from_secs(oldest),
+        fin_wait2: 0,
+        fin_wait2_oldest: Duration::ZERO,
+    }
+}
+
+fn look(watch: &mut LeakWatch, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
+    watch.step(&LeaksSeen {
+        at: Duration::from_secs(at.into()),
+        wall: wall(at.into()),
+        netns: 1,
+        processes,
+        complete: true,
+    });
+    watch.alerts()
+}
+
+#[test]
+fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
+    let mut watch = LeakWatch::default();
+    assert_eq!(look(&mut watch, 0, vec![process(49, 90)]), []);
+    assert_eq!(look(&mut watch, 15, vec![process(50, 100)]), []);
+    let alert = look(&mut watch, 30, vec![process(120, 250)]).remove(0);
+    assert_eq!((alert.kind, alert.severity, alert.since), (AlertKind::CloseWaitLeak, Severity::Warning, wall(15.0)));
+    assert_eq!(alert.subject.process, Some(Process { pid: 815, comm: "nginx".to_owned() }));
+    assert_eq!(
+        alert.summary,
+        "nginx (pid 815) leaks connections: 120 sockets in CLOSE_WAIT, the oldest for at least 4 min; since 2027-01-15 08:00:15 UTC"
+    );
+    assert_eq!(look(&mut watch, 45, vec![process(25, 300)])[0].state, AlertState::Firing);
+    let over = look(&mut watch, 60, vec![process(24, 300)]).remove(0);
+    assert_eq!((over.state, over.until), (AlertState::Resolved, Some(wall(60.0))));
+    let figures = LeakEvidence { leaked: 25, leaked_peak: 120, oldest_seconds: 300.0 };
+    assert_eq!(over.evidence.leak(), Some(&figures), "as it was while it went on");
+    look(&mut watch, 75, vec![process(60, 300)]);
+    assert_eq!(look(&mut watch, 90, vec![process(60, 300)]).len(), 2);
+    assert_eq!(look(&mut watch, 105, Vec::new())[0].until, Some(wall(105.0)), "the process is gone");
+}
+
+#[test]
+fn looks_that_are_not_running_do_not_count() {
+    let mut watch = LeakWatch::default();
+    for at in (0..300).step_by(30) {
+        assert_eq!(look(&mut watch, at, vec![process(60, 90)]), []);
+        assert_eq!(look(&mut watch, at + 15, vec![process(30, 90)]), []);
+    }
+    look(&mut watch, 300, vec![process(60, 90)]);
+    assert_eq!(look(&mut watch, 300, vec![process(60, 90)]), [], "the same look");
+}
+
+#[test]
+fn each_state_and_process_has_an_alert_of_its_own() {
+    let mut watch = LeakWatch::new(AlertIds::default());
+    let both = || LeakSeen { fin_wait2: 70, fin_wait2_oldest: Duration::from_secs(61), ..process(60, 90) };
+    let other = || LeakSeen { pid: 5, comm: "php".to_owned(), ..process(80, 7_300) };
+    look(&mut watch, 0, vec![both(), other()]);
+    let alerts = look(&mut watch, 15, vec![both(), other()]);
+    assert_eq!(alerts.iter().map(|alert| alert.id).collect::<Vec<_>>(), [3, 2, 1]);
+    let told = |text: &str| alerts.iter().filter(|alert| alert.summary.contains(text)).count();
+    assert_eq!([told("FIN_WAIT2, the oldest for at least 61 s"), told("php (pid 5)"), told("at least 2 h")], [1; 3]);
+    watch.forget(1, wall(20.0));
+    assert!(watch.alerts().iter().all(|alert| alert.until == Some(wall(20.0))));
+}
+
+#[test]
+fn one_namespace_says_nothing_of_another() {
+    let mut watch = LeakWatch::default();
+    look(&mut watch, 0, vec![process(60, 90)]);
+    look(&mut watch, 15, vec![process(60, 90)]);
+    watch.step(&LeaksSeen {
+        at: Duration::from_secs(16),
+        wall: wall(16.0),
+        netns: 2,
+        processes: Vec::new(),
+        complete: true,
+    });
+    assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+}
+
+#[test]
+fn a_process_that_was_not_counted_has_not_stopped() {
+    let mut watch = LeakWatch::default();
+    look(&mut watch, 0, vec![process(60, 90)]);
+    look(&mut watch, 15, vec![process(60, 105)]);
+    let crowded = |at: u32, processes| LeaksSeen {
+        at: Duration::from_secs(at.into()),
+        wall: wall(at.into()),
+        netns: 1,
+        processes,
+        complete: false,
+    };
+    // Its other state was counted.
+    watch.step(&crowded(30, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }]));
+    watch.step(&crowded(31, Vec::new()));
+    assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+    assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved, "all were counted");
+    look(&mut watch, 60, vec![process(60, 90)]);
+    look(&mut watch, 75, vec![process(60, 105)]);
+    for at in 76..84 {
+        watch.step(&crowded(at, Vec::new()));
+        assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+    }
+    watch.step(&crowded(84, Vec::new()));
+    assert_eq!(watch.alerts()[0].state, AlertState::Resolved, "it is gone");
+}
+
+#[test]
+fn looks_at_another_namespace_do_not_keep_the_alert_of_a_process_that_is_gone() {
+    let mut watch = LeakWatch::default();
+    look(&mut watch, 0, vec![process(60, 90)]);
+    look(&mut watch, 15, vec![process(60, 105)]);
+    // Both namespaces are looked at in turn, and neither look counts every process.
+    for at in 16..40 {
+        let crowded = |netns| LeaksSeen {
+            at: Duration::from_secs(at),
+            wall: wall(u32::try_from(at).unwrap().into()),
+            netns,
+            processes: Vec::new(),
+            complete: false,
+        };
+        watch.step(&crowded(1));
+        watch.step(&crowded(2));
+    }
+    assert_eq!(watch.alerts()[0].state, AlertState::Resolved);
+}

@@ -1,0 +1,145 @@
+//! What tests see: plain values with everything filled in, and connections that come and go.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tracker_common::state;
+
+use super::{
+    forecast::{RECENT, TIME_WAIT},
+    observation::{FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
+    settings::{PortSet, PortSettings, TwReuse},
+};
+use tracker_model::process::Process;
+
+/// A network namespace.
+pub const NETNS: u32 = 4_026_531_840;
+
+/// The time of day so many seconds after the first look.
+pub fn wall(at: f64) -> Timestamp {
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    start + SignedDuration::from_secs_f64((at * 1e6).round() / 1e6)
+}
+
+/// A tuple with so many established connections and so many in `TIME_WAIT`.
+pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
+    let mut states = [0; state::COUNT];
+    states[usize::from(state::ESTABLISHED)] = open;
+    states[usize::from(state::TIME_WAIT)] = time_wait;
+    TupleSeen {
+        source: "10.0.0.5".parse().unwrap(),
+        destination: "192.0.2.7".parse().unwrap(),
+        destination_port: 443,
+        states,
+        bound: 0,
+        recyclable: 0,
+        recent: 0,
+        next_free: None,
+        processes: Vec::new(),
+        made_by: Vec::new(),
+    }
+}
+
+/// A look at these tuples, with a range of 1,000 ports.
+pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
+    PortsSeen {
+        at: Duration::from_secs_f64(at),
+        wall: wall(at),
+        netns: NETNS,
+        name: None,
+        settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
+        bound: PortSet::new(),
+        udp: UdpSeen::default(),
+        tuples,
+        rest: RestSeen::default(),
+        sources: Vec::new(),
+        sources_lost: 0,
+        failures: Vec::new(),
+        conflicts: Vec::new(),
+    }
+}
+
+/// Failures of the tuple of [`tuple`].
+pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
+    let of = tuple(0, 0);
+    FailureSeen {
+        netns: NETNS,
+        source: Some(of.source),
+        source_port: None,
+        destination: of.destination,
+        destination_port: of.destination_port,
+        process: Process { pid: 77, comm: "curl".to_owned() },
+        cgroup: 4_711,
+        uid: 1_000,
+        count,
+        first: wall(first),
+        last: wall(last),
+    }
+}
+
+/// Numbers that look random (splitmix64).
+pub struct Chance(pub u64);
+
+impl Chance {
+    /// From 0 to 1.
+    pub fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        f64::from(((mixed ^ (mixed >> 31)) >> 32) as u32) / f64::from(u32::MAX)
+    }
+
+    /// Moments of a Poisson process of so many a second, in order.
+    pub fn arrivals(&mut self, rate: f64, from: f64, to: f64) -> Vec<f64> {
+        let mut at = from;
+        let next = || {
+            at -= (1.0 - self.share()).max(f64::MIN_POSITIVE).ln() / rate;
+            Some(at)
+        };
+        std::iter::from_fn(next).take_while(|at| *at < to).collect()
+    }
+
+    /// Moments of looks: one every `interval` seconds, a tenth of that more or less.
+    pub fn looks(&mut self, interval: f64, to: f64) -> Vec<f64> {
+        let mut at = 0.1 * interval;
+        let mut looks = Vec::new();
+        while at < to {
+            looks.push(at);
+            at += interval * (0.9 + 0.2 * self.share());
+        }
+        looks
+    }
+}
+
+/// Connections that stay open, and others that are closed at once.
+pub struct Load {
+    /// When the former were made.
+    pub open: Vec<f64>,
+    /// When the latter entered `TIME_WAIT`.
+    pub closed: Vec<f64>,
+}
+
+impl Load {
+    /// What is there at a moment.
+    pub fn at(&self, at: f64) -> TupleSeen {
+        let within = |times: &[f64], span: f64| -> u16 {
+            times.iter().filter(|time| **time <= at && at - **time < span).count().try_into().unwrap()
+        };
+        let mut seen = tuple(within(&self.open, f64::INFINITY), within(&self.closed, TIME_WAIT.as_secs_f64()));
+        seen.recent = within(&self.closed, RECENT.as_secs_f64());
+        // With timestamps and older than a second.
+        seen.recyclable = seen.states[usize::from(state::TIME_WAIT)] - within(&self.closed, 1.0);
+        seen
+    }
+
+    /// When there are so many for the first time.
+    pub fn reaches(&self, capacity: usize) -> Option<f64> {
+        let mut all: Vec<f64> = self.open.iter().chain(&self.closed).copied().collect();
+        all.sort_by(f64::total_cmp);
+        all.into_iter().find(|at| {
+            let tuple = self.at(*at);
+            tuple.states.iter().map(|count| usize::from(*count)).sum::<usize>() >= capacity
+        })
+    }
+}

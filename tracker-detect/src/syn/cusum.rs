@@ -1,0 +1,285 @@
+//! The statistic of one subject: how much more goes unanswered than is usual.
+//!
+//! A non-parametric CUSUM (H. Wang, D. Zhang, K. Shin: Detecting SYN flooding attacks, INFOCOM 2002; SYN-dog, ICDCS 2002)
+//! of unanswered SYNs, less what is usual, over the subject's own average of completions. It needs no model of the traffic and
+//! adds up what is small and lasting as well as what is large.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    baseline::Usual,
+    history::{History, Known, Point},
+    settings::{GAP, LEAST_NORM, MOST_STATISTIC, SUSPICION, Settings, USUAL},
+};
+
+/// Intervals that are asked whether the excess lasts.
+const RECENT: usize = 4;
+/// So many of them must have it: a burst of a moment, cut in two by an observation, is in two at most.
+const LASTING: usize = 3;
+/// Or two, when they are so long together, seconds: observations come once a second on a quiet host.
+const LONG: f64 = 1.2;
+
+/// Time since the statistic left zero.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Excursion {
+    /// The start of its first interval: still quiet.
+    pub before: Point,
+    /// The end of its first interval.
+    pub first: Point,
+    /// SYNs per second that were usual then.
+    pub usual_syns: f64,
+    /// Completions per second that were usual then.
+    pub usual_completed: f64,
+    /// When the statistic first spoke for an alarm.
+    pub ready: Option<Duration>,
+}
+
+/// What a step brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// The interval.
+    pub known: Known,
+    /// Whether so much in it was unanswered that a flood which is on goes on.
+    pub significant: bool,
+    /// Whether anything in it was, beyond the usual loss: enough for a slow flood to go on.
+    pub some: bool,
+}
+
+/// The statistic and what it rests on.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    settings: Settings,
+    /// Counters of late.
+    pub history: History,
+    /// Time that a handshake is allowed now.
+    lag: Duration,
+    /// What is usual.
+    pub usual: Usual,
+    statistic: f64,
+    excursion: Option<Excursion>,
+    /// Of the last known intervals: length in seconds, and whether it had an excess.
+    recent: VecDeque<(f64, bool)>,
+    /// Observations that were too far apart since the beginning: how often.
+    pub gaps: u32,
+    /// How often its counters fell.
+    pub falls: u32,
+}
+
+impl Gauge {
+    /// A gauge of a subject that is first seen now.
+    pub(super) fn new(settings: Settings, point: Point) -> Self {
+        Self {
+            settings,
+            history: History::new(point),
+            usual: Usual::default(),
+            lag: Duration::ZERO,
+            statistic: 0.0,
+            excursion: None,
+            recent: VecDeque::new(),
+            gaps: 0,
+            falls: 0,
+        }
+    }
+
+    /// Takes in counters. The answer is what has become known by them, if anything; nothing when they are another's or come
+    /// after a gap, of which nothing is known.
+    pub(super) fn step(&mut self, point: Point, lag: Duration) -> Option<Step> {
+        let last = *self.history.last();
+        if !self.history.continues(&point) || point.at.saturating_sub(last.at) > GAP {
+            self.falls = self.falls.saturating_add(u32::from(!self.history.continues(&point)));
+            self.gaps += u32::from(point.at.saturating_sub(last.at) > GAP);
+            self.rebase(point);
+            return None;
+        }
+        self.learn_completions(&last, &point);
+        self.lag = lag;
+        let known = self.history.push(point, lag)?;
+        let excess = self.excess(&known);
+        self.accumulate(&known, excess);
+        self.learn(&known);
+        if self.excursion.is_none() {
+            self.history.shrink();
+        }
+        Some(Step { known, significant: self.significant(&known), some: self.some(&known) })
+    }
+
+    /// Begins anew with counters that began anew.
+    pub(super) fn rebase(&mut self, point: Point) {
+        self.history.rebase(point);
+        self.recent.clear();
+        self.end();
+    }
+
+    /// Forgets the excursion: the incident it led to is over.
+    pub(super) fn end(&mut self) {
+        self.statistic = 0.0;
+        self.excursion = None;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+    fn learn_completions(&mut self, last: &Point, point: &Point) {
+        let seconds = point.at.saturating_sub(last.at).as_secs_f64();
+        self.usual.completed.add((point.completed - last.completed) as f64 / seconds, seconds, USUAL);
+    }
+
+    /// Unanswered SYNs beyond what is nobody's concern; below zero when there are fewer.
+    #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
+    fn excess(&self, known: &Known) -> f64 {
+        let usual = 2.0 * self.background() + self.settings.floor;
+        known.unanswered as f64 - self.settings.share * known.completed as f64 - usual * known.seconds()
+    }
+
+    /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is learnt, and must
+    /// not raise the margin beyond what health checks and strays make.
+    fn background(&self) -> f64 {
+        let most = self.settings.floor + self.settings.share * self.usual.completed.get();
+        self.usual.unanswered().min(most)
+    }
+
+    /// Whether a flood goes on: half of the margin, so that what hardly was an alarm doesn't end and begin anew. The interval
+    /// itself must show it: clients that are answered early hide some unanswered SYNs at first, which come to light later.
+    #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
+    fn significant(&self, known: &Known) -> bool {
+        let usual = 2.0 * self.background() + self.settings.floor / 2.0;
+        let completed = self.settings.share / 2.0 * known.completed as f64;
+        known.unanswered.min(known.surplus()) as f64 > completed + usual * known.seconds()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn some(&self, known: &Known) -> bool {
+        known.unanswered as f64 > self.settings.share * known.completed as f64
+    }
+
+    /// Unanswered SYNs for each completion that are nobody's concern.
+    pub(super) const fn share(&self) -> f64 {
+        self.settings.share
+    }
+
+    fn accumulate(&mut self, known: &Known, excess: f64) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((known.seconds(), excess > 0.0));
+        let norm = self.usual.completed.get().max(LEAST_NORM);
+        self.statistic = (self.statistic + excess / norm).clamp(0.0, MOST_STATISTIC * self.threshold());
+        if self.statistic <= 0.0 {
+            self.excursion = None;
+            return;
+        }
+        let lasting = self.statistic > self.threshold() && lasts(&self.recent);
+        let excursion = self.excursion.get_or_insert(Excursion {
+            before: known.from,
+            first: known.to,
+            usual_syns: self.usual.syns.get(),
+            usual_completed: self.usual.completed.get(),
+            ready: None,
+        });
+        excursion.ready = if lasting { excursion.ready.or(Some(self.history.last().at)) } else { None };
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+    fn learn(&mut self, known: &Known) {
+        let seconds = known.seconds();
+        let syns = (known.to.syns - known.from.syns) as f64 / seconds;
+        let suspicious = self.suspicious();
+        self.usual.learn(syns, known.unanswered as f64 / seconds, seconds, suspicious);
+    }
+
+    /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as come in the
+    /// lag at most; when they stop these come to light at once, and are no flood.
+    fn threshold(&self) -> f64 {
+        self.settings.alarm * (2.0 * self.lag.as_secs_f64()).max(1.0)
+    }
+
+    /// The statistic: seconds of the subject's usual completions (at least 100/s) that went unanswered.
+    pub(super) const fn statistic(&self) -> f64 {
+        self.statistic
+    }
+
+    /// Whether it is worth a closer look.
+    pub(super) fn suspicious(&self) -> bool {
+        self.statistic > SUSPICION * self.threshold()
+    }
+
+    /// The excursion, if the statistic is not zero.
+    pub(super) const fn excursion(&self) -> Option<&Excursion> {
+        self.excursion.as_ref()
+    }
+
+    /// Since when it speaks for an alarm.
+    pub(super) fn ready(&self) -> Option<Duration> {
+        self.excursion.and_then(|excursion| excursion.ready)
+    }
+}
+
+fn lasts(recent: &VecDeque<(f64, bool)>) -> bool {
+    let (count, seconds) =
+        recent.iter().filter(|(_, excess)| *excess).fold((0, 0.0), |(n, sum), (length, _)| (n + 1, sum + length));
+    count >= LASTING || (count >= 2 && seconds >= LONG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syn::{Sensitivity, settings::UNKNOWN_LAG};
+
+    /// A gauge after counters read every 250 ms, and the step at which it first spoke for an alarm.
+    fn run(counters: impl Iterator<Item = (u64, u64)>) -> (Gauge, Option<u64>) {
+        let point = |step: u64, (syns, completed)| Point {
+            at: Duration::from_millis(step * 250),
+            syns,
+            completed,
+            ..Point::default()
+        };
+        let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), point(0, (0, 0)));
+        let mut alarm = None;
+        for (counters, step) in counters.zip(1..) {
+            gauge.step(point(step, counters), UNKNOWN_LAG);
+            alarm = alarm.or(gauge.ready().map(|_| step));
+        }
+        (gauge, alarm)
+    }
+
+    #[test]
+    fn a_flood_is_an_alarm_after_the_lag_and_three_steps() {
+        let (gauge, alarm) = run((1..40).map(|step: u64| (step.saturating_sub(20) * 125, 0)));
+        assert_eq!(alarm, Some(20 + 2 + 3));
+        let excursion = gauge.excursion().unwrap();
+        assert_eq!((excursion.before.at.as_millis(), excursion.first.at.as_millis()), (5_000, 5_250));
+        assert!(gauge.statistic() > 1.0);
+    }
+
+    #[test]
+    fn one_burst_is_no_alarm_and_suspicion_passes() {
+        let (gauge, alarm) = run((1..120).map(|step: u64| if step < 20 { (0, 0) } else { (2_000, 500) }));
+        assert_eq!(alarm, None);
+        assert!(!gauge.suspicious());
+    }
+
+    #[test]
+    fn a_small_steady_rest_is_none() {
+        let (_, alarm) = run((1..2_000).map(|step: u64| (step * 5, 0)));
+        assert_eq!(alarm, None, "20/s");
+        let (_, alarm) = run((1..2_000).map(|step: u64| (step * 285, step * 250)));
+        assert_eq!(alarm, None, "1,000/s completed, 140/s not");
+    }
+
+    /// A flood that is always just below what is usual by then, and so raises what is usual, must not go on for ever.
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of SYNs")]
+    fn a_flood_does_not_teach_itself() {
+        let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), Point::default());
+        let (mut sent, mut highest) = (0.0, 0.0_f64);
+        for step in 1..14_400_u32 {
+            let rate = 0.98 * (2.0 * gauge.usual.unanswered() + 30.0);
+            highest = highest.max(rate);
+            sent += rate / 4.0;
+            let at = Duration::from_millis(250) * step;
+            let _known = gauge.step(Point { at, syns: sent as u64, ..Point::default() }, Duration::from_millis(250));
+            if gauge.ready().is_some() {
+                break;
+            }
+        }
+        assert!(gauge.ready().is_some() && highest < 200.0, "{highest} SYNs a second were never called");
+    }
+}

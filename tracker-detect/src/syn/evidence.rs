@@ -1,0 +1,97 @@
+//! The figures that an alert rests on.
+
+use std::time::Duration;
+
+use super::{
+    history::rate,
+    incident::{Before, Incident, Sight},
+    settings::WINDOW,
+};
+use crate::estimators::hll;
+use tracker_model::api::FloodEvidence;
+
+/// Rates over less than this, seconds, are no peak: they may be those of a burst.
+const PEAK: f64 = 0.9;
+
+/// Brings the figures up to date, with rates over the time before `to`, the end of a known interval.
+pub(super) fn update(evidence: &mut FloodEvidence, incident: &mut Incident, to: Duration, sight: &Sight) {
+    evidence.syns = evidence.syns.saturating_add(std::mem::take(&mut incident.pending));
+    rates(evidence, incident.window_from, to, sight);
+    distinct_sources(evidence, sight);
+    repeated(evidence, &incident.before, sight);
+    queues(evidence, &incident.before, sight);
+    if let (Some(now), Some(before)) = (sight.moment.namespace.last(), incident.before.namespace) {
+        let named = now.named().into_iter().zip(before.named());
+        evidence.namespace =
+            named.map(|((name, now), (_, before))| (name.to_owned(), now.saturating_sub(before))).collect();
+    }
+}
+
+/// Brings the shares of the sources up to date.
+pub(super) fn sources(evidence: &mut FloodEvidence, sight: &Sight) {
+    if sight.sample.len() > 0 {
+        (evidence.top_sources, evidence.top_prefixes) = sight.sample.top();
+    }
+}
+
+fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sight) {
+    let from = from.max(to.saturating_sub(WINDOW));
+    let Some(span) = sight.gauge.history.span(from, to) else { return };
+    evidence.syn_rate = rate(&span, |point| point.syns);
+    evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(evidence.syn_rate);
+    evidence.completed_rate = rate(&span, |point| point.completed);
+    let seconds = span.1.at.saturating_sub(span.0.at).as_secs_f64();
+    (evidence.rates_until, evidence.rates_seconds) = (Some(sight.moment.wall_of(span.1.at)), seconds);
+    if seconds >= PEAK || evidence.peak_syn_rate <= 0.0 {
+        evidence.peak_syn_rate = evidence.peak_syn_rate.max(evidence.syn_rate);
+    }
+}
+
+/// Distinct sources are summed up only since the subject is watched, a step or two after the onset. What came before is put at
+/// the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new when the
+/// distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
+#[expect(clippy::cast_precision_loss, reason = "an estimate is rounded anyway")]
+fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
+    let (distinct, covered) = sight.distinct;
+    if covered == 0 || distinct <= 0.0 {
+        return;
+    }
+    let share = (distinct / covered as f64).min(1.0);
+    let missed = evidence.syns.saturating_sub(covered) as f64 * share * share;
+    evidence.distinct_sources = distinct + missed;
+    evidence.distinct_sources_error = hll::ERROR.hypot(0.25 * missed / evidence.distinct_sources);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share is rounded anyway")]
+fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
+    if let (Some(now), Some(before)) = (sight.flow, before.flow) {
+        let repeated = now.repeated.saturating_sub(before.repeated);
+        let first = now.first.saturating_sub(before.first);
+        let all = first.saturating_add(repeated);
+        evidence.repeated_share = if all > 0 { Some(repeated as f64 / all as f64) } else { evidence.repeated_share };
+        if first > 0 {
+            // Those that began just before the onset may be completed after it.
+            let completed = now.completed.saturating_sub(before.completed).min(first);
+            evidence.completed_share = Some(completed as f64 / first as f64);
+        }
+    }
+}
+
+fn queues(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
+    let Some(seen) = sight.queues else { return };
+    let queues = seen.queues;
+    if evidence.accept_queue >= Some(queues.accept_queue_max) && queues.accept_queue < queues.accept_queue_max {
+        // It drains: what is shown is how it was while connections were turned away.
+        return;
+    }
+    evidence.half_open = Some(queues.half_open);
+    evidence.syn_queue = Some(queues.syn_queue);
+    evidence.syn_queue_young = Some(queues.syn_queue_young);
+    evidence.accept_queue = Some(queues.accept_queue);
+    evidence.syn_queue_max = Some(queues.syn_queue_max);
+    evidence.accept_queue_max = Some(queues.accept_queue_max);
+    if let Some(before) = before.point.drops {
+        // The count is that of the sockets: one that was opened anew began at zero.
+        evidence.dropped = Some(queues.drops.checked_sub(before).unwrap_or(queues.drops));
+    }
+}

@@ -1,0 +1,421 @@
+//! One listener: from its counters, queues and sources to its verdict.
+
+use std::time::Duration;
+
+use super::{
+    ListenerId, QueuesSeen, SourcesSeen,
+    cusum::{Excursion, Gauge, Step},
+    history::{Point, rate},
+    incident::{Incident, Moment, Sight, onset, quiet},
+    queues::Queues,
+    record::{Ledger, Subject, Unknown},
+    settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
+    sources::{Sample, UsualSources, Whence},
+    surge::Surge,
+};
+use tracker_model::api::{AlertKind, Class, Verdict};
+use tracker_model::counters::FlowSample;
+
+/// A slow accept queue is taken for the effect of a flood only after so long: by then clients would have repeated their SYNs
+/// twice, after 1 s and 3 s (RFC 6298).
+const SECOND_LOOK: Duration = Duration::from_millis(3_500);
+
+/// What a listener shows at an observation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a> {
+    /// SYNs.
+    pub syns: u64,
+    /// Handshakes completed.
+    pub completed: u64,
+    /// 95 % of its handshakes took this long at most, microseconds.
+    pub handshake_p95_us: Option<u64>,
+    /// The sample of its SYNs; none while it is closed.
+    pub flow: Option<FlowSample>,
+    /// Queues.
+    pub queues: Option<QueuesSeen>,
+    /// Sources.
+    pub sources: Option<&'a SourcesSeen>,
+    /// Whether it is open; otherwise these are the SYNs to its port.
+    pub open: bool,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub(super) struct Listener {
+    id: ListenerId,
+    gauge: Gauge,
+    sample: Sample,
+    usual_sources: UsualSources,
+    sources_at: Duration,
+    /// Distinct sources since it is watched, and the SYNs that this covers.
+    distinct: (f64, u64),
+    queues: Queues,
+    flow: Option<FlowSample>,
+    flood: Option<Incident>,
+    accept: Option<Incident>,
+    surge: Surge,
+    /// The last verdict; none before the second observation.
+    pub verdict: Option<Verdict>,
+    watched: bool,
+    open: bool,
+    /// When it was last in an observation.
+    pub seen: Duration,
+}
+
+impl Listener {
+    /// A listener that is first seen now.
+    pub(super) fn new(id: ListenerId, settings: Settings, input: &Input, at: Duration) -> Self {
+        Self {
+            id,
+            gauge: Gauge::new(settings, point(input, at)),
+            sample: Sample::default(),
+            usual_sources: UsualSources::default(),
+            sources_at: at,
+            distinct: (0.0, 0),
+            queues: Queues::default(),
+            flow: input.flow,
+            flood: None,
+            accept: None,
+            surge: Surge::default(),
+            verdict: None,
+            watched: false,
+            open: true,
+            seen: at,
+        }
+    }
+
+    /// Takes in an observation.
+    pub(super) fn step(&mut self, input: &Input, moment: &Moment, ledger: &mut Ledger) {
+        self.seen = moment.at;
+        let before = (*self.gauge.history.last(), self.gauge.gaps, self.gauge.falls);
+        let point = point(input, moment.at);
+        let step = if input.open == self.open {
+            self.gauge.step(point, lag(input.handshake_p95_us))
+        } else {
+            self.turn(input.open, point, moment, ledger);
+            None
+        };
+        if self.gauge.gaps > before.1 {
+            self.note_gap(&before.0, &point, moment, ledger);
+        }
+        if self.gauge.falls > before.2 {
+            self.note(&Unknown::Restarted(moment.wall), ledger);
+        }
+        self.flow = input.flow.or(self.flow);
+        self.queues.see(input.queues, *self.gauge.history.known());
+        self.take_sources(input.sources, moment.at);
+        self.follow(step.as_ref(), moment, ledger);
+        self.decide(step.as_ref(), moment, ledger);
+        self.watch();
+        self.judge(step.as_ref(), moment, ledger);
+    }
+
+    /// The listener has closed in mid-flood, and its port is followed; or it is open again.
+    fn turn(&mut self, open: bool, point: Point, moment: &Moment, ledger: &mut Ledger) {
+        self.open = open;
+        self.gauge.rebase(point);
+        self.queues = Queues::default();
+        let note = if open { Unknown::Restarted(moment.wall) } else { Unknown::Closed(moment.wall) };
+        self.note(&note, ledger);
+    }
+
+    /// Notes with each incident that goes on what is not known of it.
+    fn note(&self, unknown: &Unknown, ledger: &mut Ledger) {
+        for incident in [&self.flood, &self.accept].into_iter().flatten().filter(|incident| incident.firing) {
+            if let Some(record) = ledger.get(incident.alert) {
+                record.note(unknown.clone());
+            }
+        }
+    }
+
+    /// Nothing was observed for a while. Its SYNs were counted, if not when.
+    fn note_gap(&mut self, before: &Point, now: &Point, moment: &Moment, ledger: &mut Ledger) {
+        for incident in [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing) {
+            incident.pending = incident.pending.saturating_add(now.syns.saturating_sub(before.syns));
+            if let Some(record) = ledger.get(incident.alert) {
+                record.note(Unknown::Gap(moment.wall_of(before.at), moment.wall));
+            }
+        }
+    }
+
+    fn take_sources(&mut self, sources: Option<&SourcesSeen>, at: Duration) {
+        let Some(seen) = sources else { return };
+        let seconds = at.saturating_sub(self.sources_at).as_secs_f64();
+        self.sources_at = at;
+        if self.watched {
+            self.distinct = (seen.distinct_total, seen.syns_total);
+        }
+        if self.watched || self.gauge.suspicious() {
+            self.usual_sources.suspect();
+            self.sample.add(at, seen);
+        } else {
+            self.usual_sources.learn(seen, seconds);
+        }
+    }
+
+    fn sight<'a>(&'a self, moment: &'a Moment) -> Sight<'a> {
+        Sight {
+            moment,
+            gauge: &self.gauge,
+            sample: &self.sample,
+            distinct: self.distinct,
+            flow: self.flow,
+            queues: self.queues.last(),
+        }
+    }
+
+    /// Lets incidents take in the step.
+    fn follow(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+        let (mut flood, mut accept) = (self.flood.take(), self.accept.take());
+        let flooded = firing(flood.as_ref());
+        let sight = self.sight(moment);
+        if let Some(incident) = &mut flood {
+            let slow = incident.slow && self.queues.filled();
+            let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.some));
+            incident.follow(step, on, quiet(slow), &sight, ledger);
+            if on && incident.is_strong(step, ledger) {
+                incident.revise(self.whence(), moment, ledger);
+            }
+        }
+        if let Some(incident) = &mut accept {
+            // A full queue turns the next connection away, even if none comes.
+            let on = step.is_some_and(|step| step.significant) || self.queues.stays_full(moment.at);
+            incident.follow(step, on, quiet(false), &sight, ledger);
+        }
+        for incident in [&flood, &accept].into_iter().flatten().filter(|incident| incident.firing) {
+            if let Some(record) = ledger.get(incident.alert) {
+                record.note_census(moment.census_error);
+            }
+        }
+        if flooded && !firing(flood.as_ref()) {
+            self.gauge.end();
+        }
+        (self.flood, self.accept) = (flood, accept);
+    }
+
+    /// Whether a flood that is on goes on. Nobody answers at the port of a listener that closed, so that only more SYNs than
+    /// its clients usually send, and send again, are its flood.
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn goes_on(&self, step: &Step) -> bool {
+        let clients = if self.open { 0.0 } else { 3.0 * self.gauge.usual.syns.get() * step.known.seconds() };
+        step.significant && step.known.unanswered as f64 > clients
+    }
+
+    /// Where the unanswered SYNs come from.
+    fn whence(&self) -> Option<Whence> {
+        let to = self.gauge.history.known().at;
+        let from = self.gauge.excursion().map_or(Duration::ZERO, |excursion| excursion.first.at);
+        let from = from.max(to.saturating_sub(WINDOW));
+        let span = self.gauge.history.span(from, to)?;
+        let (syns, unanswered) = (rate(&span, |point| point.syns), rate(&span, |point| point.unanswered));
+        if unanswered > 0.0 { self.sample.whence(syns, unanswered, &self.usual_sources) } else { None }
+    }
+
+    /// Calls an alarm, if there is one to be called.
+    fn decide(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+        if firing(self.flood.as_ref()) || !self.open || step.is_none() {
+            return;
+        }
+        let slow = self.queues.slow_flood(self.gauge.share()) && self.unanswered_rate() >= 1.0;
+        let Some(excursion) = self.gauge.excursion().copied().or_else(|| self.trickle(moment.at)) else { return };
+        if firing(self.accept.as_ref()) {
+            if self.flooded_behind(&excursion, moment) {
+                self.open_flood(&excursion, moment, ledger);
+            }
+            return;
+        }
+        if self.queues.overflows(moment.at) {
+            self.open_accept(&excursion, moment, ledger);
+            return;
+        }
+        let ready = self.gauge.ready();
+        if ready.is_none() && !slow {
+            return;
+        }
+        let waited = ready.is_none_or(|ready| moment.at.saturating_sub(ready) >= PATIENCE);
+        let fresh = self.queues.age(moment.at).is_some_and(|age| age <= FRESH);
+        if self.explained(&excursion, moment) {
+            self.open_accept(&excursion, moment, ledger);
+        } else if waited || (fresh && self.whence().is_some()) {
+            self.open_flood(&excursion, moment, ledger);
+        }
+    }
+
+    /// An excursion for what is too slow to be one.
+    fn trickle(&self, at: Duration) -> Option<Excursion> {
+        let to = self.gauge.history.known();
+        let (before, _) = self.gauge.history.span(at.saturating_sub(2 * WINDOW), to.at)?;
+        let usual = &self.gauge.usual;
+        let before = self.queues.since().filter(|since| since.at < before.at).unwrap_or(before);
+        let (usual_syns, usual_completed) = (usual.syns.get(), usual.completed.get());
+        Some(Excursion { before, first: before, usual_syns, usual_completed, ready: None })
+    }
+
+    /// Unanswered SYNs per second of late.
+    fn unanswered_rate(&self) -> f64 {
+        let (history, to) = (&self.gauge.history, self.gauge.history.known().at);
+        history.span(to.saturating_sub(WINDOW), to).map_or(0.0, |span| rate(&span, |point| point.unanswered))
+    }
+
+    /// Whether a full accept queue explains at least half of what went unanswered: seen full at a census, or by the
+    /// namespace's count of overflows, of which no more are this listener's than it dropped.
+    fn explained(&self, excursion: &Excursion, moment: &Moment) -> bool {
+        if self.queues.full_now(moment.at) {
+            return true;
+        }
+        let Some(overflows) = moment.namespace.overflows_since(excursion.before.at) else { return false };
+        let dropped = match (self.queues.last(), excursion.before.drops) {
+            (Some(now), Some(before)) => now.queues.drops.saturating_sub(before),
+            _ => u64::MAX,
+        };
+        let unanswered = self.gauge.history.known().unanswered.saturating_sub(excursion.before.unanswered);
+        unanswered > 0 && overflows.min(dropped).saturating_mul(2) >= unanswered
+    }
+
+    /// Whether an accept queue is full while SYNs come in a flood: each from another source and never again, where clients
+    /// that are turned away repeat theirs.
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn flooded_behind(&self, excursion: &Excursion, moment: &Moment) -> bool {
+        let Some(accept) = &self.accept else { return false };
+        let (distinct, covered) = self.distinct;
+        let (Some(now), Some(before)) = (self.flow, accept.before.flow) else { return false };
+        let repeated = now.repeated.saturating_sub(before.repeated) as f64;
+        let first = now.first.saturating_sub(before.first) as f64;
+        moment.at.saturating_sub(accept.called) >= SECOND_LOOK
+            && self.gauge.ready().is_some()
+            && self.unanswered_rate() > 5.0 * excursion.usual_syns.max(LEAST_NORM)
+            && repeated < 0.05 * (first + repeated)
+            && covered >= 1_000
+            && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * covered as f64)
+    }
+
+    fn open_flood(&mut self, excursion: &Excursion, moment: &Moment, ledger: &mut Ledger) {
+        if let Some(mut accept) = self.accept.take().filter(|accept| accept.firing) {
+            accept.resolve(moment, ledger);
+        }
+        let whence = self.whence();
+        let returning = self.flood.take().filter(|flood| flood.may_return(moment.at));
+        let sight = self.sight(moment);
+        let class = whence.unwrap_or(Whence::ALL_OVER);
+        let mut incident = if let Some(mut incident) = returning {
+            incident.reopen(class, excursion, &sight, ledger);
+            incident
+        } else {
+            let subject = Subject::Listener(self.id);
+            Incident::open(AlertKind::SynFlood, subject, class, excursion, &sight, ledger)
+        };
+        incident.slow = self.gauge.ready().is_none();
+        if let Some(record) = ledger.get(incident.alert) {
+            if whence.is_none() {
+                record.note(Unknown::Sources);
+            }
+            if self.queues.age(moment.at).is_none_or(|age| age > FRESH) {
+                record.note(Unknown::Queues);
+            }
+        }
+        self.flood = Some(incident);
+    }
+
+    fn open_accept(&mut self, excursion: &Excursion, moment: &Moment, ledger: &mut Ledger) {
+        let whence = Whence { class: Class::SlowAccept, origin: None };
+        let returning = self.accept.take().filter(|accept| accept.may_return(moment.at));
+        let sight = self.sight(moment);
+        let incident = if let Some(mut incident) = returning {
+            incident.reopen(whence, excursion, &sight, ledger);
+            incident
+        } else {
+            Incident::open(AlertKind::AcceptOverflow, Subject::Listener(self.id), whence, excursion, &sight, ledger)
+        };
+        self.accept = Some(incident);
+    }
+
+    /// Decides whether its sources are to be read at every observation.
+    fn watch(&mut self) {
+        let returns = |incident: &Incident| incident.firing || self.seen.saturating_sub(incident.last) <= AGAIN;
+        let watched = self.gauge.suspicious()
+            || self.queues.suspicious()
+            || self.flood.as_ref().is_some_and(returns)
+            || firing(self.accept.as_ref());
+        if !watched {
+            self.sample.clear();
+        }
+        if !watched || !self.watched {
+            self.distinct = (0.0, 0);
+        }
+        self.watched = watched;
+    }
+
+    /// Brings the verdict up to date.
+    fn judge(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+        let incident = [&self.flood, &self.accept].into_iter().flatten().find(|incident| incident.firing);
+        let class = incident.and_then(|incident| ledger.get(incident.alert)).map(|record| record.whence.class);
+        let alert = incident.map(|incident| incident.alert);
+        let surges = self.surge.step(&self.gauge, step, incident.is_some());
+        let class = class.unwrap_or(if surges { Class::Surge } else { Class::None });
+        let before = self.verdict.unwrap_or_default();
+        let since = if before.class == class { before.since } else { Some(moment.wall) };
+        self.verdict = Some(Verdict { class, since, alert });
+    }
+
+    /// When the excursion began that it is watched for.
+    pub(super) fn onset(&self) -> Option<Duration> {
+        self.gauge.excursion().map(|excursion| onset(excursion, &self.gauge))
+    }
+
+    /// Whether sources are to be read at every observation.
+    pub(super) const fn watched(&self) -> bool {
+        self.watched
+    }
+
+    /// The statistic.
+    pub(super) const fn statistic(&self) -> f64 {
+        self.gauge.statistic()
+    }
+
+    /// Whether a flood of it goes on.
+    pub(super) fn flooded(&self) -> bool {
+        firing(self.flood.as_ref())
+    }
+
+    /// Whether an incident goes on.
+    pub(super) fn fires(&self) -> bool {
+        self.flooded() || firing(self.accept.as_ref())
+    }
+
+    /// Whether queues of now would help.
+    pub(super) fn wants_queues(&self, at: Duration) -> bool {
+        let most = match (self.fires(), self.gauge.suspicious() || self.queues.suspicious()) {
+            (true, _) => Duration::from_secs(1),
+            (false, true) => Duration::from_millis(250),
+            (false, false) => return false,
+        };
+        self.open && self.queues.age(at).is_none_or(|age| age >= most)
+    }
+
+    /// It has closed with no flood going on: what is on ends, for nothing of it is left to be followed.
+    pub(super) fn close(&mut self, moment: &Moment, ledger: &mut Ledger) {
+        for incident in [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing) {
+            if let Some(record) = ledger.get(incident.alert) {
+                record.note(Unknown::Closed(moment.wall));
+            }
+            incident.resolve(moment, ledger);
+        }
+        self.gauge.end();
+        self.watched = false;
+    }
+}
+
+fn firing(incident: Option<&Incident>) -> bool {
+    incident.is_some_and(|incident| incident.firing)
+}
+
+fn point(input: &Input, at: Duration) -> Point {
+    Point {
+        at,
+        syns: input.syns,
+        completed: input.completed,
+        unanswered: 0,
+        repeated: input.flow.map_or(0, |flow| flow.repeated),
+        drops: input.queues.map(|seen| seen.queues.drops),
+    }
+}

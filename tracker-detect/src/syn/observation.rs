@@ -1,0 +1,101 @@
+//! What the detector is told at one moment. Plain values, so that a series of them can be written to a file and replayed.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use tracker_model::counters::{FlowSample, ListenerQueues, NamespaceCounters};
+
+/// Which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ListenerId {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub address: IpAddr,
+    /// Local port.
+    pub port: u16,
+}
+
+/// Everything the detector is told at one moment, some four times a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Time since the daemon started, by a clock that never jumps: all reckoning is done with it.
+    pub at: Duration,
+    /// The time of day, only shown; it may jump.
+    pub wall: Timestamp,
+    /// Network namespace.
+    #[serde(default)]
+    pub netns: u32,
+    /// Listeners that are open. One that is missing has closed.
+    pub listeners: Vec<ListenerSeen>,
+    /// SYNs that met no listener.
+    pub refused: RefusedSeen,
+    /// TCP counters of the namespace; none when they could not be read.
+    pub namespace: Option<NamespaceCounters>,
+    /// Why the last census failed, if it did: queues are then old or none.
+    pub census_error: Option<String>,
+}
+
+/// One listener at one moment. Counters only grow, unless the listener was closed and opened again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerSeen {
+    /// Which.
+    pub id: ListenerId,
+    /// SYNs by watched interfaces, repeats included.
+    pub syns: u64,
+    /// Handshakes completed by watched interfaces.
+    pub completed: u64,
+    /// Time that 95 % of the handshakes of the last minutes took at most, microseconds; none when there were too few.
+    pub handshake_p95_us: Option<u64>,
+    /// The sample of its SYNs.
+    pub sample: FlowSample,
+    /// Its queues at the last census that saw it, and when that was on the clock of [`Observation::at`].
+    pub queues: Option<QueuesSeen>,
+    /// Sources of its SYNs since the last observation that had them; none when they were not read this time.
+    pub sources: Option<SourcesSeen>,
+}
+
+/// Queues of a listener at a census.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueuesSeen {
+    /// When the census was taken, on the clock of [`Observation::at`].
+    pub at: Duration,
+    /// What it saw. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
+    pub queues: ListenerQueues,
+}
+
+/// Sources of SYNs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourcesSeen {
+    /// SYNs that this covers.
+    pub syns: u64,
+    /// Distinct source addresses among them, an estimate (HyperLogLog of 8,192 registers: standard error 1.2 %).
+    pub distinct: f64,
+    /// The same since [`super::Detector::watches`] became true for this listener; equal to `distinct` before that.
+    pub distinct_total: f64,
+    /// SYNs that `distinct_total` covers: also those of a moment before the listener was watched.
+    pub syns_total: u64,
+    /// Sources of at most 256 of these SYNs, chosen at random: one that sent many is in it many times.
+    pub sample: Vec<IpAddr>,
+}
+
+/// SYNs to local addresses at ports where nothing listens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RefusedSeen {
+    /// All of them, since the daemon started.
+    pub syns: u64,
+    /// How many ports received one since the last observation.
+    pub ports_touched: u32,
+    /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon started.
+    /// Ports of listeners that have closed while the detector watched them are always in it.
+    pub ports: Vec<(u16, u64)>,
+    /// What the count of each of `ports` was at the last observation, in the same order.
+    #[serde(default)]
+    pub before: Vec<u64>,
+    /// Ports of `ports` at which something has listened since the daemon started.
+    pub served_before: Vec<u16>,
+    /// Sources of them, of all ports together.
+    pub sources: Option<SourcesSeen>,
+}

@@ -1,0 +1,189 @@
+//! The queues of one listener, census by census.
+
+use std::time::Duration;
+
+use super::{QueuesSeen, history::Point, settings::FRESH};
+use tracker_model::counters::ListenerQueues;
+
+/// A state of the queues is lasting when two censuses so far apart, and those between them, saw it.
+const LASTING: Duration = Duration::from_millis(900);
+/// Queues older than this no longer say that the accept queue is full.
+const STALE: Duration = Duration::from_secs(10);
+/// Fewer old entries than this in a SYN queue are no flood, however short the queue is.
+const LEAST_OLD: u32 = 16;
+/// SYNs that go unanswered meanwhile, at least.
+const LEAST_UNANSWERED: u64 = 2;
+
+/// Since when the queues have been in some state. Each with the counters known at that census.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// The first census that saw it.
+    first: Option<(QueuesSeen, Point)>,
+    /// One that saw it [`LASTING`] or more before the last.
+    before: Option<(QueuesSeen, Point)>,
+    /// The last.
+    last: Option<(QueuesSeen, Point)>,
+}
+
+impl State {
+    fn see(&mut self, is: bool, seen: QueuesSeen, point: Point) {
+        if !is {
+            *self = Self::default();
+            return;
+        }
+        self.first.get_or_insert((seen, point));
+        // Censuses may come more often than that: the older one stays until the last is late enough to take its place.
+        if let Some(last) = self.last
+            && self.before.is_none_or(|(before, _)| seen.at.saturating_sub(before.at) >= 2 * LASTING)
+        {
+            self.before = Some(last);
+        }
+        self.last = Some((seen, point));
+    }
+
+    /// Whether it lasts, and of late SYNs went unanswered or were turned away, more than `share` for each completion.
+    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
+    fn lasts(&self, share: f64) -> bool {
+        let (Some((first, before)), Some((last, now))) = (self.before, self.last) else { return false };
+        let unanswered = now.unanswered.saturating_sub(before.unanswered);
+        let dropped = last.queues.drops.saturating_sub(first.queues.drops);
+        let count = unanswered.max(dropped);
+        last.at.saturating_sub(first.at) >= LASTING
+            && count >= LEAST_UNANSWERED
+            && count as f64 > share * now.completed.saturating_sub(before.completed) as f64
+    }
+}
+
+/// What the last censuses saw of a listener.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Queues {
+    last: Option<QueuesSeen>,
+    /// The accept queue is full.
+    full: State,
+    /// The SYN queue is filled with requests whose SYN-ACK was repeated: nobody answers them.
+    filled: State,
+}
+
+impl Queues {
+    /// Takes in the queues of an observation, together with the last known counters.
+    pub(super) fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
+        let Some(seen) = seen.filter(|seen| self.last.is_none_or(|last| last.at < seen.at)) else { return };
+        self.last = Some(seen);
+        self.full.see(is_full(&seen.queues), seen, known);
+        self.filled.see(is_filled(&seen.queues), seen, known);
+    }
+
+    /// The last queues.
+    pub(super) const fn last(&self) -> Option<QueuesSeen> {
+        self.last
+    }
+
+    /// Their age.
+    pub(super) fn age(&self, at: Duration) -> Option<Duration> {
+        self.last.map(|last| at.saturating_sub(last.at))
+    }
+
+    /// Whether the accept queue was full a moment ago.
+    pub(super) fn full_now(&self, at: Duration) -> bool {
+        self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= FRESH)
+    }
+
+    /// Whether the accept queue is full for all that is known.
+    pub(super) fn stays_full(&self, at: Duration) -> bool {
+        self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= STALE)
+    }
+
+    /// Whether the accept queue has been full for a while and connections are turned away.
+    pub(super) fn overflows(&self, at: Duration) -> bool {
+        self.stays_full(at) && self.full.lasts(0.0)
+    }
+
+    /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
+    /// counter of the kernel tells but that of repeated SYN-ACKs.
+    pub(super) fn slow_flood(&self, share: f64) -> bool {
+        self.filled.lasts(share)
+    }
+
+    /// Whether the SYN queue is filled with old requests.
+    pub(super) const fn filled(&self) -> bool {
+        self.filled.first.is_some()
+    }
+
+    /// Whether a second look would help.
+    pub(super) const fn suspicious(&self) -> bool {
+        self.full.first.is_some() || self.filled()
+    }
+
+    /// The counters when the present state began.
+    pub(super) fn since(&self) -> Option<Point> {
+        self.full.first.or(self.filled.first).map(|(_, point)| point)
+    }
+}
+
+/// Whether the next connection may be turned away (`sk_acceptq_is_full`: longer than its limit; a census that comes between an
+/// accept and the next ACK sees one less).
+fn is_full(queues: &ListenerQueues) -> bool {
+    queues.accept_queue > 0 && queues.accept_queue >= queues.accept_queue_max
+}
+
+/// Whether three quarters of the SYN queue are taken, most of it by requests whose SYN-ACK was repeated. Behind a full accept
+/// queue requests grow old without a flood.
+fn is_filled(queues: &ListenerQueues) -> bool {
+    let old = queues.syn_queue.saturating_sub(queues.syn_queue_young);
+    // An old recording does not have it.
+    let most = if queues.syn_queue_max == 0 { queues.accept_queue_max } else { queues.syn_queue_max };
+    let taken = u64::from(queues.syn_queue) * 4 >= u64::from(most) * 3;
+    !is_full(queues) && taken && old >= LEAST_OLD && u64::from(old) * 2 > u64::from(queues.syn_queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(millisecond: u64, queues: ListenerQueues) -> QueuesSeen {
+        QueuesSeen { at: Duration::from_millis(millisecond), queues }
+    }
+
+    fn unanswered(unanswered: u64) -> Point {
+        Point { unanswered, ..Point::default() }
+    }
+
+    const FULL: ListenerQueues = ListenerQueues {
+        syn_queue: 0,
+        syn_queue_young: 0,
+        syn_queue_max: 128,
+        accept_queue: 129,
+        accept_queue_max: 128,
+        half_open: 0,
+        connected: 0,
+        drops: 0,
+        half_open_unnamed: 0,
+    };
+
+    #[test]
+    fn a_full_accept_queue_overflows_when_it_lasts_and_turns_away() {
+        let mut queues = Queues::default();
+        let at = Duration::from_secs(5);
+        queues.see(Some(seen(4_000, FULL)), unanswered(0));
+        assert!(queues.suspicious() && queues.full_now(at) && !queues.overflows(at));
+        queues.see(Some(seen(5_000, FULL)), unanswered(0));
+        assert!(!queues.overflows(at), "nobody was turned away");
+        queues.see(Some(seen(5_500, ListenerQueues { drops: 9, ..FULL })), unanswered(0));
+        assert!(queues.overflows(Duration::from_secs(6)));
+        queues.see(Some(seen(6_000, ListenerQueues { accept_queue: 3, ..FULL })), unanswered(9));
+        assert!(!queues.suspicious());
+    }
+
+    #[test]
+    fn a_syn_queue_of_old_requests_is_a_slow_flood() {
+        let old = ListenerQueues { syn_queue: 100, syn_queue_young: 20, accept_queue: 0, ..FULL };
+        let mut queues = Queues::default();
+        queues.see(Some(seen(1_000, old)), unanswered(10));
+        queues.see(Some(seen(1_000, old)), unanswered(20));
+        assert!(queues.filled() && !queues.slow_flood(0.2));
+        queues.see(Some(seen(6_000, old)), unanswered(35));
+        assert!(queues.slow_flood(0.2));
+        queues.see(Some(seen(7_000, ListenerQueues { syn_queue_young: 90, ..old })), unanswered(40));
+        assert!(!queues.filled(), "young requests are a surge");
+    }
+}

@@ -1,0 +1,337 @@
+//! Where SYNs come from: shares of sources and prefixes in a random sample, and the class of a flood.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use super::{SourcesSeen, settings::BLOCK};
+use tracker_model::api::{Class, SourceShare};
+
+/// Addresses kept: 95 % of the shares are then within 3 % of the truth.
+const ADDRESSES: usize = 1_024;
+/// Addresses older than this are dropped,
+const AGE: Duration = Duration::from_secs(3);
+/// unless there are fewer than this: a slow flood.
+const FEW: usize = 64;
+/// Fewer addresses than this make no class.
+const LEAST: usize = 8;
+/// Entries of a list of the largest shares.
+const TOP: usize = 10;
+/// Usual sources that are remembered.
+const USUAL: usize = 8;
+/// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
+const MOST: f64 = 0.8;
+
+/// A source or prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Origin {
+    network: IpAddr,
+    bits: u8,
+}
+
+impl Origin {
+    /// Whole addresses, and the prefixes by which floods are told apart.
+    const V4: [u8; 3] = [32, 24, 16];
+    const V6: [u8; 3] = [128, 64, 48];
+
+    fn new(address: IpAddr, bits: u8) -> Self {
+        let network = match address {
+            IpAddr::V4(address) => {
+                Ipv4Addr::from_bits(address.to_bits() & u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)).into()
+            }
+            IpAddr::V6(address) => {
+                Ipv6Addr::from_bits(address.to_bits() & u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0))
+                    .into()
+            }
+        };
+        Self { network, bits }
+    }
+
+    /// The source and its prefixes, narrowest first.
+    fn of(address: IpAddr) -> [Self; 3] {
+        (if address.is_ipv4() { Self::V4 } else { Self::V6 }).map(|bits| Self::new(address, bits))
+    }
+
+    /// Whether it is one address.
+    const fn is_source(self) -> bool {
+        self.bits == if self.network.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// Whether it is of IPv4.
+    pub(super) const fn is_ipv4(self) -> bool {
+        self.network.is_ipv4()
+    }
+
+    fn holds(self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.network.is_ipv4() && Self::new(address, self.bits) == self
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.network)?;
+        if self.is_source() { Ok(()) } else { write!(f, "/{}", self.bits) }
+    }
+}
+
+/// Where a flood comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whence {
+    /// Its class.
+    pub class: Class,
+    /// The source or prefix, unless it is all over.
+    pub origin: Option<Origin>,
+}
+
+impl Whence {
+    /// All over, or not known better.
+    pub(super) const ALL_OVER: Self = Self { class: Class::Spoofed, origin: None };
+}
+
+/// An address of the sample.
+#[derive(Clone, Copy, Debug)]
+struct Drawn {
+    at: Duration,
+    /// SYNs that it stands for.
+    weight: f32,
+    address: IpAddr,
+}
+
+/// The last sampled addresses of a subject.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    drawn: VecDeque<Drawn>,
+}
+
+/// Share of an origin.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    origin: Origin,
+    part: f64,
+    drawn: u32,
+}
+
+impl Sample {
+    /// Takes in what was seen since the last time.
+    #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
+    pub(super) fn add(&mut self, at: Duration, seen: &SourcesSeen) {
+        // No more than is kept, whatever is handed over.
+        let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
+        let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
+        self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
+        while self.drawn.len() > ADDRESSES
+            || (self.drawn.len() > FEW && self.drawn.front().is_some_and(|drawn| at.saturating_sub(drawn.at) > AGE))
+        {
+            self.drawn.pop_front();
+        }
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.drawn = VecDeque::new();
+    }
+
+    /// How many addresses there are.
+    pub(super) fn len(&self) -> usize {
+        self.drawn.len()
+    }
+
+    /// Shares of all sources and prefixes, and the number of equally weighted addresses that would say as much.
+    fn shares(&self) -> (Vec<Share>, f64) {
+        let mut sums: HashMap<Origin, (f64, u32)> = HashMap::new();
+        let (mut all, mut squares) = (0.0, 0.0);
+        for Drawn { weight, address, .. } in &self.drawn {
+            let weight = f64::from(*weight);
+            all += weight;
+            squares += weight * weight;
+            for origin in Origin::of(*address) {
+                let sum = sums.entry(origin).or_default();
+                *sum = (sum.0 + weight, sum.1 + 1);
+            }
+        }
+        let mut shares: Vec<_> =
+            sums.into_iter().map(|(origin, (sum, drawn))| Share { origin, part: sum / all, drawn }).collect();
+        shares.sort_by(|a, b| {
+            b.part.total_cmp(&a.part).then(b.origin.bits.cmp(&a.origin.bits)).then(a.origin.cmp(&b.origin))
+        });
+        (shares, if squares > 0.0 { all * all / squares } else { 0.0 })
+    }
+
+    /// Sources and prefixes with the largest shares. Of a large sample, those drawn once say nothing and are left out.
+    pub(super) fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
+        let (shares, n) = self.shares();
+        let least = if self.drawn.len() > FEW { 2 } else { 1 };
+        let shown = |share: &Share| SourceShare {
+            source: share.origin.to_string(),
+            share: share.part,
+            error: half_width(share.part, n),
+        };
+        let of_weight = shares.iter().filter(|share| share.drawn >= least);
+        let sources = of_weight.clone().filter(|share| share.origin.is_source()).take(TOP).map(shown).collect();
+        let prefixes: Vec<&Share> = of_weight.filter(|share| !share.origin.is_source()).take(4 * TOP).collect();
+        let covered = |wide: &Share| {
+            prefixes.iter().any(|narrow| {
+                narrow.origin.bits > wide.origin.bits
+                    && wide.origin.holds(narrow.origin.network)
+                    && narrow.part * 1.1 >= wide.part
+            })
+        };
+        let prefixes = prefixes.iter().filter(|share| !covered(share)).take(TOP).map(|share| shown(share)).collect();
+        (sources, prefixes)
+    }
+
+    /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source usually
+    /// sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood comes from.
+    pub(super) fn whence(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Whence> {
+        if self.drawn.len() < LEAST {
+            return None;
+        }
+        let most = MOST * unanswered_rate.min(syn_rate);
+        let (shares, _) = self.shares();
+        let origin = shares
+            .iter()
+            .filter(|share| share.part * syn_rate - usual.rate(share.origin) >= most)
+            .min_by_key(|share| std::cmp::Reverse(share.origin.bits))
+            .map(|share| share.origin);
+        Some(origin.map_or(Whence::ALL_OVER, |origin| {
+            let class = if origin.is_source() { Class::SingleSource } else { Class::Prefix };
+            Whence { class, origin: Some(origin) }
+        }))
+    }
+}
+
+/// Half of the Wilson 95 % confidence interval (E. B. Wilson, 1927) of a share of `n` draws.
+fn half_width(share: f64, n: f64) -> f64 {
+    const Z: f64 = 1.96;
+    if n <= 0.0 {
+        return 1.0;
+    }
+    let square = Z * Z / n;
+    let variance = share * (1.0 - share) / n + square / (4.0 * n);
+    (Z * variance.max(0.0).sqrt() / (1.0 + square)).min(1.0)
+}
+
+/// A source and its SYNs per second.
+type SourceRate = (IpAddr, f64);
+
+/// The largest sources while all is well. Learnt as [`super::baseline::Usual`] is: a block late.
+#[derive(Debug, Default)]
+pub(super) struct UsualSources {
+    rates: Vec<SourceRate>,
+    held: Vec<SourceRate>,
+    block: HashMap<IpAddr, f64>,
+    seconds: f64,
+}
+
+impl UsualSources {
+    /// Takes in what was seen in so many seconds, while there was no suspicion.
+    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+    pub(super) fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
+        self.seconds += seconds;
+        let weight = seen.syns as f64 / seen.sample.len().max(1) as f64;
+        for address in seen.sample.iter().take(ADDRESSES).map(IpAddr::to_canonical) {
+            if self.block.len() < 2 * USUAL || self.block.contains_key(&address) {
+                *self.block.entry(address).or_default() += weight;
+            }
+        }
+        if self.seconds >= BLOCK {
+            let mut rates: Vec<_> = self.block.drain().map(|(source, sum)| (source, sum / self.seconds)).collect();
+            rates.sort_by(|a, b| b.1.total_cmp(&a.1));
+            rates.truncate(USUAL);
+            self.rates = std::mem::replace(&mut self.held, rates);
+            self.seconds = 0.0;
+        }
+    }
+
+    /// Forgets what is not yet taken for usual: there is suspicion.
+    pub(super) fn suspect(&mut self) {
+        self.block.clear();
+        self.held.clear();
+        self.seconds = 0.0;
+    }
+
+    fn rate(&self, origin: Origin) -> f64 {
+        self.rates.iter().filter(|(source, _)| origin.holds(*source)).map(|(_, rate)| rate).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(syns: u64, sample: impl IntoIterator<Item = IpAddr>) -> SourcesSeen {
+        SourcesSeen { syns, sample: sample.into_iter().collect(), ..SourcesSeen::default() }
+    }
+
+    fn address(bits: u32) -> IpAddr {
+        Ipv4Addr::from_bits(bits).into()
+    }
+
+    fn sample(addresses: impl IntoIterator<Item = IpAddr>) -> Sample {
+        let mut sample = Sample::default();
+        sample.add(Duration::ZERO, &seen(1_000, addresses));
+        sample
+    }
+
+    fn whence(sample: &Sample) -> (Class, Option<String>) {
+        let whence = sample.whence(1_000.0, 900.0, &UsualSources::default()).unwrap();
+        (whence.class, whence.origin.map(|origin| origin.to_string()))
+    }
+
+    #[test]
+    fn the_narrowest_origin_of_most_is_the_class() {
+        let random = |n: u32| n.wrapping_mul(2_654_435_761);
+        assert_eq!(whence(&sample((0..200).map(|n| address(random(n))))), (Class::Spoofed, None));
+        let one = (0..200).map(|n| address(if n % 10 == 0 { random(n) } else { 0xc000_0201 }));
+        assert_eq!(whence(&sample(one)), (Class::SingleSource, Some("192.0.2.1".into())));
+        let narrow = (0..200).map(|n| address(0xc000_0200 + n));
+        assert_eq!(whence(&sample(narrow)), (Class::Prefix, Some("192.0.2.0/24".into())));
+        let wide = (0..200).map(|n| address(0x0a01_0000 + random(n) % 65_536));
+        assert_eq!(whence(&sample(wide)), (Class::Prefix, Some("10.1.0.0/16".into())));
+        let six = (0..200_u128).map(|n| Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + n * 7_919).into());
+        assert_eq!(whence(&sample(six)), (Class::Prefix, Some("2001:db8::/64".into())));
+        let wide = (0..200_u128).map(|n| Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 64)).into());
+        assert_eq!(whence(&sample(wide)), (Class::Prefix, Some("2001:db8::/48".into())));
+    }
+
+    #[test]
+    fn too_few_say_nothing() {
+        assert_eq!(sample((0..7).map(address)).whence(5.0, 5.0, &UsualSources::default()), None);
+    }
+
+    #[test]
+    fn a_usual_source_is_not_the_flood() {
+        let mut usual = UsualSources::default();
+        let proxy = address(0x0a00_0001);
+        for _ in 0..3 {
+            usual.learn(&seen(12_000, vec![proxy; 200]), 15.0);
+        }
+        let random = |n: u32| n.wrapping_mul(2_654_435_761);
+        let sample = sample((0..250).map(|n| if n % 5 == 0 { address(random(n)) } else { proxy }));
+        assert_eq!(sample.whence(1_000.0, 200.0, &usual), Some(Whence::ALL_OVER));
+    }
+
+    #[test]
+    fn lists_are_short_and_leave_out_what_a_narrower_prefix_says() {
+        let one = sample((0..200).map(|n| address(if n % 4 == 0 { n << 16 } else { 0xc000_0201 })));
+        let (sources, prefixes) = one.top();
+        assert_eq!(sources.len(), 1);
+        assert_eq!((sources[0].source.as_str(), prefixes.len()), ("192.0.2.1", 1));
+        assert_eq!(prefixes[0].source, "192.0.2.0/24");
+        assert!((sources[0].share - 0.75).abs() < 1e-9 && (0.05..0.07).contains(&sources[0].error));
+        let many = sample((0..600).map(|n| address(n % 20)));
+        assert_eq!(many.top().0.len(), 10);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut sample = Sample::default();
+        for second in 0..10 {
+            sample.add(Duration::from_secs(second), &seen(1 << 40, (0..5_000).map(address)));
+        }
+        assert_eq!(sample.len(), ADDRESSES);
+    }
+}

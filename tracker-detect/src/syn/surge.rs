@@ -1,0 +1,35 @@
+//! A surge: many more SYNs than usual, and answered. Legitimate; a verdict and never an alarm.
+
+use super::{
+    cusum::{Gauge, Step},
+    history::rate,
+    settings::WINDOW,
+};
+
+/// So many times the usual rate begin a surge,
+const BEGINS: f64 = 3.0;
+/// and fewer than so many end it.
+const ENDS: f64 = 2.0;
+/// SYNs per second above the usual that it takes at least.
+const LEAST: f64 = 100.0;
+
+/// Whether a listener has a surge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Surge {
+    on: bool,
+}
+
+impl Surge {
+    /// Takes in a step, if there was one. `alarm` says that an incident goes on.
+    pub(super) fn step(&mut self, gauge: &Gauge, step: Option<&Step>, alarm: bool) -> bool {
+        let Some(step) = step else { return self.on && !alarm };
+        let to = step.known.to.at;
+        if let Some(span) = gauge.history.span(to.saturating_sub(WINDOW), to) {
+            let (rate, usual) = (rate(&span, |point| point.syns), gauge.usual.syns.get());
+            let (times, least) = if self.on { (ENDS, LEAST / 2.0) } else { (BEGINS, LEAST) };
+            self.on = rate >= times * usual && rate >= usual + least;
+        }
+        self.on &= !alarm && !gauge.suspicious();
+        self.on
+    }
+}

@@ -1,0 +1,262 @@
+//! What an operator reads: summary, advice and what is not known.
+
+use std::fmt::Write;
+
+use super::record::{Record, Subject, Unknown};
+use tracker_model::{
+    api::{AlertKind, Class, FloodEvidence},
+    text::{grouped, number, period, time, time_after},
+};
+
+/// A backlog below this is small for a public service.
+const SMALL_BACKLOG: u32 = 1_024;
+
+/// One line.
+pub(super) fn summary(record: &Record) -> String {
+    let evidence = &record.evidence;
+    let mut line = match record.kind {
+        AlertKind::SynFlood => flood(record),
+        AlertKind::AcceptOverflow => accept(record),
+        AlertKind::PortScan => {
+            let ports = evidence.ports.unwrap_or_default();
+            let mut line = format!("Port scan: up to {} ports without a listener tried", number(f64::from(ports)));
+            if let Some(source) = evidence.top_sources.first().filter(|source| source.share >= 0.5) {
+                let _ = write!(line, ", mostly from {}", source.source);
+            }
+            let _ = write!(line, ", {} SYN/s", number(evidence.syn_rate));
+            line
+        }
+        // Kinds that the detector does not call.
+        _ => record.kind.name().to_owned(),
+    };
+    let _ = write!(line, "; {}", period(record.since, record.until));
+    if evidence.pulses > 0 {
+        let _ = write!(line, ", with {} pause{}", evidence.pulses, if evidence.pulses == 1 { "" } else { "s" });
+    }
+    line
+}
+
+fn flood(record: &Record) -> String {
+    let evidence = &record.evidence;
+    let mut line = format!("SYN flood of {}: {} SYN/s from ", target(record), number(evidence.syn_rate));
+    let sources = match evidence.distinct_sources {
+        distinct if distinct >= 1.5 => format!("about {} sources", number(distinct)),
+        _ => "sources".to_owned(),
+    };
+    let _ = match record.whence.origin {
+        Some(origin) if record.whence.class == Class::SingleSource => write!(line, "one source, {origin}"),
+        Some(origin) => write!(line, "{sources} in {origin}"),
+        None if record.unknown.contains(&Unknown::Sources) => write!(line, "sources not known yet"),
+        None => write!(line, "{sources} all over (spoofed)"),
+    };
+    match record.subject {
+        Subject::Listener(_) => drop(write!(line, ", {} % unanswered", percent(evidence))),
+        Subject::Port(..) | Subject::Ports(_) => line.push_str(", nothing listens there"),
+    }
+    line
+}
+
+fn accept(record: &Record) -> String {
+    let evidence = &record.evidence;
+    let mut line = format!("{} accepts too slowly: ", target(record));
+    if let (Some(length), Some(most)) = (evidence.accept_queue, evidence.accept_queue_max) {
+        let _ = write!(line, "accept queue {} of {}, ", number(length.into()), number(most.into()));
+    }
+    let _ = write!(line, "{} connections/s turned away", number(evidence.unanswered_rate));
+    line
+}
+
+/// What to do.
+pub(super) fn advice(record: &Record) -> String {
+    match record.kind {
+        AlertKind::SynFlood => flood_advice(record),
+        AlertKind::AcceptOverflow => accept_advice(&record.evidence),
+        AlertKind::PortScan => {
+            "Nothing is harmed. See that no service listens where it should not: `tracker listeners`.".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn flood_advice(record: &Record) -> String {
+    let mut advice = Vec::new();
+    let port = match record.subject {
+        Subject::Listener(id) => id.port,
+        Subject::Port(_, port) => port,
+        Subject::Ports(_) => 0,
+    };
+    match record.whence.origin {
+        Some(origin) => {
+            let family = if origin.is_ipv4() { "ip" } else { "ip6" };
+            advice.push(format!(
+                "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless real \
+                 clients are there: sources can be forged."
+            ));
+        }
+        None if record.unknown.contains(&Unknown::Sources) => {
+            advice.push("Whether dropping by source would help is not known yet: sources were not read.".into());
+        }
+        None => {
+            advice.push("Dropping by source does not help, addresses are forged: ask the provider to filter.".into());
+        }
+    }
+    if let Subject::Listener(_) = record.subject {
+        advice.extend(queue_advice(&record.evidence));
+    } else {
+        advice.push("The kernel answers each with a reset: drop the port in the firewall to save that.".into());
+    }
+    advice.join(" ")
+}
+
+/// What the counters say of SYN cookies and the backlog. The counters are the namespace's.
+fn queue_advice(evidence: &FloodEvidence) -> Vec<String> {
+    let count = |name: &str| evidence.namespace.get(name).copied().unwrap_or_default();
+    let cookies = count("SyncookiesSent");
+    // Three quarters of tcp_max_syn_backlog are the limit when cookies are off; what it turns away is counted by the
+    // listener alone (`tcp_conn_request`), what the backlog turns away by the namespace too.
+    let full =
+        evidence.syn_queue >= evidence.syn_queue_max.map(|most| most - most / 10) && evidence.syn_queue > Some(0);
+    let dropped = count("TCPReqQFullDrop").max(evidence.dropped.filter(|_| full).unwrap_or_default());
+    let mut advice = Vec::new();
+    if cookies > 0 {
+        advice.push(format!(
+            "This namespace sent {} SYN cookies since the onset: with them real clients still get through.",
+            grouped(cookies)
+        ));
+    } else if dropped > 0 {
+        advice.push(format!(
+            "The SYN queue is full and SYN cookies are off ({} SYNs dropped): sysctl net.ipv4.tcp_syncookies=1.",
+            grouped(dropped)
+        ));
+    }
+    if let Some(most) = evidence.accept_queue_max.filter(|most| *most < SMALL_BACKLOG) {
+        advice.push(format!("The backlog of {most} is small: raise it in the application and net.core.somaxconn."));
+    }
+    advice
+}
+
+fn accept_advice(evidence: &FloodEvidence) -> String {
+    let mut advice =
+        "This is no flood: the application does not call accept() fast enough. See what it waits for; give it \
+                      more workers."
+            .to_owned();
+    if let Some(most) = evidence.accept_queue_max.filter(|most| *most < SMALL_BACKLOG) {
+        let _ = write!(
+            advice,
+            " If it only fails to keep up with bursts, raise its backlog of {most} and net.core.somaxconn."
+        );
+    }
+    advice
+}
+
+/// What is not known, and why.
+pub(super) fn unknown(unknown: &Unknown) -> String {
+    match unknown {
+        Unknown::Closed(at) => format!("the listener closed at {} UTC; SYNs to its port are followed", time(*at)),
+        Unknown::Restarted(at) => format!("the listener's counters began anew at {} UTC", time(*at)),
+        Unknown::Gap(from, to) => {
+            format!("nothing was observed from {} to {} UTC; it may have paused", time(*from), time_after(*from, *to))
+        }
+        Unknown::Queues => "no queues of the onset: whether the accept queue was full then is not known".to_owned(),
+        Unknown::Sources => "sources were not read yet: one source or many is not known".to_owned(),
+        Unknown::Census(error) => format!("the last census failed, queues may be old: {error}"),
+    }
+}
+
+fn target(record: &Record) -> String {
+    match record.subject {
+        Subject::Listener(id) => std::net::SocketAddr::new(id.address, id.port).to_string(),
+        Subject::Port(_, port) => format!("port {port}"),
+        Subject::Ports(_) => "ports without a listener".to_owned(),
+    }
+}
+
+fn percent(evidence: &FloodEvidence) -> String {
+    let share = if evidence.syn_rate > 0.0 { evidence.unanswered_rate / evidence.syn_rate } else { 0.0 };
+    format!("{:.0}", 100.0 * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syn::{ListenerId, sources::Whence};
+    use tracker_model::api::SourceShare;
+
+    fn record(kind: AlertKind) -> Record {
+        Record {
+            id: 1,
+            kind,
+            whence: Whence::ALL_OVER,
+            subject: Subject::Listener(ListenerId { netns: 1, address: "203.0.113.5".parse().unwrap(), port: 80 }),
+            since: "2026-03-04T02:13:07.4Z".parse().unwrap(),
+            until: None,
+            evidence: FloodEvidence {
+                syn_rate: 5_010.2,
+                unanswered_rate: 4_910.0,
+                distinct_sources: 9_800.3,
+                accept_queue: Some(512),
+                accept_queue_max: Some(511),
+                ..FloodEvidence::default()
+            },
+            unknown: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_flood_is_told_in_one_line() {
+        let mut record = record(AlertKind::SynFlood);
+        assert_eq!(
+            summary(&record),
+            "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered; \
+             since 2026-03-04 02:13:07 UTC"
+        );
+        record.until = Some("2026-03-04T02:14:00Z".parse().unwrap());
+        record.evidence.pulses = 2;
+        assert!(
+            summary(&record).ends_with("; from 2026-03-04 02:13:07 to 02:14:00 UTC, with 2 pauses"),
+            "{}",
+            summary(&record)
+        );
+    }
+
+    #[test]
+    fn a_slow_application_is_told_from_it() {
+        let mut record = record(AlertKind::AcceptOverflow);
+        record.evidence.unanswered_rate = 42.0;
+        assert_eq!(
+            summary(&record),
+            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away; since 2026-03-04 02:13:07 UTC"
+        );
+        assert!(advice(&record).contains("backlog of 511"));
+    }
+
+    #[test]
+    fn a_scan_names_who_does_it() {
+        let mut record = record(AlertKind::PortScan);
+        record.evidence.ports = Some(1_200);
+        record.evidence.top_sources = vec![SourceShare { source: "192.0.2.9".into(), share: 0.99, error: 0.01 }];
+        assert_eq!(
+            summary(&record),
+            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s; since 2026-03-04 02:13:07 UTC"
+        );
+    }
+
+    #[test]
+    fn advice_fits_the_counters() {
+        let mut record = record(AlertKind::SynFlood);
+        record.evidence.namespace.insert("TCPReqQFullDrop".into(), 12_000);
+        assert!(advice(&record).contains("(12,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"));
+        let evidence = &mut record.evidence;
+        evidence.namespace.clear();
+        (evidence.syn_queue, evidence.syn_queue_max, evidence.dropped) = (Some(380), Some(384), Some(9_000));
+        assert!(
+            advice(&record).contains("(9,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"),
+            "{}",
+            advice(&record)
+        );
+        record.evidence.syn_queue = Some(20);
+        assert!(!advice(&record).contains("tcp_syncookies"), "turned away for another reason");
+        record.evidence.namespace.insert("SyncookiesSent".into(), 5);
+        assert!(advice(&record).contains("real clients still get through"));
+    }
+}

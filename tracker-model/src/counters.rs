@@ -1,0 +1,128 @@
+//! Counters and queues of listeners, and those of a network namespace.
+
+use serde::{Deserialize, Serialize};
+
+/// Counts of IPv4 and of IPv6 packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByFamily {
+    /// IPv4.
+    pub ipv4: u64,
+    /// IPv6.
+    pub ipv6: u64,
+}
+
+impl ByFamily {
+    /// Both.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.ipv4 + self.ipv6
+    }
+}
+
+/// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerQueues {
+    /// Requests in the SYN queue.
+    pub syn_queue: u32,
+    /// Those of them whose SYN-ACK was not yet repeated.
+    pub syn_queue_young: u32,
+    /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops.
+    #[serde(default)]
+    pub syn_queue_max: u32,
+    /// Connections that wait for `accept()`.
+    pub accept_queue: u32,
+    /// Limit of the accept queue.
+    pub accept_queue_max: u32,
+    /// Half-open request sockets.
+    pub half_open: u32,
+    /// Established sockets.
+    pub connected: u32,
+    /// Requests that the sockets dropped since they began to listen.
+    pub drops: u64,
+    /// Half-open request sockets whose source could not be kept: the table of sources was full.
+    pub half_open_unnamed: u32,
+}
+
+/// SYNs to one port.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortSyns {
+    /// Port.
+    pub port: u16,
+    /// SYNs.
+    pub syns: u64,
+    /// SYNs per second, a mean that fades with a time constant of a minute; zero when the port is quiet.
+    pub syn_rate: f64,
+}
+
+/// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt; `Documentation/networking/snmp_counter.rst`).
+/// They are of all its listeners together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceCounters {
+    /// `SyncookiesSent`: SYN-ACKs that carried a cookie.
+    pub syncookies_sent: u64,
+    /// `SyncookiesRecv`: ACKs with a valid cookie.
+    pub syncookies_received: u64,
+    /// `SyncookiesFailed`: ACKs with an invalid cookie.
+    pub syncookies_failed: u64,
+    /// `ListenOverflows`: requests dropped because an accept queue was full.
+    pub listen_overflows: u64,
+    /// `ListenDrops`: requests dropped for any reason.
+    pub listen_drops: u64,
+    /// `TCPReqQFullDoCookies`: SYNs answered with a cookie because a SYN queue was full.
+    pub syn_queue_full_cookies: u64,
+    /// `TCPReqQFullDrop`: SYNs dropped because a SYN queue was full.
+    pub syn_queue_full_drops: u64,
+    /// `EmbryonicRsts`: half-open requests ended by a reset.
+    pub embryonic_resets: u64,
+    /// `TCPSynRetrans`: SYNs and SYN-ACKs that were sent again.
+    pub syn_retransmits: u64,
+}
+
+impl NamespaceCounters {
+    /// Each counter with its name in TcpExt.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 9] {
+        [
+            ("SyncookiesSent", self.syncookies_sent),
+            ("SyncookiesRecv", self.syncookies_received),
+            ("SyncookiesFailed", self.syncookies_failed),
+            ("ListenOverflows", self.listen_overflows),
+            ("ListenDrops", self.listen_drops),
+            ("TCPReqQFullDoCookies", self.syn_queue_full_cookies),
+            ("TCPReqQFullDrop", self.syn_queue_full_drops),
+            ("EmbryonicRsts", self.embryonic_resets),
+            ("TCPSynRetrans", self.syn_retransmits),
+        ]
+    }
+}
+
+/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
+/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs. Repeats are rather
+/// too few: those of connections that made room for others count as first SYNs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSample {
+    /// First SYNs of a connection.
+    pub first: u64,
+    /// Repeats: the same addresses, ports and sequence number again.
+    pub repeated: u64,
+    /// Handshakes completed.
+    pub completed: u64,
+    /// Connections that made room for others before they were completed; later repeats of theirs count as first SYNs.
+    pub evicted: u64,
+    /// Sum of weight * (weight - 1) over `repeated`: the variance of that estimate if its SYNs were chosen one by one.
+    pub repeated_variance: u64,
+}
+
+impl FlowSample {
+    /// Half of the 95 % confidence interval of `repeated`: twice its standard deviation.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an error bound"
+    )]
+    pub fn repeated_error(&self) -> u64 {
+        (2.0 * (self.repeated_variance as f64).sqrt()).ceil() as u64
+    }
+}

@@ -1,0 +1,12 @@
+//! Processes.
+
+use serde::{Deserialize, Serialize};
+
+/// The process behind a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// The name of the thread that called `listen()`, or of the process when the socket is older than the daemon.
+    pub comm: String,
+}
