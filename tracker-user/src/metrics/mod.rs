@@ -11,7 +11,7 @@ mod process;
 mod series;
 mod sockets;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::metrics::series::{AlertSeries, ListenerSeries, PortSeries};
 use prometheus::{
