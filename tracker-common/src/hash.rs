@@ -36,7 +36,7 @@ pub fn halves(address: &[u8; 16]) -> Halves {
 #[inline(always)]
 #[must_use]
 pub fn address(halves: Halves) -> [u8; 16] {
-    // SAFETY: as above.
+    // SAFETY: both are 16 bytes without padding, and any bytes are a value of either.
     unsafe { core::mem::transmute::<Halves, [u8; 16]>(halves) }
 }
 

@@ -4,25 +4,25 @@
 //! mapped directly, a few places for each address: every connection that ends is looked for in it, and that must cost less
 //! than a hash table does.
 
+use crate::layout::abi;
+
 /// Places for one address.
 pub const PLACES: u32 = 8;
-/// Entries of [`crate::names::TIMED`].
+/// Entries of [`crate::maps::TIMED`].
 pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / PLACES;
 
-/// A connection whose life is timed.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timed {
-    /// Address of its socket; zero: free.
-    pub socket: u64,
-    /// When it was established, `CLOCK_MONOTONIC` nanoseconds.
-    pub since: u64,
+abi! {
+    /// A connection whose life is timed.
+    pub struct Timed {
+        /// Address of its socket; zero: free.
+        pub socket: u64,
+        /// When it was established, `CLOCK_MONOTONIC` nanoseconds.
+        pub since: u64,
+    }
 }
 
-/// Those that [`index`] sends to one entry of [`crate::names::TIMED`].
+/// Those that [`index`] sends to one entry of [`crate::maps::TIMED`].
 pub type Places = [Timed; PLACES as usize];
-
-const _: () = assert!(size_of::<Places>() == 128);
 
 /// Entry of a socket, by the lower half of its address.
 #[inline(always)]

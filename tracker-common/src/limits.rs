@@ -48,10 +48,18 @@ pub const LOCAL_ADDRESSES: u32 = 4096;
 pub const LOCAL_PLACES: u32 = 4096;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.
 pub const LOCAL_PREFIXES: u32 = 256;
-/// Places for connections whose life is timed at one moment, see [`crate::names::SAMPLE_MASK`]. A connection has eight of them to
+/// Places for connections whose life is timed at one moment, see [`crate::fields::SAMPLE_MASK`]. A connection has eight of them to
 /// choose from: when half of all are taken, 3 in 100 find none, when a fifth is taken, 2 in 10,000.
 pub const TIMED_CONNECTIONS: u32 = 131_072;
 /// VLAN tags that are walked in a frame.
 pub const VLAN_TAGS: usize = 2;
 /// IPv6 extension headers that are walked in a packet.
 pub const IPV6_EXTENSION_HEADERS: usize = 8;
+/// A socket is in `TIME_WAIT` for this many seconds (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
+pub const TIME_WAIT_SECONDS: u32 = 60;
+/// A `TIME_WAIT` is recent when the socket entered it in the last this many seconds.
+pub const RECENT_SECONDS: u32 = 10;
+/// A socket that only its process can end counts as leaked when its peer was silent for this many seconds.
+pub const SILENT_SECONDS: u32 = 60;
+/// Tuples of local ports that are shown one by one where there are many.
+pub const TUPLES_SHOWN: usize = 32;

@@ -150,11 +150,10 @@ impl Taker {
 }
 
 fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, KernelError> {
-    let map = |name| move |source| KernelError::Map { name, source };
-    maps.census.set(0, Census::default(), 0).map_err(map(names::CENSUS))?;
-    maps.census_generation.set(0, generation, 0).map_err(map(names::CENSUS_GENERATION))?;
+    maps.census.update(0, Census::default())?;
+    maps.census_generation.update(0, generation)?;
     run(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
-    maps.census.get(&0, 0).map_err(map(names::CENSUS))
+    maps.census.lookup(0)
 }
 
 /// Runs an iterator that writes nothing to its end, in the namespace of the calling thread.

@@ -108,7 +108,7 @@ impl Listeners {
             let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
             let seen = census.generation == generation;
             let (sockets, dual) =
-                if seen { (u64::from(census.sockets), u64::from(census.dual)) } else { Default::default() };
+                if seen { (u64::from(census.queues.sockets), u64::from(census.dual)) } else { Default::default() };
             if seen {
                 self.unseen.remove(&key);
             }
@@ -183,7 +183,7 @@ impl Listeners {
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
-            census: census.map(|census| self.queues(key, &census)),
+            census: census.map(|census| self.queues(key, &census.queues)),
             half_open_sources: Vec::new(),
             sample: sample(counters.flows),
             distinct_sources: None,
@@ -207,7 +207,7 @@ impl Listeners {
         rate.per_second
     }
 
-    fn queues(&mut self, key: ListenerKey, census: &ListenerCensus) -> ListenerQueues {
+    fn queues(&mut self, key: ListenerKey, census: &tracker_common::listener::ListenerQueues) -> ListenerQueues {
         let drops = self.drops.entry(key).or_default();
         drops.total += census.drops.saturating_sub(drops.last);
         drops.last = census.drops;

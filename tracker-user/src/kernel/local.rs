@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, net::IpAddr};
 use aya::maps::lpm_trie::Key;
 use tracker_common::{
     hash::{self, Halves},
-    limits, names,
+    limits,
 };
 
 use super::{error::KernelError, links::Netlink, maps::Maps};
@@ -18,9 +18,7 @@ const HOST: u8 = 128;
 /// # Errors
 /// There are too many of them.
 pub fn add(maps: &mut Maps, address: &[u8; 16]) -> Result<(), KernelError> {
-    maps.local_addresses
-        .insert(address, 1, 0)
-        .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })?;
+    maps.local_addresses.update(address, 1)?;
     // Of two at one place the other is found in the hash map alone.
     set_place(maps, place(address), hash::halves(address))
 }
@@ -31,12 +29,12 @@ fn remove(maps: &mut Maps, address: &[u8; 16], stay: &BTreeSet<(u8, [u8; 16])>) 
     let mut others = stay.iter().filter(|(length, other)| *length == HOST && self::place(other) == place);
     set_place(maps, place, others.next().map_or([0; 2], |(_, other)| hash::halves(other)))?;
     // Removing what is gone already is no loss.
-    let _ = maps.local_addresses.remove(address);
+    let _ = maps.local_addresses.delete(address);
     Ok(())
 }
 
 fn set_place(maps: &mut Maps, place: u32, address: Halves) -> Result<(), KernelError> {
-    maps.local_places.set(place, address, 0).map_err(|source| KernelError::Map { name: names::LOCAL_PLACES, source })
+    maps.local_places.update(place, address)
 }
 
 fn place(address: &[u8; 16]) -> u32 {
@@ -60,8 +58,8 @@ impl LocalAddresses {
             if *length == HOST {
                 remove(maps, address, &known)?;
             } else {
-                // As above.
-                let _ = maps.local_prefixes.remove(&Key::new(u32::from(*length), *address));
+                // Removing what is gone already is no loss.
+                let _ = maps.local_prefixes.delete(&Key::new(u32::from(*length), *address));
             }
         }
         let mut unfit = BTreeSet::new();
@@ -70,9 +68,7 @@ impl LocalAddresses {
             let result = if length == HOST {
                 add(maps, &address)
             } else {
-                maps.local_prefixes
-                    .insert(&Key::new(u32::from(length), address), 1, 0)
-                    .map_err(|source| KernelError::Map { name: names::LOCAL_PREFIXES, source })
+                maps.local_prefixes.update(&Key::new(u32::from(length), address), 1)
             };
             match result {
                 Ok(()) => drop(known.insert(*prefix)),

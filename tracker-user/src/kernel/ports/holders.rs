@@ -101,7 +101,7 @@ impl Holders {
             let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
             if key.what == HELD_UDP {
                 self.udp.push(held);
-            } else if let Ok(tuple) = usize::try_from(key.what).map(|place| maps.port_tuples.get(place)) {
+            } else if let Some(tuple) = maps.port_tuples.get(key.what as usize) {
                 let [source, destination] =
                     [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
                 self.tuples.entry((source, destination, tuple.port)).or_default().push(held);

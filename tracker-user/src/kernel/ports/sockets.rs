@@ -14,7 +14,6 @@ use aya::{Ebpf, programs::Iter};
 use tracker_common::{
     hash, names,
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
-    state,
 };
 use tracker_model::{
     ports::explain::{Bucket, Protocol, SocketSeen, TcpState},
@@ -167,19 +166,9 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
 }
 
 fn state_of(record: &SocketRecord) -> TcpState {
-    match record.state {
-        state::ESTABLISHED => TcpState::Established,
-        state::SYN_SENT => TcpState::SynSent,
-        state::SYN_RECV => TcpState::SynRecv,
-        state::FIN_WAIT1 => TcpState::FinWait1,
-        state::FIN_WAIT2 => TcpState::FinWait2,
-        state::TIME_WAIT => TcpState::TimeWait,
-        state::CLOSE_WAIT => TcpState::CloseWait,
-        state::LAST_ACK => TcpState::LastAck,
-        state::LISTEN => TcpState::Listen,
-        state::CLOSING => TcpState::Closing,
-        state::NEW_SYN_RECV => TcpState::HalfOpen,
+    match TcpState::from_repr(record.state) {
         // Without a connection, but with a port.
-        _ => TcpState::Bound,
+        None | Some(TcpState::Close) => TcpState::Bound,
+        Some(state) => state,
     }
 }

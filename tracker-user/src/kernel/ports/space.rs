@@ -12,12 +12,6 @@ use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSee
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
-/// A `TIME_WAIT` lasts so long (`TCP_TIMEWAIT_LEN`), seconds.
-const TIME_WAIT: u32 = 60;
-/// One that was entered so long ago is recent, seconds (`tracker_model::ports::RECENT`).
-const RECENT: u32 = 10;
-/// A socket that only its process can end counts as leaked when its peer was not heard of for so long, seconds.
-const QUIET: u32 = 60;
 /// Tuples whose processes are asked for: those with the most sockets.
 const HELD: usize = 64;
 /// Tuples that the model is told of, those with the most sockets; the others are summed up.
@@ -77,11 +71,11 @@ impl Space {
         }
         let pass = PortPass {
             generation,
-            recent: jiffies.of(RECENT),
-            time_wait: jiffies.of(TIME_WAIT),
+            recent: jiffies.of(limits::RECENT_SECONDS),
+            time_wait: jiffies.of(limits::TIME_WAIT_SECONDS),
             reuse_delay_ms: delay_ms(&self.settings),
             holders_from: self.holders_from,
-            quiet: jiffies.of(QUIET),
+            quiet: jiffies.of(limits::SILENT_SECONDS),
             netns: self.netns,
             own: around.own.into(),
             watching: u32::try_from(around.watching).unwrap_or(u32::MAX),
@@ -161,7 +155,7 @@ impl Space {
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
         let most = u32::from(most).max(unplaced);
         *self.admitted = admission::admit(&buckets.counts);
-        let last_shown = tuples.get(SHOWN - 1).map_or(0, sockets);
+        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, sockets);
         Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
     }
 }
@@ -180,9 +174,6 @@ fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
         made_by: Vec::new(),
     }
 }
-
-/// Tuples that are shown one by one wherever there are many.
-const SHOWN: usize = 32;
 
 struct LeftOut {
     tuples: u64,

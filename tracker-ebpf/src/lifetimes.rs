@@ -1,5 +1,5 @@
-//! Lifetimes of a random sample of the connections. The kernel keeps no time of birth, and a table with one for
-//! each of a million connections would break the memory bound.
+//! Lifetimes of a random sample of the connections. The kernel does not keep when a connection was established, and a
+//! table of that for a million connections would break the memory bound.
 
 use core::ptr::read_volatile;
 
@@ -26,7 +26,7 @@ fn places(socket: *const u8) -> Option<*mut Timed> {
 
 /// A connection was established; perhaps its lifetime will be measured. `timed` counts those that are.
 #[inline(always)]
-pub(crate) fn born(socket: *const u8, timed: &mut u64) {
+pub(crate) fn start(socket: *const u8, timed: &mut u64) {
     // The choice is random and not by address: the kernel hands the same few sockets out again and again.
     // SAFETY: a helper without arguments.
     if unsafe { bpf_get_prandom_u32() } & SAMPLE_MASK.load() != 0 {
@@ -36,7 +36,7 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     for place in 0..PLACES {
-        // SAFETY: in bounds of an entry. One that has this address was left by an end that no event told of.
+        // SAFETY: in bounds of an entry. One that has this address was left by an end without an event.
         unsafe {
             let timed_here = places.add(place as usize);
             if read_volatile(&raw const (*timed_here).socket) == socket as u64 {
@@ -61,7 +61,7 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
 
 /// A connection ended: its lifetime in microseconds, if it was measured.
 #[inline(always)]
-pub(crate) fn died(socket: *const u8, timed: &mut u64) -> Option<u64> {
+pub(crate) fn end(socket: *const u8, timed: &mut u64) -> Option<u64> {
     let places = places(socket)?;
     for place in 0..PLACES {
         // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its address;
