@@ -14,6 +14,7 @@ use aya::{
 use tracker_common::{
     classify::Outcome,
     counters::{Interface, InterfaceCounters},
+    layout::Sum as _,
     limits, names,
 };
 use tracker_model::snapshot::{self, Unwatched};
@@ -22,7 +23,7 @@ use super::{
     Hook,
     error::KernelError,
     links::{Layer, Link},
-    maps::{Maps, Sum as _},
+    maps::Maps,
     object,
     select::{self, Choice},
 };
@@ -224,10 +225,7 @@ impl Attachments {
         if slot != 0 {
             let last = counters(maps, slot)?;
             self.departed.add(&last);
-            let zeros = maps.zeros();
-            maps.interface_counters
-                .set(u32::from(slot), zeros, 0)
-                .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
+            maps.interface_counters.reset(u32::from(slot))?;
             self.free_slots.insert(slot);
         }
         Ok(())
@@ -380,30 +378,24 @@ fn seen_on(name: &str) -> String {
 
 /// Counters of a slot, summed over the CPUs.
 fn counters(maps: &Maps, slot: u16) -> Result<InterfaceCounters, KernelError> {
-    let values = maps
-        .interface_counters
-        .get(&u32::from(slot), 0)
-        .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
-    Ok(InterfaceCounters::sum(&values))
+    maps.interface_counters.sum(u32::from(slot))
 }
 
 /// Enters an interface into the table; false when another one has its place.
 fn register(maps: &mut Maps, index: u32, slot: u16, flags: u16) -> Result<bool, KernelError> {
     let place = index & (limits::INTERFACE_TABLE - 1);
-    let fail = |source| KernelError::Map { name: names::INTERFACES, source };
-    let entry = maps.interfaces.get(&place, 0).map_err(fail)?;
+    let entry = maps.interfaces.lookup(place)?;
     if entry.index != 0 && entry.index != index {
         return Ok(false);
     }
-    maps.interfaces.set(place, Interface { index, slot, flags }, 0).map_err(fail)?;
+    maps.interfaces.update(place, Interface { index, slot, flags })?;
     Ok(true)
 }
 
 fn unregister(maps: &mut Maps, index: u32) -> Result<(), KernelError> {
     let place = index & (limits::INTERFACE_TABLE - 1);
-    let fail = |source| KernelError::Map { name: names::INTERFACES, source };
-    if maps.interfaces.get(&place, 0).map_err(fail)?.index == index {
-        maps.interfaces.set(place, Interface::default(), 0).map_err(fail)?;
+    if maps.interfaces.lookup(place)?.index == index {
+        maps.interfaces.update(place, Interface::default())?;
     }
     Ok(())
 }

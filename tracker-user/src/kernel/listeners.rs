@@ -11,7 +11,6 @@ use tracker_common::{
     flows::FlowCounters,
     limits,
     listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
-    names,
 };
 use tracker_model::{
     detect::FlowSample,
@@ -23,7 +22,7 @@ use super::{
     error::KernelError,
     floods::Open,
     half_open::HalfOpen,
-    maps::{Maps, Sum as _},
+    maps::Maps,
     process::Finder,
     sources::{self, address},
     syn_queue::SynQueue,
@@ -65,20 +64,16 @@ struct Rate {
     per_second: f64,
 }
 
-fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
-    move |source| KernelError::Map { name, source }
-}
-
 /// All entries of the listener map.
 fn entries(maps: &Maps) -> Vec<(ListenerKey, Listener)> {
     // An entry that goes while the map is walked ends the walk; the next reading has the rest.
-    maps.listeners.iter().filter_map(Result::ok).collect()
+    maps.listeners.entries().collect()
 }
 
 /// Fills the queue of free slots; slot 0 is shared by those that get none.
 pub fn fill_slots(maps: &mut Maps) -> Result<(), KernelError> {
     for slot in 1..=limits::LISTENERS {
-        maps.free_slots.push(slot, 0).map_err(map(names::FREE_SLOTS))?;
+        maps.free_slots.enqueue(slot)?;
     }
     Ok(())
 }
@@ -105,7 +100,7 @@ impl Listeners {
             if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
                 continue;
             }
-            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let census = maps.listener_census.lookup(listener.slot)?;
             let seen = census.generation == generation;
             let (sockets, dual) =
                 if seen { (u64::from(census.queues.sockets), u64::from(census.dual)) } else { Default::default() };
@@ -116,10 +111,10 @@ impl Listeners {
                 continue;
             }
             // The slot first: if an event comes between the two, it is the listener that is wrong, which the next census sees.
-            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
-            maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
+            let slot = maps.slots.lookup(listener.slot)?;
+            maps.slots.update(listener.slot, Slot { sockets, dual, ..slot })?;
             let mended = Listener { sockets, dual, ..listener };
-            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
+            maps.listeners.update(key, mended)?;
         }
         Ok(())
     }
@@ -143,9 +138,8 @@ impl Listeners {
                 continue;
             }
             self.closed.remove(&key);
-            let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
-            let counters = ListenerCounters::sum(&values);
-            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let counters = maps.listener_counters.sum(listener.slot)?;
+            let census = maps.listener_census.lookup(listener.slot)?;
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             let mut report = self.report(key, &listener, &counters, census, now);
             if census.is_some() {
@@ -233,19 +227,18 @@ impl Listeners {
         if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
             return Ok(());
         }
-        maps.listeners.remove(key).map_err(map(names::LISTENERS))?;
+        maps.listeners.delete(key)?;
         self.closed.remove(key);
         self.rates.remove(key);
         self.drops.remove(key);
         self.unseen.remove(key);
         if listener.slot != 0 {
             // A port that still leads here then finds a slot of another port.
-            maps.slots.set(listener.slot, Slot::default(), 0).map_err(map(names::SLOTS))?;
-            let zeros = maps.zeros();
-            maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            maps.slots.update(listener.slot, Slot::default())?;
+            maps.listener_counters.reset(listener.slot)?;
             sources::clear(maps, listener.slot)?;
             self.freed.push(listener.slot);
-            maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
+            maps.free_slots.enqueue(listener.slot)?;
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::{
     borrow::Borrow,
     marker::PhantomData,
-    ops::{Deref, DerefMut},
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -80,6 +79,12 @@ impl<K: Pod, V: Pod> HashMap<K, V> {
     /// Removes a key.
     pub fn delete(&mut self, key: &K) -> Result<()> {
         self.map.remove(key).map_err(self.fail())
+    }
+
+    /// Removes the entries that `which` is true for.
+    pub fn delete_where(&mut self, which: impl Fn(&K, &V) -> bool) -> Result<()> {
+        let keys: Vec<K> = self.entries().filter(|(key, value)| which(key, value)).map(|(key, _)| key).collect();
+        keys.iter().try_for_each(|key| self.delete(key))
     }
 
     /// All entries. Some may be missed while others are removed.
@@ -203,42 +208,3 @@ pub fn name_of(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
-
-// INTERIM
-
-impl<T> Deref for Named<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.map
-    }
-}
-
-impl<T> DerefMut for Named<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.map
-    }
-}
-
-impl Maps {
-    /// A value of zero for each CPU.
-    pub fn zeros<T: aya::Pod + Default>(&self) -> PerCpuValues<T> {
-        PerCpuValues::try_from(vec![T::default(); nr_cpus().unwrap()]).expect("as many values as CPUs")
-    }
-}
-
-pub trait Sum: layout::Sum + Default + Pod {
-    fn add(&mut self, other: &Self) {
-        layout::Sum::add(self, other);
-    }
-
-    fn sum(values: &PerCpuValues<Self>) -> Self {
-        let mut total = Self::default();
-        for value in values.iter() {
-            layout::Sum::add(&mut total, value);
-        }
-        total
-    }
-}
-
-impl<T: layout::Sum + Default + Pod> Sum for T {}

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracker_common::{
     classify::Outcome,
-    counters::{InterfaceCounters, Loss, SocketCounters},
+    counters::{InterfaceCounters, Loss},
     limits, names,
 };
 use tracker_model::{
@@ -35,7 +35,7 @@ use super::{
     links::{Changes, Netlink},
     listeners::{self, Listeners},
     local::LocalAddresses,
-    maps::{Maps, Sum as _},
+    maps::Maps,
     object,
     ports::Ports,
     refused::Refused,
@@ -307,8 +307,7 @@ impl Side {
 
     /// Takes a census; `asked` is whether somebody waits for it.
     fn take_census(&mut self, asked: bool) -> Result<(), KernelError> {
-        let map = |source| KernelError::Map { name: names::CENSUS_WANTED, source };
-        self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
+        self.maps.census_wanted.update(0, 0)?;
         let before = listeners::versions(&self.maps);
         let complete = self.census.take(&mut self.object, &mut self.maps, &mut self.ports, asked);
         self.census_tried_at = Instant::now();
@@ -348,7 +347,7 @@ impl Side {
     /// Whether the census is due, or a listener was opened that only a census can tell of.
     fn census_is_due(&self) -> bool {
         self.census.is_due()
-            || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
+            || self.maps.census_wanted.lookup(0).is_ok_and(|wanted| wanted != 0)
             || (self.ports.has_failures(&self.maps) && self.census_tried_at.elapsed() >= self.census_pause())
     }
 
@@ -356,7 +355,6 @@ impl Side {
         let begun = Instant::now();
         self.read_at = begun;
         let taken_at = Timestamp::now();
-        let map = |name| move |source| KernelError::Map { name, source };
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // Of this moment are the counts of SYNs; what is read after it takes its time.
         let (at, wall) = (Instant::now(), Timestamp::now());
@@ -377,13 +375,11 @@ impl Side {
         let mut floods = self.watch.observe(&mut self.maps, &mut open, &around)?;
         floods.alerts.extend(self.ports.alerts());
         let counters = &self.maps.socket_counters;
-        let sockets = || counters.get(&0, 0).map(|sockets| SocketCounters::sum(&sockets));
-        let (sockets, unseen) =
-            self.unseen.count(unseen::passive_opens, sockets).map_err(map(names::SOCKET_COUNTERS))?;
+        let sockets = || counters.sum(0);
+        let (sockets, unseen) = self.unseen.count(unseen::passive_opens, sockets)?;
         let mut losses = [0; Loss::COUNT];
         for loss in Loss::ALL {
-            let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
-            losses[loss as usize] = u64::sum(&values);
+            losses[loss as usize] = self.maps.losses.sum(loss as u32)?;
         }
         losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
         losses[Loss::EventUnseen as usize] = unseen;

@@ -18,13 +18,7 @@ use tracker_common::{
     names,
 };
 
-use super::{
-    Hook, Settings, SocketEvents,
-    error::KernelError,
-    local,
-    maps::{Maps, Sum as _},
-    object,
-};
+use super::{Hook, Settings, SocketEvents, error::KernelError, local, maps::Maps, object};
 
 static EMPTY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty"));
 
@@ -132,9 +126,7 @@ impl Trial {
             .map_err(|source| KernelError::program(name, source))?;
         let (ports, singles) = (array(&mut object, names::PORTS)?, array(&mut object, names::SINGLES)?);
         let mut maps = Maps::take(&mut object)?;
-        maps.interfaces
-            .set(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 }, 0)
-            .map_err(|source| KernelError::Map { name: names::INTERFACES, source })?;
+        maps.interfaces.update(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 })?;
         Ok(Self { object, empty, maps, ports, singles, slots: 2, seen: InterfaceCounters::default() })
     }
 
@@ -152,10 +144,10 @@ impl Trial {
         let slot = self.slots;
         let listener = Listener { sockets: 1, slot, ..Listener::default() };
         let wrong = |name| move |source| KernelError::Map { name, source };
-        self.maps.listeners.insert(key, listener, 0).map_err(wrong(names::LISTENERS))?;
+        self.maps.listeners.update(key, listener)?;
         let halves = hash::halves(&key.address);
         let seen = Slot { sockets: 1, dual: 0, port, wildcard: 0, address: halves };
-        self.maps.slots.set(slot, seen, 0).map_err(wrong(names::SLOTS))?;
+        self.maps.slots.update(slot, seen)?;
         let single = if shared { SINGLE_SHARED } else { Single::from(slot) + 1 };
         self.singles.set(listener::single(halves, port), single, 0).map_err(wrong(names::SINGLES))?;
         self.ports.set(port, Port { specific: 1, ..Port::default() }, 0).map_err(wrong(names::PORTS))
@@ -166,7 +158,7 @@ impl Trial {
         let port = u32::from(port);
         for (index, wildcard) in [(1, Slot::ANY_V4), (2, Slot::ANY_V6)] {
             let slot = Slot { sockets: 1, dual: 0, port, wildcard, address: [0; 2] };
-            self.maps.slots.set(index, slot, 0).map_err(|source| KernelError::Map { name: names::SLOTS, source })?;
+            self.maps.slots.update(index, slot)?;
         }
         let entry = Port { any_v4: 2, any_v6: 3, ..Port::default() };
         self.ports.set(port, entry, 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
@@ -199,12 +191,7 @@ impl Trial {
 
     /// What was counted since the last call.
     pub fn counted(&mut self) -> Result<InterfaceCounters, KernelError> {
-        let values = self
-            .maps
-            .interface_counters
-            .get(&1, 0)
-            .map_err(|source| KernelError::Map { name: names::INTERFACE_COUNTERS, source })?;
-        let now = InterfaceCounters::sum(&values);
+        let now = self.maps.interface_counters.sum(1)?;
         let mut since = now;
         for (outcome, families) in since.packets.iter_mut().enumerate() {
             for (family, count) in families.iter_mut().enumerate() {

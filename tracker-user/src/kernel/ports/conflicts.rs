@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use tracker_common::{hash, limits, names, ports::BindFailureKey};
+use tracker_common::{hash, limits, ports::BindFailureKey};
 use tracker_model::{
     api::PortHolder,
     ports::{
@@ -63,15 +63,13 @@ impl Conflicts {
     ) -> Result<Vec<ConflictSeen>, KernelError> {
         let clock = Clock::now();
         let mut conflicts = Vec::new();
-        let keys: Vec<BindFailureKey> = maps.bind_failures.keys().filter_map(Result::ok).collect();
+        let keys: Vec<BindFailureKey> = maps.bind_failures.entries().map(|(key, _)| key).collect();
         let entries = keys.len();
         self.count = 0;
         for key in keys {
-            let Ok(failure) = maps.bind_failures.get(&key, 0) else { continue };
+            let Ok(Some(failure)) = maps.bind_failures.lookup(&key) else { continue };
             if clock.is_forgotten(failure.last, entries, limits::BIND_FAILURES) {
-                maps.bind_failures
-                    .remove(&key)
-                    .map_err(|source| KernelError::Map { name: names::BIND_FAILURES, source })?;
+                maps.bind_failures.delete(&key)?;
                 self.holders.remove(&key);
                 continue;
             }
@@ -162,7 +160,7 @@ fn holders(
 
 /// How many there are, of those that [`Conflicts::read`] gives.
 pub fn count(maps: &Maps) -> u64 {
-    maps.bind_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+    maps.bind_failures.entries().map(|(_, failure)| failure.count).sum()
 }
 
 const TCP: u16 = 6;

@@ -2,14 +2,10 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
-use aya::{
-    Pod,
-    maps::{HashMap, MapData},
-};
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{Failure, FailureKey},
 };
 use tracker_model::{ports::FailureSeen, snapshot::Process};
@@ -62,14 +58,12 @@ impl Clock {
 /// All of them, the latest first.
 pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
     let clock = Clock::now();
-    let keys: Vec<FailureKey> = maps.connect_failures.keys().filter_map(Result::ok).collect();
+    let keys: Vec<FailureKey> = maps.connect_failures.entries().map(|(key, _)| key).collect();
     let (mut failures, entries) = (Vec::with_capacity(keys.len()), keys.len());
     for key in keys {
-        let Ok(failure) = maps.connect_failures.get(&key, 0) else { continue };
+        let Ok(Some(failure)) = maps.connect_failures.lookup(&key) else { continue };
         if clock.is_forgotten(failure.last, entries, limits::CONNECT_FAILURES) {
-            maps.connect_failures
-                .remove(&key)
-                .map_err(|source| KernelError::Map { name: names::CONNECT_FAILURES, source })?;
+            maps.connect_failures.delete(&key)?;
             continue;
         }
         let source = address(hash::address(key.source));
@@ -93,7 +87,7 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
 
 /// How many there are, of those that [`read`] gives.
 pub fn count(maps: &Maps) -> u64 {
-    maps.connect_failures.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+    maps.connect_failures.entries().map(|(_, failure)| failure.count).sum()
 }
 
 /// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that were there so
@@ -101,16 +95,6 @@ pub fn count(maps: &Maps) -> u64 {
 pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
     let clock = Clock::now();
     let is_gone = |netns: u32, failure: &Failure| !alive.contains(&netns) && clock.ago(failure.last) > ago;
-    remove(&mut maps.connect_failures, names::CONNECT_FAILURES, |key, failure| is_gone(key.netns, failure))?;
-    remove(&mut maps.bind_failures, names::BIND_FAILURES, |key, failure| is_gone(key.netns, failure))
-}
-
-fn remove<K: Pod>(
-    table: &mut HashMap<MapData, K, Failure>,
-    name: &'static str,
-    which: impl Fn(&K, &Failure) -> bool,
-) -> Result<(), KernelError> {
-    let rows = table.iter().filter_map(Result::ok).filter(|(key, failure)| which(key, failure));
-    let keys: Vec<K> = rows.map(|(key, _)| key).collect();
-    keys.iter().try_for_each(|key| table.remove(key).map_err(|source| KernelError::Map { name, source }))
+    maps.connect_failures.delete_where(|key, failure| is_gone(key.netns, failure))?;
+    maps.bind_failures.delete_where(|key, failure| is_gone(key.netns, failure))
 }

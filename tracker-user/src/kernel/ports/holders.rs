@@ -10,7 +10,7 @@ use std::{
 use aya::Ebpf;
 use tracker_common::{
     hash, limits, names,
-    ports::{HELD_CLOSE_WAIT, HELD_UDP, HolderKey},
+    ports::{HELD_CLOSE_WAIT, HELD_UDP},
 };
 use tracker_model::{
     api::PortHolder,
@@ -82,8 +82,7 @@ impl Holders {
         clear(maps)?;
         run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
-        let totals =
-            maps.port_totals.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_TOTALS, source })?;
+        let totals = maps.port_totals.lookup(0)?;
         self.idle = PortSet::from_words(Box::new(totals.idle.words));
         (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
         Ok(())
@@ -97,7 +96,7 @@ impl Holders {
     fn read(&mut self, maps: &Maps, jiffies: Jiffies) {
         self.tuples.clear();
         self.udp.clear();
-        for (key, holder) in maps.holders.iter().filter_map(Result::ok) {
+        for (key, holder) in maps.holders.entries() {
             let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
             if key.what == HELD_UDP {
                 self.udp.push(held);
@@ -117,7 +116,7 @@ impl Holders {
     fn read_leaks(&mut self, maps: &Maps, jiffies: Jiffies) {
         let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
         let mut entries = 0;
-        for (key, held) in maps.leaks.iter().filter_map(Result::ok) {
+        for (key, held) in maps.leaks.entries() {
             entries += 1;
             let new = || LeakSeen { pid: key.pid, comm: name_of(&held.comm), ..LeakSeen::default() };
             let leak = leaks.entry(key.pid).or_insert_with(new);
@@ -135,12 +134,7 @@ impl Holders {
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {
-    maps.holders_last.set(0, [0; 2], 0).map_err(|source| KernelError::Map { name: names::HOLDERS_LAST, source })?;
-    for (table, name) in [(&mut maps.holders, names::HOLDERS), (&mut maps.leaks, names::LEAKS)] {
-        let keys: Vec<HolderKey> = table.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
-        }
-    }
-    Ok(())
+    maps.holders_last.update(0, [0; 2])?;
+    maps.holders.delete_where(|_, _| true)?;
+    maps.leaks.delete_where(|_, _| true)
 }

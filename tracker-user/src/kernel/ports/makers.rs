@@ -9,7 +9,7 @@ use std::{
 };
 
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{MakerKey, Watched},
 };
 use tracker_model::{api::PortHolder, ports::TupleSeen};
@@ -64,7 +64,7 @@ impl Makers {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
                 // What was counted since it was read is lost to the turn, which is no exact figure anyway.
-                let _ = maps.makers.remove(&key(*destination, *pid));
+                let _ = maps.makers.delete(&key(*destination, *pid));
             }
             self.before = now;
         }
@@ -84,12 +84,11 @@ impl Makers {
             .map(|tuple| (tuple.destination, tuple.destination_port))
             .take(limits::WATCHED as usize / 2)
             .collect();
-        let fail = |source| KernelError::Map { name: names::WATCHED, source };
         for gone in self.watched.difference(&wanted) {
-            maps.watched.remove(&watched(*gone)).map_err(fail)?;
+            maps.watched.delete(&watched(*gone))?;
         }
         for new in wanted.difference(&self.watched) {
-            maps.watched.insert(watched(*new), 1, 0).map_err(fail)?;
+            maps.watched.update(watched(*new), 1)?;
         }
         self.watched = wanted;
         Ok(())
@@ -110,7 +109,7 @@ fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
         let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
         ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
     };
-    maps.makers.iter().filter_map(Result::ok).map(entry).collect()
+    maps.makers.entries().map(entry).collect()
 }
 
 fn most(holders: HashMap<u32, PortHolder>) -> Vec<PortHolder> {

@@ -93,7 +93,6 @@ fn pass(
     name: &'static str,
     target: &'static str,
 ) -> Result<(Vec<SocketRecord>, bool), KernelError> {
-    let map = |source| KernelError::Map { name: names::SOCKET_QUERY, source };
     let query = SocketQuery {
         destination: wanted.destination.map_or([0, 0], |to| hash::halves(&octets(to.ip()))),
         netns: wanted.netns,
@@ -105,7 +104,7 @@ fn pass(
         destination_port: wanted.destination.map_or(0, |to| to.port()),
         all: u16::from(wanted.destination.is_none()),
     };
-    maps.socket_query.set(0, query, 0).map_err(map)?;
+    maps.socket_query.update(0, query)?;
     let fail = |source| KernelError::Attach { name, target: target.into(), source };
     let program: &mut Iter = object::program(object, name)?;
     let id = program.attach().map_err(fail)?;
@@ -113,7 +112,7 @@ fn pass(
     let io = |source| KernelError::Io { what: format!("read the sockets by {target}"), source };
     let mut file = link.into_file().map_err(|error| io(std::io::Error::other(error)))?;
     let records = records(&mut file).map_err(io)?;
-    let met = maps.socket_query.get(&0, 0).map_err(map)?.met;
+    let met = maps.socket_query.lookup(0)?.met;
     Ok((records, met > MOST))
 }
 

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Instant};
 
 use jiff::Timestamp;
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
 use tracker_model::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
@@ -83,13 +83,12 @@ impl Space {
             eligible: Bits { words },
             admitted: *self.admitted,
         };
-        let map = |name| move |source| KernelError::Map { name, source };
-        maps.port_pass.set(0, pass, 0).map_err(map(names::PORT_PASS))?;
-        maps.port_totals.set(0, PortTotals::default(), 0).map_err(map(names::PORT_TOTALS))?;
-        maps.port_buckets.set(0, EMPTY_BUCKETS, 0).map_err(map(names::PORT_BUCKETS))?;
+        maps.port_pass.update(0, pass)?;
+        maps.port_totals.update(0, PortTotals::default())?;
+        maps.port_buckets.update(0, EMPTY_BUCKETS)?;
         for index in 0..limits::PORT_SOURCES {
-            if maps.port_sources.get(&index, 0).map_err(map(names::PORT_SOURCES))?.used != 0 {
-                maps.port_sources.set(index, PortSource::default(), 0).map_err(map(names::PORT_SOURCES))?;
+            if maps.port_sources.lookup(index)?.used != 0 {
+                maps.port_sources.update(index, PortSource::default())?;
             }
         }
         Ok(())
@@ -103,8 +102,7 @@ impl Space {
         around: &mut Around,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
-        let map = |name| move |source| KernelError::Map { name, source };
-        let totals = maps.port_totals.get(&0, 0).map_err(map(names::PORT_TOTALS))?;
+        let totals = maps.port_totals.lookup(0)?;
         around.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
@@ -148,8 +146,7 @@ impl Space {
         if totals.rest + totals.unplaced == 0 {
             return Ok(LeftOut { tuples: 0, most: 0, repeat: false });
         }
-        let buckets =
-            maps.port_buckets.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_BUCKETS, source })?;
+        let buckets = maps.port_buckets.lookup(0)?;
         // What found no place may be anything.
         let unplaced = u32::try_from(totals.unplaced).unwrap_or(u32::MAX);
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
@@ -192,10 +189,7 @@ fn sockets(tuple: &PortTuple) -> u32 {
 fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
     let mut sources = Vec::new();
     for index in 0..limits::PORT_SOURCES {
-        let source = maps
-            .port_sources
-            .get(&index, 0)
-            .map_err(|source| KernelError::Map { name: names::PORT_SOURCES, source })?;
+        let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
             let ports = PortSet::from_words(Box::new(source.ports.words));
             sources.push(SourceSeen { address: address(hash::address(source.address)), ports });
