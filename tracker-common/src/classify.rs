@@ -151,7 +151,8 @@ fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Transp
             return Err(Outcome::Unparsed);
         }
         walked += 1;
-        // In a fragmented packet the rest of the chain may stand in a later fragment (RFC 7112 forbids it, the field does not).
+        // In a fragmented packet the rest of the chain may stand in a later fragment (RFC 7112 forbids it, the field
+        // does not).
         let cut_off = if fragmented { Outcome::Fragment } else { Outcome::MalformedLength };
         if start + 8 > end {
             return Err(cut_off);
@@ -176,8 +177,8 @@ fn ipv6_transport<F: Frame + ?Sized>(frame: &F, network: usize) -> Result<Transp
         if start > end {
             return Err(if fragmented { Outcome::Fragment } else { Outcome::MalformedLength });
         }
-        // RFC 4302, 2.2: its fixed part has 12 bytes. Asked here because the verifier walks twice as many states if it is
-        // asked in the match above.
+        // RFC 4302, 2.2: its fixed part has 12 bytes. Asked here because the verifier walks twice as many states if it
+        // is asked in the match above.
         if protocol == AUTHENTICATION && units == 0 {
             return Err(Outcome::MalformedLength);
         }

@@ -131,8 +131,11 @@ pub enum Loss {
                        bounds")]
     HolderTableFull = 6,
     /// A connect to a destination short of ports counts for no process, because there are too many of them.
-    #[strum(message = "connects were counted for no process: who made connections is shown with lower bounds")]
-    MakerTableFull = 7,
+    #[strum(
+        serialize = "maker_table_full",
+        message = "connects were counted for no process: who made connections is shown with lower bounds"
+    )]
+    ConnectorTableFull = 7,
     /// A connection was made for a listener without a socket event, for whatever reason: `PassiveOpens` less the
     /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
     #[strum(message = "connections were accepted without a socket event: handshakes, transitions, and what follows \

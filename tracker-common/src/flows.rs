@@ -1,4 +1,4 @@
-//! A sample of connections: which SYNs are repeats, and which came to a handshake.
+//! A sample of connections: which SYNs are retransmissions, and which handshakes were completed.
 //!
 //! A connection is in the sample by its hash, so all of its SYNs and its handshake are or none. The table is mapped
 //! directly: a newer connection takes the place of an older one, and that is counted.
@@ -23,7 +23,8 @@ abi! {
     pub struct Flow {
         /// [`tag`] of its hash; zero with `epoch` zero: free.
         pub tag: u32,
-        /// Sequence number of its SYN, as in the packet. A repeat has the same one, a new connection of the same ports hardly.
+        /// Sequence number of its SYN, as in the packet. A retransmission has the same one, a new connection of
+        /// the same ports hardly ever.
         pub sequence: u32,
         /// Lower bits of the [`Sampling::epoch`] of its first SYN, made odd so that it is never 0.
         pub epoch: u16,
@@ -72,9 +73,9 @@ abi! {
     pub struct FlowCounters: Sum {
         /// First SYNs of a connection.
         pub first: u64,
-        /// Repeats.
+        /// Retransmissions.
         pub repeated: u64,
-        /// Sum of weight * (weight - 1) over the repeats.
+        /// Sum of weight * (weight - 1) over the retransmissions.
         pub repeated_variance: u64,
         /// Handshakes completed.
         pub completed: u64,
@@ -83,6 +84,6 @@ abi! {
     }
 }
 
-/// A connection that is older than so many seconds and not completed will not be missed: a client that repeats its SYN does
-/// so after 1, 3, 7 and 15 seconds (RFC 6298, 5.5).
+/// A connection that is older than this many seconds and not completed may be dropped from the sample: a client
+/// retransmits its SYN after 1, 3, 7 and 15 seconds (RFC 6298, 5.5).
 pub const KEEP: u16 = 16;

@@ -6,7 +6,7 @@
 use crate::{
     classify::Family,
     flows::FlowCounters,
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     histogram::Histogram,
     layout::abi,
 };
@@ -73,33 +73,33 @@ abi! {
 abi! {
     /// Who may listen at a port. Entry of [`crate::maps::PORTS`], by port.
     ///
-    /// It only says where to look: whether anybody listens is told by the [`Slot`] or the [`Listener`] it leads to. It is
-    /// written when a listener is entered and never taken back, so there is no order of events in which it is wrong.
+    /// It only says where to look: the [`Slot`] or [`Listener`] that it leads to says whether anybody listens. It is
+    /// written when a listener is entered and never cleared, so there is no order of events in which it is wrong.
     pub struct Port {
         /// Slot plus one of the last listener on 0.0.0.0; 0 for none.
         pub any_v4: u32,
         /// Slot plus one of the last listener on ::; 0 for none.
         pub any_v6: u32,
-        /// Not 0 when some socket has listened on a single address at this port: [`Single`] is to be asked.
+        /// Not 0 when some socket has listened on a single address at this port: [`ExactListener`] leads to it.
         pub specific: u32,
         /// Rounds the size up.
         pub padding: u32,
     }
 }
 
-/// The last listener on a single address that [`single`] sends to an entry of [`crate::maps::SINGLES`]: its slot plus one, or 0 for
-/// none. With [`SINGLE_SHARED`] it is not the only one: if it is another that is wanted, the hash map is to be asked. As with [`Port`],
-/// it only says where to look.
-pub type Single = u64;
+/// The last listener on a single address that [`exact_index`] leads to an entry of [`crate::maps::EXACT_LISTENERS`]:
+/// its slot plus one, or 0. With [`EXACT_SHARED`] there are others too, and only the hash map has them all. As with
+/// [`Port`], it only says where to look.
+pub type ExactListener = u64;
 
-/// See [`Single`].
-pub const SINGLE_SHARED: Single = 1 << 32;
+/// See [`ExactListener`].
+pub const EXACT_SHARED: ExactListener = 1 << 32;
 
 /// Entry of a single address and port, given as in [`ListenerKey`].
 #[inline(always)]
 #[must_use]
-pub const fn single(address: Halves, port: u32) -> u32 {
-    hash::place(address, port, crate::limits::SINGLES.ilog2())
+pub const fn exact_index(address: AddrWords, port: u32) -> u32 {
+    hash::bucket_index(address, port, crate::limits::EXACT_LISTENERS.ilog2())
 }
 
 abi! {
@@ -114,7 +114,7 @@ abi! {
         /// [`Slot::ANY_V4`], [`Slot::ANY_V6`] or zero.
         pub wildcard: u32,
         /// Its address.
-        pub address: Halves,
+        pub address: AddrWords,
     }
 }
 

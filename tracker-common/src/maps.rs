@@ -3,13 +3,13 @@
 use crate::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
     flows::{Flow, Sampling},
-    hash::Halves,
+    hash::AddrWords,
     layout::{self, Layout},
-    lifetimes::Places,
-    listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Single, Slot},
+    lifetimes::Bucket,
+    listener::{ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Slot},
     ports::{
-        BindFailureKey, Failure, FailureKey, Holder, HolderKey, Maker, MakerKey, PortBuckets, PortPass, PortSource,
-        PortTotals, PortTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
+        PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
@@ -28,13 +28,13 @@ macro_rules! for_each_map {
                 interface_counters: PerCpuArray<InterfaceCounters> = INTERFACE_COUNTERS "INTERFACE_CTRS";
                 /// Set of local host addresses.
                 local_addresses: HashMap<[u8; 16], u8> = LOCAL_ADDRESSES "LOCAL_ADDRS";
-                /// Local addresses by [`crate::hash::place`]; of several at one place only one.
-                local_places: Array<Halves> = LOCAL_PLACES "LOCAL_PLACES";
+                /// Local addresses by [`crate::hash::bucket_index`]; of several at one place only one.
+                local_places: Array<AddrWords> = LOCAL_PLACES "LOCAL_PLACES";
                 /// Local prefixes wider than a host, mapped form.
                 local_prefixes: LpmTrie<[u8; 16], u8> = LOCAL_PREFIXES "LOCAL_PREFIXES";
                 /// By slot of a listener.
                 slots: Array<Slot> = SLOTS "SLOTS";
-                /// By port: SYNs to local addresses that met no listener.
+                /// By port: SYNs to local addresses without a listener.
                 refused_syns: Mapped<u64> = REFUSED_SYNS "REFUSED_SYNS";
                 /// All listeners.
                 listeners: HashMap<ListenerKey, Listener> = LISTENERS "LISTENERS";
@@ -58,7 +58,8 @@ macro_rules! for_each_map {
                 census: Array<Census> = CENSUS "CENSUS";
                 /// One entry: number of the census under way.
                 census_generation: Array<u32> = CENSUS_GENERATION "CENSUS_GEN";
-                /// One entry: not 0 when a listener was opened that only a census can describe. The daemon sets it to 0.
+                /// One entry: not 0 when a listener was opened that only a census can describe. The daemon sets it to
+                /// 0.
                 census_wanted: Array<u32> = CENSUS_WANTED "CENSUS_WANTED";
                 /// One entry.
                 port_pass: Array<PortPass> = PORT_PASS "PORT_PASS";
@@ -72,7 +73,7 @@ macro_rules! for_each_map {
                 port_sources: Array<PortSource> = PORT_SOURCES "PORT_SOURCES";
                 /// Sockets that processes hold.
                 holders: HashMap<HolderKey, Holder> = HOLDERS "HOLDERS";
-                /// One entry: the socket and the process that the pass over descriptors met last.
+                /// One entry: the socket and the process that the pass over descriptors visited last.
                 holders_last: Array<[u64; 2]> = HOLDERS_LAST "HOLDERS_LAST";
                 /// Sockets that processes leak.
                 leaks: HashMap<HolderKey, Holder> = LEAKS "LEAKS";
@@ -81,7 +82,7 @@ macro_rules! for_each_map {
                 /// Set of destinations whose connects are attributed to processes.
                 watched: HashMap<Watched, u64> = WATCHED "WATCHED";
                 /// Processes that connect to them.
-                makers: HashMap<MakerKey, Maker> = MAKERS "MAKERS";
+                connectors: HashMap<ConnectorKey, Connector> = CONNECTORS "CONNECTORS";
                 /// Calls of `bind()` that were refused.
                 bind_failures: HashMap<BindFailureKey, Failure> = BIND_FAILURES "BIND_FAILURES";
                 /// One entry.
@@ -92,12 +93,12 @@ macro_rules! for_each_map {
             kernel {
                 /// Who may listen, by port.
                 Array<Port> = PORTS "PORTS";
-                /// Listeners on single addresses, by [`crate::listener::single`].
-                Array<Single> = SINGLES "SINGLES";
+                /// Listeners on single addresses, by [`crate::listener::exact_index`].
+                Array<ExactListener> = EXACT_LISTENERS "EXACT_LISTENERS";
                 /// Connections of the sample, by [`crate::flows::index`].
                 Array<Flow> = FLOWS "FLOWS";
                 /// Connections that are timed, by [`crate::lifetimes::index`].
-                Array<Places> = TIMED "TIMED";
+                Array<Bucket> = TIMED "TIMED";
                 /// Calls of `bind()` under way, by thread: descriptor and where the address is.
                 LruHashMap<u64, [u64; 2]> = BIND_CALLS "BIND_CALLS";
                 /// Log lines of the kernel side, under the name that aya-log gives it.

@@ -1,16 +1,16 @@
-//! Ephemeral ports: what a census counts of each tuple of source address, destination address and destination port, which
-//! process holds what, and the connects that got no port.
+//! Ephemeral ports: what a census counts of each tuple of source address, destination address and destination port,
+//! which process holds what, and the connects that got no port.
 //!
 //! Tuples are counted exactly as long as they fit into a table of fixed size. When they do not, those whose bucket of
-//! [`PortBuckets`] counted too few in the pass before are left out ([`PortPass::admitted`]), and the pass is repeated: a
-//! bucket counts at least what each of its tuples does, so that the largest tuples are never among them.
+//! [`PortBuckets`] counted too few in the pass before are left out ([`PortPass::admitted`]), and the pass is repeated:
+//! a bucket counts at least what each of its tuples does, so that the largest tuples are never among them.
 
 #![allow(
     clippy::cast_possible_truncation,
     reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
 )]
 
-use crate::{hash::Halves, layout::abi, state};
+use crate::{hash::AddrWords, layout::abi, state};
 
 /// Ports.
 pub const PORTS: usize = 1 << 16;
@@ -47,9 +47,9 @@ impl Bits {
 }
 
 abi! {
-    /// What a pass of the census is told. Value of [`crate::maps::PORT_PASS`].
+    /// The instructions for a pass of the census. Value of [`crate::maps::PORT_PASS`].
     pub struct PortPass {
-        /// Number of the pass; entries of tables that bear another are empty.
+        /// Number of the pass; entries of tables with another number are empty.
         pub generation: u32,
         /// Jiffies in ten seconds, 0 while not known: a `TIME_WAIT` is recent when it was entered since.
         pub recent: u32,
@@ -57,9 +57,9 @@ abi! {
         pub time_wait: u32,
         /// `net.ipv4.tcp_tw_reuse_delay`, milliseconds.
         pub reuse_delay_ms: u32,
-        /// Processes are asked for only of tuples with so many sockets or more.
+        /// Processes are looked up only for tuples with at least this many sockets.
         pub holders_from: u32,
-        /// A socket counts as leaked when its peer was not heard of for so many jiffies; 0 while not known.
+        /// A socket counts as leaked when its peer was silent for this many jiffies; 0 while not known.
         pub quiet: u32,
         /// Network namespace.
         pub netns: u32,
@@ -80,9 +80,9 @@ abi! {
     /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
     pub struct PortTuple {
         /// Local address, an IPv4 one in mapped form.
-        pub source: Halves,
+        pub source: AddrWords,
         /// Remote address.
-        pub destination: Halves,
+        pub destination: AddrWords,
         /// The pass that counted it.
         pub generation: u32,
         /// Jiffies until the first of its `TIME_WAIT` sockets ends; [`u32::MAX`] without any.
@@ -111,12 +111,12 @@ abi! {
         pub monotonic: u64,
         /// Sockets of tuples that are not counted apart, because their bucket is not admitted.
         pub rest: u64,
-        /// Sockets of tuples for which there was no place in the table.
+        /// Sockets whose tuple did not fit into the table.
         pub unplaced: u64,
-        /// Sockets whose source address found no place among [`PortSource`].
+        /// Sockets whose source address did not fit among [`PortSource`].
         pub unsourced: u64,
-        /// Sockets of accepted connections whose listening port is ephemeral: clients choose their tuples, so they are counted
-        /// in sum alone.
+        /// Sockets of accepted connections whose listening port is ephemeral: clients choose their tuples, so they are
+        /// counted in sum alone.
         pub accepted: u64,
         /// UDP sockets that are bound.
         pub udp_sockets: u64,
@@ -128,7 +128,8 @@ abi! {
         pub listening: Bits,
         /// Ephemeral ports of UDP sockets.
         pub udp: Bits,
-        /// Ephemeral ports of TCP sockets that are bound and neither listen nor connect: only the pass over descriptors meets them.
+        /// Ephemeral ports of TCP sockets that are bound and neither listen nor connect: only the pass over descriptors
+        /// finds them.
         pub idle: Bits,
     }
 }
@@ -145,7 +146,7 @@ abi! {
     /// Ephemeral ports in use on one local address, by any socket. Value of [`crate::maps::PORT_SOURCES`].
     pub struct PortSource {
         /// Local address, an IPv4 one in mapped form.
-        pub address: Halves,
+        pub address: AddrWords,
         /// Not 0 when the entry is in use.
         pub used: u64,
         /// The ports.
@@ -166,9 +167,9 @@ abi! {
     }
 }
 
-/// Sockets in `CLOSE_WAIT` that heard nothing of their peer for [`PortPass::quiet`].
+/// Sockets in `CLOSE_WAIT` whose peer was silent for [`PortPass::quiet`].
 pub const HELD_CLOSE_WAIT: u32 = u32::MAX;
-/// The same in `FIN_WAIT2`.
+/// Sockets in `FIN_WAIT2` whose peer was silent as long.
 pub const HELD_FIN_WAIT2: u32 = u32::MAX - 1;
 /// UDP sockets with an ephemeral port.
 pub const HELD_UDP: u32 = u32::MAX - 2;
@@ -180,7 +181,7 @@ abi! {
         pub comm: [u8; 16],
         /// Descriptors of such sockets. One that a process holds twice, not side by side, counts twice.
         pub sockets: u32,
-        /// Jiffies since the peer of the quietest one was heard.
+        /// Jiffies for which the peer was silent, of the socket where that is longest.
         pub quietest: u32,
     }
 }
@@ -190,7 +191,7 @@ abi! {
     #[derive(Hash)]
     pub struct Watched {
         /// Address, an IPv4 one in mapped form.
-        pub destination: Halves,
+        pub destination: AddrWords,
         /// Port.
         pub port: u32,
         /// Unused.
@@ -199,11 +200,11 @@ abi! {
 }
 
 abi! {
-    /// A process that connects to it. Key of [`crate::maps::MAKERS`].
+    /// A process that connects to it. Key of [`crate::maps::CONNECTORS`].
     #[derive(Hash)]
-    pub struct MakerKey {
+    pub struct ConnectorKey {
         /// Address.
-        pub destination: Halves,
+        pub destination: AddrWords,
         /// Port.
         pub port: u32,
         /// Process.
@@ -212,8 +213,8 @@ abi! {
 }
 
 abi! {
-    /// How often. Value of [`crate::maps::MAKERS`].
-    pub struct Maker {
+    /// How often. Value of [`crate::maps::CONNECTORS`].
+    pub struct Connector {
         /// Name of the thread that called `connect()` first.
         pub comm: [u8; 16],
         /// Calls of `connect()`.
@@ -226,9 +227,9 @@ abi! {
     #[derive(Hash)]
     pub struct FailureKey {
         /// Destination address, an IPv4 one in mapped form.
-        pub destination: Halves,
+        pub destination: AddrWords,
         /// Source address that the kernel had chosen, or the process bound.
-        pub source: Halves,
+        pub source: AddrWords,
         /// Network namespace.
         pub netns: u32,
         /// Process.
@@ -237,8 +238,7 @@ abi! {
         pub port: u16,
         /// 0 when no port was free, 1 when the port that the socket is bound to is taken for this destination.
         pub bound: u16,
-        /// Unused. The family of the socket is none of its business: an IPv6 socket that calls a mapped address takes its port from
-        /// those of IPv4.
+        /// Unused. There is no family: an IPv6 socket that calls a mapped address takes its port from those of IPv4.
         pub padding: u32,
     }
 }
@@ -248,7 +248,7 @@ abi! {
     #[derive(Hash)]
     pub struct BindFailureKey {
         /// Address asked for, an IPv4 one in mapped form.
-        pub address: Halves,
+        pub address: AddrWords,
         /// Network namespace.
         pub netns: u32,
         /// Process.

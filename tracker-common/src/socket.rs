@@ -1,12 +1,12 @@
 //! One socket that holds a local port, as the passes that answer `tracker explain` write it.
 
-use crate::{hash::Halves, layout::abi};
+use crate::{hash::AddrWords, layout::abi};
 
 abi! {
     /// Which sockets are asked for. Value of [`crate::maps::SOCKET_QUERY`].
     pub struct SocketQuery {
         /// Destination whose connections are wanted, beside sockets on ports that `bind()` holds; see `all`.
-        pub destination: Halves,
+        pub destination: AddrWords,
         /// Network namespace, for the pass over descriptors; the others are of one by themselves.
         pub netns: u32,
         /// Sockets that are written at most, by each pass.
@@ -30,9 +30,9 @@ abi! {
     /// A socket.
     pub struct SocketRecord {
         /// Local address, an IPv4 one in mapped form.
-        pub local: Halves,
+        pub local: AddrWords,
         /// Remote address.
-        pub remote: Halves,
+        pub remote: AddrWords,
         /// Inode of its file; 0 without one.
         pub inode: u64,
         /// Jiffies until it ends; [`u32::MAX`] for all but `TIME_WAIT` and orphans in `FIN_WAIT2`.

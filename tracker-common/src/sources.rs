@@ -1,14 +1,14 @@
 //! Where the SYNs of a listener come from: how many sources there are, and a sample of them.
 //!
-//! Both are of fixed size whatever is sent. The sample answers for sources and for prefixes of every length at once, and
-//! the error of each share is that of a binomial sample.
+//! Both are of fixed size whatever is sent. The sample answers for sources and for prefixes of every length at once,
+//! and the error of each share is that of a binomial sample.
 
 #![allow(
     clippy::cast_possible_truncation,
     reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
 )]
 
-use crate::{hash::Halves, layout::abi, limits::SOURCE_SAMPLE};
+use crate::{hash::AddrWords, layout::abi, limits::SOURCE_SAMPLE};
 
 /// Bits of a hash that choose a register.
 pub const REGISTER_BITS: u32 = 13;
@@ -16,8 +16,8 @@ pub const REGISTER_BITS: u32 = 13;
 pub const REGISTERS: usize = 1 << REGISTER_BITS;
 
 abi! {
-    /// A `HyperLogLog` (Flajolet, Fusy, Gandouet and Meunier, 2007): each register holds the highest rank of the hashes that fell
-    /// to it. Value of [`crate::maps::SOURCES`], by slot. The daemon reads it and sets it back to zero.
+    /// A `HyperLogLog` (Flajolet, Fusy, Gandouet and Meunier, 2007): each register holds the highest rank of the hashes
+    /// that fell to it. Value of [`crate::maps::SOURCES`], by slot. The daemon reads it and sets it back to zero.
     pub struct Registers {
         /// By the lowest bits of the hash.
         pub ranks: [u8; REGISTERS],
@@ -54,12 +54,12 @@ abi! {
     /// [`crate::maps::SOURCE_SAMPLES`], by slot. The daemon reads it and sets it back to zero.
     pub struct SourceSample {
         /// Addresses, IPv4 ones in mapped form.
-        pub sources: [Halves; SOURCE_SAMPLE],
+        pub sources: [AddrWords; SOURCE_SAMPLE],
     }
 }
 
 abi! {
-    /// Half-open requests from one source to one listener, as the census met them. Entry of
+    /// Half-open requests from one source to one listener, as the census found them. Entry of
     /// [`crate::maps::HALF_OPEN_SOURCES`].
     pub struct HalfOpenSource {
         /// Source, an IPv4 one in mapped form.

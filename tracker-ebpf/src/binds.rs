@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use tracker_common::{
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
     ports::{BindFailureKey, Failure},
 };
@@ -70,7 +70,7 @@ fn protocol(of_socket: u16) -> u16 {
 
 /// Address, port and family of a `sockaddr` in the memory of the process; `None` for families other than IP.
 #[inline(always)]
-fn asked(address: u64) -> Option<(Halves, u16, u32)> {
+fn asked(address: u64) -> Option<(AddrWords, u16, u32)> {
     // SAFETY: probe reads of memory of the process; one of a bad address fails.
     unsafe {
         let start = address as *const u8;
@@ -80,7 +80,7 @@ fn asked(address: u64) -> Option<(Halves, u16, u32)> {
             AF_INET => Some((hash::mapped(bpf_probe_read_user(start.add(4).cast()).unwrap_or(0)), port, 0)),
             AF_INET6 => {
                 let address = bpf_probe_read_user(start.add(8).cast::<[u8; 16]>()).unwrap_or_default();
-                Some((hash::halves(&address), port, 1))
+                Some((hash::to_words(&address), port, 1))
             }
             _ => None,
         }

@@ -5,7 +5,7 @@ use aya_ebpf::{EbpfContext, macros::map, maps::HashMap};
 use tracker_common::{
     counters::Loss,
     limits,
-    ports::{Maker, MakerKey, Watched},
+    ports::{Connector, ConnectorKey, Watched},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 static WATCHED: HashMap<Watched, u64> = HashMap::with_max_entries(limits::WATCHED, 0);
 
 #[map]
-static MAKERS: HashMap<MakerKey, Maker> = HashMap::with_max_entries(limits::MAKERS, 0);
+static CONNECTORS: HashMap<ConnectorKey, Connector> = HashMap::with_max_entries(limits::CONNECTORS, 0);
 
 /// Counts a call of `connect()` for the running process, if its destination is watched.
 ///
@@ -37,10 +37,10 @@ pub(crate) unsafe fn connecting<M: Memory, C: EbpfContext>(ctx: &C, socket: *con
     if WATCHED.get_ptr(Watched { destination, port, padding: 0 }).is_none() {
         return;
     }
-    let key = MakerKey { destination, port, pid: counted_map::process() };
-    let first = || Maker { comm: ctx.command().unwrap_or_default(), connects: 0 };
-    if let Some(maker) = counted_map::entry(&MAKERS, &key, Loss::MakerTableFull, first) {
+    let key = ConnectorKey { destination, port, pid: counted_map::process() };
+    let first = || Connector { comm: ctx.command().unwrap_or_default(), connects: 0 };
+    if let Some(connector) = counted_map::entry(&CONNECTORS, &key, Loss::ConnectorTableFull, first) {
         // SAFETY: an aligned counter in an entry of a map.
-        unsafe { atomic::add(&raw mut (*maker).connects, 1) }
+        unsafe { atomic::add(&raw mut (*connector).connects, 1) }
     }
 }

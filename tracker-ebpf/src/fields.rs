@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracker_common::{
     fields::ABSENT,
-    hash::{self, Halves},
+    hash::{self, AddrWords},
 };
 
 /// Declares the globals that the daemon overrides at load; the verifier then sees constants.
@@ -102,7 +102,7 @@ pub(crate) unsafe fn family<M: Memory>(socket: *const u8) -> Option<usize> {
 /// # Safety
 /// `socket` is a `sock_common` of that family that `M` can read.
 #[inline(always)]
-pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) -> Halves {
+pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) -> AddrWords {
     // SAFETY: the caller's `socket`, of which these are fields.
     unsafe { address::<M>(socket, family, &OFF_SADDR, &OFF_SADDR6) }
 }
@@ -112,7 +112,7 @@ pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) 
 /// # Safety
 /// `socket` is a `sock_common` of that family that `M` can read.
 #[inline(always)]
-pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize) -> Halves {
+pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize) -> AddrWords {
     // SAFETY: the caller's `socket`, of which these are fields.
     unsafe { address::<M>(socket, family, &OFF_DADDR, &OFF_DADDR6) }
 }
@@ -122,7 +122,7 @@ pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize)
 /// # Safety
 /// `socket` is a `sock_common` of that family that `M` can read, with addresses at these offsets.
 #[inline(always)]
-unsafe fn address<M: Memory>(socket: *const u8, family: usize, v4: &Global<u32>, v6: &Global<u32>) -> Halves {
+unsafe fn address<M: Memory>(socket: *const u8, family: usize, v4: &Global<u32>, v6: &Global<u32>) -> AddrWords {
     // SAFETY: the caller's `socket` and offsets.
     unsafe {
         if family == 0 {
@@ -152,8 +152,8 @@ pub(crate) unsafe fn netns<M: Memory>(socket: *const u8) -> u32 {
 /// `socket` is a full `sock`.
 #[inline(always)]
 pub(crate) unsafe fn inode(socket: *const u8) -> u64 {
-    // SAFETY: the caller's `socket`. The inode lies behind the `struct socket` in a `socket_alloc`, beyond what BTF knows
-    // of the pointer's type, hence a probe read.
+    // SAFETY: the caller's `socket`. The inode lies behind the `struct socket` in a `socket_alloc`, beyond what BTF
+    // knows of the pointer's type, hence a probe read.
     unsafe {
         let file: *const u8 = Probed::read(socket, &OFF_SOCKET);
         if file.is_null() { 0 } else { Probed::read(file, &OFF_INODE) }
@@ -166,8 +166,8 @@ pub(crate) unsafe fn inode(socket: *const u8) -> u64 {
 /// `socket` is a full `sock` that `M` can read.
 #[inline(always)]
 pub(crate) unsafe fn cgroup<M: Memory>(socket: *const u8) -> u64 {
-    // SAFETY: the caller's `socket`. A probe read of a null pointer gives 0; with plain loads the kernel does the same for
-    // pointers it knows by BTF.
+    // SAFETY: the caller's `socket`. A probe read of a null pointer gives 0; with plain loads the kernel does the same
+    // for pointers it knows by BTF.
     unsafe {
         let cgroup: *const u8 = M::read(socket, &OFF_CGROUP);
         let node: *const u8 = M::read(cgroup, &OFF_CGROUP_KN);

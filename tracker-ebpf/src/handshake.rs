@@ -5,8 +5,8 @@ use tracker_common::fields::ABSENT;
 
 use crate::fields::{self, Memory};
 
-/// Stands for a time that the kernel did not keep. It is no `Option`, because the undefined half of one would be spilled
-/// to the stack, which the verifier refuses.
+/// Stands for a time that the kernel did not keep. It is no `Option`, because the undefined half of one would be
+/// spilled to the stack, which the verifier refuses.
 pub(crate) const UNTIMED: u64 = u64::MAX;
 
 /// How long the kernel waits for the first answer to a SYN (`TCP_TIMEOUT_INIT`, RFC 6298 2.1).
@@ -15,7 +15,8 @@ const FIRST_TIMEOUT_MS: u64 = 1000;
 /// Time from the first SYN to its answer when it was repeated, in microseconds.
 ///
 /// Since Linux 6.7 the kernel sums up the time from the first timeout on (`tcp_update_rto_stats`): in `total_rto_time`,
-/// and before the answer is accounted for since `rto_stamp`. Older kernels keep no time; each repeat took a second or more.
+/// and before the answer is accounted for since `rto_stamp`. Older kernels keep no time; each repeat took a second or
+/// more.
 ///
 /// # Safety
 /// `tcp` is a `tcp_sock` that `M` can read.
@@ -45,8 +46,8 @@ pub(crate) unsafe fn handshake_us<M: Memory>(tcp: *const u8) -> u64 {
         let repeats = M::read::<u32>(tcp, &fields::OFF_TOTAL_RETRANS);
         if repeats != 0 {
             let ms = if fields::OFF_RTO_TIME.load() == ABSENT { 0 } else { M::read::<u32>(tcp, &fields::OFF_RTO_TIME) };
-            // Without a timeout of its own the server only answered SYNs that the client repeated, which it does after a
-            // second or more; before Linux 6.7 no time is kept at all.
+            // Without a timeout of its own the server only answered SYNs that the client repeated, which it does after
+            // a second or more; before Linux 6.7 no time is kept at all.
             return if ms == 0 { u64::from(repeats) * FIRST_TIMEOUT_MS } else { u64::from(ms) } * 1000;
         }
         let srtt = M::read::<u32>(tcp, &fields::OFF_SRTT);

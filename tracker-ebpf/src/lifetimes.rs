@@ -10,17 +10,17 @@ use aya_ebpf::{
 };
 use tracker_common::{
     counters::Loss,
-    lifetimes::{self, ENTRIES, PLACES, Places, Timed},
+    lifetimes::{self, BUCKET_SIZE, Bucket, ENTRIES, Timed},
 };
 
 use crate::{atomic, fields::SAMPLE_MASK, losses};
 
 #[map]
-static TIMED: Array<Places> = Array::with_max_entries(ENTRIES, 0);
+static TIMED: Array<Bucket> = Array::with_max_entries(ENTRIES, 0);
 
-/// The places of a socket's address.
+/// The bucket of a socket's address.
 #[inline(always)]
-fn places(socket: *const u8) -> Option<*mut Timed> {
+fn bucket(socket: *const u8) -> Option<*mut Timed> {
     Some(TIMED.get_ptr_mut(lifetimes::index(atomic::lower_half(socket)))?.cast())
 }
 
@@ -32,23 +32,23 @@ pub(crate) fn start(socket: *const u8, timed: &mut u64) {
     if unsafe { bpf_get_prandom_u32() } & SAMPLE_MASK.load() != 0 {
         return;
     }
-    let Some(places) = places(socket) else { return };
+    let Some(bucket) = bucket(socket) else { return };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    for place in 0..PLACES {
+    for place in 0..BUCKET_SIZE {
         // SAFETY: in bounds of an entry. One that has this address was left by an end without an event.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             if read_volatile(&raw const (*timed_here).socket) == socket as u64 {
                 (*timed_here).since = now;
                 return;
             }
         }
     }
-    for place in 0..PLACES {
+    for place in 0..BUCKET_SIZE {
         // SAFETY: in bounds of an entry. Of several CPUs that claim a place one gets it.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             if atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64) == 0 {
                 (*timed_here).since = now;
                 *timed = timed.wrapping_add(1);
@@ -62,12 +62,12 @@ pub(crate) fn start(socket: *const u8, timed: &mut u64) {
 /// A connection ended: its lifetime in microseconds, if it was measured.
 #[inline(always)]
 pub(crate) fn end(socket: *const u8, timed: &mut u64) -> Option<u64> {
-    let places = places(socket)?;
-    for place in 0..PLACES {
-        // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its address;
-        // once that is taken out, another may have it.
+    let bucket = bucket(socket)?;
+    for place in 0..BUCKET_SIZE {
+        // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its
+        // address; once that is taken out, another may have it.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             let number = &raw mut (*timed_here).socket;
             if read_volatile(number) == socket as u64 {
                 let since = read_volatile(&raw const (*timed_here).since);

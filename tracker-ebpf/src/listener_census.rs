@@ -15,7 +15,7 @@ use crate::{
 #[map]
 static LISTENER_CENSUS: Array<ListenerCensus> = Array::with_max_entries(limits::LISTENERS + 1, 0);
 
-/// Adds a listening socket, and its listener if no event told of it.
+/// Adds a listening socket, and its listener if it is not yet known from an event.
 ///
 /// # Safety
 /// `socket` is a full `sock` of that family that `M` can read, and its lock is held.

@@ -11,9 +11,9 @@ use aya_ebpf::{
 use tracker_common::{
     classify::Family,
     counters::Loss,
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
-    listener::{self, ANY_V4, ANY_V6, Listener, ListenerKey, Port, SINGLE_SHARED, Single, Slot, is_mapped},
+    listener::{self, ANY_V4, ANY_V6, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot, is_mapped},
     ports,
 };
 
@@ -36,7 +36,7 @@ static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(lim
 static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
 
 #[map]
-static SINGLES: Array<Single> = Array::with_max_entries(limits::SINGLES, 0);
+static EXACT_LISTENERS: Array<ExactListener> = Array::with_max_entries(limits::EXACT_LISTENERS, 0);
 
 #[map]
 static CENSUS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
@@ -44,14 +44,14 @@ static CENSUS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0);
 
-/// Slot of the listener that a packet of `family` to this local address and port meets: on the address itself,
-/// then on the wildcard, as `__inet_lookup_listener` scores them.
+/// Slot of the listener for a packet of `family` to this local address and port: on the address itself, then on the
+/// wildcard, as `__inet_lookup_listener` scores them.
 #[inline(always)]
-pub(crate) fn find(address: Halves, port: u16, family: Family) -> Option<u32> {
+pub(crate) fn find(address: AddrWords, port: u16, family: Family) -> Option<u32> {
     let entry = PORTS.get(u32::from(port))?;
     let port = u32::from(port);
     if entry.specific != 0
-        && let Some(slot) = find_single(address, port)
+        && let Some(slot) = find_exact(address, port)
     {
         return Some(slot);
     }
@@ -66,8 +66,8 @@ pub(crate) fn find(address: Halves, port: u16, family: Family) -> Option<u32> {
 /// Slot of the listener on this single address and port.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is the slot")]
-fn find_single(address: Halves, port: u32) -> Option<u32> {
-    let single = SINGLES.get_ptr(listener::single(address, port))?;
+fn find_exact(address: AddrWords, port: u32) -> Option<u32> {
+    let single = EXACT_LISTENERS.get_ptr(listener::exact_index(address, port))?;
     // SAFETY: an aligned number of a map, read once.
     let single = unsafe { read_volatile(single) };
     // What stands in a slot decides; slot 0, which is shared, never has an address or port.
@@ -79,10 +79,10 @@ fn find_single(address: Halves, port: u32) -> Option<u32> {
     {
         return Some(index);
     }
-    if single & SINGLE_SHARED == 0 {
+    if single & EXACT_SHARED == 0 {
         return None;
     }
-    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::address(address) };
+    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::to_octets(address) };
     // SAFETY: the value may change under the reader; every field is read by itself.
     let listener = unsafe { LISTENERS.get(key) }?;
     (listener.sockets != 0).then_some(listener.slot)
@@ -123,7 +123,7 @@ unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey,
         let key = ListenerKey {
             netns: fields::NETNS.load(),
             port: u32::from(port),
-            address: hash::address(fields::local_address::<M>(socket, family)),
+            address: hash::to_octets(fields::local_address::<M>(socket, family)),
         };
         let byte: u8 = M::read(socket, &fields::OFF_IPV6ONLY);
         let v6only = byte >> (fields::IPV6ONLY_BIT.load() & 7) & 1;
@@ -145,8 +145,8 @@ pub(crate) unsafe fn opened<M: Memory>(socket: *const u8, family: usize) {
         return;
     }
     let Some(listener) = add(&key) else { return };
-    // SAFETY: an aligned entry of a map; counts change atomically, and no reference is made, as other CPUs write it too.
-    // The first socket, or the first after the last one closed, makes it a new listener.
+    // SAFETY: an aligned entry of a map; counts change atomically, and no reference is made, as other CPUs write it
+    // too. The first socket, or the first after the last one closed, makes it a new listener.
     unsafe {
         atomic::add(&raw mut (*listener).version, 1);
         if change(listener, 1, dual) == 0 {
@@ -227,8 +227,8 @@ fn want_census() {
     }
 }
 
-/// Slot of the listener that a socket which the census visits belongs to, and whether it takes IPv4 too. The listener is
-/// entered if no event told of it. None when the table is full.
+/// Slot of the listener that a socket which the census visits belongs to, and whether it takes IPv4 too. The listener
+/// is entered if it is not yet known from an event. None when the table is full.
 ///
 /// # Safety
 /// `socket` is a full `sock` of that family that `M` can read, and its lock is held.
@@ -238,8 +238,8 @@ pub(crate) unsafe fn found<M: Memory>(socket: *const u8, family: usize) -> Optio
     let (key, dual) = unsafe { identity::<M>(socket, family) };
     let listener = add(&key)?;
     // SAFETY: an aligned entry of a map; counts change atomically. The iterator holds the socket's lock, so no event of
-    // this socket runs at the same time. No process is entered: the current one is the daemon, which finds the right one
-    // by the inode.
+    // this socket runs at the same time. No process is entered: the current one is the daemon, which finds the right
+    // one by the inode.
     unsafe {
         if (*listener).sockets == 0 {
             // One is enough to be found; the daemon sets the number when the census is complete.
@@ -251,8 +251,8 @@ pub(crate) unsafe fn found<M: Memory>(socket: *const u8, family: usize) -> Optio
 
 /// Protocol of the packets of a connection with this local address.
 #[inline(always)]
-pub(crate) fn family_of(address: Halves) -> Family {
-    if is_mapped(&hash::address(address)) { Family::Ipv4 } else { Family::Ipv6 }
+pub(crate) fn family_of(address: AddrWords) -> Family {
+    if is_mapped(&hash::to_octets(address)) { Family::Ipv4 } else { Family::Ipv6 }
 }
 
 /// The entry of a listener, made and shown to the packet programs if there is none. None when the map is full.
@@ -279,7 +279,9 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
         && let Some(entry) = SLOTS.get_ptr_mut(slot)
     {
         // SAFETY: the slot was just taken out of the queue; nobody else has it.
-        unsafe { *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard, address: hash::halves(&key.address) } };
+        unsafe {
+            *entry = Slot { sockets: 0, dual: 0, port: key.port, wildcard, address: hash::to_words(&key.address) }
+        };
     }
     let fresh = Listener { slot, ..Listener::default() };
     if LISTENERS.insert(key, fresh, u64::from(BPF_NOEXIST)).is_ok() {
@@ -305,24 +307,27 @@ fn publish(key: &ListenerKey, slot: u32, wildcard: u32) {
             Slot::ANY_V4 => (*port).any_v4 = slot + 1,
             Slot::ANY_V6 => (*port).any_v6 = slot + 1,
             _ => {
-                publish_single(key, slot);
+                publish_exact(key, slot);
                 write_volatile(&raw mut (*port).specific, 1);
             }
         }
     }
 }
 
-/// The same of a listener on a single address, whose place others may share.
+/// Tells the packet programs where to look for a listener on a single address; others may share the entry.
 #[inline(always)]
-fn publish_single(key: &ListenerKey, slot: u32) {
-    let Some(single) = SINGLES.get_ptr_mut(listener::single(hash::halves(&key.address), key.port)) else { return };
+fn publish_exact(key: &ListenerKey, slot: u32) {
+    let Some(single) = EXACT_LISTENERS.get_ptr_mut(listener::exact_index(hash::to_words(&key.address), key.port))
+    else {
+        return;
+    };
     // One without a slot of its own is found by the hash map alone.
-    let own = if slot == 0 { 0 } else { Single::from(slot) + 1 };
-    // SAFETY: an aligned number of a map. Whoever is not the first at a place says that it is shared, so of several at a time it
-    // does not matter who is the last.
+    let own = if slot == 0 { 0 } else { ExactListener::from(slot) + 1 };
+    // SAFETY: an aligned number of a map. Whoever is not the first at a place says that it is shared, so of several at
+    // a time it does not matter who is the last.
     unsafe {
         if own == 0 || atomic::exchange_if(single, 0, own) != 0 {
-            write_volatile(single, SINGLE_SHARED | own);
+            write_volatile(single, EXACT_SHARED | own);
         }
     }
 }

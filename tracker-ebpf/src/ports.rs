@@ -1,4 +1,5 @@
-//! Ephemeral ports by tuple of source address, destination address and destination port, as a census visits the sockets.
+//! Ephemeral ports by tuple of source address, destination address and destination port, as a census visits the
+//! sockets.
 //!
 //! One census runs at a time, and it alone writes these maps.
 
@@ -10,7 +11,7 @@ use aya_ebpf::{
 };
 use tracker_common::{
     fields::ABSENT,
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
     ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
     state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
@@ -52,8 +53,8 @@ pub(crate) struct Socket {
 /// A tuple, and its hash.
 #[derive(Clone, Copy)]
 pub(crate) struct Tuple {
-    source: Halves,
-    destination: Halves,
+    source: AddrWords,
+    destination: AddrWords,
     port: u16,
     hash: u64,
 }
@@ -297,7 +298,7 @@ pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) ->
 
 /// The entry of a local address, made when there is none and `claim` is set. None when there is no room for another.
 #[inline(always)]
-fn source(address: Halves, claim: bool) -> Option<*mut PortSource> {
+fn source(address: AddrWords, claim: bool) -> Option<*mut PortSource> {
     let first = hash::source(HASH_KEY.load(), address) as u32;
     for step in 0..limits::PORT_SOURCE_TRIES {
         let place = PORT_SOURCES.get_ptr_mut(first.wrapping_add(step) & (limits::PORT_SOURCES - 1))?;
@@ -316,10 +317,10 @@ fn source(address: Halves, claim: bool) -> Option<*mut PortSource> {
     None
 }
 
-/// Whether somebody listens on a port at all addresses of a family. The iterator meets the listeners first.
+/// Whether somebody listens on a port at all addresses of a family. The iterator visits the listeners first.
 #[inline(always)]
 fn listens_everywhere(family: usize, port: u16) -> bool {
-    let at = |wildcard: Halves| match source(wildcard, false) {
+    let at = |wildcard: AddrWords| match source(wildcard, false) {
         // SAFETY: an entry of a map.
         Some(source) => unsafe { (*source).listening.contains(port) },
         None => false,

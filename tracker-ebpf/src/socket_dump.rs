@@ -121,8 +121,8 @@ pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, q
 #[expect(clippy::cast_ptr_alignment, reason = "a structure of the kernel, which is aligned")]
 unsafe fn write(meta: *const u8, record: &SocketRecord) {
     let Some(query) = SOCKET_QUERY.get_ptr_mut(0) else { return };
-    // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the length is
-    // that of the record.
+    // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the length
+    // is that of the record.
     unsafe {
         let to_destination = record.remote_port == (*query).destination_port && record.remote == (*query).destination;
         let bound = record.fastreuse >= 0 || record.fastreuseport >= 0;

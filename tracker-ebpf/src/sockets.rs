@@ -1,8 +1,8 @@
 //! Socket events: every state transition of TCP sockets, as `inet_sock_set_state` tells it.
 //!
-//! That tracepoint shows neither `TIME_WAIT` nor half-open requests. LISTEN to `SYN_RECV` comes when a handshake completes
-//! and, before Linux 6.18, with the listener's fields. At the end of a connection `skc_num` is already 0, but `inet_sport`
-//! still has the port.
+//! That tracepoint shows neither `TIME_WAIT` nor half-open requests. LISTEN to `SYN_RECV` comes when a handshake
+//! completes and, before Linux 6.18, with the listener's fields. At the end of a connection `skc_num` is already 0, but
+//! `inet_sport` still has the port.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::PerCpuArray};
 use aya_log_ebpf::debug;
@@ -56,7 +56,32 @@ pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const 
         if let Some(table) = counters.transitions.get_mut(family) {
             count::add(table, from, to, 1);
         }
-        match (from as u8, to as u8) {
+        count_event::<M, C>(ctx, counters, socket, family, (from as u8, to as u8));
+        // A connection of any kind ends; those that were never established were never timed.
+        if to as u8 == CLOSE
+            && !matches!(from as u8, LISTEN | SYN_SENT)
+            && let Some(us) = lifetimes::end(socket, &mut counters.timed)
+        {
+            counters.lifetime.count(us, histogram::LIFETIME_SHIFT);
+        }
+    }
+}
+
+/// Counts what a transition means, besides the transition itself.
+///
+/// # Safety
+/// `socket` is a full `sock` of that family that `M` can read.
+#[inline(always)]
+unsafe fn count_event<M: Memory, C: EbpfContext>(
+    ctx: &C,
+    counters: &mut SocketCounters,
+    socket: *const u8,
+    family: usize,
+    transition: (u8, u8),
+) {
+    // SAFETY: the caller's `socket`.
+    unsafe {
+        match transition {
             (SYN_SENT, ESTABLISHED) => connected::<M>(counters, socket),
             (SYN_SENT, CLOSE) => failed::<M, C>(ctx, counters, socket, family),
             (SYN_RECV, ESTABLISHED) => accepted::<M>(counters, socket, family),
@@ -76,13 +101,6 @@ pub(crate) unsafe fn changed<M: Memory, C: EbpfContext>(ctx: &C, socket: *const 
                 count::add(&mut counters.closes, family, kind as usize, 1);
             }
             _ => {}
-        }
-        // A connection of any kind ends; those that were never established were never timed.
-        if to as u8 == CLOSE
-            && !matches!(from as u8, LISTEN | SYN_SENT)
-            && let Some(us) = lifetimes::end(socket, &mut counters.timed)
-        {
-            counters.lifetime.count(us, histogram::LIFETIME_SHIFT);
         }
     }
 }
@@ -157,9 +175,9 @@ unsafe fn elsewhere<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8) {
     }
 }
 
-/// `connect()` failed. Without a port, or without an error and before a SYN was sent, it never left this host: the kernel
-/// found no port, or the one that the socket is bound to is taken for this destination (`__inet_check_established`). Both
-/// are `EADDRNOTAVAIL`. Without an error but after a SYN the process gave it up.
+/// `connect()` failed. Without a port, or without an error and before a SYN was sent, it never left this host: the
+/// kernel found no port, or the one that the socket is bound to is taken for this destination
+/// (`__inet_check_established`). Both are `EADDRNOTAVAIL`. Without an error but after a SYN the process gave it up.
 ///
 /// # Safety
 /// `socket` is a full `sock` of that family that `M` can read.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
 use tracker_common::{
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
     sources::{self, HalfOpenSource, Registers, SourceSample},
 };
@@ -15,7 +15,7 @@ static SOURCES: Array<Registers> = Array::with_max_entries(limits::SLOTS, 0);
 #[map]
 static SOURCE_SAMPLES: Array<SourceSample> = Array::with_max_entries(limits::SLOTS, 0);
 
-/// The daemon looks through it after each census that met a half-open request, hence mapped.
+/// The daemon looks through it after each census that found a half-open request, hence mapped.
 #[map]
 static HALF_OPEN_SRCS: Array<HalfOpenSource> = Array::with_max_entries(limits::HALF_OPEN_SOURCES, BPF_F_MMAPABLE);
 
@@ -25,7 +25,7 @@ static HALF_OPEN_SRCS: Array<HalfOpenSource> = Array::with_max_entries(limits::H
 /// Two CPUs may write one register or one entry at a time: then one of two ranks is kept, which the next SYN of that
 /// rank corrects, or an entry holds half of two addresses, which is one entry of 256.
 #[inline(always)]
-pub(crate) fn seen(slot: u32, source: Halves, hash: u64, number: u64, mask: u32) {
+pub(crate) fn seen(slot: u32, source: AddrWords, hash: u64, number: u64, mask: u32) {
     if let Some(registers) = SOURCES.get_ptr_mut(slot) {
         let (index, rank) = sources::register(hash);
         // SAFETY: in bounds of an entry of a map. No reference is made, as other CPUs write it too.
@@ -36,22 +36,22 @@ pub(crate) fn seen(slot: u32, source: Halves, hash: u64, number: u64, mask: u32)
             }
         }
     }
-    let place = hash::spread(hash, number);
+    let place = hash::scramble(hash, number);
     if (place >> 16) & mask != 0 {
         return;
     }
     if let Some(sample) = SOURCE_SAMPLES.get_ptr_mut(slot) {
         // SAFETY: in bounds of an entry of a map. No reference is made, as other CPUs write it too.
-        unsafe { *sample.cast::<Halves>().add(place as usize & (limits::SOURCE_SAMPLE - 1)) = source };
+        unsafe { *sample.cast::<AddrWords>().add(place as usize & (limits::SOURCE_SAMPLE - 1)) = source };
     }
 }
 
 /// Counts a half-open request from `source` to the listener of `slot`, for the census. False when there is no place for
 /// another source.
 #[inline(always)]
-pub(crate) fn half_open(slot: u32, source: Halves, generation: u32) -> bool {
+pub(crate) fn half_open(slot: u32, source: AddrWords, generation: u32) -> bool {
     let hash = hash::source(HASH_KEY.load() ^ u64::from(slot), source) as u32;
-    let address = hash::address(source);
+    let address = hash::to_octets(source);
     for i in 0..limits::HALF_OPEN_TRIES {
         let index = hash.wrapping_add(i) & (limits::HALF_OPEN_SOURCES - 1);
         let Some(entry) = HALF_OPEN_SRCS.get_ptr_mut(index) else { return false };

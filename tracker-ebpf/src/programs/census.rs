@@ -61,7 +61,8 @@ unsafe fn visit(socket: *const u8) {
         let mut state: u8 = Typed::read(socket, &fields::OFF_STATE);
         let mut waiting: *const u8 = core::ptr::null();
         if state == TIME_WAIT {
-            // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this field.
+            // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this
+            // field.
             waiting = bpf_skc_to_tcp_timewait_sock(socket.cast_mut().cast()).cast();
             if !waiting.is_null() {
                 state = Typed::read(waiting, &fields::OFF_TW_SUBSTATE);

@@ -1,7 +1,7 @@
 //! Which process holds which socket: every descriptor of every process, by `bpf_iter/task_file`.
 //!
-//! Where `/proc/PID/fd` takes a system call for each descriptor, this takes some tens of nanoseconds. It sees the tasks of
-//! the pid namespace of the thread that created the iterator, and one thread for all that share their files.
+//! Where `/proc/PID/fd` takes a system call for each descriptor, this takes some tens of nanoseconds. It sees the tasks
+//! of the pid namespace of the thread that created the iterator, and one thread for all that share their files.
 
 use core::ffi::c_void;
 
@@ -43,8 +43,8 @@ struct IteratorContext {
     file: *mut file,
 }
 
-/// What an iterator over files was called with: its own state, a task and a file, either of which may be null. Each is read
-/// once, so that the verifier sees the check for null on the very value that is used.
+/// What an iterator over files was called with: its own state, a task and a file, either of which may be null. Each is
+/// read once, so that the verifier sees the check for null on the very value that is used.
 ///
 /// # Safety
 /// `ctx` is the context of such an iterator.
@@ -158,7 +158,8 @@ unsafe fn again(socket: *const u8, pid: u32) -> bool {
 /// `task` is a `task_struct`, `socket` a `sock` of TCP.
 #[inline(always)]
 unsafe fn leak(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass) {
-    // SAFETY: the caller's `task` and `socket`, which is a `tcp_sock`; read by probes, as the verifier does not know that.
+    // SAFETY: the caller's `task` and `socket`, which is a `tcp_sock`; read by probes, as the verifier does not know
+    // that.
     unsafe {
         let what = match Typed::read::<u8>(socket, &fields::OFF_STATE) {
             CLOSE_WAIT => HELD_CLOSE_WAIT,

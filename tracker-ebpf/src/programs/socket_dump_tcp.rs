@@ -1,5 +1,5 @@
-//! The TCP sockets that hold a port, by `bpf_iter/tcp`. Sockets that are bound and neither listen nor connect are in none
-//! of the kernel's tables that it walks: the pass over descriptors finds them.
+//! The TCP sockets that hold a port, by `bpf_iter/tcp`. Sockets that are bound and neither listen nor connect are in
+//! none of the kernel's tables that it walks: the pass over descriptors finds them.
 
 use core::ffi::c_void;
 

@@ -14,13 +14,13 @@ use aya::{
 use tracker_common::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
     flows::Sampling,
-    hash::Halves,
+    hash::AddrWords,
     layout,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
     ports::{
-        BindFailureKey, Failure, FailureKey, Holder, HolderKey, Maker, MakerKey, PortBuckets, PortPass, PortSource,
-        PortTotals, PortTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
+        PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
@@ -130,8 +130,8 @@ impl<V: Pod> Queue<V> {
     }
 }
 
-/// An array map that is mapped into this process: it is looked through as a whole, which would be a system call for each
-/// entry.
+/// An array map that is mapped into this process: it is read as a whole, without a system call for
+/// each entry.
 pub struct Mapped<T> {
     memory: memmap2::MmapRaw,
     entries: usize,
@@ -149,8 +149,9 @@ impl<T: Pod> Mapped<T> {
     /// All entries, each as it is at this moment.
     pub fn read(&self) -> impl Iterator<Item = T> {
         let first: *const T = self.memory.as_ptr().cast();
-        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads entries,
-        // and lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a value of a Pod.
+        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads
+        // entries, and lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a
+        // value of a Pod.
         (0..self.entries).map(move |index| unsafe { first.add(index).read_volatile() })
     }
 }

@@ -32,8 +32,8 @@ pub fn hash_key() -> Result<u64, KernelError> {
     Ok(u64::from_ne_bytes(key))
 }
 
-/// Loads maps and globals; no program is in the kernel yet. With `scatter` each SYN is taken as from a random source, for
-/// benchmarks.
+/// Loads maps and globals; no program is in the kernel yet. With `scatter` each SYN is taken as from a random source,
+/// for benchmarks.
 pub fn open(settings: &Settings, netns: u32, scatter: bool) -> Result<Ebpf, KernelError> {
     let path = settings.btf.as_deref().unwrap_or(Path::new(KERNEL_BTF));
     let offsets = btf::offsets(path)?;
@@ -113,7 +113,7 @@ pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&
         SocketEvents::Auto => attach_tp_btf(object, names::PROGRAM_SOCK_BTF).or_else(|error| match error {
             KernelError::NoRight => Err(error),
             error => {
-                tracing::warn!("tp_btf cannot be had, raw_tp instead: {error}");
+                tracing::warn!("tp_btf is not available, using raw_tp: {error}");
                 attach_raw_tp(object)
             }
         }),
@@ -137,8 +137,8 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     Ok("raw_tp")
 }
 
-/// Attaches what sees the end of `bind()`, and tells how: `fexit`, `tracepoints` or `no`. The tracepoints only when they are
-/// asked for: they slow every system call.
+/// Attaches what sees the end of `bind()`, and tells how: `fexit`, `tracepoints` or `no`. The tracepoints only when
+/// they are asked for: they slow every system call.
 pub fn attach_bind(object: &mut Ebpf, trace: bool) -> Result<&'static str, KernelError> {
     let Err(error) = attach_fexit(object) else { return Ok("fexit") };
     // Lockdown and hardened kernels refuse this kind alone, with the error of a missing right.

@@ -127,7 +127,7 @@ fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), Ker
         .sources
         .into_iter()
         .filter(|source| *source != [0; 2])
-        .map(|source| address(hash::address(source)))
+        .map(|source| address(hash::to_octets(source)))
         .collect();
     Ok((registers, sample))
 }

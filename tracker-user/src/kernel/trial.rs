@@ -14,7 +14,7 @@ use aya::{
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
     hash,
-    listener::{self, Listener, ListenerKey, Port, SINGLE_SHARED, Single, Slot, mapped},
+    listener::{self, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot, mapped},
     names,
 };
 
@@ -93,7 +93,7 @@ pub struct Trial {
     empty: Ebpf,
     maps: Maps,
     ports: Array<Port>,
-    singles: Array<Single>,
+    singles: Array<ExactListener>,
     /// Slots that are taken.
     slots: u32,
     seen: InterfaceCounters,
@@ -124,7 +124,7 @@ impl Trial {
         object::program::<SchedClassifier>(&mut empty, "empty_tc")?
             .load()
             .map_err(|source| KernelError::program(name, source))?;
-        let (ports, singles) = (array(&mut object, names::PORTS)?, array(&mut object, names::SINGLES)?);
+        let (ports, singles) = (array(&mut object, names::PORTS)?, array(&mut object, names::EXACT_LISTENERS)?);
         let mut maps = Maps::take(&mut object)?;
         maps.interfaces.update(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 })?;
         Ok(Self { object, empty, maps, ports, singles, slots: 2, seen: InterfaceCounters::default() })
@@ -145,11 +145,11 @@ impl Trial {
         let listener = Listener { sockets: 1, slot, ..Listener::default() };
         let wrong = |name| move |source| KernelError::Map { name, source };
         self.maps.listeners.update(key, listener)?;
-        let halves = hash::halves(&key.address);
+        let halves = hash::to_words(&key.address);
         let seen = Slot { sockets: 1, dual: 0, port, wildcard: 0, address: halves };
         self.maps.slots.update(slot, seen)?;
-        let single = if shared { SINGLE_SHARED } else { Single::from(slot) + 1 };
-        self.singles.set(listener::single(halves, port), single, 0).map_err(wrong(names::SINGLES))?;
+        let single = if shared { EXACT_SHARED } else { ExactListener::from(slot) + 1 };
+        self.singles.set(listener::exact_index(halves, port), single, 0).map_err(wrong(names::EXACT_LISTENERS))?;
         self.ports.set(port, Port { specific: 1, ..Port::default() }, 0).map_err(wrong(names::PORTS))
     }
 

@@ -87,7 +87,7 @@ impl Conflicts {
         let seen = |(key, failure): &(BindFailureKey, tracker_common::ports::Failure)| ConflictSeen {
             netns: key.netns,
             protocol: protocol_name(key.protocol),
-            address: address(hash::address(key.address)),
+            address: address(hash::to_octets(key.address)),
             port: key.port,
             process: Process { pid: key.pid, comm: name_of(&failure.comm) },
             cgroup: failure.cgroup,
@@ -137,7 +137,7 @@ fn holders(
     let (sockets, _) = sockets::find(object, maps, jiffies, &wanted)?;
     let request = BindRequest {
         protocol: if key.protocol == UDP { Protocol::Udp } else { Protocol::Tcp },
-        address: address(hash::address(key.address)),
+        address: address(hash::to_octets(key.address)),
         port: key.port,
         ipv6: key.family != 0,
         ipv6_only: false,

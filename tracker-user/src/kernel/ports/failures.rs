@@ -66,12 +66,12 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
             maps.connect_failures.delete(&key)?;
             continue;
         }
-        let source = address(hash::address(key.source));
+        let source = address(hash::to_octets(key.source));
         failures.push(FailureSeen {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
-            destination: address(hash::address(key.destination)),
+            destination: address(hash::to_octets(key.destination)),
             destination_port: key.port,
             process: Process { pid: key.pid, comm: name_of(&failure.comm) },
             cgroup: failure.cgroup,

@@ -102,7 +102,7 @@ impl Holders {
                 self.udp.push(held);
             } else if let Some(tuple) = maps.port_tuples.get(key.what as usize) {
                 let [source, destination] =
-                    [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
+                    [tuple.source, tuple.destination].map(|halves| address(hash::to_octets(halves)));
                 self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
             }
         }

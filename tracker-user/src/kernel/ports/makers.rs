@@ -10,7 +10,7 @@ use std::{
 
 use tracker_common::{
     hash, limits,
-    ports::{MakerKey, Watched},
+    ports::{ConnectorKey, Watched},
 };
 use tracker_model::{api::PortHolder, ports::TupleSeen};
 
@@ -64,7 +64,7 @@ impl Makers {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
                 // What was counted since it was read is lost to the turn, which is no exact figure anyway.
-                let _ = maps.makers.delete(&key(*destination, *pid));
+                let _ = maps.connectors.delete(&key(*destination, *pid));
             }
             self.before = now;
         }
@@ -96,20 +96,20 @@ impl Makers {
 }
 
 fn watched((destination, port): Destination) -> Watched {
-    Watched { destination: hash::halves(&octets(destination)), port: port.into(), padding: 0 }
+    Watched { destination: hash::to_words(&octets(destination)), port: port.into(), padding: 0 }
 }
 
-fn key((destination, port): Destination, pid: u32) -> MakerKey {
-    MakerKey { destination: hash::halves(&octets(destination)), port: port.into(), pid }
+fn key((destination, port): Destination, pid: u32) -> ConnectorKey {
+    ConnectorKey { destination: hash::to_words(&octets(destination)), port: port.into(), pid }
 }
 
 fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
-    let entry = |(key, maker): (MakerKey, tracker_common::ports::Maker)| {
-        let destination = (address(hash::address(key.destination)), u16::try_from(key.port).unwrap_or_default());
+    let entry = |(key, maker): (ConnectorKey, tracker_common::ports::Connector)| {
+        let destination = (address(hash::to_octets(key.destination)), u16::try_from(key.port).unwrap_or_default());
         let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
         ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
     };
-    maps.makers.entries().map(entry).collect()
+    maps.connectors.entries().map(entry).collect()
 }
 
 fn most(holders: HashMap<u32, PortHolder>) -> Vec<PortHolder> {

@@ -94,7 +94,7 @@ fn pass(
     target: &'static str,
 ) -> Result<(Vec<SocketRecord>, bool), KernelError> {
     let query = SocketQuery {
-        destination: wanted.destination.map_or([0, 0], |to| hash::halves(&octets(to.ip()))),
+        destination: wanted.destination.map_or([0, 0], |to| hash::to_words(&octets(to.ip()))),
         netns: wanted.netns,
         most: MOST,
         met: 0,
@@ -140,7 +140,7 @@ fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
 }
 
 fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
-    let (local, remote) = (address(hash::address(record.local)), address(hash::address(record.remote)));
+    let (local, remote) = (address(hash::to_octets(record.local)), address(hash::to_octets(record.remote)));
     let minisocket = record.left != u32::MAX;
     SocketSeen {
         protocol: if record.protocol == 17 { Protocol::Udp } else { Protocol::Tcp },

@@ -159,8 +159,8 @@ impl Space {
 
 fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
     TupleSeen {
-        source: address(hash::address(tuple.source)),
-        destination: address(hash::address(tuple.destination)),
+        source: address(hash::to_octets(tuple.source)),
+        destination: address(hash::to_octets(tuple.destination)),
         destination_port: tuple.port,
         states: tuple.states,
         bound: tuple.bound,
@@ -192,7 +192,7 @@ fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
         let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
             let ports = PortSet::from_words(Box::new(source.ports.words));
-            sources.push(SourceSeen { address: address(hash::address(source.address)), ports });
+            sources.push(SourceSeen { address: address(hash::to_octets(source.address)), ports });
         }
     }
     Ok(with_wildcards(sources))
