@@ -7,10 +7,11 @@
 /// # Safety
 /// It consists of integers, is `#[repr(C)]` and has no padding, so that any bytes are a value of it.
 pub unsafe trait Layout: Copy + 'static {
-    /// All bytes are zero.
-    const ZERO: Self;
     /// Differs when the name of the type, or the name, type or place of a field differs.
     const HASH: u64;
+
+    /// All bytes are zero. No constant: a kernel program would copy one from memory.
+    fn zero() -> Self;
 }
 
 /// Adds counters up: over CPUs, and over the sockets of a `SO_REUSEPORT` group.
@@ -23,8 +24,12 @@ macro_rules! integers {
     ($($type:ident)*) => { $(
         // SAFETY: an integer.
         unsafe impl Layout for $type {
-            const ZERO: Self = 0;
             const HASH: u64 = hash_text(hash_text(BASIS, "integer"), stringify!($type));
+
+            #[inline(always)]
+            fn zero() -> Self {
+                0
+            }
         }
 
         impl Sum for $type {
@@ -39,8 +44,12 @@ integers! { u8 u16 u32 u64 i8 }
 
 // SAFETY: elements of an array follow each other without padding.
 unsafe impl<T: Layout, const N: usize> Layout for [T; N] {
-    const ZERO: Self = [T::ZERO; N];
     const HASH: u64 = hash_number(T::HASH, N as u64);
+
+    #[inline(always)]
+    fn zero() -> Self {
+        [T::zero(); N]
+    }
 }
 
 impl<T: Sum, const N: usize> Sum for [T; N] {
@@ -83,17 +92,21 @@ macro_rules! abi {
 
         // SAFETY: #[repr(C)], all fields are layouts themselves, and their sizes add up to that of the whole.
         unsafe impl $crate::layout::Layout for $name {
-            const ZERO: Self = Self { $( $field: <$type as $crate::layout::Layout>::ZERO, )* };
             const HASH: u64 = $crate::layout::hash_structure(
                 stringify!($name),
                 &[$( (stringify!($field), <$type as $crate::layout::Layout>::HASH), )*],
             );
+
+            #[inline(always)]
+            fn zero() -> Self {
+                Self { $( $field: <$type as $crate::layout::Layout>::zero(), )* }
+            }
         }
 
         impl Default for $name {
             #[inline(always)]
             fn default() -> Self {
-                <Self as $crate::layout::Layout>::ZERO
+                <Self as $crate::layout::Layout>::zero()
             }
         }
 
