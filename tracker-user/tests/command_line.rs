@@ -201,7 +201,7 @@ fn what_stands_in_the_way_of_the_daemon_is_one_line_and_code_1() {
     };
     for (socket, address, expected) in [
         (directory.path().join("free"), address.as_str(), "stop what listens there"),
-        (taken.clone(), "127.0.0.1:0", "another daemon answers"),
+        (taken.clone(), "127.0.0.1:0", "another daemon has"),
         (file.clone(), "127.0.0.1:0", "is no socket"),
         ("/proc/nowhere/socket".into(), "127.0.0.1:0", "cannot create /proc/nowhere"),
     ] {
