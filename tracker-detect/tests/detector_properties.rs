@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use proptest::{collection::vec, prelude::*};
 use tracker_common::histogram::{BUCKETS, HANDSHAKE_SHIFT, edge_us};
+use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{
     Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen,
 };
@@ -126,12 +127,12 @@ struct Outcome {
 }
 
 fn run(series: &[Observation]) -> (Detector, Outcome) {
-    let mut detector = Detector::new(Sensitivity::Medium);
+    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
     let mut outcome = Outcome { statistics: Vec::new(), called: None };
     for (index, observation) in series.iter().enumerate() {
         detector.step(observation);
         outcome.statistics.push(detector.statistic(&ID).unwrap_or_default());
-        if outcome.called.is_none() && !detector.alerts(|_| None).is_empty() {
+        if outcome.called.is_none() && !detector.alerts().is_empty() {
             outcome.called = Some(index);
         }
     }
@@ -183,7 +184,7 @@ proptest! {
         let (detector, outcome) = run(&series(&steps, &load, |_| 0));
         prop_assert_eq!(outcome.called, None);
         prop_assert!(outcome.statistics.iter().all(|statistic| *statistic <= 0.0));
-        prop_assert!(detector.alerts(|_| None).is_empty());
+        prop_assert!(detector.alerts().is_empty());
     }
 
     /// Nor is what is answered later, beside the repeats, up to what the detector waits for at most.
@@ -209,12 +210,12 @@ proptest! {
         let onset = Duration::from_secs(20);
         let end = onset + Duration::from_secs(u64::try_from(rates.len()).unwrap());
         let latest = end + Duration::from_secs(10);
-        let mut detector = Detector::new(sensitivity);
+        let mut detector = Detector::new(sensitivity, AlertStore::default());
         let mut called = false;
         for observation in &series {
             let at = observation.at;
             detector.step(observation);
-            let alerts = detector.alerts(|_| None);
+            let alerts = detector.alerts();
             prop_assert!(alerts.len() <= 1);
             let firing = alerts.iter().any(|alert| alert.state == AlertState::Firing);
             called |= firing;
@@ -223,16 +224,16 @@ proptest! {
             prop_assert!(called || at < end, "not called by {at:?}");
         }
         prop_assert!(series.last().unwrap().at > latest, "the series is long enough");
-        prop_assert_eq!(detector.alerts(|_| None)[0].state, AlertState::Resolved);
+        prop_assert_eq!(detector.alerts()[0].state, AlertState::Resolved);
     }
 
     /// Nothing that is observed makes it panic, lose its bounds or contradict itself.
     #[test]
     fn garbage_does_no_harm(observations in vec(garbage(), 1..80)) {
-        let mut detector = Detector::new(Sensitivity::High);
+        let mut detector = Detector::new(Sensitivity::High, AlertStore::default());
         for observation in &observations {
             detector.step(observation);
-            let alerts = detector.alerts(|_| None);
+            let alerts = detector.alerts();
             prop_assert!(alerts.len() <= 256);
             for alert in &alerts {
                 prop_assert!(alert.until.is_none_or(|until| until >= alert.since));

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{Detector, Observation, Sensitivity};
 use tracker_model::api::{Alert, AlertKind, AlertState, Class};
 
@@ -50,7 +51,7 @@ struct Said {
 }
 
 fn replay(lines: &[&str], expected: &Expected) -> Said {
-    let mut detector = Detector::new(Sensitivity::Medium);
+    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
     let mut said = Said::default();
     for line in lines {
         let observation: Observation = serde_json::from_str(line).unwrap();
@@ -60,7 +61,7 @@ fn replay(lines: &[&str], expected: &Expected) -> Said {
         said.classes.extend(verdicts.chain(detector.no_listener()).map(|verdict| verdict.class));
         said.classes.sort_unstable();
         said.classes.dedup();
-        said.alerts = detector.alerts(|_| None);
+        said.alerts = detector.alerts();
         if said.alerts.iter().any(|alert| of(alert, expected) && alert.state == AlertState::Firing) {
             said.called = said.called.or(Some(at));
             said.fired = Some(at);

@@ -4,6 +4,7 @@
 mod support;
 
 use support::{From, Run, Server, To, Traffic, World, seconds};
+use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{Detector, Sensitivity};
 use tracker_model::api::{AlertKind, AlertState, Class};
 
@@ -213,17 +214,17 @@ fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
             (seen.syns, seen.completed) = (seen.syns - 11_000, 0);
         }
     }
-    let mut detector = Detector::new(Sensitivity::Medium);
+    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
     for observation in &observations {
         detector.step(observation);
-        let (at, alerts) = (second(observation), detector.alerts(|_| None));
+        let (at, alerts) = (second(observation), detector.alerts());
         assert!(alerts.len() <= 1);
         if (31.8..45.0).contains(&at) {
             assert_eq!(alerts[0].state, AlertState::Firing, "at {at}");
         }
         assert!(at < 55.0 || alerts[0].state == AlertState::Resolved);
     }
-    let alert = &detector.alerts(|_| None)[0];
+    let alert = &detector.alerts()[0];
     assert_eq!((alert.class, alert.evidence.flood().unwrap().pulses), (Some(Class::Spoofed), 0));
     assert!(alert.until >= Some(alert.since));
     assert!(alert.unknown[0].starts_with("nothing was observed from 2026-03-04 02:13:3"), "{:?}", alert.unknown);

@@ -2,7 +2,7 @@
 //!
 //! Counters run since the daemon started.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tracker_common::classify::Family;
@@ -10,7 +10,7 @@ use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters, 
 use tracker_common::histogram::Histogram;
 
 use crate::{
-    api::{Alert, MapFill, Ports, Program, SourceCount, SourceShare, Unwatched, Verdict},
+    api::{Alert, AlertKind, MapFill, Ports, Program, SourceCount, SourceShare, Unwatched, Verdict},
     counters::{ByFamily, FlowSample, ListenerQueues, NamespaceCounters, PortSyns},
     process::Process,
 };
@@ -55,6 +55,10 @@ pub struct Snapshot {
     pub census_error: Option<String>,
     /// TCP counters of the namespace; none when they could not be read.
     pub tcp_counters: Option<NamespaceCounters>,
+    /// Alerts: firing ones first, then resolved ones, newest first.
+    pub alerts: Vec<Alert>,
+    /// Alerts of each kind since the daemon started; kinds without one are left out.
+    pub alerts_opened: BTreeMap<AlertKind, u64>,
     /// What the flood detector knows.
     pub floods: Floods,
     /// Local ports, as the last census found them.
@@ -142,8 +146,6 @@ pub struct Listener {
 /// What the flood detector knows besides the listeners' verdicts.
 #[derive(Clone, Debug, Default)]
 pub struct Floods {
-    /// Alerts: firing ones first, then resolved ones, newest first.
-    pub alerts: Vec<Alert>,
     /// Verdict on the SYNs that meet no listener.
     pub no_listener: Option<Verdict>,
     /// Sources with the largest shares of these SYNs.

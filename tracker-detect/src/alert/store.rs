@@ -1,150 +1,213 @@
-//! Alerts that are remembered, and the numbers that they have.
+//! The store of all alerts, from the first moment of each to the last.
 
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tracker_model::api::{Alert, AlertState};
+use jiff::Timestamp;
+use tracker_model::{
+    api::{Alert, AlertKind, AlertState, AlertSubject, Class, Evidence, Severity},
+    text::period,
+};
 
-/// Entries that a ledger remembers.
+/// Alerts of one kind that are remembered. Each kind has places of its own: refused `bind()` calls, of which any process can
+/// cause as many as it likes, push out no alert of another kind.
 pub const MOST: usize = 256;
 
-/// Where alerts get their numbers. Whoever holds a clone draws from the same ones, so that no two alerts of whatever kind
-/// have the same.
-#[derive(Clone, Debug, Default)]
-pub struct AlertIds(Arc<AtomicU64>);
+/// What a detector says of an alert at one moment.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it is about.
+    pub kind: AlertKind,
+    /// How bad it is. While an alert fires, the store keeps the worst that was reported.
+    pub severity: Severity,
+    /// Which listener, destination, process or other object.
+    pub subject: AlertSubject,
+    /// Class of a flood.
+    pub class: Option<Class>,
+    /// One line, without the time; the store adds it.
+    pub headline: String,
+    /// The figures.
+    pub evidence: Evidence,
+    /// What to do.
+    pub advice: String,
+    /// What is not known, and why.
+    pub unknown: Vec<String>,
+}
 
-impl AlertIds {
-    /// A number that was never given before; the first is 1.
+impl Report {
+    /// A report of `kind`, with nothing else in it.
     #[must_use]
-    pub fn draw(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    pub fn new(kind: AlertKind, severity: Severity, subject: AlertSubject, evidence: Evidence) -> Self {
+        let (headline, advice, unknown) = (String::new(), String::new(), Vec::new());
+        Self { kind, severity, subject, class: None, headline, evidence, advice, unknown }
     }
 }
 
-/// What a ledger keeps.
-pub trait Entry {
-    /// Its number.
-    fn id(&self) -> u64;
-
-    /// Gives it its number.
-    fn number(&mut self, id: u64);
-
-    /// Whether it is over, so that it may be forgotten.
-    fn is_over(&self) -> bool;
-}
-
-impl Entry for Alert {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn number(&mut self, id: u64) {
-        self.id = id;
-    }
-
-    fn is_over(&self) -> bool {
-        self.state == AlertState::Resolved
-    }
-}
-
-/// Entries in the order in which they were put down.
+/// An alert as the store keeps it.
 #[derive(Debug)]
-pub struct Ledger<T> {
-    entries: VecDeque<T>,
-    ids: AlertIds,
+struct StoredAlert {
+    report: Report,
+    since: Timestamp,
+    until: Option<Timestamp>,
+    /// Times that it was reopened.
+    pauses: u32,
 }
 
-impl<T> Default for Ledger<T> {
-    fn default() -> Self {
-        Self::new(AlertIds::default())
+#[derive(Debug, Default)]
+struct Alerts {
+    last_id: u64,
+    /// By id, and so by age.
+    stored: BTreeMap<u64, StoredAlert>,
+    opened: BTreeMap<AlertKind, u64>,
+}
+
+/// All alerts of the daemon. A clone is the same store, so that each detector can hold one; no two alerts have the same id.
+#[derive(Clone, Debug, Default)]
+pub struct AlertStore(Arc<Mutex<Alerts>>);
+
+impl AlertStore {
+    fn lock(&self) -> MutexGuard<'_, Alerts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<T> Ledger<T> {
-    /// An empty one that takes its numbers from `ids`.
-    #[must_use]
-    pub fn new(ids: AlertIds) -> Self {
-        Self { entries: VecDeque::new(), ids }
-    }
-}
-
-impl<T: Entry> Ledger<T> {
-    /// Puts down a new entry and gives it its number. When there is no room the oldest that is over is forgotten; when none
-    /// is over, the new one is not kept: those before it are no less urgent.
-    pub fn open(&mut self, mut entry: T) -> u64 {
-        let id = self.ids.draw();
-        if self.entries.len() == MOST
-            && let Some(index) = self.entries.iter().position(Entry::is_over)
-        {
-            self.entries.remove(index);
+    /// Opens an alert and returns its id; the first is 1. When the kind has no place left, its oldest alert that is over is
+    /// forgotten; when none is over, the new one is only counted: those before it are no less urgent.
+    pub fn open(&self, report: Report, since: Timestamp) -> u64 {
+        let mut alerts = self.lock();
+        alerts.last_id += 1;
+        let (id, kind) = (alerts.last_id, report.kind);
+        *alerts.opened.entry(kind).or_default() += 1;
+        let of_kind = || alerts.stored.iter().filter(|(_, alert)| alert.report.kind == kind);
+        if of_kind().count() == MOST {
+            let Some(oldest) = of_kind().find(|(_, alert)| alert.until.is_some()).map(|(id, _)| *id) else { return id };
+            alerts.stored.remove(&oldest);
         }
-        if self.entries.len() < MOST {
-            entry.number(id);
-            self.entries.push_back(entry);
-        }
+        alerts.stored.insert(id, StoredAlert { report, since, until: None, pauses: 0 });
         id
     }
 
-    /// An entry, unless it is forgotten.
-    pub fn get(&mut self, id: u64) -> Option<&mut T> {
-        self.entries.iter_mut().rev().find(|entry| entry.id() == id)
+    /// Changes what is said of an alert while it fires. Its severity does not fall.
+    pub fn update(&self, id: u64, change: impl FnOnce(&mut Report)) {
+        if let Some(alert) = self.lock().stored.get_mut(&id).filter(|alert| alert.until.is_none()) {
+            let worst = alert.report.severity;
+            change(&mut alert.report);
+            alert.report.severity = alert.report.severity.max(worst);
+        }
     }
 
-    /// Those that go on first, then those that are over, each newest first.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        let going_on = self.entries.iter().rev().filter(|entry| !entry.is_over());
-        going_on.chain(self.entries.iter().rev().filter(|entry| entry.is_over()))
+    /// The alert is over. It never ends before it began.
+    pub fn resolve(&self, id: u64, until: Timestamp) {
+        if let Some(alert) = self.lock().stored.get_mut(&id) {
+            alert.until = Some(until.max(alert.since));
+        }
+    }
+
+    /// The alert fires again after a pause, under the same id.
+    pub fn reopen(&self, id: u64) {
+        if let Some(alert) = self.lock().stored.get_mut(&id) {
+            alert.until = None;
+            alert.pauses += 1;
+        }
+    }
+
+    /// All alerts: firing ones first, then resolved ones, each newest first.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<Alert> {
+        let alerts = self.lock();
+        let all = || alerts.stored.iter().rev();
+        let firing = all().filter(|(_, alert)| alert.until.is_none());
+        firing.chain(all().filter(|(_, alert)| alert.until.is_some())).map(|(id, alert)| alert.render(*id)).collect()
+    }
+
+    /// How many alerts of each kind were opened; kinds without one are left out.
+    #[must_use]
+    pub fn opened(&self) -> BTreeMap<AlertKind, u64> {
+        self.lock().opened.clone()
+    }
+}
+
+impl StoredAlert {
+    fn render(&self, id: u64) -> Alert {
+        let Report { kind, severity, subject, class, headline, evidence, advice, unknown } = self.report.clone();
+        let mut summary = format!("{headline}; {}", period(self.since, self.until));
+        if self.pauses > 0 {
+            let _ = write!(summary, ", with {} pause{}", self.pauses, if self.pauses == 1 { "" } else { "s" });
+        }
+        Alert {
+            id,
+            kind,
+            severity,
+            state: if self.until.is_some() { AlertState::Resolved } else { AlertState::Firing },
+            since: self.since,
+            until: self.until,
+            subject,
+            class,
+            summary,
+            evidence,
+            advice,
+            unknown,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tracker_model::api::LeakEvidence;
+
     use super::*;
 
-    #[derive(Debug)]
-    struct Note(u64, bool);
+    fn report(kind: AlertKind, severity: Severity) -> Report {
+        let report = Report::new(kind, severity, AlertSubject::default(), Evidence::Leak(LeakEvidence::default()));
+        Report { headline: "h".to_owned(), ..report }
+    }
 
-    impl Entry for Note {
-        fn id(&self) -> u64 {
-            self.0
-        }
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
 
-        fn number(&mut self, id: u64) {
-            self.0 = id;
-        }
-
-        fn is_over(&self) -> bool {
-            self.1
-        }
+    fn ids(store: &AlertStore, kind: AlertKind) -> Vec<u64> {
+        store.alerts().iter().filter(|alert| alert.kind == kind).map(|alert| alert.id).collect()
     }
 
     #[test]
-    fn the_oldest_that_is_over_makes_room() {
-        let mut ledger = Ledger::default();
-        let first = ledger.open(Note(0, false));
+    fn the_oldest_of_the_kind_that_is_over_makes_room() {
+        let store = AlertStore::default();
+        let open = |kind| store.open(report(kind, Severity::Warning), at(0));
+        let other = open(AlertKind::PortScan);
+        store.resolve(other, at(1));
+        let first = open(AlertKind::SynFlood);
         for _ in 0..300 {
-            ledger.open(Note(0, true));
+            store.resolve(open(AlertKind::SynFlood), at(1));
         }
-        let ids: Vec<_> = ledger.iter().map(Entry::id).collect();
-        assert_eq!((ids.len(), ids[0], ids[1]), (MOST, first, 301));
-        assert!(ledger.get(first).is_some() && ledger.get(2).is_none());
+        let kept = ids(&store, AlertKind::SynFlood);
+        assert_eq!((kept.len(), kept[0], kept[1]), (MOST, first, 302), "firing ones first, then the newest");
         for _ in 0..300 {
-            ledger.open(Note(0, false));
+            open(AlertKind::SynFlood);
         }
-        assert_eq!(ledger.iter().count(), MOST);
-        assert!(ledger.iter().all(|note| !note.is_over()));
+        assert_eq!(ids(&store, AlertKind::SynFlood).len(), MOST);
+        assert!(store.alerts().iter().all(|alert| (alert.state == AlertState::Resolved) == (alert.id == other)));
+        assert_eq!(store.opened(), [(AlertKind::SynFlood, 601), (AlertKind::PortScan, 1)].into());
     }
 
     #[test]
-    fn two_ledgers_never_give_the_same_number() {
-        let ids = AlertIds::default();
-        let mut ledgers = [Ledger::new(ids.clone()), Ledger::new(ids)];
-        let given: Vec<_> = (0..4).map(|turn| ledgers[turn % 2].open(Note(0, false))).collect();
-        assert_eq!(given, [1, 2, 3, 4]);
+    fn an_alert_gets_worse_ends_and_begins_again_under_one_id() {
+        let store = AlertStore::default();
+        let id = store.clone().open(report(AlertKind::SynFlood, Severity::Info), at(10));
+        for severity in [Severity::Critical, Severity::Warning] {
+            store.update(id, |report| report.severity = severity);
+        }
+        store.resolve(id, at(5));
+        store.update(id, |report| report.headline.push('!'));
+        let alert = store.alerts().remove(0);
+        assert_eq!((alert.severity, alert.until), (Severity::Critical, Some(at(10))), "never before it began");
+        assert_eq!(alert.summary, "h; from 2027-01-15 08:00:10 to 08:00:10 UTC", "what is over stays as it was");
+        store.reopen(id);
+        let alert = store.alerts().remove(0);
+        assert_eq!((alert.id, alert.state), (id, AlertState::Firing));
+        assert_eq!(alert.summary, "h; since 2027-01-15 08:00:10 UTC, with 1 pause");
+        assert_eq!(store.opened(), [(AlertKind::SynFlood, 1)].into());
     }
 }

@@ -9,13 +9,13 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    exhaustion::{Moment, alert, resolve},
+    exhaustion::{keep_peak, report},
     subject::Target,
     text,
 };
-use crate::alert::store::{AlertIds, Ledger};
+use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
 use tracker_model::{
-    api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, Severity},
+    api::{AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, Severity},
     process::Process,
 };
 
@@ -52,19 +52,16 @@ pub(super) struct Row<'a> {
 struct Tally {
     /// How many since they are followed.
     total: u64,
-    /// When the last one was, by a clock that never jumps,
-    grown_at: Duration,
-    /// and the time of day.
-    last: Timestamp,
-    /// Its alert.
-    alert: Option<u64>,
-    /// How many there were before it.
+    /// When the last one was.
+    last: ObservedAt,
+    /// How many there were before its alert.
     before: u64,
 }
 
 /// The targets of a network namespace for which calls failed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failing {
+    alerts: ActiveAlerts<Target>,
     /// When they were counted last.
     at: Option<Duration>,
     /// How many, and when they were seen.
@@ -73,9 +70,14 @@ pub(super) struct Failing {
 }
 
 impl Failing {
+    /// No call yet; alerts go into `store`.
+    pub(super) fn new(store: AlertStore) -> Self {
+        Self { alerts: ActiveAlerts::new(store), at: None, rows: HashMap::new(), tallies: BTreeMap::new() }
+    }
+
     /// Takes in the counts of a moment. The answer names those of which there are more than before, with the time of the first
     /// of the new ones, as far as it is known.
-    pub(super) fn count(&mut self, rows: &[Row], moment: Moment) -> BTreeMap<Target, Timestamp> {
+    pub(super) fn count(&mut self, rows: &[Row], moment: ObservedAt) -> BTreeMap<Target, Timestamp> {
         let looked = self.at.replace(moment.at);
         let mut grown = BTreeMap::new();
         for (key, calls) in calls(rows) {
@@ -83,7 +85,7 @@ impl Failing {
                 // Fewer than before: a process of the same number.
                 Some((before, _)) => (calls.count.checked_sub(before).unwrap_or(calls.count), calls.last),
                 // It may have been passed over for long, whatever failed before that.
-                None if looked.is_none_or(|looked| moment.then(calls.last) + SLACK >= looked) => {
+                None if looked.is_none_or(|looked| moment.earlier(calls.last) + SLACK >= looked) => {
                     (calls.count, calls.first)
                 }
                 None => (0, calls.last),
@@ -92,21 +94,19 @@ impl Failing {
                 let target = key.0;
                 let tally = self.tallies.entry(target).or_insert(Tally {
                     total: 0,
-                    grown_at: Duration::ZERO,
-                    last: calls.last,
-                    alert: None,
+                    last: ObservedAt { at: Duration::ZERO, wall: calls.last },
                     before: 0,
                 });
                 tally.total += new;
-                tally.grown_at = tally.grown_at.max(moment.then(calls.last));
-                tally.last = tally.last.max(calls.last);
+                tally.last.at = tally.last.at.max(moment.earlier(calls.last));
+                tally.last.wall = tally.last.wall.max(calls.last);
                 grown.entry(target).and_modify(|first: &mut Timestamp| *first = since.min(*first)).or_insert(since);
             }
         }
         // A look may pass over a row that is there: the table changes meanwhile.
         self.rows.retain(|_, (_, seen_at)| moment.at.saturating_sub(*seen_at) < REMEMBERED);
         let failed: HashSet<Target> = self.rows.keys().map(|(target, _)| *target).collect();
-        self.tallies.retain(|target, tally| tally.alert.is_some() || failed.contains(target));
+        self.tallies.retain(|target, _| self.alerts.fires(target) || failed.contains(target));
         grown
     }
 
@@ -120,104 +120,74 @@ impl Failing {
         &mut self,
         rows: &[Row],
         grown: &BTreeMap<Target, Timestamp>,
-        moment: Moment,
+        moment: ObservedAt,
         figures: impl Fn(Target) -> (PortEvidence, Vec<String>),
         subject: impl Fn(Target, Option<Process>) -> AlertSubject,
-        ledgers: &mut Ledgers,
     ) {
         let mut of_targets: HashMap<Target, Vec<&Row>> = HashMap::new();
         for row in rows.iter().filter(|row| grown.contains_key(&row.target)) {
             of_targets.entry(row.target).or_default().push(row);
         }
-        for (target, tally) in &mut self.tallies {
-            let ledger = ledgers.of(*target);
+        for (target, tally) in &self.tallies {
             if let Some(first) = grown.get(target) {
                 let (mut evidence, unknown) = figures(*target);
                 evidence.failed = failed(&of_targets.remove(target).unwrap_or_default());
+                evidence.failures = tally.total - tally.before;
                 let process = evidence.failed.first().map(|by| Process { pid: by.pid, comm: by.comm.clone() });
-                let subject = subject(*target, process);
-                tally.follow(*target, *first, subject, evidence, unknown, ledger);
-            } else if let Some(id) = tally.alert {
-                if moment.at.saturating_sub(tally.grown_at) >= QUIET {
-                    resolve(id, tally.last, ledger);
-                    (tally.alert, tally.before) = (None, tally.total);
-                } else if matches!(target, Target::Bind(..)) {
-                    name_holders(id, figures(*target).0.processes, ledger);
-                }
+                let report = report(kind(*target), severity(*target), subject(*target, process), evidence, unknown);
+                self.alerts.report(*target, *first, tally.last, report, keep_peak_and_holders);
+            } else if matches!(target, Target::Bind(..)) && moment.at.saturating_sub(tally.last.at) < QUIET {
+                let holders = figures(*target).0.processes;
+                self.alerts.amend(target, |report| name_holders(report, holders));
             }
+        }
+        self.alerts.resolve_where(|target, last| {
+            let is_over = !grown.contains_key(target) && moment.at.saturating_sub(last.at) >= QUIET;
+            is_over.then_some(last.wall)
+        });
+        for (_, tally) in self.tallies.iter_mut().filter(|(target, _)| !self.alerts.fires(target)) {
+            tally.before = tally.total;
         }
     }
 
     /// Ends all of them: the network namespace is gone.
-    pub(super) fn end(&mut self, ledgers: &mut Ledgers) {
-        for (target, tally) in std::mem::take(&mut self.tallies) {
-            if let Some(id) = tally.alert {
-                resolve(id, tally.last, ledgers.of(target));
-            }
-        }
+    pub(super) fn end(&mut self) {
+        self.alerts.resolve_where(|_, last| Some(last.wall));
+    }
+}
+
+const fn kind(target: Target) -> AlertKind {
+    match target {
+        Target::Bind(..) => AlertKind::BindConflict,
+        Target::Tuple(..) | Target::Pool(_) => AlertKind::PortAllocationFailed,
+    }
+}
+
+const fn severity(target: Target) -> Severity {
+    match target {
+        Target::Bind(..) => Severity::Warning,
+        Target::Tuple(..) | Target::Pool(_) => Severity::Critical,
     }
 }
 
 /// Who holds a port is looked for after the first call for it was refused.
-fn name_holders(id: u64, holders: Vec<PortHolder>, ledger: &mut Ledger<Alert>) {
-    let Some(alert) = ledger.get(id) else { return };
-    if let Evidence::Ports(evidence) = &mut alert.evidence
+fn name_holders(report: &mut Report, holders: Vec<PortHolder>) {
+    if let Evidence::Ports(evidence) = &mut report.evidence
         && evidence.processes != holders
         && !holders.is_empty()
     {
         evidence.processes = holders;
-        text::tell(alert);
+        text::render(report);
     }
 }
 
-/// Alerts, in two ledgers: any process can have as many `bind()` calls refused as it likes, and these are not to take the place of
-/// what says that ports are gone.
-#[derive(Debug, Default)]
-pub(super) struct Ledgers {
-    pub(super) ports: Ledger<Alert>,
-    pub(super) binds: Ledger<Alert>,
-}
-
-impl Ledgers {
-    pub(super) fn new(ids: AlertIds) -> Self {
-        Self { ports: Ledger::new(ids.clone()), binds: Ledger::new(ids) }
-    }
-
-    fn of(&mut self, target: Target) -> &mut Ledger<Alert> {
-        if matches!(target, Target::Bind(..)) { &mut self.binds } else { &mut self.ports }
-    }
-}
-
-impl Tally {
-    fn follow(
-        &mut self,
-        target: Target,
-        first: Timestamp,
-        subject: AlertSubject,
-        mut evidence: PortEvidence,
-        unknown: Vec<String>,
-        ledger: &mut Ledger<Alert>,
-    ) {
-        evidence.failures = self.total - self.before;
-        if let Some(id) = self.alert {
-            if let Some(alert) = ledger.get(id) {
-                if let Some(before) = alert.evidence.ports() {
-                    let peaks = [before.peak_used_ratio, evidence.peak_used_ratio];
-                    evidence.peak_used_ratio = peaks.into_iter().flatten().reduce(f64::max);
-                    if matches!(target, Target::Bind(..)) && evidence.processes.is_empty() {
-                        evidence.processes.clone_from(&before.processes);
-                    }
-                }
-                (alert.subject, alert.unknown, alert.evidence) = (subject, unknown, Evidence::Ports(evidence));
-                text::tell(alert);
-            }
-            return;
-        }
-        let (kind, severity) = match target {
-            Target::Bind(..) => (AlertKind::BindConflict, Severity::Warning),
-            Target::Tuple(..) | Target::Pool(_) => (AlertKind::PortAllocationFailed, Severity::Critical),
-        };
-        self.alert = Some(ledger.open(alert(kind, severity, first, subject, evidence, unknown)));
+fn keep_peak_and_holders(report: &mut Report, before: &Evidence) {
+    keep_peak(report, before);
+    if report.kind == AlertKind::BindConflict
+        && let (Evidence::Ports(now), Evidence::Ports(before)) = (&report.evidence, before)
+        && now.processes.is_empty()
+    {
+        name_holders(report, before.processes.clone());
     }
 }
 
@@ -269,7 +239,7 @@ mod tests {
     fn a_process_may_fail_on_sockets_of_both_families() {
         let all = [failure(5, 9.0, 9.5), failure(3, 9.1, 9.4)];
         let target = Target::Tuple(all[0].source, all[0].destination, all[0].destination_port);
-        let mut failing = Failing::default();
+        let mut failing = Failing::new(AlertStore::default());
         let mut look = |at: u64, all: &[crate::ports::FailureSeen]| {
             let rows: Vec<_> = all
                 .iter()
@@ -283,7 +253,7 @@ mod tests {
                     last: failure.last,
                 })
                 .collect();
-            let grown = failing.count(&rows, Moment { at: Duration::from_secs(at), wall: wall(10.0) });
+            let grown = failing.count(&rows, ObservedAt { at: Duration::from_secs(at), wall: wall(10.0) });
             (grown.get(&target).copied(), failing.total(target))
         };
         assert_eq!(look(10, &all), (Some(wall(9.0)), 8));

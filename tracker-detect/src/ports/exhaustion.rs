@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{subject::Target, text};
-use crate::alert::store::Ledger;
-use tracker_model::api::{Alert, AlertKind, AlertState, AlertSubject, Evidence, PortEvidence, Severity};
+use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
+use tracker_model::api::{AlertKind, AlertSubject, Evidence, PortEvidence, Severity};
 
 /// It is over when it has been well below the thresholds for so long.
 const CALM: Duration = Duration::from_secs(30);
@@ -77,141 +77,66 @@ pub(super) struct Known {
     pub unknown: Vec<String>,
 }
 
-/// The moment of a look.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
-    /// By a clock that never jumps.
-    pub at: Duration,
-    /// The time of day.
-    pub wall: Timestamp,
-}
-
-impl Moment {
-    /// A time of day before it, by the clock that never jumps.
-    pub(super) fn then(self, wall: Timestamp) -> Duration {
-        let ago = Duration::try_from(self.wall.duration_since(wall)).unwrap_or_default();
-        self.at.saturating_sub(ago)
-    }
-}
-
-/// An alert that goes on.
-#[derive(Debug)]
-struct Going {
-    alert: u64,
-    /// The last look at which it was not calm.
-    last: Moment,
-    /// Failures before it.
-    failures: u64,
-}
-
 /// The targets of a network namespace whose ports run out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Exhaustion {
-    going: BTreeMap<Target, Going>,
+    alerts: ActiveAlerts<Target>,
+    /// Failures before the alert of each target.
+    failures: BTreeMap<Target, u64>,
 }
 
 impl Exhaustion {
-    /// Takes in a look. `unlisted` is the highest share that a target which is not among the cases can have. `known` is asked
-    /// only of what is alarming: of a thousand targets most are not.
-    pub(super) fn step(
-        &mut self,
-        cases: &[Case],
-        unlisted: f64,
-        moment: Moment,
-        known: impl Fn(Place) -> Known,
-        ledger: &mut Ledger<Alert>,
-    ) {
+    /// No target yet; alerts go into `store`.
+    pub(super) const fn new(store: AlertStore) -> Self {
+        Self { alerts: ActiveAlerts::new(store), failures: BTreeMap::new() }
+    }
+
+    /// Takes in a census. `unlisted` is the highest share that a target which is not among the candidates can have. `known` is
+    /// asked only about what is alarming: of a thousand targets most are not.
+    pub(super) fn step(&mut self, cases: &[Case], unlisted: f64, now: ObservedAt, known: impl Fn(Place) -> Known) {
         for case in cases.iter().filter(|case| case.strain.is_alarming()) {
             let severity = case.strain.severity(1.0);
-            if let Some(going) = self.going.get_mut(&case.target) {
-                going.last = moment;
-                going.follow(known(case.place), severity, ledger);
-            } else if let Some(severity) = severity {
-                self.going.insert(case.target, Going::open(known(case.place), severity, moment, ledger));
+            if severity.is_none() && !self.alerts.fires(&case.target) {
+                continue;
             }
+            let Known { subject, mut evidence, unknown } = known(case.place);
+            evidence.failures -= *self.failures.entry(case.target).or_insert(evidence.failures);
+            let severity = severity.unwrap_or(Severity::Warning);
+            let report = report(AlertKind::PortExhaustion, severity, subject, evidence, unknown);
+            self.alerts.report(case.target, now.wall, now, report, keep_peak);
         }
-        let held = Strain { ratio: unlisted, full_in: None }.is_alarming();
-        let is_listed = |target: &Target| cases.iter().any(|case| case.target == *target);
-        self.going.retain(|target, going| {
+        if (Strain { ratio: unlisted, full_in: None }).is_alarming() {
             // What is no longer listed may be as full as what is listed least.
-            if held && matches!(target, Target::Tuple(..)) && !is_listed(target) {
-                going.last = moment;
-            }
-            let is_over = moment.at.saturating_sub(going.last.at) >= CALM;
-            if is_over {
-                resolve(going.alert, going.last.wall, ledger);
-            }
-            !is_over
-        });
+            let is_listed = |target: &Target| cases.iter().any(|case| case.target == *target);
+            self.alerts.hold(now, |target| matches!(target, Target::Tuple(..)) && !is_listed(target));
+        }
+        self.alerts.resolve_where(|_, last| (now.at.saturating_sub(last.at) >= CALM).then_some(last.wall));
+        self.failures.retain(|target, _| self.alerts.fires(target));
     }
 
     /// Ends all of them: the network namespace is gone.
-    pub(super) fn end(&mut self, wall: Timestamp, ledger: &mut Ledger<Alert>) {
-        for going in std::mem::take(&mut self.going).into_values() {
-            resolve(going.alert, wall, ledger);
-        }
+    pub(super) fn end(&mut self, wall: Timestamp) {
+        self.alerts.resolve_where(|_, _| Some(wall));
     }
 }
 
-impl Going {
-    fn open(known: Known, severity: Severity, moment: Moment, ledger: &mut Ledger<Alert>) -> Self {
-        let failures = known.evidence.failures;
-        let evidence = PortEvidence { failures: 0, ..known.evidence };
-        let alert = alert(AlertKind::PortExhaustion, severity, moment.wall, known.subject, evidence, known.unknown);
-        Self { alert: ledger.open(alert), last: moment, failures }
-    }
-
-    fn follow(&self, known: Known, severity: Option<Severity>, ledger: &mut Ledger<Alert>) {
-        let Some(alert) = ledger.get(self.alert) else { return };
-        let peak = alert.evidence.ports().and_then(|before| before.peak_used_ratio);
-        let evidence = PortEvidence {
-            failures: known.evidence.failures.saturating_sub(self.failures),
-            peak_used_ratio: higher(peak, known.evidence.used_ratio),
-            ..known.evidence
-        };
-        alert.severity = alert.severity.max(severity.unwrap_or(alert.severity));
-        (alert.subject, alert.unknown, alert.evidence) = (known.subject, known.unknown, Evidence::Ports(evidence));
-        text::tell(alert);
-    }
-}
-
-/// The higher of two shares that may not be known.
-fn higher(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    [one, other].into_iter().flatten().reduce(f64::max)
-}
-
-/// A new alert that fires.
-pub(super) fn alert(
+/// A report with its text.
+pub(super) fn report(
     kind: AlertKind,
     severity: Severity,
-    since: Timestamp,
     subject: AlertSubject,
     evidence: PortEvidence,
     unknown: Vec<String>,
-) -> Alert {
-    let mut alert = Alert {
-        id: 0,
-        kind,
-        severity,
-        state: AlertState::Firing,
-        since,
-        until: None,
-        subject,
-        class: None,
-        summary: String::new(),
-        evidence: Evidence::Ports(evidence),
-        advice: String::new(),
-        unknown,
-    };
-    text::tell(&mut alert);
-    alert
+) -> Report {
+    let mut report = Report { unknown, ..Report::new(kind, severity, subject, Evidence::Ports(evidence)) };
+    text::render(&mut report);
+    report
 }
 
-/// An alert is over.
-pub(super) fn resolve(id: u64, until: Timestamp, ledger: &mut Ledger<Alert>) {
-    if let Some(alert) = ledger.get(id) {
-        (alert.state, alert.until) = (AlertState::Resolved, Some(until.max(alert.since)));
-        text::tell(alert);
+/// The highest share so far stays.
+pub(super) fn keep_peak(report: &mut Report, before: &Evidence) {
+    if let (Evidence::Ports(now), Evidence::Ports(before)) = (&mut report.evidence, before) {
+        now.peak_used_ratio = [now.peak_used_ratio, before.peak_used_ratio].into_iter().flatten().reduce(f64::max);
     }
 }
 

@@ -1,15 +1,15 @@
 //! Connections that one side has closed and the other does not: `CLOSE_WAIT` and `FIN_WAIT2` that stay.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use tracker_common::limits;
 
-use crate::alert::store::{AlertIds, Ledger};
+use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
 use tracker_model::{
-    api::{Alert, AlertKind, AlertState, AlertSubject, Evidence, LeakEvidence, Severity},
+    api::{AlertKind, AlertSubject, Evidence, LeakEvidence, Severity},
     process::Process,
-    text::{counted, period, span},
+    text::{counted, span},
 };
 
 /// A socket counts when it has heard nothing of its peer for so long.
@@ -58,10 +58,10 @@ pub struct LeakSeen {
 type Key = (u32, u32, AlertKind);
 
 /// Watches all processes for leaks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LeakWatch {
     leaks: BTreeMap<Key, Leak>,
-    ledger: Ledger<Alert>,
+    alerts: ActiveAlerts<Key>,
     at: BTreeMap<u32, Duration>,
 }
 
@@ -73,14 +73,13 @@ struct Leak {
     looks: u32,
     /// Looks running at which it could not be counted.
     missed: u32,
-    alert: Option<u64>,
 }
 
 impl LeakWatch {
-    /// One that has seen nothing, whose alerts take their numbers from `ids`.
+    /// One that has seen nothing, whose alerts go into `store`.
     #[must_use]
-    pub fn new(ids: AlertIds) -> Self {
-        Self { ledger: Ledger::new(ids), ..Self::default() }
+    pub const fn new(store: AlertStore) -> Self {
+        Self { leaks: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
     }
 
     /// Takes in a look. Those that are not later than the last of that namespace are left out.
@@ -102,12 +101,12 @@ impl LeakWatch {
                 }
             }
         }
+        let now = ObservedAt { at: seen.at, wall: seen.wall };
         for (key, (process, count, oldest)) in &counts {
-            if *count >= LEAK || self.leaks.get(key).is_some_and(|leak| leak.alert.is_some()) {
-                self.follow(*key, process, *count, *oldest, seen.wall);
+            if *count >= LEAK || self.alerts.fires(key) {
+                self.follow(*key, process, *count, *oldest, now);
             }
         }
-        let ledger = &mut self.ledger;
         self.leaks.retain(|key, leak| {
             // A look at one network namespace says nothing of the processes of another.
             if key.0 != seen.netns {
@@ -117,99 +116,57 @@ impl LeakWatch {
             leak.missed = if count.is_some() { 0 } else { leak.missed + 1 };
             let unknown = !seen.complete && count.is_none() && leak.missed <= MISSED;
             let count = count.unwrap_or(0);
-            let goes_on = unknown || count >= LEAK || leak.alert.is_some() && count * 2 >= LEAK;
-            if !goes_on {
-                leak.end(seen.wall, ledger);
-            }
-            goes_on
+            unknown || count >= LEAK || self.alerts.fires(key) && count * 2 >= LEAK
         });
+        self.alerts.resolve_where(|key, _| (!self.leaks.contains_key(key)).then_some(seen.wall));
     }
 
     /// A network namespace is gone: its alerts end.
     pub fn forget(&mut self, netns: u32, wall: Timestamp) {
         self.at.remove(&netns);
-        let ledger = &mut self.ledger;
-        self.leaks.retain(|key, leak| {
-            if key.0 == netns {
-                leak.end(wall, ledger);
-            }
-            key.0 != netns
-        });
+        self.leaks.retain(|key, _| key.0 != netns);
+        self.alerts.resolve_where(|key, _| (key.0 == netns).then_some(wall));
     }
 
-    /// Alerts: firing ones first, then resolved ones, newest first.
-    #[must_use]
-    pub fn alerts(&self) -> Vec<Alert> {
-        self.ledger.iter().cloned().collect()
-    }
-
-    fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, wall: Timestamp) {
-        let leak = self.leaks.entry(key).or_insert(Leak { since: wall, looks: 0, missed: 0, alert: None });
+    fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, now: ObservedAt) {
+        let leak = self.leaks.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
         leak.looks += 1;
         let evidence = LeakEvidence { leaked: count, leaked_peak: count, oldest_seconds: oldest.as_secs_f64() };
-        if let Some(alert) = leak.alert.and_then(|id| self.ledger.get(id)) {
-            if count * 2 >= LEAK {
-                let before = alert.evidence.leak().map_or(0, |before| before.leaked_peak);
-                alert.evidence = Evidence::Leak(LeakEvidence { leaked_peak: before.max(count), ..evidence });
-                tell(alert);
-            }
-        } else if leak.alert.is_none() && leak.looks >= LOOKS {
-            leak.alert = Some(self.ledger.open(alert(key, process, evidence, leak.since)));
+        let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
+        if goes_on {
+            self.alerts.report(key, leak.since, now, report(key, process, evidence), keep_peak);
         }
     }
 }
 
-impl Leak {
-    fn end(&self, wall: Timestamp, ledger: &mut Ledger<Alert>) {
-        if let Some(alert) = self.alert.and_then(|id| ledger.get(id)) {
-            (alert.state, alert.until) = (AlertState::Resolved, Some(wall.max(alert.since)));
-            tell(alert);
-        }
+fn keep_peak(report: &mut Report, before: &Evidence) {
+    if let (Evidence::Leak(now), Evidence::Leak(before)) = (&mut report.evidence, before) {
+        now.leaked_peak = now.leaked_peak.max(before.leaked_peak);
     }
 }
 
-fn alert((netns, pid, kind): Key, process: &LeakSeen, evidence: LeakEvidence, since: Timestamp) -> Alert {
-    let process = Some(Process { pid, comm: process.comm.clone() });
-    let advice = match kind {
-        AlertKind::FinWaitLeak => {
+fn report((netns, pid, kind): Key, process: &LeakSeen, evidence: LeakEvidence) -> Report {
+    let (state, advice) = match kind {
+        AlertKind::FinWaitLeak => (
+            "FIN_WAIT2",
             "The process has shut its side down and waits for peers that do not close: let it close() them after a time of \
-             its own, which also lets net.ipv4.tcp_fin_timeout end them."
-        }
-        _ => {
-            "The peers have closed these connections and the process does not call close(): mend it; a restart frees them."
-        }
+             its own, which also lets net.ipv4.tcp_fin_timeout end them.",
+        ),
+        _ => (
+            "CLOSE_WAIT",
+            "The peers have closed these connections and the process does not call close(): mend it; a restart frees them.",
+        ),
     };
-    let mut alert = Alert {
-        id: 0,
-        kind,
-        severity: Severity::Warning,
-        state: AlertState::Firing,
-        since,
-        until: None,
-        subject: AlertSubject { netns, process, ..AlertSubject::default() },
-        class: None,
-        summary: String::new(),
-        evidence: Evidence::Leak(evidence),
-        advice: advice.to_owned(),
-        unknown: Vec::new(),
-    };
-    tell(&mut alert);
-    alert
-}
-
-/// Writes the summary anew, from the figures.
-fn tell(alert: &mut Alert) {
-    let (Evidence::Leak(evidence), Some(process)) = (&alert.evidence, &alert.subject.process) else { return };
-    let state = if alert.kind == AlertKind::FinWaitLeak { "FIN_WAIT2" } else { "CLOSE_WAIT" };
-    let mut line = format!(
-        "{} (pid {}) leaks connections: {} in {state}, the oldest for at least {}",
+    let headline = format!(
+        "{} (pid {pid}) leaks connections: {} in {state}, the oldest for at least {}",
         process.comm,
-        process.pid,
         counted(evidence.leaked.into(), "socket"),
         span(evidence.oldest_seconds),
     );
-    let _ = write!(line, "; {}", period(alert.since, alert.until));
-    alert.summary = line;
+    let process = Some(Process { pid, comm: process.comm.clone() });
+    let subject = AlertSubject { netns, process, ..AlertSubject::default() };
+    let report = Report::new(kind, Severity::Warning, subject, Evidence::Leak(evidence));
+    Report { headline, advice: advice.to_owned(), ..report }
 }
 
 #[cfg(test)]

@@ -12,14 +12,14 @@ use tracker_common::state;
 
 use super::{
     advice::MANY_FREE,
-    call_failures::{Failing, Ledgers, Row},
+    call_failures::{Failing, Row},
     capacity::{Room, Usage, held, ratio},
-    exhaustion::{Case, Exhaustion, Known, Moment, Place, Strain},
+    exhaustion::{Case, Exhaustion, Known, Place, Strain},
     forecast::History,
     observation::{ConflictSeen, PortsSeen, TupleSeen},
     subject::{self, Index, Target},
 };
-use crate::alert::store::AlertIds;
+use crate::alert::{AlertStore, ObservedAt};
 use tracker_model::api::{
     Alert, BindPoolUse, PortConflict, PortEvidence, PortFailure, PortHolder, PortPool, PortRange, PortSpace, PortUse,
     Ports, UdpPorts,
@@ -43,7 +43,7 @@ const BOUND: u32 = 10;
 #[derive(Debug, Default)]
 pub struct PortWatch {
     spaces: BTreeMap<u32, Space>,
-    ledgers: Ledgers,
+    alerts: AlertStore,
     /// How refused calls of `bind()` are seen.
     conflicts_seen_by: String,
     /// Why some network namespaces were not looked at.
@@ -53,10 +53,10 @@ pub struct PortWatch {
 }
 
 impl PortWatch {
-    /// One that has seen nothing, whose alerts take their numbers from `ids`.
+    /// One that has seen nothing, whose alerts go into `alerts`.
     #[must_use]
-    pub fn new(ids: AlertIds) -> Self {
-        Self { ledgers: Ledgers::new(ids), ..Self::default() }
+    pub fn new(alerts: AlertStore) -> Self {
+        Self { alerts, ..Self::default() }
     }
 
     /// The same, which tells how refused calls of `bind()` are seen ([`Ports::conflicts_seen_by`]).
@@ -75,9 +75,9 @@ impl PortWatch {
 
     /// Takes in a census of a network namespace. Those that are not later than its last are left out.
     pub fn step(&mut self, seen: &PortsSeen) {
-        let space = self.spaces.entry(seen.netns).or_default();
+        let space = self.spaces.entry(seen.netns).or_insert_with(|| Space::new(&self.alerts));
         if space.at.is_none_or(|at| at < seen.at) {
-            space.step(seen, &mut self.ledgers);
+            space.step(seen);
             self.told.take();
         }
     }
@@ -86,8 +86,8 @@ impl PortWatch {
     pub fn forget(&mut self, netns: u32, wall: Timestamp) {
         if let Some(mut space) = self.spaces.remove(&netns) {
             self.told.take();
-            space.exhaustion.end(wall, &mut self.ledgers.ports);
-            space.failing.end(&mut self.ledgers);
+            space.exhaustion.end(wall);
+            space.failing.end();
         }
     }
 
@@ -124,15 +124,15 @@ impl PortWatch {
             .any(|space| space.rows.iter().any(soon) || space.pools.iter().any(|pool| pool.used_ratio >= HOT))
     }
 
-    /// Alerts of ports, then of refused `bind()` calls; of each firing ones first, then resolved ones, newest first.
+    /// All alerts of the store that this model writes to: firing ones first, then resolved ones, newest first.
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
-        self.ledgers.ports.iter().chain(self.ledgers.binds.iter()).cloned().collect()
+        self.alerts.alerts()
     }
 }
 
 /// The local ports of a network namespace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Space {
     at: Option<Duration>,
     facts: Option<PortSpace>,
@@ -147,10 +147,24 @@ struct Space {
 }
 
 impl Space {
-    fn step(&mut self, seen: &PortsSeen, ledgers: &mut Ledgers) {
+    fn new(alerts: &AlertStore) -> Self {
+        Self {
+            at: None,
+            facts: None,
+            histories: HashMap::new(),
+            rows: Vec::new(),
+            pools: Vec::new(),
+            failures: Vec::new(),
+            conflicts: Vec::new(),
+            exhaustion: Exhaustion::new(alerts.clone()),
+            failing: Failing::new(alerts.clone()),
+        }
+    }
+
+    fn step(&mut self, seen: &PortsSeen) {
         self.at = Some(seen.at);
         let room = Room::new(&seen.settings, &seen.bound);
-        let moment = Moment { at: seen.at, wall: seen.wall };
+        let moment = ObservedAt { at: seen.at, wall: seen.wall };
         self.facts = Some(facts(seen, &room));
         self.failures.clone_from(&seen.failures);
         self.conflicts.clone_from(&seen.conflicts);
@@ -164,12 +178,12 @@ impl Space {
             Place::Row(index) => of_row(&rows[index], failing, seen, &room),
             Place::Pool(index) => of_pool(&pools[index], seen, &room),
         };
-        self.exhaustion.step(&cases(rows, pools), unlisted, moment, known, &mut ledgers.ports);
+        self.exhaustion.step(&cases(rows, pools), unlisted, moment, known);
         // For nothing else is it needed where each row is.
         let index = if grown.is_empty() { Index::new(&[]) } else { Index::new(rows) };
         let figures = |target: Target| figures(target, rows, &index, seen, &room);
         let subject = |target: Target, process| target.subject(seen.netns, process);
-        self.failing.step(&failed, &grown, moment, figures, subject, ledgers);
+        self.failing.step(&failed, &grown, moment, figures, subject);
     }
 
     /// The rows, with the growth of the worst.

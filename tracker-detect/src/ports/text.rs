@@ -3,23 +3,22 @@
 use std::{fmt::Write as _, net::SocketAddr};
 
 use super::advice::advice;
+use crate::alert::Report;
 use tracker_model::explain::Protocol;
 use tracker_model::{
-    api::{Alert, AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, PortPool},
-    text::{counted, grouped, period, span},
+    api::{AlertKind, AlertSubject, Evidence, FailedCalls, PortEvidence, PortHolder, PortPool},
+    text::{counted, grouped, span},
 };
 
-/// Writes summary and advice of an alert anew, from its figures.
-pub(super) fn tell(alert: &mut Alert) {
-    let Evidence::Ports(evidence) = &alert.evidence else { return };
-    let mut summary = match alert.kind {
-        AlertKind::PortAllocationFailed => failed(&alert.subject, evidence),
-        AlertKind::BindConflict => conflict(&alert.subject, evidence),
-        _ => exhaustion(&alert.subject, evidence),
+/// Writes the headline and the advice of a report from its figures.
+pub(super) fn render(report: &mut Report) {
+    let (Evidence::Ports(evidence), subject) = (&report.evidence, &report.subject) else { return };
+    report.headline = match report.kind {
+        AlertKind::PortAllocationFailed => failed(subject, evidence),
+        AlertKind::BindConflict => conflict(subject, evidence),
+        _ => exhaustion(subject, evidence),
     };
-    let _ = write!(summary, "; {}", period(alert.since, alert.until));
-    let advice = advice(alert.kind, &alert.subject, evidence);
-    (alert.summary, alert.advice) = (summary, advice);
+    report.advice = advice(report.kind, subject, evidence);
 }
 
 fn exhaustion(subject: &AlertSubject, evidence: &PortEvidence) -> String {

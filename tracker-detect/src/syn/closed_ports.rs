@@ -6,12 +6,14 @@ use super::{
     RefusedSeen,
     cusum::{Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, Moment, Sight, onset, quiet},
-    record::{Ledger, Subject, Unknown},
+    incident::{Incident, onset, quiet},
+    record::{Subject, Unknown},
     scan::Scan,
     settings::{AGAIN, PATIENCE, Settings, WINDOW},
     sources::{Sample, UsualSources, Whence},
+    subject::{Moment, Sight},
 };
+use crate::alert::AlertStore;
 use tracker_model::api::{AlertKind, Class, SourceShare, Verdict};
 
 /// Ports that are followed. What is not among the busiest is no flood.
@@ -89,7 +91,7 @@ impl Refused {
         followed: &[u16],
         netns: Option<u32>,
         moment: &Moment,
-        ledger: &mut Ledger,
+        alerts: &AlertStore,
     ) {
         self.netns = netns.unwrap_or(self.netns);
         let before = self.all.history.last().at;
@@ -103,10 +105,10 @@ impl Refused {
         let fresh =
             self.list(seen, followed, before, moment.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
         self.forget(followed, moment.at);
-        self.step_ports(seen, moment, ledger);
-        self.step_scan(all.as_ref(), fresh, moment, ledger);
+        self.step_ports(seen, moment, alerts);
+        self.step_scan(all.as_ref(), fresh, moment, alerts);
         self.watch();
-        self.judge(moment, ledger);
+        self.judge(moment);
     }
 
     /// Takes up ports that are new. The answer is their number.
@@ -146,7 +148,7 @@ impl Refused {
         });
     }
 
-    fn step_ports(&mut self, seen: &RefusedSeen, moment: &Moment, ledger: &mut Ledger) {
+    fn step_ports(&mut self, seen: &RefusedSeen, moment: &Moment, alerts: &AlertStore) {
         let mut ports = std::mem::take(&mut self.ports);
         for (number, port) in &mut ports {
             let counted = seen.ports.iter().take(LISTED).find(|(listed, _)| listed == number);
@@ -157,9 +159,9 @@ impl Refused {
             }
             port.served |= seen.served_before.contains(number);
             let step = port.gauge.step(point(syns, moment.at), Duration::ZERO);
-            self.follow(port, step.as_ref(), moment, ledger);
+            self.follow(port, step.as_ref(), moment, alerts);
             if !port.fires() && step.is_some() {
-                self.decide(*number, port, moment, ledger);
+                self.decide(*number, port, moment, alerts);
             }
         }
         self.ports = ports;
@@ -169,17 +171,18 @@ impl Refused {
         Sight { moment, gauge, sample: &self.sample, distinct: self.distinct, flow: None, queues: None }
     }
 
-    fn follow(&self, port: &mut Port, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+    fn follow(&self, port: &mut Port, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
         let whence = self.whence(&port.gauge);
         let Some(incident) = &mut port.incident else { return };
         let before = incident.firing;
         let on = step.is_some_and(|step| step.significant);
-        incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment), ledger);
-        if on && incident.is_strong(step, ledger) {
-            incident.revise(whence, moment, ledger);
+        incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment), alerts);
+        if on && incident.is_strong(step) {
+            incident.revise(whence, moment);
         } else if before && !incident.firing {
             port.gauge.end();
         }
+        incident.publish(alerts);
     }
 
     fn whence(&self, gauge: &Gauge) -> Option<Whence> {
@@ -191,7 +194,7 @@ impl Refused {
         if port > 0.0 { self.sample.whence(all.max(port), port, &UsualSources::default()) } else { None }
     }
 
-    fn decide(&self, number: u16, port: &mut Port, moment: &Moment, ledger: &mut Ledger) {
+    fn decide(&self, number: u16, port: &mut Port, moment: &Moment, alerts: &AlertStore) {
         let (Some(excursion), Some(ready)) = (port.gauge.excursion().copied(), port.gauge.ready()) else { return };
         let whence = self.whence(&port.gauge);
         let waited = moment.at.saturating_sub(ready);
@@ -204,17 +207,16 @@ impl Refused {
         let sight = self.sight(&port.gauge, moment);
         let class = whence.unwrap_or(Whence::ALL_OVER);
         let returning = port.incident.take().filter(|incident| incident.may_return(moment.at));
-        let incident = if let Some(mut incident) = returning {
-            incident.reopen(class, &excursion, &sight, ledger);
+        let mut incident = if let Some(mut incident) = returning {
+            incident.reopen(class, &excursion, &sight, alerts);
             incident
         } else {
             let subject = Subject::Port(self.netns, number);
-            Incident::open(AlertKind::SynFlood, subject, class, &excursion, &sight, ledger)
+            Incident::open(AlertKind::SynFlood, subject, class, &excursion, &sight, alerts)
         };
-        if whence.is_none()
-            && let Some(record) = ledger.get(incident.alert)
-        {
-            record.note(Unknown::Sources);
+        if whence.is_none() {
+            incident.record.note(Unknown::Sources);
+            incident.publish(alerts);
         }
         port.incident = Some(incident);
     }
@@ -228,14 +230,15 @@ impl Refused {
             && distinct >= FORGED_SHARE * covered as f64
     }
 
-    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment, ledger: &mut Ledger) {
+    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment, alerts: &AlertStore) {
         let mut scan = std::mem::take(&mut self.scan);
-        scan.step(step, fresh, self.netns, &self.sight(&self.all, moment), ledger);
+        scan.step(step, fresh, self.netns, &self.sight(&self.all, moment), alerts);
         self.scan = scan;
     }
 
     fn watch(&mut self) {
-        let watched = self.scan.fires() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
+        let watched =
+            self.scan.firing().is_some() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
         // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its own.
         if !watched || !self.watched {
             self.distinct = (0.0, 0);
@@ -244,10 +247,10 @@ impl Refused {
     }
 
     /// Brings the verdict up to date: a flood before a scan, the older flood before the younger.
-    fn judge(&mut self, moment: &Moment, ledger: &mut Ledger) {
+    fn judge(&mut self, moment: &Moment) {
         let floods = self.ports.values().filter_map(|port| port.incident.as_ref()).filter(|incident| incident.firing);
-        let alert = floods.map(|incident| incident.alert).min().or(self.scan.alert());
-        let class = alert.and_then(|alert| ledger.get(alert)).map_or(Class::None, |record| record.whence.class);
+        let incident = floods.min_by_key(|incident| incident.alert).or(self.scan.firing());
+        let (class, alert) = incident.map_or((Class::None, None), |it| (it.record.whence.class, Some(it.alert)));
         let before = self.verdict.unwrap_or_default();
         let since = if before.class == class { before.since } else { Some(moment.wall) };
         self.verdict = Some(Verdict { class, since, alert });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{
     history::rate,
-    incident::{Before, Incident, Sight},
     settings::WINDOW,
+    subject::{Before, Sight},
 };
 use crate::estimators::hll;
 use tracker_model::api::FloodEvidence;
@@ -13,14 +13,22 @@ use tracker_model::api::FloodEvidence;
 /// Rates over less than this, seconds, are no peak: they may be those of a burst.
 const PEAK: f64 = 0.9;
 
-/// Brings the figures up to date, with rates over the time before `to`, the end of a known interval.
-pub(super) fn update(evidence: &mut FloodEvidence, incident: &mut Incident, to: Duration, sight: &Sight) {
-    evidence.syns = evidence.syns.saturating_add(std::mem::take(&mut incident.pending));
-    rates(evidence, incident.window_from, to, sight);
+/// Brings the figures up to date with `syns` more, and with rates from `from` at the earliest to `to`, the end of a known
+/// interval.
+pub(super) fn update(
+    evidence: &mut FloodEvidence,
+    syns: u64,
+    before: &Before,
+    from: Duration,
+    to: Duration,
+    sight: &Sight,
+) {
+    evidence.syns = evidence.syns.saturating_add(syns);
+    rates(evidence, from, to, sight);
     distinct_sources(evidence, sight);
-    repeated(evidence, &incident.before, sight);
-    queues(evidence, &incident.before, sight);
-    if let (Some(now), Some(before)) = (sight.moment.namespace.last(), incident.before.namespace) {
+    repeated(evidence, before, sight);
+    queues(evidence, before, sight);
+    if let (Some(now), Some(before)) = (sight.moment.namespace.last(), before.namespace) {
         let named = now.named().into_iter().zip(before.named());
         evidence.namespace =
             named.map(|((name, now), (_, before))| (name.to_owned(), now.saturating_sub(before))).collect();

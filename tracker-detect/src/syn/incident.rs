@@ -2,81 +2,29 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use tracker_model::api::{AlertKind, FloodEvidence};
 
 use super::{
-    QueuesSeen,
     cusum::{Excursion, Gauge, Step},
     evidence,
-    history::Point,
-    record::{Ledger, Record, Subject, Unknown},
+    record::{Record, Subject, Unknown},
     settings::{AGAIN, AGREEMENT, QUIET},
-    sources::{Sample, Whence},
-    tcp_ext::NamespaceHistory,
+    sources::Whence,
+    subject::{Before, Moment, Sight},
+    text,
 };
-use tracker_model::counters::FlowSample;
-use tracker_model::{
-    api::{AlertKind, FloodEvidence},
-    counters::NamespaceCounters,
-};
-
-/// The moment of an observation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment<'a> {
-    /// On the detector's clock.
-    pub at: Duration,
-    /// The time of day.
-    pub wall: Timestamp,
-    /// The namespace's counters of late.
-    pub namespace: &'a NamespaceHistory,
-    /// Why the last census failed.
-    pub census_error: Option<&'a str>,
-}
-
-impl Moment<'_> {
-    /// The time of day at an earlier moment, as the clock of today tells it.
-    pub(super) fn wall_of(&self, at: Duration) -> Timestamp {
-        let ago = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or_default();
-        self.wall.checked_sub(ago).unwrap_or(self.wall)
-    }
-}
-
-/// All that is known of a subject at a moment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sight<'a> {
-    /// The moment.
-    pub moment: &'a Moment<'a>,
-    /// Its counters.
-    pub gauge: &'a Gauge,
-    /// Its sources.
-    pub sample: &'a Sample,
-    /// Distinct sources since it is watched, and the SYNs that this covers.
-    pub distinct: (f64, u64),
-    /// The sample of its SYNs, while it has one.
-    pub flow: Option<FlowSample>,
-    /// Its queues.
-    pub queues: Option<QueuesSeen>,
-}
+use crate::alert::AlertStore;
 
 /// Part of the highest rate of SYNs that must go unanswered for the sources to say what an incident comes from.
 const STRONG: f64 = 0.3;
 
-/// What was before the onset.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
-    /// The subject's counters.
-    pub point: Point,
-    /// The sample of its SYNs.
-    pub flow: Option<FlowSample>,
-    /// The namespace's counters.
-    pub namespace: Option<NamespaceCounters>,
-}
-
 /// An incident that goes on, or is over and may begin again.
 #[derive(Debug)]
 pub(super) struct Incident {
-    /// Its alert.
+    /// Its alert,
     pub alert: u64,
+    /// and what is known of it.
+    pub record: Record,
     /// Whether it goes on.
     pub firing: bool,
     /// When it was called, the last time.
@@ -108,12 +56,20 @@ impl Incident {
         whence: Whence,
         excursion: &Excursion,
         sight: &Sight,
-        ledger: &mut Ledger,
+        alerts: &AlertStore,
     ) -> Self {
         let moment = sight.moment;
         let known = *sight.gauge.history.known();
+        let record = Record {
+            kind,
+            whence,
+            subject,
+            evidence: FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() },
+            unknown: Vec::new(),
+        };
         let mut incident = Self {
             alert: 0,
+            record,
             firing: true,
             called: moment.at,
             slow: false,
@@ -129,21 +85,23 @@ impl Incident {
             pending: known.syns.saturating_sub(excursion.before.syns),
             candidate: None,
         };
-        let mut record = Record {
-            id: 0,
-            kind,
-            whence,
-            subject,
-            since: moment.wall_of(onset(excursion, sight.gauge)),
-            until: None,
-            evidence: FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() },
-            unknown: Vec::new(),
-        };
-        evidence::update(&mut record.evidence, &mut incident, known.at, sight);
-        evidence::sources(&mut record.evidence, sight);
-        record.note_census(moment.census_error);
-        incident.alert = ledger.open(record);
+        incident.update_figures(known.at, sight);
+        evidence::sources(&mut incident.record.evidence, sight);
+        incident.record.note_census(moment.census_error);
+        let since = moment.wall_of(onset(excursion, sight.gauge));
+        incident.alert = alerts.open(text::render(&incident.record), since);
         incident
+    }
+
+    /// Brings the figures up to date, with rates over the time before `to`.
+    fn update_figures(&mut self, to: Duration, sight: &Sight) {
+        let syns = std::mem::take(&mut self.pending);
+        evidence::update(&mut self.record.evidence, syns, &self.before, self.window_from, to, sight);
+    }
+
+    /// Shows what is known now.
+    pub(super) fn publish(&self, alerts: &AlertStore) {
+        alerts.update(self.alert, |report| *report = text::render(&self.record));
     }
 
     /// Whether a flood that begins now is this one again.
@@ -152,17 +110,16 @@ impl Incident {
     }
 
     /// Goes on after a pause.
-    pub(super) fn reopen(&mut self, whence: Whence, excursion: &Excursion, sight: &Sight, ledger: &mut Ledger) {
+    pub(super) fn reopen(&mut self, whence: Whence, excursion: &Excursion, sight: &Sight, alerts: &AlertStore) {
         (self.firing, self.called) = (true, sight.moment.at);
         (self.window_from, self.rates_to) = (excursion.first.at, sight.gauge.history.known().at);
         (self.last, self.quiet, self.candidate) = (sight.gauge.history.known().at, Duration::ZERO, None);
-        if let Some(record) = ledger.get(self.alert) {
-            record.until = None;
-            record.whence = whence;
-            record.evidence.pulses += 1;
-            evidence::update(&mut record.evidence, self, self.last, sight);
-            evidence::sources(&mut record.evidence, sight);
-        }
+        self.record.whence = whence;
+        self.record.evidence.pulses += 1;
+        self.update_figures(self.last, sight);
+        evidence::sources(&mut self.record.evidence, sight);
+        alerts.reopen(self.alert);
+        self.publish(alerts);
     }
 
     /// Takes in a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as `quiet`.
@@ -172,7 +129,7 @@ impl Incident {
         goes_on: bool,
         quiet: Duration,
         sight: &Sight,
-        ledger: &mut Ledger,
+        alerts: &AlertStore,
     ) {
         let Some(step) = step else { return };
         let known = &step.known;
@@ -182,43 +139,41 @@ impl Incident {
         }
         if goes_on {
             (self.last, self.quiet) = (known.to.at, Duration::ZERO);
-            let strong = self.is_strong(Some(step), ledger);
-            if let Some(record) = ledger.get(self.alert) {
-                let to = std::mem::replace(&mut self.rates_to, known.from.at);
-                evidence::update(&mut record.evidence, self, to, sight);
-                if strong {
-                    evidence::sources(&mut record.evidence, sight);
-                }
+            let strong = self.is_strong(Some(step));
+            let to = std::mem::replace(&mut self.rates_to, known.from.at);
+            self.update_figures(to, sight);
+            if strong {
+                evidence::sources(&mut self.record.evidence, sight);
             }
             return;
         }
         self.quiet += known.to.at.saturating_sub(known.from.at);
         if self.quiet >= quiet {
-            self.resolve(sight.moment, ledger);
+            self.resolve(sight.moment, alerts);
         }
     }
 
     /// It is over, since the last interval with unanswered SYNs.
-    pub(super) fn resolve(&mut self, moment: &Moment, ledger: &mut Ledger) {
+    pub(super) fn resolve(&mut self, moment: &Moment, alerts: &AlertStore) {
         self.firing = false;
-        if let Some(record) = ledger.get(self.alert) {
-            record.until = Some(moment.wall_of(self.last).max(record.since));
-        }
+        self.publish(alerts);
+        alerts.resolve(self.alert, moment.wall_of(self.last));
     }
 
     /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill the SYN
     /// queue for a while, and what is then unanswered are the listener's own clients: they are part of the incident, but
     /// not what it came from.
     #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-    pub(super) fn is_strong(&self, step: Option<&Step>, ledger: &mut Ledger) -> bool {
-        let (Some(step), Some(record)) = (step, ledger.get(self.alert)) else { return false };
+    pub(super) fn is_strong(&self, step: Option<&Step>) -> bool {
+        let Some(step) = step else { return false };
         let rate = step.known.unanswered as f64 / step.known.seconds().max(f64::EPSILON);
-        rate >= STRONG * record.evidence.peak_syn_rate
+        rate >= STRONG * self.record.evidence.peak_syn_rate
     }
 
     /// Takes in what the sources say now, while it goes on: the class is revised when they agree for a while.
-    pub(super) fn revise(&mut self, whence: Option<Whence>, moment: &Moment, ledger: &mut Ledger) {
-        let (Some(whence), Some(record), true) = (whence, ledger.get(self.alert), self.firing) else { return };
+    pub(super) fn revise(&mut self, whence: Option<Whence>, moment: &Moment) {
+        let (Some(whence), true) = (whence, self.firing) else { return };
+        let record = &mut self.record;
         record.unknown.retain(|unknown| *unknown != Unknown::Sources);
         if whence == record.whence {
             self.candidate = None;

@@ -6,13 +6,15 @@ use super::{
     ListenerId, QueuesSeen, SourcesSeen,
     cusum::{Excursion, Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, Moment, Sight, onset, quiet},
+    incident::{Incident, onset, quiet},
     queues::Queues,
-    record::{Ledger, Subject, Unknown},
+    record::{Subject, Unknown},
     settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
     sources::{Sample, UsualSources, Whence},
+    subject::{Moment, Sight},
     surge::Surge,
 };
+use crate::alert::AlertStore;
 use tracker_model::api::{AlertKind, Class, Verdict};
 use tracker_model::counters::FlowSample;
 
@@ -85,56 +87,59 @@ impl Listener {
     }
 
     /// Takes in an observation.
-    pub(super) fn step(&mut self, input: &Input, moment: &Moment, ledger: &mut Ledger) {
+    pub(super) fn step(&mut self, input: &Input, moment: &Moment, alerts: &AlertStore) {
         self.seen = moment.at;
         let before = (*self.gauge.history.last(), self.gauge.gaps, self.gauge.falls);
         let point = point(input, moment.at);
         let step = if input.open == self.open {
             self.gauge.step(point, lag(input.handshake_p95_us))
         } else {
-            self.turn(input.open, point, moment, ledger);
+            self.turn(input.open, point, moment);
             None
         };
         if self.gauge.gaps > before.1 {
-            self.note_gap(&before.0, &point, moment, ledger);
+            self.note_gap(&before.0, &point, moment);
         }
         if self.gauge.falls > before.2 {
-            self.note(&Unknown::Restarted(moment.wall), ledger);
+            self.note(&Unknown::Restarted(moment.wall));
         }
         self.flow = input.flow.or(self.flow);
         self.queues.see(input.queues, *self.gauge.history.known());
         self.take_sources(input.sources, moment.at);
-        self.follow(step.as_ref(), moment, ledger);
-        self.decide(step.as_ref(), moment, ledger);
+        self.follow(step.as_ref(), moment, alerts);
+        self.decide(step.as_ref(), moment, alerts);
         self.watch();
-        self.judge(step.as_ref(), moment, ledger);
+        self.judge(step.as_ref(), moment);
+        for incident in self.incidents_firing() {
+            incident.publish(alerts);
+        }
     }
 
     /// The listener has closed in mid-flood, and its port is followed; or it is open again.
-    fn turn(&mut self, open: bool, point: Point, moment: &Moment, ledger: &mut Ledger) {
+    fn turn(&mut self, open: bool, point: Point, moment: &Moment) {
         self.open = open;
         self.gauge.rebase(point);
         self.queues = Queues::default();
         let note = if open { Unknown::Restarted(moment.wall) } else { Unknown::Closed(moment.wall) };
-        self.note(&note, ledger);
+        self.note(&note);
     }
 
     /// Notes with each incident that goes on what is not known of it.
-    fn note(&self, unknown: &Unknown, ledger: &mut Ledger) {
-        for incident in [&self.flood, &self.accept].into_iter().flatten().filter(|incident| incident.firing) {
-            if let Some(record) = ledger.get(incident.alert) {
-                record.note(unknown.clone());
-            }
+    fn note(&mut self, unknown: &Unknown) {
+        for incident in self.incidents_firing() {
+            incident.record.note(unknown.clone());
         }
     }
 
+    fn incidents_firing(&mut self) -> impl Iterator<Item = &mut Incident> {
+        [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing)
+    }
+
     /// Nothing was observed for a while. Its SYNs were counted, if not when.
-    fn note_gap(&mut self, before: &Point, now: &Point, moment: &Moment, ledger: &mut Ledger) {
-        for incident in [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing) {
+    fn note_gap(&mut self, before: &Point, now: &Point, moment: &Moment) {
+        for incident in self.incidents_firing() {
             incident.pending = incident.pending.saturating_add(now.syns.saturating_sub(before.syns));
-            if let Some(record) = ledger.get(incident.alert) {
-                record.note(Unknown::Gap(moment.wall_of(before.at), moment.wall));
-            }
+            incident.record.note(Unknown::Gap(moment.wall_of(before.at), moment.wall));
         }
     }
 
@@ -165,27 +170,25 @@ impl Listener {
     }
 
     /// Lets incidents take in the step.
-    fn follow(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+    fn follow(&mut self, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
         let (mut flood, mut accept) = (self.flood.take(), self.accept.take());
         let flooded = firing(flood.as_ref());
         let sight = self.sight(moment);
         if let Some(incident) = &mut flood {
             let slow = incident.slow && self.queues.filled();
             let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.some));
-            incident.follow(step, on, quiet(slow), &sight, ledger);
-            if on && incident.is_strong(step, ledger) {
-                incident.revise(self.whence(), moment, ledger);
+            incident.follow(step, on, quiet(slow), &sight, alerts);
+            if on && incident.is_strong(step) {
+                incident.revise(self.whence(), moment);
             }
         }
         if let Some(incident) = &mut accept {
             // A full queue turns the next connection away, even if none comes.
             let on = step.is_some_and(|step| step.significant) || self.queues.stays_full(moment.at);
-            incident.follow(step, on, quiet(false), &sight, ledger);
+            incident.follow(step, on, quiet(false), &sight, alerts);
         }
-        for incident in [&flood, &accept].into_iter().flatten().filter(|incident| incident.firing) {
-            if let Some(record) = ledger.get(incident.alert) {
-                record.note_census(moment.census_error);
-            }
+        for incident in [&mut flood, &mut accept].into_iter().flatten().filter(|incident| incident.firing) {
+            incident.record.note_census(moment.census_error);
         }
         if flooded && !firing(flood.as_ref()) {
             self.gauge.end();
@@ -212,7 +215,7 @@ impl Listener {
     }
 
     /// Calls an alarm, if there is one to be called.
-    fn decide(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+    fn decide(&mut self, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
         if firing(self.flood.as_ref()) || !self.open || step.is_none() {
             return;
         }
@@ -220,12 +223,12 @@ impl Listener {
         let Some(excursion) = self.gauge.excursion().copied().or_else(|| self.trickle(moment.at)) else { return };
         if firing(self.accept.as_ref()) {
             if self.flooded_behind(&excursion, moment) {
-                self.open_flood(&excursion, moment, ledger);
+                self.open_flood(&excursion, moment, alerts);
             }
             return;
         }
         if self.queues.overflows(moment.at) {
-            self.open_accept(&excursion, moment, ledger);
+            self.open_accept(&excursion, moment, alerts);
             return;
         }
         let ready = self.gauge.ready();
@@ -235,9 +238,9 @@ impl Listener {
         let waited = ready.is_none_or(|ready| moment.at.saturating_sub(ready) >= PATIENCE);
         let fresh = self.queues.age(moment.at).is_some_and(|age| age <= FRESH);
         if self.explained(&excursion, moment) {
-            self.open_accept(&excursion, moment, ledger);
+            self.open_accept(&excursion, moment, alerts);
         } else if waited || (fresh && self.whence().is_some()) {
-            self.open_flood(&excursion, moment, ledger);
+            self.open_flood(&excursion, moment, alerts);
         }
     }
 
@@ -289,42 +292,40 @@ impl Listener {
             && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * covered as f64)
     }
 
-    fn open_flood(&mut self, excursion: &Excursion, moment: &Moment, ledger: &mut Ledger) {
+    fn open_flood(&mut self, excursion: &Excursion, moment: &Moment, alerts: &AlertStore) {
         if let Some(mut accept) = self.accept.take().filter(|accept| accept.firing) {
-            accept.resolve(moment, ledger);
+            accept.resolve(moment, alerts);
         }
         let whence = self.whence();
         let returning = self.flood.take().filter(|flood| flood.may_return(moment.at));
         let sight = self.sight(moment);
         let class = whence.unwrap_or(Whence::ALL_OVER);
         let mut incident = if let Some(mut incident) = returning {
-            incident.reopen(class, excursion, &sight, ledger);
+            incident.reopen(class, excursion, &sight, alerts);
             incident
         } else {
             let subject = Subject::Listener(self.id);
-            Incident::open(AlertKind::SynFlood, subject, class, excursion, &sight, ledger)
+            Incident::open(AlertKind::SynFlood, subject, class, excursion, &sight, alerts)
         };
         incident.slow = self.gauge.ready().is_none();
-        if let Some(record) = ledger.get(incident.alert) {
-            if whence.is_none() {
-                record.note(Unknown::Sources);
-            }
-            if self.queues.age(moment.at).is_none_or(|age| age > FRESH) {
-                record.note(Unknown::Queues);
-            }
+        if whence.is_none() {
+            incident.record.note(Unknown::Sources);
+        }
+        if self.queues.age(moment.at).is_none_or(|age| age > FRESH) {
+            incident.record.note(Unknown::Queues);
         }
         self.flood = Some(incident);
     }
 
-    fn open_accept(&mut self, excursion: &Excursion, moment: &Moment, ledger: &mut Ledger) {
+    fn open_accept(&mut self, excursion: &Excursion, moment: &Moment, alerts: &AlertStore) {
         let whence = Whence { class: Class::SlowAccept, origin: None };
         let returning = self.accept.take().filter(|accept| accept.may_return(moment.at));
         let sight = self.sight(moment);
         let incident = if let Some(mut incident) = returning {
-            incident.reopen(whence, excursion, &sight, ledger);
+            incident.reopen(whence, excursion, &sight, alerts);
             incident
         } else {
-            Incident::open(AlertKind::AcceptOverflow, Subject::Listener(self.id), whence, excursion, &sight, ledger)
+            Incident::open(AlertKind::AcceptOverflow, Subject::Listener(self.id), whence, excursion, &sight, alerts)
         };
         self.accept = Some(incident);
     }
@@ -346,9 +347,9 @@ impl Listener {
     }
 
     /// Brings the verdict up to date.
-    fn judge(&mut self, step: Option<&Step>, moment: &Moment, ledger: &mut Ledger) {
+    fn judge(&mut self, step: Option<&Step>, moment: &Moment) {
         let incident = [&self.flood, &self.accept].into_iter().flatten().find(|incident| incident.firing);
-        let class = incident.and_then(|incident| ledger.get(incident.alert)).map(|record| record.whence.class);
+        let class = incident.map(|incident| incident.record.whence.class);
         let alert = incident.map(|incident| incident.alert);
         let surges = self.surge.step(&self.gauge, step, incident.is_some());
         let class = class.unwrap_or(if surges { Class::Surge } else { Class::None });
@@ -393,12 +394,10 @@ impl Listener {
     }
 
     /// It has closed with no flood going on: what is on ends, for nothing of it is left to be followed.
-    pub(super) fn close(&mut self, moment: &Moment, ledger: &mut Ledger) {
-        for incident in [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing) {
-            if let Some(record) = ledger.get(incident.alert) {
-                record.note(Unknown::Closed(moment.wall));
-            }
-            incident.resolve(moment, ledger);
+    pub(super) fn close(&mut self, moment: &Moment, alerts: &AlertStore) {
+        for incident in self.incidents_firing() {
+            incident.record.note(Unknown::Closed(moment.wall));
+            incident.resolve(moment, alerts);
         }
         self.gauge.end();
         self.watched = false;

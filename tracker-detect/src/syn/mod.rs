@@ -18,6 +18,7 @@ mod record;
 mod scan;
 mod settings;
 mod sources;
+mod subject;
 mod surge;
 mod tcp_ext;
 mod text;
@@ -27,17 +28,13 @@ use std::{collections::BTreeMap, time::Duration};
 pub use observation::{ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, SourcesSeen};
 
 use closed_ports::Refused;
-use incident::Moment;
 use listener::{Input, Listener};
-use record::Ledger;
 use settings::{AGAIN, Settings};
+use subject::Moment;
 use tcp_ext::NamespaceHistory;
 
-use crate::alert::store::AlertIds;
-use tracker_model::{
-    api::{Alert, SourceShare, Verdict},
-    process::Process,
-};
+use crate::alert::AlertStore;
+use tracker_model::api::{Alert, SourceShare, Verdict};
 
 /// How readily the detector calls a flood: the one thing an operator may tune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,26 +59,20 @@ pub struct Detector {
     listeners: BTreeMap<ListenerId, Listener>,
     refused: Option<Refused>,
     namespace: NamespaceHistory,
-    ledger: Ledger,
+    alerts: AlertStore,
 }
 
 impl Detector {
-    /// A detector that has seen nothing, whose alerts have numbers of their own.
+    /// A detector that has seen nothing, whose alerts go into `alerts`.
     #[must_use]
-    pub fn new(sensitivity: Sensitivity) -> Self {
-        Self::with_ids(sensitivity, AlertIds::default())
-    }
-
-    /// A detector that has seen nothing, whose alerts take their numbers from `ids`.
-    #[must_use]
-    pub fn with_ids(sensitivity: Sensitivity, ids: AlertIds) -> Self {
+    pub fn new(sensitivity: Sensitivity, alerts: AlertStore) -> Self {
         Self {
             sensitivity,
             at: None,
             listeners: BTreeMap::new(),
             refused: None,
             namespace: NamespaceHistory::default(),
-            ledger: Ledger::new(ids),
+            alerts,
         }
     }
 
@@ -105,7 +96,7 @@ impl Detector {
         let followed = self.step_closed(observation, &moment);
         let netns = Some(observation.netns).filter(|netns| *netns != 0);
         if let Some(refused) = &mut self.refused {
-            refused.step(&observation.refused, &followed, netns, &moment, &mut self.ledger);
+            refused.step(&observation.refused, &followed, netns, &moment, &self.alerts);
         } else {
             let settings = Settings::port(self.sensitivity);
             self.refused = Some(Refused::new(settings, &observation.refused, observation.at));
@@ -126,7 +117,7 @@ impl Detector {
         match self.listeners.get_mut(&seen.id) {
             // Named twice in one observation.
             Some(listener) if listener.seen == moment.at => {}
-            Some(listener) => listener.step(&input, moment, &mut self.ledger),
+            Some(listener) => listener.step(&input, moment, &self.alerts),
             None => {
                 let settings = Settings::listener(self.sensitivity);
                 self.listeners.insert(seen.id, Listener::new(seen.id, settings, &input, moment.at));
@@ -151,10 +142,10 @@ impl Detector {
                     sources: observation.refused.sources.as_ref(),
                     open: false,
                 };
-                listener.step(&input, moment, &mut self.ledger);
+                listener.step(&input, moment, &self.alerts);
                 followed.push(id.port);
             } else {
-                listener.close(moment, &mut self.ledger);
+                listener.close(moment, &self.alerts);
             }
         }
         self.listeners.retain(|_, listener| moment.at.saturating_sub(listener.seen) <= AGAIN);
@@ -222,9 +213,9 @@ impl Detector {
         self.at.is_some_and(|at| self.listeners.values().any(|listener| listener.wants_queues(at)))
     }
 
-    /// Alerts, with the process of each subject as `process` knows it: firing ones first, then resolved ones, newest first.
+    /// All alerts of the store that this detector writes to: firing ones first, then resolved ones, newest first.
     #[must_use]
-    pub fn alerts(&self, process: impl Fn(&ListenerId) -> Option<Process>) -> Vec<Alert> {
-        record::alerts(&self.ledger, process)
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.alerts.alerts()
     }
 }

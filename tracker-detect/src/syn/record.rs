@@ -1,13 +1,9 @@
-//! The alerts that are remembered.
+//! What the flood detector knows of an alert.
 
 use jiff::Timestamp;
 
-use super::{ListenerId, sources::Whence, text};
-use crate::alert::store::Entry;
-use tracker_model::{
-    api::{Alert, AlertKind, AlertState, AlertSubject, Evidence, FloodEvidence, Severity},
-    process::Process,
-};
+use super::{ListenerId, sources::Whence};
+use tracker_model::api::{AlertKind, AlertSubject, FloodEvidence, Severity};
 
 /// Notes of what is not known, for each alert.
 const NOTES: usize = 8;
@@ -40,21 +36,15 @@ pub(super) enum Unknown {
     Census(String),
 }
 
-/// An alert as the detector keeps it.
-#[derive(Clone, Debug)]
+/// What is known of an alert.
+#[derive(Debug)]
 pub(super) struct Record {
-    /// Number.
-    pub id: u64,
     /// What it is about.
     pub kind: AlertKind,
     /// Class and origin.
     pub whence: Whence,
-    /// What it befalls.
+    /// What it is about.
     pub subject: Subject,
-    /// Onset.
-    pub since: Timestamp,
-    /// End; none while it fires.
-    pub until: Option<Timestamp>,
     /// Figures.
     pub evidence: FloodEvidence,
     /// What is not known.
@@ -77,59 +67,24 @@ impl Record {
         }
     }
 
-    fn severity(&self) -> Severity {
+    /// How bad it is.
+    pub(super) const fn severity(&self) -> Severity {
         match (self.kind, self.subject) {
             (AlertKind::SynFlood, Subject::Listener(_)) => Severity::Critical,
             (AlertKind::SynFlood | AlertKind::AcceptOverflow, _) => Severity::Warning,
             _ => Severity::Info,
         }
     }
-
-    fn alert(&self, process: impl Fn(&ListenerId) -> Option<Process>) -> Alert {
-        let mut subject = AlertSubject::default();
-        match self.subject {
-            Subject::Listener(id) => {
-                (subject.netns, subject.address, subject.port) = (id.netns, Some(id.address), Some(id.port));
-                subject.process = process(&id);
-            }
-            Subject::Port(netns, port) => (subject.netns, subject.port) = (netns, Some(port)),
-            Subject::Ports(netns) => subject.netns = netns,
-        }
-        Alert {
-            id: self.id,
-            kind: self.kind,
-            severity: self.severity(),
-            state: if self.until.is_some() { AlertState::Resolved } else { AlertState::Firing },
-            since: self.since,
-            until: self.until,
-            subject,
-            class: Some(self.whence.class),
-            summary: text::summary(self),
-            evidence: Evidence::Flood(self.evidence.clone()),
-            advice: text::advice(self),
-            unknown: self.unknown.iter().map(text::unknown).collect(),
-        }
-    }
 }
 
-impl Entry for Record {
-    fn id(&self) -> u64 {
-        self.id
+impl Subject {
+    /// The same for the API.
+    pub(super) fn for_api(self) -> AlertSubject {
+        let (netns, address, port) = match self {
+            Self::Listener(id) => (id.netns, Some(id.address), Some(id.port)),
+            Self::Port(netns, port) => (netns, None, Some(port)),
+            Self::Ports(netns) => (netns, None, None),
+        };
+        AlertSubject { netns, address, port, ..AlertSubject::default() }
     }
-
-    fn number(&mut self, id: u64) {
-        self.id = id;
-    }
-
-    fn is_over(&self) -> bool {
-        self.until.is_some()
-    }
-}
-
-/// The detector's alerts.
-pub(super) type Ledger = crate::alert::store::Ledger<Record>;
-
-/// Firing ones first, then resolved ones, newest first.
-pub(super) fn alerts(ledger: &Ledger, process: impl Fn(&ListenerId) -> Option<Process>) -> Vec<Alert> {
-    ledger.iter().map(|record| record.alert(&process)).collect()
 }

@@ -5,10 +5,12 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     cusum::{Excursion, Step},
     history::Point,
-    incident::{Incident, Sight},
-    record::{Ledger, Subject},
+    incident::Incident,
+    record::Subject,
     sources::Whence,
+    subject::Sight,
 };
+use crate::alert::AlertStore;
 use tracker_model::api::{AlertKind, Class};
 
 /// Ports tried within [`TIME`] that make a scan.
@@ -33,7 +35,7 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Takes in a step of all SYNs that met no listener, with the number of ports that had not been tried of late.
-    pub(super) fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight, ledger: &mut Ledger) {
+    pub(super) fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight, alerts: &AlertStore) {
         let at = sight.moment.at;
         if let Some(step) = step
             && fresh > 0
@@ -46,9 +48,9 @@ impl Scan {
         }
         let on = self.within(SOON, at) >= SOME;
         if let Some(incident) = &mut self.incident {
-            incident.follow(step, on, QUIET, sight, ledger);
+            incident.follow(step, on, QUIET, sight, alerts);
             if incident.firing {
-                self.count(fresh, sight, ledger);
+                self.count(fresh, sight, alerts);
                 return;
             }
         }
@@ -57,7 +59,7 @@ impl Scan {
             && ports >= MANY
             && step.is_some()
         {
-            self.open(before, ports, netns, sight, ledger);
+            self.open(before, ports, netns, sight, alerts);
         }
     }
 
@@ -66,36 +68,31 @@ impl Scan {
         late.fold(0, |sum, (_, _, fresh)| sum.saturating_add(*fresh))
     }
 
-    fn open(&mut self, before: Point, ports: u32, netns: u32, sight: &Sight, ledger: &mut Ledger) {
+    fn open(&mut self, before: Point, ports: u32, netns: u32, sight: &Sight, alerts: &AlertStore) {
         let whence = Whence { class: Class::Scan, origin: None };
         let excursion =
             Excursion { before, first: before, usual_syns: 0.0, usual_completed: 0.0, ready: Some(sight.moment.at) };
         let returning = self.incident.take().filter(|incident| incident.may_return(sight.moment.at));
         let incident = if let Some(mut incident) = returning {
-            incident.reopen(whence, &excursion, sight, ledger);
+            incident.reopen(whence, &excursion, sight, alerts);
             incident
         } else {
-            Incident::open(AlertKind::PortScan, Subject::Ports(netns), whence, &excursion, sight, ledger)
+            Incident::open(AlertKind::PortScan, Subject::Ports(netns), whence, &excursion, sight, alerts)
         };
         self.incident = Some(incident);
-        self.count(ports, sight, ledger);
+        self.count(ports, sight, alerts);
     }
 
-    fn count(&mut self, ports: u32, sight: &Sight, ledger: &mut Ledger) {
-        if let Some(record) = self.incident.as_ref().and_then(|incident| ledger.get(incident.alert)) {
-            let sum = record.evidence.ports.unwrap_or_default().saturating_add(ports);
-            record.evidence.ports = Some(sum.min(PORTS));
-            record.note_census(sight.moment.census_error);
-        }
+    fn count(&mut self, ports: u32, sight: &Sight, alerts: &AlertStore) {
+        let Some(incident) = &mut self.incident else { return };
+        let evidence = &mut incident.record.evidence;
+        evidence.ports = Some(evidence.ports.unwrap_or_default().saturating_add(ports).min(PORTS));
+        incident.record.note_census(sight.moment.census_error);
+        incident.publish(alerts);
     }
 
-    /// Whether a scan goes on.
-    pub(super) fn fires(&self) -> bool {
-        self.alert().is_some()
-    }
-
-    /// The alert of the scan that goes on.
-    pub(super) fn alert(&self) -> Option<u64> {
-        self.incident.as_ref().filter(|incident| incident.firing).map(|incident| incident.alert)
+    /// The scan that goes on.
+    pub(super) fn firing(&self) -> Option<&Incident> {
+        self.incident.as_ref().filter(|incident| incident.firing)
     }
 }

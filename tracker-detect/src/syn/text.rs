@@ -3,36 +3,42 @@
 use std::fmt::Write;
 
 use super::record::{Record, Subject, Unknown};
+use crate::alert::Report;
 use tracker_model::{
-    api::{AlertKind, Class, FloodEvidence},
-    text::{grouped, number, period, time, time_after},
+    api::{AlertKind, Class, Evidence, FloodEvidence},
+    text::{grouped, number, time, time_after},
 };
 
 /// A backlog below this is small for a public service.
 const SMALL_BACKLOG: u32 = 1_024;
 
-/// One line.
-pub(super) fn summary(record: &Record) -> String {
-    let evidence = &record.evidence;
-    let mut line = match record.kind {
+/// All that is said of an alert.
+pub(super) fn render(record: &Record) -> Report {
+    let evidence = Evidence::Flood(record.evidence.clone());
+    Report {
+        class: Some(record.whence.class),
+        headline: headline(record),
+        advice: advice(record),
+        unknown: record.unknown.iter().map(unknown).collect(),
+        ..Report::new(record.kind, record.severity(), record.subject.for_api(), evidence)
+    }
+}
+
+fn headline(record: &Record) -> String {
+    match record.kind {
         AlertKind::SynFlood => flood(record),
         AlertKind::AcceptOverflow => accept(record),
-        AlertKind::PortScan => {
-            let ports = evidence.ports.unwrap_or_default();
-            let mut line = format!("Port scan: up to {} ports without a listener tried", number(f64::from(ports)));
-            if let Some(source) = evidence.top_sources.first().filter(|source| source.share >= 0.5) {
-                let _ = write!(line, ", mostly from {}", source.source);
-            }
-            let _ = write!(line, ", {} SYN/s", number(evidence.syn_rate));
-            line
-        }
-        // Kinds that the detector does not call.
-        _ => record.kind.name().to_owned(),
-    };
-    let _ = write!(line, "; {}", period(record.since, record.until));
-    if evidence.pulses > 0 {
-        let _ = write!(line, ", with {} pause{}", evidence.pulses, if evidence.pulses == 1 { "" } else { "s" });
+        _ => scan(&record.evidence),
     }
+}
+
+fn scan(evidence: &FloodEvidence) -> String {
+    let ports = evidence.ports.unwrap_or_default();
+    let mut line = format!("Port scan: up to {} ports without a listener tried", number(f64::from(ports)));
+    if let Some(source) = evidence.top_sources.first().filter(|source| source.share >= 0.5) {
+        let _ = write!(line, ", mostly from {}", source.source);
+    }
+    let _ = write!(line, ", {} SYN/s", number(evidence.syn_rate));
     line
 }
 
@@ -67,14 +73,11 @@ fn accept(record: &Record) -> String {
 }
 
 /// What to do.
-pub(super) fn advice(record: &Record) -> String {
+fn advice(record: &Record) -> String {
     match record.kind {
         AlertKind::SynFlood => flood_advice(record),
         AlertKind::AcceptOverflow => accept_advice(&record.evidence),
-        AlertKind::PortScan => {
-            "Nothing is harmed. See that no service listens where it should not: `tracker listeners`.".to_owned()
-        }
-        _ => String::new(),
+        _ => "Nothing is harmed. See that no service listens where it should not: `tracker listeners`.".to_owned(),
     }
 }
 
@@ -150,7 +153,7 @@ fn accept_advice(evidence: &FloodEvidence) -> String {
 }
 
 /// What is not known, and why.
-pub(super) fn unknown(unknown: &Unknown) -> String {
+fn unknown(unknown: &Unknown) -> String {
     match unknown {
         Unknown::Closed(at) => format!("the listener closed at {} UTC; SYNs to its port are followed", time(*at)),
         Unknown::Restarted(at) => format!("the listener's counters began anew at {} UTC", time(*at)),
@@ -184,12 +187,9 @@ mod tests {
 
     fn record(kind: AlertKind) -> Record {
         Record {
-            id: 1,
             kind,
             whence: Whence::ALL_OVER,
             subject: Subject::Listener(ListenerId { netns: 1, address: "203.0.113.5".parse().unwrap(), port: 80 }),
-            since: "2026-03-04T02:13:07.4Z".parse().unwrap(),
-            until: None,
             evidence: FloodEvidence {
                 syn_rate: 5_010.2,
                 unanswered_rate: 4_910.0,
@@ -204,18 +204,10 @@ mod tests {
 
     #[test]
     fn a_flood_is_told_in_one_line() {
-        let mut record = record(AlertKind::SynFlood);
+        let record = record(AlertKind::SynFlood);
         assert_eq!(
-            summary(&record),
-            "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered; \
-             since 2026-03-04 02:13:07 UTC"
-        );
-        record.until = Some("2026-03-04T02:14:00Z".parse().unwrap());
-        record.evidence.pulses = 2;
-        assert!(
-            summary(&record).ends_with("; from 2026-03-04 02:13:07 to 02:14:00 UTC, with 2 pauses"),
-            "{}",
-            summary(&record)
+            headline(&record),
+            "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered"
         );
     }
 
@@ -224,8 +216,8 @@ mod tests {
         let mut record = record(AlertKind::AcceptOverflow);
         record.evidence.unanswered_rate = 42.0;
         assert_eq!(
-            summary(&record),
-            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away; since 2026-03-04 02:13:07 UTC"
+            headline(&record),
+            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away"
         );
         assert!(advice(&record).contains("backlog of 511"));
     }
@@ -236,8 +228,8 @@ mod tests {
         record.evidence.ports = Some(1_200);
         record.evidence.top_sources = vec![SourceShare { source: "192.0.2.9".into(), share: 0.99, error: 0.01 }];
         assert_eq!(
-            summary(&record),
-            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s; since 2026-03-04 02:13:07 UTC"
+            headline(&record),
+            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s"
         );
     }
 

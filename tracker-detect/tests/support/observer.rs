@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{Detector, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen};
 use tracker_model::{
     api::{Alert, AlertKind, Class, Verdict},
@@ -47,7 +48,7 @@ pub fn seconds(time: Timestamp) -> f64 {
 impl World {
     /// Runs for so many seconds, observed as the daemon would.
     pub fn run(mut self, seconds: f64) -> Run {
-        let mut detector = Detector::new(Sensitivity::Medium);
+        let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
         let mut run = Run {
             observations: Vec::new(),
             called: None,
@@ -78,12 +79,12 @@ impl World {
             self.note(&mut run, &detector);
             run.observations.push(observation);
         }
-        run.alerts = detector.alerts(|_| None);
+        run.alerts = detector.alerts();
         run
     }
 
     fn note(&self, run: &mut Run, detector: &Detector) {
-        let alerts = detector.alerts(|_| None);
+        let alerts = detector.alerts();
         let flood = alerts.iter().find(|alert| alert.kind == AlertKind::SynFlood);
         if let Some(flood) = flood {
             run.called = run.called.or(Some(self.now));

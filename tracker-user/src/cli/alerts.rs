@@ -166,7 +166,7 @@ Evidence, and what to do: tracker alerts -o wide
     #[test]
     fn a_process_name_cannot_steer_the_terminal() {
         let mut snapshot = sample::under_flood();
-        let alert = &mut snapshot.floods.alerts[0];
+        let alert = &mut snapshot.alerts[0];
         alert.subject.process.as_mut().unwrap().comm = "a\u{1b}b\n".to_owned();
         alert.summary = "x\u{1b}\ny".to_owned();
         let text = shown(&snapshot, true);

@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_warning_alert_is_a_warning_and_gives_way_to_what_is_critical() {
         let warn = |snapshot: &mut Snapshot| {
-            snapshot.floods.alerts.truncate(1);
-            snapshot.floods.alerts[0].severity = Severity::Warning;
+            snapshot.alerts.truncate(1);
+            snapshot.alerts[0].severity = Severity::Warning;
         };
         let (code, line) = told(&status(sample::under_flood(), warn));
         assert!(code == 1 && line.starts_with("TRACKER WARNING: SYN flood of ") && !line.contains("more"), "{line}");
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_alert_for_information_is_told_and_fine() {
-        let scanned = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.remove(0)));
+        let scanned = status(sample::under_flood(), |snapshot| drop(snapshot.alerts.remove(0)));
         let expected = "TRACKER OK: 1 interface watched, socket events by tp_btf; Port scan: up to 1,210 \
                         ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC";
         assert_eq!(told(&scanned), (0, expected.to_owned()));
@@ -132,13 +132,13 @@ mod tests {
 
     #[test]
     fn an_alert_that_is_over_is_not_told() {
-        let over = status(sample::under_flood(), |snapshot| drop(snapshot.floods.alerts.drain(..2)));
+        let over = status(sample::under_flood(), |snapshot| drop(snapshot.alerts.drain(..2)));
         assert_eq!(told(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
     }
 
     #[test]
     fn a_problem_cannot_steer_the_terminal() {
-        let mut status = status(sample::under_flood(), |snapshot| snapshot.floods.alerts[0].summary.push('\u{1b}'));
+        let mut status = status(sample::under_flood(), |snapshot| snapshot.alerts[0].summary.push('\u{1b}'));
         status.problems.push("\u{9b}2J".to_owned());
         let (_, line) = told(&status);
         assert!(line.contains("\\u{1b}") && line.contains("\\u{9b}2J"), "{line}");

@@ -237,7 +237,7 @@ Health        ok
     fn names_and_problems_cannot_steer_the_terminal() {
         let mut snapshot = sample::under_flood();
         snapshot.interfaces[0].name = "w\u{1b}[1m".to_owned();
-        snapshot.floods.alerts[0].summary = "x\u{202e}".to_owned();
+        snapshot.alerts[0].summary = "x\u{202e}".to_owned();
         let mut status = views::status(&snapshot, views::Daemon { version: "1", pid: 1 }, snapshot.taken_at);
         status.problems.push("y\u{9b}2J\nz".to_owned());
         let text = render(&status, View { wide: false, now: snapshot.taken_at, columns: None });

@@ -13,7 +13,7 @@ use tracker_common::{
     counters::{InterfaceCounters, Loss, SocketCounters},
     limits, names,
 };
-use tracker_detect::alert::store::AlertIds;
+use tracker_detect::alert::AlertStore;
 use tracker_model::{
     Snapshot,
     api::{MapFill, Program},
@@ -27,7 +27,7 @@ use super::{
     census::CensusScheduler,
     closed_ports::ClosedPorts,
     error::KernelError,
-    floods::{FloodCollector, Open, ReadContext},
+    floods::{self, FloodCollector, Open, ReadContext},
     half_open::HalfOpen,
     links::{self, Link, Listing},
     listeners::{self, Listeners},
@@ -71,6 +71,7 @@ pub struct Collector {
     half_open: HalfOpen,
     missed_events: MissedEvents,
     ports: Ports,
+    alerts: AlertStore,
     census: CensusScheduler,
     /// SYNs at the last look at them, and when the last reading began.
     syns: u64,
@@ -99,7 +100,7 @@ impl Collector {
         let census = load_census(settings, &mut object)?;
         check_netns_right(settings)?;
         let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
-        let ids = AlertIds::default();
+        let alerts = AlertStore::default();
         let mut collector = Self {
             object,
             maps,
@@ -110,10 +111,11 @@ impl Collector {
             notifications_lost: false,
             listeners: Listeners::default(),
             closed_ports: ClosedPorts::default(),
-            floods: FloodCollector::new(settings.sensitivity, recording, &ids),
+            floods: FloodCollector::new(settings.sensitivity, recording, &alerts),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
-            ports: Ports::new(netns, &ids, settings.all_netns, bind_seen_by),
+            ports: Ports::new(netns, &alerts, settings.all_netns, bind_seen_by),
+            alerts,
             census,
             syns: 0,
             read_at: Instant::now(),
@@ -234,6 +236,8 @@ impl Collector {
             missing: self.attachments.missing(),
             unwatched,
             warnings: self.warnings(),
+            alerts: floods::with_listening_processes(self.alerts.alerts(), &open),
+            alerts_opened: self.alerts.opened(),
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
             unjudged: self.listeners.unjudged,
             no_listener: self.closed_ports.read(&self.maps.refused_syns),
@@ -272,9 +276,7 @@ impl Collector {
             census_error: self.census.error.as_deref(),
             namespace,
         };
-        let mut floods = self.floods.observe(&mut self.maps, open, &context)?;
-        floods.alerts.extend(self.ports.alerts());
-        Ok(floods)
+        self.floods.observe(&mut self.maps, open, &context)
     }
 
     /// What is wrong with the daemon itself.

@@ -13,10 +13,11 @@ use tracker_common::{
     limits,
 };
 use tracker_detect::{
-    alert::store::AlertIds,
+    alert::AlertStore,
     syn::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
 };
 use tracker_model::{
+    api::Alert,
     counters::NamespaceCounters,
     snapshot::{Floods, Listener},
 };
@@ -71,10 +72,10 @@ pub struct ReadContext<'a> {
 
 impl FloodCollector {
     /// A detector that has seen nothing, and where to record what it sees.
-    pub fn new(sensitivity: Sensitivity, recording: Option<Recording>, ids: &AlertIds) -> Self {
+    pub fn new(sensitivity: Sensitivity, recording: Option<Recording>, alerts: &AlertStore) -> Self {
         Self {
             begun: Instant::now(),
-            detector: Detector::with_ids(sensitivity, ids.clone()),
+            detector: Detector::new(sensitivity, alerts.clone()),
             sources: Sources::default(),
             handshakes: HashMap::new(),
             closed_ports: ClosedPorts::default(),
@@ -197,19 +198,26 @@ impl FloodCollector {
             listener.verdict = detector.verdict(&id);
             self.busy |= detector.watches(&id);
         }
-        let processes: HashMap<_, _> = open.iter().map(|(_, listener)| (id(listener), &listener.process)).collect();
-        let process = |wanted: &ListenerId| processes.get(wanted).and_then(|process| (*process).clone());
-        Floods {
-            alerts: detector.alerts(process),
-            no_listener: detector.no_listener(),
-            no_listener_sources: detector.no_listener_sources(),
-        }
+        Floods { no_listener: detector.no_listener(), no_listener_sources: detector.no_listener_sources() }
     }
 
     /// A slot was freed.
     pub fn forget(&mut self, slot: u32) {
         self.sources.forget(slot);
     }
+}
+
+/// Alerts of listeners with the process that listens now.
+pub fn with_listening_processes(mut alerts: Vec<Alert>, open: &[Open]) -> Vec<Alert> {
+    let processes: HashMap<_, _> = open.iter().map(|(_, listener)| (id(listener), &listener.process)).collect();
+    for alert in alerts.iter_mut().filter(|alert| alert.class.is_some()) {
+        let subject = &mut alert.subject;
+        if let (netns, Some(address), Some(port)) = (subject.netns, subject.address, subject.port) {
+            let process = processes.get(&ListenerId { netns, address, port });
+            subject.process = process.and_then(|process| (*process).clone());
+        }
+    }
+    alerts
 }
 
 fn id(listener: &Listener) -> ListenerId {

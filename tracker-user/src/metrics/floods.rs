@@ -1,6 +1,6 @@
 //! What the flood detector says, and what it rests on. No source of a packet is ever a label.
 
-use crate::metrics::series::{AlertSeries, Split};
+use crate::metrics::series::Split;
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 use tracker_model::{
@@ -65,13 +65,13 @@ pub(super) static METRICS: [&Metric; 9] = [
 ];
 
 /// The families of this file.
-pub(super) fn families(snapshot: &Snapshot, split: &Split<'_>, series: &mut AlertSeries) -> Vec<MetricFamily> {
+pub(super) fn families(snapshot: &Snapshot, split: &Split<'_>) -> Vec<MetricFamily> {
     let mut evictions = EVICTIONS.samples();
     evictions.count(&[], split.evicted);
-    let mut families = vec![evictions.family(), firing(&snapshot.floods.alerts)];
+    let mut families = vec![evictions.family(), firing(&snapshot.alerts)];
     let mut begun = ALERTS_TOTAL.samples();
-    for (kind, count) in series.update(&snapshot.floods.alerts) {
-        begun.count(&[kind.name()], count);
+    for kind in AlertKind::ALL {
+        begun.count(&[kind.name()], snapshot.alerts_opened.get(&kind).copied().unwrap_or_default());
     }
     families.push(begun.family());
     families.extend(listeners(split));
@@ -158,7 +158,7 @@ mod tests {
 
     fn of(snapshot: &Snapshot) -> Vec<MetricFamily> {
         let mut series = ListenerSeries::default();
-        families(snapshot, &series.update(&snapshot.listeners), &mut AlertSeries::default())
+        families(snapshot, &series.update(&snapshot.listeners))
     }
 
     #[test]

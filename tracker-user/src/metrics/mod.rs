@@ -13,7 +13,7 @@ mod sockets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::metrics::series::{AlertSeries, ListenerSeries, PortSeries};
+use crate::metrics::series::{ListenerSeries, PortSeries};
 use prometheus::{
     Registry, TextEncoder,
     core::{Collector, Desc},
@@ -84,7 +84,6 @@ impl Metrics {
 struct Series {
     no_listener: PortSeries,
     listeners: ListenerSeries,
-    alerts: AlertSeries,
     ports: ports::Series,
 }
 
@@ -122,7 +121,7 @@ fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
     let mut families = packets::families(snapshot, &mut series.no_listener);
     let split = series.listeners.update(&snapshot.listeners);
     families.extend(listeners::families(&split));
-    families.extend(floods::families(snapshot, &split, &mut series.alerts));
+    families.extend(floods::families(snapshot, &split));
     families.extend(sockets::families(snapshot));
     families.extend(ports::families(snapshot, &mut series.ports));
     families.extend(host::families(snapshot));

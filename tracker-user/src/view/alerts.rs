@@ -13,7 +13,7 @@ const WORST: usize = 10;
 /// The answer of `GET /v1/alerts`.
 #[must_use]
 pub fn alerts(snapshot: &Snapshot) -> Alerts {
-    Alerts { taken_at: snapshot.taken_at, alerts: sorted(&snapshot.floods.alerts).into_iter().cloned().collect() }
+    Alerts { taken_at: snapshot.taken_at, alerts: sorted(&snapshot.alerts).into_iter().cloned().collect() }
 }
 
 /// The alerts that fire, in short.
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_worst_that_fire_come_first_and_the_last_that_ended_after_them() {
         let mut snapshot = sample::under_flood();
-        let all = &mut snapshot.floods.alerts;
+        let all = &mut snapshot.alerts;
         let mut older = all[2].clone();
         (older.id, older.until) = (9, older.until.map(|until| until - SignedDuration::from_hours(1)));
         all.insert(0, older);
@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn those_that_fire_are_counted_by_severity() {
         let mut snapshot = sample::under_flood();
-        let told = firing(&snapshot.floods.alerts);
+        let told = firing(&snapshot.alerts);
         assert_eq!((told.firing, told.critical, told.warning, told.info, told.resolved), (2, 1, 0, 1, 1));
         let ids: Vec<_> = told.worst.iter().map(|alert| alert.id).collect();
         assert_eq!(ids, [3, 4]);
-        let flood = snapshot.floods.alerts[0].clone();
-        snapshot.floods.alerts.extend(std::iter::repeat_n(flood, 20));
-        let told = firing(&snapshot.floods.alerts);
+        let flood = snapshot.alerts[0].clone();
+        snapshot.alerts.extend(std::iter::repeat_n(flood, 20));
+        let told = firing(&snapshot.alerts);
         assert_eq!((told.firing, told.critical, told.worst.len()), (22, 21, 10));
     }
 

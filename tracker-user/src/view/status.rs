@@ -36,7 +36,7 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         netns: snapshot.netns,
         health: problems.iter().map(|(health, _)| *health).max().unwrap_or(Health::Ok),
         problems: problems.into_iter().map(|(_, text)| text).collect(),
-        alerts: firing(&snapshot.floods.alerts),
+        alerts: firing(&snapshot.alerts),
         tcp_counters: snapshot.tcp_counters.as_ref().map(by_name),
         interfaces: snapshot.interfaces.iter().map(interface).collect(),
         unwatched: unwatched(snapshot),

@@ -42,7 +42,7 @@ pub(super) fn page(snapshot: Option<&Snapshot>, telemetry_path: &str) -> String 
 }
 
 fn figures(snapshot: &Snapshot) -> Markup {
-    let firing: Vec<&Alert> = snapshot.floods.alerts.iter().filter(|alert| alert.state == AlertState::Firing).collect();
+    let firing: Vec<&Alert> = snapshot.alerts.iter().filter(|alert| alert.state == AlertState::Firing).collect();
     html! {
         @if !firing.is_empty() {
             h2 { "Alerts" }

@@ -1,5 +1,11 @@
+use tracker_model::api::{Alert, AlertState};
+
 use super::*;
 use crate::ports::testing::wall;
+
+fn watch() -> LeakWatch {
+    LeakWatch::new(AlertStore::default())
+}
 
 fn process(close_wait: u32, oldest: u64) -> LeakSeen {
     LeakSeen {
@@ -20,12 +26,12 @@ fn look(watch: &mut LeakWatch, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> 
         processes,
         complete: true,
     });
-    watch.alerts()
+    watch.alerts.alerts()
 }
 
 #[test]
 fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
-    let mut watch = LeakWatch::default();
+    let mut watch = watch();
     assert_eq!(look(&mut watch, 0, vec![process(49, 90)]), []);
     assert_eq!(look(&mut watch, 15, vec![process(50, 100)]), []);
     let alert = look(&mut watch, 30, vec![process(120, 250)]).remove(0);
@@ -47,7 +53,7 @@ fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
 
 #[test]
 fn looks_that_are_not_running_do_not_count() {
-    let mut watch = LeakWatch::default();
+    let mut watch = watch();
     for at in (0..300).step_by(30) {
         assert_eq!(look(&mut watch, at, vec![process(60, 90)]), []);
         assert_eq!(look(&mut watch, at + 15, vec![process(30, 90)]), []);
@@ -58,7 +64,7 @@ fn looks_that_are_not_running_do_not_count() {
 
 #[test]
 fn each_state_and_process_has_an_alert_of_its_own() {
-    let mut watch = LeakWatch::new(AlertIds::default());
+    let mut watch = watch();
     let both = || LeakSeen { fin_wait2: 70, fin_wait2_oldest: Duration::from_secs(61), ..process(60, 90) };
     let other = || LeakSeen { pid: 5, comm: "php".to_owned(), ..process(80, 7_300) };
     look(&mut watch, 0, vec![both(), other()]);
@@ -67,12 +73,12 @@ fn each_state_and_process_has_an_alert_of_its_own() {
     let told = |text: &str| alerts.iter().filter(|alert| alert.summary.contains(text)).count();
     assert_eq!([told("FIN_WAIT2, the oldest for at least 61 s"), told("php (pid 5)"), told("at least 2 h")], [1; 3]);
     watch.forget(1, wall(20.0));
-    assert!(watch.alerts().iter().all(|alert| alert.until == Some(wall(20.0))));
+    assert!(watch.alerts.alerts().iter().all(|alert| alert.until == Some(wall(20.0))));
 }
 
 #[test]
 fn one_namespace_says_nothing_of_another() {
-    let mut watch = LeakWatch::default();
+    let mut watch = watch();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 90)]);
     watch.step(&LeaksSeen {
@@ -82,12 +88,12 @@ fn one_namespace_says_nothing_of_another() {
         processes: Vec::new(),
         complete: true,
     });
-    assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
 }
 
 #[test]
 fn a_process_that_was_not_counted_has_not_stopped() {
-    let mut watch = LeakWatch::default();
+    let mut watch = watch();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 105)]);
     let crowded = |at: u32, processes| LeaksSeen {
@@ -100,21 +106,21 @@ fn a_process_that_was_not_counted_has_not_stopped() {
     // Its other state was counted.
     watch.step(&crowded(30, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }]));
     watch.step(&crowded(31, Vec::new()));
-    assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
     assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved, "all were counted");
     look(&mut watch, 60, vec![process(60, 90)]);
     look(&mut watch, 75, vec![process(60, 105)]);
     for at in 76..84 {
         watch.step(&crowded(at, Vec::new()));
-        assert_eq!(watch.alerts()[0].state, AlertState::Firing);
+        assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
     }
     watch.step(&crowded(84, Vec::new()));
-    assert_eq!(watch.alerts()[0].state, AlertState::Resolved, "it is gone");
+    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Resolved, "it is gone");
 }
 
 #[test]
 fn looks_at_another_namespace_do_not_keep_the_alert_of_a_process_that_is_gone() {
-    let mut watch = LeakWatch::default();
+    let mut watch = watch();
     look(&mut watch, 0, vec![process(60, 90)]);
     look(&mut watch, 15, vec![process(60, 105)]);
     // Both namespaces are looked at in turn, and neither look counts every process.
@@ -129,5 +135,5 @@ fn looks_at_another_namespace_do_not_keep_the_alert_of_a_process_that_is_gone() 
         watch.step(&crowded(1));
         watch.step(&crowded(2));
     }
-    assert_eq!(watch.alerts()[0].state, AlertState::Resolved);
+    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Resolved);
 }

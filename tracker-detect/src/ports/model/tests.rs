@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    ports::{
-        FailureSeen, RestSeen, SourceSeen,
-        settings::PortSet,
-        testing::{self, Chance, Load, failure, seen, tuple, wall},
-    },
-    syn::{Detector, Sensitivity},
+use crate::ports::{
+    FailureSeen, RestSeen, SourceSeen,
+    settings::PortSet,
+    testing::{self, Chance, Load, failure, seen, tuple, wall},
 };
 use tracker_model::{
     api::{AlertKind, AlertState, Severity},
@@ -319,17 +316,6 @@ fn a_look_that_is_not_later_is_left_out() {
     watch.step(&seen(10.0, vec![tuple(990, 0)]));
     watch.step(&seen(9.0, vec![tuple(990, 0)]));
     assert_eq!((watch.ports().ports[0].in_use, watch.alerts().len()), (10, 0));
-}
-
-#[test]
-fn no_two_alerts_have_the_same_number() {
-    let ids = AlertIds::default();
-    let (mut one, mut two) = (PortWatch::new(ids.clone()), PortWatch::new(ids.clone()));
-    let _detector = Detector::with_ids(Sensitivity::Medium, ids);
-    for watch in [&mut one, &mut two] {
-        watch.step(&seen(0.0, vec![tuple(990, 0)]));
-    }
-    assert_eq!([one.alerts()[0].id, two.alerts()[0].id], [1, 2]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn alert(id: u64) -> Alert {
-        sample::under_shortage().floods.alerts.into_iter().find(|alert| alert.id == id).unwrap()
+        sample::under_shortage().alerts.into_iter().find(|alert| alert.id == id).unwrap()
     }
 
     #[test]

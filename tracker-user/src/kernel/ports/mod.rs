@@ -22,10 +22,10 @@ use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
-    alert::store::AlertIds,
+    alert::AlertStore,
     ports::{ConflictSeen, FailureSeen, LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
 };
-use tracker_model::api::{self, Alert};
+use tracker_model::api;
 
 use self::{
     clock::Jiffies,
@@ -129,7 +129,7 @@ impl Others {
 
 impl Ports {
     /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
-    pub fn new(netns: u32, ids: &AlertIds, all_netns: bool, seen_by: &'static str) -> Self {
+    pub fn new(netns: u32, alerts: &AlertStore, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
             own: NetnsPorts::new(netns, None),
@@ -137,8 +137,8 @@ impl Ports {
             model: Model {
                 jiffies: Jiffies::default(),
                 conflicts: Conflicts::default(),
-                watch: PortWatch::new(ids.clone()).with_conflicts_seen_by(seen_by),
-                leaks: LeakWatch::new(ids.clone()),
+                watch: PortWatch::new(alerts.clone()).with_conflicts_seen_by(seen_by),
+                leaks: LeakWatch::new(alerts.clone()),
                 connects: Vec::new(),
                 binds: Vec::new(),
             },
@@ -298,11 +298,6 @@ impl Ports {
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
         self.model.watch.ports()
-    }
-
-    /// Alerts of ports and of leaks.
-    pub fn alerts(&self) -> impl Iterator<Item = Alert> {
-        self.model.watch.alerts().into_iter().chain(self.model.leaks.alerts())
     }
 
     /// The sockets that hold ports, for `tracker explain`.

@@ -4,13 +4,11 @@
 //! snapshot holds are unbounded or change from one moment to the next. What stands here remembers which of them have
 //! a series of their own, and adds up the rest so that it never goes back.
 
-mod alerts;
 mod failures;
 mod listeners;
 mod ports;
 mod tuples;
 
-pub use alerts::AlertSeries;
 pub use failures::FailureSeries;
 pub use listeners::{ListenerCounters, ListenerSeries, Split};
 pub use ports::PortSeries;
