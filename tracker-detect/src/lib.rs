@@ -5,5 +5,7 @@
 pub mod alert;
 pub mod estimators;
 pub mod explain;
+pub mod leaks;
 pub mod ports;
+pub mod registry;
 pub mod syn;

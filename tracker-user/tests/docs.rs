@@ -64,7 +64,8 @@ fn every_value_of_a_label_that_is_fixed_is_named() {
 
 /// Kinds, severities and states of alerts, and verdicts.
 fn detector_names() -> impl Iterator<Item = &'static str> {
-    let alerts = AlertKind::ALL.map(AlertKind::name).into_iter().chain(Severity::ALL.map(Severity::name));
+    let alerts =
+        AlertKind::ALL.iter().map(|kind| kind.name()).chain(Severity::ALL.iter().map(|severity| severity.name()));
     let verdicts = Class::OF_LISTENERS.into_iter().chain(Class::OF_NO_LISTENER).map(Class::name);
     alerts.chain([AlertState::Firing.name()]).chain(verdicts)
 }

@@ -39,7 +39,7 @@ pub struct ActiveAlerts<K> {
     active: BTreeMap<K, ActiveAlert>,
 }
 
-impl<K: Ord + Copy> ActiveAlerts<K> {
+impl<K: Ord + Clone> ActiveAlerts<K> {
     /// No alert yet; those to come go into `store`.
     #[must_use]
     pub const fn new(store: AlertStore) -> Self {
@@ -96,8 +96,11 @@ impl<K: Ord + Copy> ActiveAlerts<K> {
 
     /// Ends the alerts for which `until` names an end.
     pub fn resolve_where(&mut self, until: impl Fn(&K, ObservedAt) -> Option<Timestamp>) {
-        let over: Vec<_> =
-            self.active.iter().filter_map(|(key, alert)| until(key, alert.last).map(|until| (*key, until))).collect();
+        let over: Vec<_> = self
+            .active
+            .iter()
+            .filter_map(|(key, alert)| until(key, alert.last).map(|until| (key.clone(), until)))
+            .collect();
         for (key, until) in over {
             self.resolve(&key, until);
         }

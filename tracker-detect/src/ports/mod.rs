@@ -5,18 +5,21 @@ mod call_failures;
 mod capacity;
 mod exhaustion;
 mod forecast;
-mod leaks;
 mod model;
 mod observation;
 pub mod settings;
 mod subject;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 
 pub use capacity::{Room, Usage, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
-pub use leaks::{LeakSeen, LeakWatch, LeaksSeen, SILENT};
 pub use model::PortWatch;
 pub use observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 pub use settings::{PortListError, PortSet, PortSettings, TwReuse};
+
+use tracker_model::api::AlertKind;
+
+/// The kinds of alert that the port model opens.
+pub const KINDS: &[AlertKind] = &[AlertKind::PortExhaustion, AlertKind::PortAllocationFailed, AlertKind::BindConflict];

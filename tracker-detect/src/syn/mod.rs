@@ -34,7 +34,7 @@ use subject::Moment;
 use tcp_ext::NamespaceHistory;
 
 use crate::alert::AlertStore;
-use tracker_model::api::{Alert, SourceShare, Verdict};
+use tracker_model::api::{Alert, AlertKind, SourceShare, Verdict};
 
 /// How readily the detector calls a flood: the one thing an operator may tune.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,9 @@ pub enum Sensitivity {
     /// Sooner, and for small ones too.
     High,
 }
+
+/// The kinds of alert that it opens. They are one detector: each is decided against the others.
+pub const KINDS: &[AlertKind] = &[AlertKind::SynFlood, AlertKind::AcceptOverflow, AlertKind::PortScan];
 
 /// Listeners that are remembered after they closed: a service that restarts has the usual rates it had.
 const CLOSED: usize = 256;

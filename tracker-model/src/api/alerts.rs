@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{ByName, LeakEvidence, PortEvidence};
 use crate::{explain::Protocol, process::Process};
@@ -82,8 +83,11 @@ pub struct AlertSummary {
 }
 
 /// What an alert is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AlertKind {
     /// SYNs that nobody completes.
     SynFlood,
@@ -105,36 +109,21 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::SynFlood,
-        Self::AcceptOverflow,
-        Self::PortScan,
-        Self::PortExhaustion,
-        Self::PortAllocationFailed,
-        Self::BindConflict,
-        Self::CloseWaitLeak,
-        Self::FinWaitLeak,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The name in metrics and JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SynFlood => "syn_flood",
-            Self::AcceptOverflow => "accept_overflow",
-            Self::PortScan => "port_scan",
-            Self::PortExhaustion => "port_exhaustion",
-            Self::PortAllocationFailed => "port_allocation_failed",
-            Self::BindConflict => "bind_conflict",
-            Self::CloseWaitLeak => "close_wait_leak",
-            Self::FinWaitLeak => "fin_wait_leak",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// How bad an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Severity {
     /// Good to know.
     Info,
@@ -146,22 +135,19 @@ pub enum Severity {
 
 impl Severity {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The name in metrics and JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Whether an alert goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AlertState {
     /// It goes on.
     Firing,
@@ -172,11 +158,8 @@ pub enum AlertState {
 impl AlertState {
     /// The name in metrics and JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Firing => "firing",
-            Self::Resolved => "resolved",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -239,8 +222,9 @@ impl Evidence {
 }
 
 /// What the flood detector says of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// Nothing unusual.
     #[default]
@@ -268,16 +252,8 @@ impl Class {
 
     /// The name in metrics and JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Spoofed => "spoofed",
-            Self::SingleSource => "single_source",
-            Self::Prefix => "prefix",
-            Self::Surge => "surge",
-            Self::SlowAccept => "slow_accept",
-            Self::Scan => "scan",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Whether it is a SYN flood.
@@ -387,10 +363,10 @@ mod tests {
     #[test]
     fn names_are_those_of_json() {
         let json = |value: serde_json::Value| value.as_str().map(str::to_owned).unwrap();
-        for kind in AlertKind::ALL {
+        for kind in AlertKind::ALL.iter().copied() {
             assert_eq!(json(serde_json::to_value(kind).unwrap()), kind.name());
         }
-        for severity in Severity::ALL {
+        for severity in Severity::ALL.iter().copied() {
             assert_eq!(json(serde_json::to_value(severity).unwrap()), severity.name());
         }
         for state in [AlertState::Firing, AlertState::Resolved] {

@@ -13,10 +13,13 @@ use tracker_common::{
     counters::{InterfaceCounters, Loss, SocketCounters},
     limits, names,
 };
-use tracker_detect::alert::AlertStore;
+use tracker_detect::{
+    alert::{AlertStore, ObservedAt},
+    registry::{Detectors, HostObservation, Observation},
+};
 use tracker_model::{
     Snapshot,
-    api::{MapFill, Program},
+    api::{MapFill, Program, Unwatched},
     counters::NamespaceCounters,
     snapshot::{Floods, Interface},
 };
@@ -71,6 +74,7 @@ pub struct Collector {
     half_open: HalfOpen,
     missed_events: MissedEvents,
     ports: Ports,
+    detectors: Detectors,
     alerts: AlertStore,
     census: CensusScheduler,
     /// SYNs at the last look at them, and when the last reading began.
@@ -115,6 +119,7 @@ impl Collector {
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
             ports: Ports::new(netns, &alerts, settings.all_netns, bind_seen_by),
+            detectors: Detectors::new(&alerts),
             alerts,
             census,
             syns: 0,
@@ -226,6 +231,9 @@ impl Collector {
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         let floods = self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
+        let (maps, missing) =
+            (self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()), self.attachments.missing());
+        self.detect(moment, &maps, &missing);
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
@@ -233,7 +241,7 @@ impl Collector {
             netns: self.netns,
             interfaces,
             departed: self.attachments.departed(),
-            missing: self.attachments.missing(),
+            missing,
             unwatched,
             warnings: self.warnings(),
             alerts: floods::with_listening_processes(self.alerts.alerts(), &open),
@@ -250,10 +258,20 @@ impl Collector {
             ports: self.ports.ports(),
             losses,
             programs: self.programs(),
-            maps: self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()),
+            maps,
             sockets,
             read_seconds: begun.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Shows the other detectors what was seen since the last reading.
+    fn detect(&mut self, (at, wall): (Instant, Timestamp), maps: &[MapFill], missing: &[Unwatched]) {
+        let now = ObservedAt { at: at.saturating_duration_since(self.begun), wall };
+        let (maps, missing) = (maps.to_vec(), missing.to_vec());
+        let host = Observation::Host(HostObservation { now, netns: self.netns, maps, missing });
+        for observation in self.ports.take_observations().iter().chain([&host]) {
+            self.detectors.observe(observation);
+        }
     }
 
     /// Lets the flood detector judge, which writes its verdicts into `open`.

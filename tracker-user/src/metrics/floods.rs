@@ -70,7 +70,7 @@ pub(super) fn families(snapshot: &Snapshot, split: &Split<'_>) -> Vec<MetricFami
     evictions.count(&[], split.evicted);
     let mut families = vec![evictions.family(), firing(&snapshot.alerts)];
     let mut begun = ALERTS_TOTAL.samples();
-    for kind in AlertKind::ALL {
+    for &kind in AlertKind::ALL {
         begun.count(&[kind.name()], snapshot.alerts_opened.get(&kind).copied().unwrap_or_default());
     }
     families.push(begun.family());
@@ -83,8 +83,8 @@ pub(super) fn families(snapshot: &Snapshot, split: &Split<'_>) -> Vec<MetricFami
 /// Every kind and severity, also at zero.
 fn firing(alerts: &[Alert]) -> MetricFamily {
     let mut samples = ALERTS.samples();
-    for kind in AlertKind::ALL {
-        for severity in Severity::ALL {
+    for &kind in AlertKind::ALL {
+        for &severity in Severity::ALL {
             let is_it =
                 |alert: &&Alert| (alert.kind, alert.severity, alert.state) == (kind, severity, AlertState::Firing);
             let count = alerts.iter().filter(is_it).count();

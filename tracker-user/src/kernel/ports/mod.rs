@@ -23,7 +23,9 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     alert::AlertStore,
-    ports::{ConflictSeen, FailureSeen, LeakWatch, LeaksSeen, PortSettings, PortWatch, PortsSeen},
+    leaks::LeaksSeen,
+    ports::{ConflictSeen, FailureSeen, PortSettings, PortWatch, PortsSeen},
+    registry::Observation,
 };
 use tracker_model::api;
 
@@ -63,7 +65,8 @@ struct Model {
     jiffies: Jiffies,
     conflicts: Conflicts,
     watch: PortWatch,
-    leaks: LeakWatch,
+    /// What the detectors have not been shown yet.
+    observations: Vec<Observation>,
     /// Connects that got no port, and refused calls of `bind()`, of all network namespaces.
     connects: Vec<FailureSeen>,
     binds: Vec<ConflictSeen>,
@@ -138,7 +141,7 @@ impl Ports {
                 jiffies: Jiffies::default(),
                 conflicts: Conflicts::default(),
                 watch: PortWatch::new(alerts.clone()).with_conflicts_seen_by(seen_by),
-                leaks: LeakWatch::new(alerts.clone()),
+                observations: Vec::new(),
                 connects: Vec::new(),
                 binds: Vec::new(),
             },
@@ -208,7 +211,7 @@ impl Ports {
         spaces.retain(|netns, _| {
             if !found.contains(netns) {
                 self.model.watch.forget(*netns, Timestamp::now());
-                self.model.leaks.forget(*netns, Timestamp::now());
+                self.model.observations.push(Observation::NetnsGone { netns: *netns, wall: Timestamp::now() });
             }
             found.contains(netns)
         });
@@ -295,6 +298,11 @@ impl Ports {
         self.model.jiffies.is_known()
     }
 
+    /// What was seen for the detectors since the last call.
+    pub fn take_observations(&mut self) -> Vec<Observation> {
+        std::mem::take(&mut self.model.observations)
+    }
+
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
         self.model.watch.ports()
@@ -350,7 +358,7 @@ impl Model {
             holders.take(object, maps, self.jiffies)?;
             let leaks = std::mem::take(&mut holders.leaks);
             let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
-            self.leaks.step(&LeaksSeen { at, wall, netns, processes: leaks, complete });
+            self.observations.push(Observation::Leaks(LeaksSeen { at, wall, netns, processes: leaks, complete }));
         }
         for tuple in &mut seen.tuples {
             tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);

@@ -3,8 +3,8 @@ use tracker_model::api::{Alert, AlertState};
 use super::*;
 use crate::ports::testing::wall;
 
-fn watch() -> LeakWatch {
-    LeakWatch::new(AlertStore::default())
+fn watch() -> Leaks {
+    Leaks::new(AlertStore::default())
 }
 
 fn process(close_wait: u32, oldest: u64) -> LeakSeen {
@@ -18,7 +18,7 @@ fn process(close_wait: u32, oldest: u64) -> LeakSeen {
     }
 }
 
-fn look(watch: &mut LeakWatch, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
+fn look(watch: &mut Leaks, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
     watch.step(&LeaksSeen {
         at: Duration::from_secs(at.into()),
         wall: wall(at.into()),

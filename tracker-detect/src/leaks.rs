@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use tracker_common::limits;
 
-use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
+use crate::{
+    alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
+    registry::{Detector, Observation},
+};
 use tracker_model::{
     api::{AlertKind, AlertSubject, Evidence, LeakEvidence, Severity},
     process::Process,
@@ -59,10 +62,29 @@ type Key = (u32, u32, AlertKind);
 
 /// Watches all processes for leaks.
 #[derive(Debug)]
-pub struct LeakWatch {
+struct Leaks {
     leaks: BTreeMap<Key, Leak>,
     alerts: ActiveAlerts<Key>,
     at: BTreeMap<u32, Duration>,
+}
+
+/// The detector, whose alerts go into `alerts`.
+pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
+    Box::new(Leaks::new(alerts))
+}
+
+impl Detector for Leaks {
+    fn kinds(&self) -> &'static [AlertKind] {
+        &[AlertKind::CloseWaitLeak, AlertKind::FinWaitLeak]
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Leaks(seen) => self.step(seen),
+            Observation::NetnsGone { netns, wall } => self.forget(*netns, *wall),
+            Observation::Host(_) => {}
+        }
+    }
 }
 
 /// A leak that is suspected, or has an alert.
@@ -75,15 +97,14 @@ struct Leak {
     missed: u32,
 }
 
-impl LeakWatch {
+impl Leaks {
     /// One that has seen nothing, whose alerts go into `store`.
-    #[must_use]
-    pub const fn new(store: AlertStore) -> Self {
+    const fn new(store: AlertStore) -> Self {
         Self { leaks: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
     }
 
     /// Takes in a look. Those that are not later than the last of that namespace are left out.
-    pub fn step(&mut self, seen: &LeaksSeen) {
+    fn step(&mut self, seen: &LeaksSeen) {
         if self.at.get(&seen.netns).is_some_and(|at| *at >= seen.at) {
             return;
         }
@@ -122,7 +143,7 @@ impl LeakWatch {
     }
 
     /// A network namespace is gone: its alerts end.
-    pub fn forget(&mut self, netns: u32, wall: Timestamp) {
+    fn forget(&mut self, netns: u32, wall: Timestamp) {
         self.at.remove(&netns);
         self.leaks.retain(|key, _| key.0 != netns);
         self.alerts.resolve_where(|key, _| (key.0 == netns).then_some(wall));
