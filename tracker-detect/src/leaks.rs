@@ -10,7 +10,7 @@ use crate::{
     registry::{Detector, Observation},
 };
 use tracker_model::{
-    api::{AlertKind, AlertSubject, Evidence, LeakEvidence, Severity},
+    api::{AlertKind, AlertSubject, Evidence, Fact, Severity, Unit},
     process::Process,
     text::{counted, span},
 };
@@ -152,21 +152,18 @@ impl Leaks {
     fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, now: ObservedAt) {
         let leak = self.leaks.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
         leak.looks += 1;
-        let evidence = LeakEvidence { leaked: count, leaked_peak: count, oldest_seconds: oldest.as_secs_f64() };
         let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
         if goes_on {
-            self.alerts.report(key, leak.since, now, report(key, process, evidence), keep_peak);
+            self.alerts.report(key, leak.since, now, report(key, process, count, oldest.as_secs_f64()), keep_peak);
         }
     }
 }
 
 fn keep_peak(report: &mut Report, before: &Evidence) {
-    if let (Evidence::Leak(now), Evidence::Leak(before)) = (&mut report.evidence, before) {
-        now.leaked_peak = now.leaked_peak.max(before.leaked_peak);
-    }
+    report.keep_peak("leaked_peak", before);
 }
 
-fn report((netns, pid, kind): Key, process: &LeakSeen, evidence: LeakEvidence) -> Report {
+fn report((netns, pid, kind): Key, process: &LeakSeen, count: u32, oldest: f64) -> Report {
     let (state, advice) = match kind {
         AlertKind::FinWaitLeak => (
             "FIN_WAIT2",
@@ -181,13 +178,17 @@ fn report((netns, pid, kind): Key, process: &LeakSeen, evidence: LeakEvidence) -
     let headline = format!(
         "{} (pid {pid}) leaks connections: {} in {state}, the oldest for at least {}",
         process.comm,
-        counted(evidence.leaked.into(), "socket"),
-        span(evidence.oldest_seconds),
+        counted(count.into(), "socket"),
+        span(oldest),
     );
     let process = Some(Process { pid, comm: process.comm.clone() });
     let subject = AlertSubject { netns, process, ..AlertSubject::default() };
-    let report = Report::new(kind, Severity::Warning, subject, Evidence::Leak(evidence));
-    Report { headline, advice: advice.to_owned(), ..report }
+    let facts = vec![
+        Fact::new("leaked", "sockets", u64::from(count), Unit::None),
+        Fact::new("leaked_peak", "at most", u64::from(count), Unit::None),
+        Fact::new("oldest_seconds", "oldest", oldest, Unit::SecondsAtLeast),
+    ];
+    Report { headline, advice: advice.to_owned(), ..Report::of_facts(kind, Severity::Warning, subject, facts) }
 }
 
 #[cfg(test)]

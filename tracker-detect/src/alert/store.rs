@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use tracker_model::{
-    api::{Alert, AlertKind, AlertState, AlertSubject, Class, Evidence, Severity},
+    api::{Alert, AlertKind, AlertState, AlertSubject, Class, Evidence, Fact, FactValue, Severity},
     text::period,
 };
 
@@ -29,8 +29,10 @@ pub struct Report {
     pub class: Option<Class>,
     /// One line, without the time; the store adds it.
     pub headline: String,
-    /// The figures.
+    /// The figures, by name,
     pub evidence: Evidence,
+    /// and with all that is needed to print them.
+    pub facts: Vec<Fact>,
     /// What to do.
     pub advice: String,
     /// What is not known, and why.
@@ -42,7 +44,27 @@ impl Report {
     #[must_use]
     pub fn new(kind: AlertKind, severity: Severity, subject: AlertSubject, evidence: Evidence) -> Self {
         let (headline, advice, unknown) = (String::new(), String::new(), Vec::new());
-        Self { kind, severity, subject, class: None, headline, evidence, advice, unknown }
+        Self { kind, severity, subject, class: None, headline, evidence, facts: Vec::new(), advice, unknown }
+    }
+
+    /// A report whose evidence is `facts`.
+    #[must_use]
+    pub fn of_facts(kind: AlertKind, severity: Severity, subject: AlertSubject, facts: Vec<Fact>) -> Self {
+        let evidence = Evidence::Facts(facts.iter().map(|fact| (fact.name.clone(), fact.value.clone())).collect());
+        Self { facts, ..Self::new(kind, severity, subject, evidence) }
+    }
+
+    /// Keeps the count `name` of the report before, if it was higher: a peak.
+    pub fn keep_peak(&mut self, name: &str, before: &Evidence) {
+        let (Evidence::Facts(now), Evidence::Facts(before)) = (&mut self.evidence, before) else { return };
+        let (Some(FactValue::Count(now)), Some(FactValue::Count(before))) = (now.get_mut(name), before.get(name))
+        else {
+            return;
+        };
+        *now = (*now).max(*before);
+        for fact in self.facts.iter_mut().filter(|fact| fact.name == name) {
+            fact.value = FactValue::Count(*now);
+        }
     }
 }
 
@@ -131,7 +153,7 @@ impl AlertStore {
 
 impl StoredAlert {
     fn render(&self, id: u64) -> Alert {
-        let Report { kind, severity, subject, class, headline, evidence, advice, unknown } = self.report.clone();
+        let Report { kind, severity, subject, class, headline, evidence, facts, advice, unknown } = self.report.clone();
         let mut summary = format!("{headline}; {}", period(self.since, self.until));
         if self.pauses > 0 {
             let _ = write!(summary, ", with {} pause{}", self.pauses, if self.pauses == 1 { "" } else { "s" });
@@ -147,6 +169,7 @@ impl StoredAlert {
             class,
             summary,
             evidence,
+            facts,
             advice,
             unknown,
         }
@@ -155,12 +178,10 @@ impl StoredAlert {
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::api::LeakEvidence;
-
     use super::*;
 
     fn report(kind: AlertKind, severity: Severity) -> Report {
-        let report = Report::new(kind, severity, AlertSubject::default(), Evidence::Leak(LeakEvidence::default()));
+        let report = Report::of_facts(kind, severity, AlertSubject::default(), Vec::new());
         Report { headline: "h".to_owned(), ..report }
     }
 

@@ -44,8 +44,9 @@ fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
     assert_eq!(look(&mut watch, 45, vec![process(25, 300)])[0].state, AlertState::Firing);
     let over = look(&mut watch, 60, vec![process(24, 300)]).remove(0);
     assert_eq!((over.state, over.until), (AlertState::Resolved, Some(wall(60.0))));
-    let figures = LeakEvidence { leaked: 25, leaked_peak: 120, oldest_seconds: 300.0 };
-    assert_eq!(over.evidence.leak(), Some(&figures), "as it was while it went on");
+    let figures = serde_json::json!({ "leaked": 25, "leaked_peak": 120, "oldest_seconds": 300.0 });
+    assert_eq!(serde_json::to_value(&over.evidence).unwrap(), figures, "as it was while it went on");
+    assert_eq!(over.facts[1], Fact::new("leaked_peak", "at most", 120, Unit::None));
     look(&mut watch, 75, vec![process(60, 300)]);
     assert_eq!(look(&mut watch, 90, vec![process(60, 300)]).len(), 2);
     assert_eq!(look(&mut watch, 105, Vec::new())[0].until, Some(wall(105.0)), "the process is gone");

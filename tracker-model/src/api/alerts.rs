@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::{ByName, LeakEvidence, PortEvidence};
+use super::{ByName, PortEvidence};
 use crate::{explain::Protocol, process::Process};
 
 /// Answer of `GET /v1/alerts`.
@@ -40,8 +40,11 @@ pub struct Alert {
     pub class: Option<Class>,
     /// One line for an operator.
     pub summary: String,
-    /// The figures that it rests on.
+    /// The figures that it rests on, by name.
     pub evidence: Evidence,
+    /// Figures with all that is needed to print them; empty for kinds whose `evidence` has types of its own.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
     /// What to do.
     pub advice: String,
     /// What is not known, and why: a listener that closed, a census that failed. Empty when everything is.
@@ -185,6 +188,9 @@ pub struct AlertSubject {
     /// Port that they are made to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
+    /// What it is about when that is none of these: a kernel map, an interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Process that listens, holds most of the ports, failed most often or leaks; null when it is not known.
     pub process: Option<Process>,
 }
@@ -197,8 +203,8 @@ pub enum Evidence {
     Flood(FloodEvidence),
     /// Of [`AlertKind::PortExhaustion`], [`AlertKind::PortAllocationFailed`] and [`AlertKind::BindConflict`].
     Ports(PortEvidence),
-    /// Of [`AlertKind::CloseWaitLeak`] and [`AlertKind::FinWaitLeak`].
-    Leak(LeakEvidence),
+    /// Of all other kinds: the values of [`Alert::facts`].
+    Facts(ByName<FactValue>),
 }
 
 impl Evidence {
@@ -213,12 +219,67 @@ impl Evidence {
     pub const fn ports(&self) -> Option<&PortEvidence> {
         if let Self::Ports(evidence) = self { Some(evidence) } else { None }
     }
+}
 
-    /// The figures of a leak, if it is one.
+/// A figure that an alert rests on. Any view can print it without knowing the kind of the alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// Name in `evidence`.
+    pub name: String,
+    /// What a person reads before the value.
+    pub label: String,
+    /// The value.
+    pub value: FactValue,
+    /// Unit of the value.
+    pub unit: Unit,
+}
+
+impl Fact {
+    /// A figure.
     #[must_use]
-    pub const fn leak(&self) -> Option<&LeakEvidence> {
-        if let Self::Leak(evidence) = self { Some(evidence) } else { None }
+    pub fn new(name: &str, label: &str, value: impl Into<FactValue>, unit: Unit) -> Self {
+        Self { name: name.to_owned(), label: label.to_owned(), value: value.into(), unit }
     }
+}
+
+/// The value of a fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FactValue {
+    /// A count.
+    Count(u64),
+    /// A measure.
+    Number(f64),
+    /// A name, a reason.
+    Text(String),
+}
+
+impl From<u64> for FactValue {
+    fn from(value: u64) -> Self {
+        Self::Count(value)
+    }
+}
+
+impl From<f64> for FactValue {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<&str> for FactValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+/// Unit of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A plain number, or text.
+    None,
+    /// Seconds; a lower bound.
+    SecondsAtLeast,
 }
 
 /// What the flood detector says of a listener.
@@ -350,7 +411,11 @@ mod tests {
         let flood = Evidence::Flood(FloodEvidence { syns: 7, ..FloodEvidence::default() });
         let json = serde_json::to_value(&flood).unwrap();
         assert_eq!(json, serde_json::to_value(flood.flood().unwrap()).unwrap());
-        let all = [flood, Evidence::Ports(PortEvidence::default()), Evidence::Leak(LeakEvidence::default())];
+        let all = [
+            flood,
+            Evidence::Ports(PortEvidence::default()),
+            Evidence::Facts([("leaked".to_owned(), 7.into())].into()),
+        ];
         for evidence in all {
             let json = serde_json::to_string(&evidence).unwrap();
             assert_eq!(serde_json::from_str::<Evidence>(&json).unwrap(), evidence);

@@ -287,14 +287,3 @@ pub struct FailedCalls {
     /// How many failed.
     pub failures: u64,
 }
-
-/// The figures that an alert about a leak rests on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LeakEvidence {
-    /// Sockets in the state that have heard nothing of their peer for a minute, at the last look while it went on.
-    pub leaked: u32,
-    /// The most since the onset.
-    pub leaked_peak: u32,
-    /// How long the oldest of them has been in the state at least, seconds: the time since the last segment from its peer.
-    pub oldest_seconds: f64,
-}

@@ -6,11 +6,11 @@ mod ports;
 use std::fmt::Write as _;
 
 use tracker_model::{
-    api::{Alert, AlertKind, AlertSubject, Evidence},
+    api::{Alert, AlertKind, AlertSubject, Evidence, Fact, FactValue, Unit},
     explain::Protocol,
 };
 
-use super::format::{address_port, printable, process};
+use super::format::{address_port, count, printable, process, span, whole};
 
 pub(super) use flood::share;
 pub(super) use ports::{holders, states};
@@ -26,14 +26,16 @@ pub(super) fn render(alert: &Alert) -> String {
     let figures = match &alert.evidence {
         Evidence::Flood(evidence) => flood::lines(alert, evidence),
         Evidence::Ports(evidence) => ports::lines(alert, evidence),
-        Evidence::Leak(evidence) => ports::of_leak(alert, evidence),
+        Evidence::Facts(_) => Vec::new(),
     };
+    let facts = alert.facts.iter().map(|fact| (printable(&fact.label), Some(value(fact))));
+    let figures = figures.into_iter().map(|(name, line)| (name.to_owned(), line)).chain(facts);
     let words = [
         ("advice", (!alert.advice.is_empty()).then(|| printable(&alert.advice))),
         ("not known", (!alert.unknown.is_empty()).then(|| printable(&alert.unknown.join("; ")))),
     ];
     let mut text = String::new();
-    for (name, line) in figures.into_iter().chain(words) {
+    for (name, line) in figures.chain(words.map(|(name, line)| (name.to_owned(), line))) {
         if let Some(line) = line {
             let _ = writeln!(text, "    {name:<NAMES$} {line}");
         }
@@ -41,14 +43,25 @@ pub(super) fn render(alert: &Alert) -> String {
     text
 }
 
-/// What an alert befalls, in a cell.
+fn value(fact: &Fact) -> String {
+    match (&fact.value, fact.unit) {
+        (FactValue::Text(text), _) => printable(text),
+        (FactValue::Count(number), Unit::None) => count(*number),
+        (FactValue::Number(number), Unit::None) => whole(*number),
+        #[expect(clippy::cast_precision_loss, reason = "a time is rounded anyway")]
+        (FactValue::Count(number), Unit::SecondsAtLeast) => format!(">={}", span(*number as f64)),
+        (FactValue::Number(number), Unit::SecondsAtLeast) => format!(">={}", span(*number)),
+    }
+}
+
+/// What an alert is about, in a cell.
 pub(super) fn subject(alert: &Alert) -> String {
     let subject = &alert.subject;
-    let place = match alert.kind {
-        AlertKind::CloseWaitLeak | AlertKind::FinWaitLeak => None,
-        AlertKind::PortExhaustion | AlertKind::PortAllocationFailed => Some(connection(subject)),
-        AlertKind::BindConflict => Some(bound(subject)),
-        AlertKind::SynFlood | AlertKind::AcceptOverflow | AlertKind::PortScan => Some(listener(subject)),
+    let place = match &alert.evidence {
+        Evidence::Facts(_) => subject.object.as_deref().map(printable),
+        Evidence::Ports(_) if alert.kind == AlertKind::BindConflict => Some(bound(subject)),
+        Evidence::Ports(_) => Some(connection(subject)),
+        Evidence::Flood(_) => Some(listener(subject)),
     };
     let process = subject.process.as_ref().map(|of| process(of.pid, &of.comm));
     let parts: Vec<_> = place.into_iter().chain(process).collect();
