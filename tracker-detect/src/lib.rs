@@ -6,6 +6,7 @@ pub mod alert;
 pub mod estimators;
 pub mod explain;
 pub mod leaks;
+pub mod map_pressure;
 pub mod ports;
 pub mod registry;
 pub mod syn;

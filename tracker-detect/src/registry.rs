@@ -12,6 +12,7 @@ use tracker_model::api::{AlertKind, MapFill, Unwatched};
 use crate::{
     alert::{AlertStore, ObservedAt},
     leaks::{self, LeaksSeen},
+    map_pressure,
 };
 
 /// What a detector is shown.
@@ -56,7 +57,7 @@ pub trait Detector: Debug + Send {
 type NewDetector = fn(AlertStore) -> Box<dyn Detector>;
 
 /// All of them.
-pub const DETECTORS: &[NewDetector] = &[leaks::detector];
+pub const DETECTORS: &[NewDetector] = &[leaks::detector, map_pressure::detector];
 
 /// One of each.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracker_common::names;
 
 pub use alerts::*;
 pub use ports::*;
@@ -284,4 +285,37 @@ pub struct MapFill {
     pub entries: u64,
     /// Most it can hold; `entries` may exceed it, and then tells what was wanted.
     pub capacity: u64,
+}
+
+impl MapFill {
+    /// What becomes of that which finds no place in it.
+    #[must_use]
+    pub fn beyond(&self) -> &'static str {
+        match self.name.as_str() {
+            names::LISTENERS => "listeners beyond are not known: SYNs to them count as meeting none",
+            names::LISTENER_COUNTERS => {
+                "listeners beyond share one slot: they have no SYNs and handshakes of their own"
+            }
+            names::INTERFACE_COUNTERS => "interfaces beyond share one slot: they count in the interface `other`",
+            names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => "SYNs to addresses beyond count as not_local",
+            names::TIMED => "lifetimes of connections beyond are not measured",
+            _ => "what is beyond is not kept",
+        }
+    }
+
+    /// What leaves more room in it.
+    #[must_use]
+    pub fn relief(&self) -> &'static str {
+        match self.name.as_str() {
+            names::LISTENERS | names::LISTENER_COUNTERS => {
+                "Close listeners that nobody needs; one on 0.0.0.0 or [::] stands for many on single addresses."
+            }
+            names::INTERFACE_COUNTERS => "Name the interfaces that matter with --interface.",
+            names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => {
+                "Remove addresses that nobody needs (`ip address`, `ip route show table local`)."
+            }
+            names::TIMED => "Measure fewer connections: raise --lifetime-sample.",
+            _ => "Its size is fixed.",
+        }
+    }
 }

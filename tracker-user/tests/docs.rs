@@ -4,13 +4,19 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use serde_json::Value;
-use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_detect::{
+    alert::{AlertStore, ObservedAt},
+    explain::{BindRequest, explain_bind, explain_connect},
+    registry::{Detectors, HostObservation, Observation},
+};
 use tracker_fixtures as sample;
 use tracker_model::{
-    api::{AlertKind, AlertState, Class, PortPool, Severity},
+    api::{Alert, AlertKind, AlertState, Class, MapFill, PortPool, Severity, Unwatched},
     counters::NamespaceCounters,
     explain::{BindError, ConnectRule, Overlap, Protocol, Rule, TcpState},
 };
@@ -96,6 +102,7 @@ fn every_field_of_the_api_has_a_row() {
     let snapshot = sample::under_flood();
     let mut alerts = view::alerts(&snapshot);
     alerts.alerts.extend(view::alerts(&sample::under_shortage()).alerts);
+    alerts.alerts.extend(alerts_of_the_daemon());
     let daemon = view::Daemon { version: "1", pid: 1 };
     let mut status = serde_json::to_value(view::status(&snapshot, daemon, snapshot.taken_at)).unwrap();
     status["problems"] = Value::Array(vec![Value::String(String::new())]);
@@ -115,6 +122,18 @@ fn every_field_of_the_api_has_a_row() {
         let section = page.split("\n## ").find(|section| section.starts_with(title)).unwrap();
         compare(title.trim(), section, &answer);
     }
+}
+
+/// Alerts of the daemon's own view, by the detectors on the list.
+fn alerts_of_the_daemon() -> Vec<Alert> {
+    let store = AlertStore::default();
+    Detectors::new(&store).observe(&Observation::Host(HostObservation {
+        now: ObservedAt { at: Duration::ZERO, wall: Timestamp::UNIX_EPOCH },
+        netns: 1,
+        maps: vec![MapFill { name: "TIMED".to_owned(), entries: 9, capacity: 10 }],
+        missing: vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }],
+    }));
+    store.alerts()
 }
 
 /// An answer in which every list has something.

@@ -108,6 +108,8 @@ pub enum AlertKind {
     CloseWaitLeak,
     /// A process whose peers do not close connections which it has closed.
     FinWaitLeak,
+    /// A kernel map of the daemon that is nearly full.
+    MapPressure,
 }
 
 impl AlertKind {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tracker_common::{counters::Loss, names};
+use tracker_common::counters::Loss;
 
 use tracker_model::{
     api::{Health, MapFill, Unwatched},
@@ -70,16 +70,7 @@ fn missing(interfaces: &[Unwatched]) -> impl Iterator<Item = String> {
 }
 
 fn full_map(map: &MapFill) -> String {
-    let MapFill { name, entries, capacity } = map;
-    let meaning = match name.as_str() {
-        names::LISTENERS => "listeners beyond are not known: SYNs to them count as meeting none",
-        names::LISTENER_COUNTERS => "listeners beyond share one slot: they have no SYNs and handshakes of their own",
-        names::INTERFACE_COUNTERS => "interfaces beyond share one slot: they count in the interface `other`",
-        names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => "SYNs to addresses beyond count as not_local",
-        names::TIMED => "lifetimes of connections beyond are not measured",
-        _ => "what is beyond is not kept",
-    };
-    format!("{name} is full ({entries} of {capacity}): {meaning}")
+    format!("{} is full ({} of {}): {}", map.name, map.entries, map.capacity, map.beyond())
 }
 
 fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
