@@ -7,7 +7,7 @@ use tracker_common::limits;
 
 use crate::{
     alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
-    registry::{Detector, Observation},
+    detector::{Detector, LeakSeen, LeaksSeen, Observation},
 };
 use tracker_model::{
     api::{AlertKind, AlertSubject, Evidence, Fact, Severity, Unit},
@@ -23,39 +23,6 @@ const LEAK: u32 = 50;
 const LOOKS: u32 = 2;
 /// In so many looks running a process may be missing that could not be counted; then it is gone.
 const MISSED: u32 = 8;
-
-/// What a look at all processes of a network namespace saw, some four times a minute.
-#[derive(Clone, Debug)]
-pub struct LeaksSeen {
-    /// When, by a clock that never jumps.
-    pub at: Duration,
-    /// The time of day.
-    pub wall: Timestamp,
-    /// Network namespace.
-    pub netns: u32,
-    /// Processes that hold such sockets.
-    pub processes: Vec<LeakSeen>,
-    /// Whether a process that is missing holds none. There may be more processes than are counted.
-    pub complete: bool,
-}
-
-/// The sockets of a process that have heard nothing of their peer for [`SILENT`] or longer.
-#[derive(Clone, Debug, Default)]
-pub struct LeakSeen {
-    /// Process id.
-    pub pid: u32,
-    /// Its name.
-    pub comm: String,
-    /// Those in `CLOSE_WAIT`: the peer has closed, the process has not.
-    pub close_wait: u32,
-    /// Time since the last segment from the peer of the oldest of them: it has been in `CLOSE_WAIT` for as long at least,
-    /// since the peer's FIN was a segment too.
-    pub close_wait_oldest: Duration,
-    /// Those in `FIN_WAIT2`: the process has closed its side (`shutdown()`), the peer has not.
-    pub fin_wait2: u32,
-    /// As `close_wait_oldest`.
-    pub fin_wait2_oldest: Duration,
-}
 
 /// Which leak of which process.
 type Key = (u32, u32, AlertKind);

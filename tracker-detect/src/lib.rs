@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alert;
+pub mod detector;
 pub mod estimators;
 pub mod explain;
 pub mod leaks;

@@ -7,7 +7,7 @@ use tracker_model::{
 
 use crate::{
     alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
-    registry::{Detector, HostObservation, Observation},
+    detector::{Detector, HostObservation, Observation},
 };
 
 /// Used from here on, in percent, a map is an alert,

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tracker_detect::{
     alert::{AlertStore, ObservedAt},
+    detector::{HostObservation, Observation},
     explain::{BindRequest, explain_bind, explain_connect},
-    registry::{Detectors, HostObservation, Observation},
+    registry::Detectors,
 };
 use tracker_fixtures as sample;
 use tracker_model::{

@@ -15,7 +15,8 @@ use tracker_common::{
 };
 use tracker_detect::{
     alert::{AlertStore, ObservedAt},
-    registry::{Detectors, HostObservation, Observation},
+    detector::{HostObservation, Observation},
+    registry::Detectors,
 };
 use tracker_model::{
     Snapshot,

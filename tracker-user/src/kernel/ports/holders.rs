@@ -12,7 +12,7 @@ use tracker_common::{
     hash, limits, names,
     ports::{HELD_CLOSE_WAIT, HELD_UDP},
 };
-use tracker_detect::{leaks::LeakSeen, ports::PortSet};
+use tracker_detect::{detector::LeakSeen, ports::PortSet};
 use tracker_model::api::PortHolder;
 
 use super::clock::Jiffies;

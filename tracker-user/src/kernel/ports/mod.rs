@@ -23,9 +23,8 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     alert::AlertStore,
-    leaks::LeaksSeen,
+    detector::{LeaksSeen, Observation},
     ports::{ConflictSeen, FailureSeen, PortSettings, PortWatch, PortsSeen},
-    registry::Observation,
 };
 use tracker_model::api;
 
