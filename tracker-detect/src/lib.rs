@@ -6,6 +6,7 @@ pub mod alert;
 pub mod detector;
 pub mod estimators;
 pub mod explain;
+pub mod hook_detached;
 pub mod leaks;
 pub mod map_pressure;
 pub mod ports;

@@ -7,14 +7,14 @@
 use crate::{
     alert::AlertStore,
     detector::{Detector, Observation},
-    leaks, map_pressure,
+    hook_detached, leaks, map_pressure,
 };
 
 /// Makes a detector whose alerts go into a store.
 type NewDetector = fn(AlertStore) -> Box<dyn Detector>;
 
 /// All of them.
-pub const DETECTORS: &[NewDetector] = &[leaks::detector, map_pressure::detector];
+pub const DETECTORS: &[NewDetector] = &[leaks::detector, map_pressure::detector, hook_detached::detector];
 
 /// One of each.
 #[derive(Debug)]

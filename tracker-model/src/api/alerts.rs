@@ -110,6 +110,8 @@ pub enum AlertKind {
     FinWaitLeak,
     /// A kernel map of the daemon that is nearly full.
     MapPressure,
+    /// An interface that should be watched and is not.
+    HookDetached,
 }
 
 impl AlertKind {

@@ -1,0 +1,87 @@
+//! An interface that should be watched and is not: what arrives by it is not counted, and a flood of it is not seen.
+
+use std::collections::BTreeSet;
+
+use tracker_model::api::{AlertKind, AlertSubject, Fact, Severity, Unit, Unwatched};
+
+use crate::{
+    alert::{ActiveAlerts, AlertStore, Report},
+    detector::{Detector, HostObservation, Observation},
+};
+
+/// The interfaces that are not watched, by name.
+#[derive(Debug)]
+struct HookDetached {
+    alerts: ActiveAlerts<String>,
+}
+
+/// The detector, whose alerts go into `alerts`.
+pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
+    Box::new(HookDetached { alerts: ActiveAlerts::new(alerts) })
+}
+
+impl Detector for HookDetached {
+    fn kinds(&self) -> &'static [AlertKind] {
+        &[AlertKind::HookDetached]
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        let Observation::Host(HostObservation { now, netns, missing, .. }) = observation else { return };
+        for interface in missing {
+            self.alerts.report(interface.name.clone(), now.wall, *now, report(interface, *netns), |_, _| {});
+        }
+        let missing: BTreeSet<_> = missing.iter().map(|interface| &interface.name).collect();
+        self.alerts.resolve_where(|name, _| (!missing.contains(name)).then_some(now.wall));
+    }
+}
+
+fn report(interface: &Unwatched, netns: u32) -> Report {
+    let Unwatched { name, reason } = interface;
+    let subject = AlertSubject { netns, object: Some(name.clone()), ..AlertSubject::default() };
+    let facts = vec![Fact::new("reason", "reason", reason.as_str(), Unit::None)];
+    Report {
+        headline: format!("The interface {name} is not watched: {reason}"),
+        advice: format!(
+            "Packets and SYNs that arrive by {name} are not counted, and a flood of them is not seen. Mend the reason: it is \
+             watched as soon as it can be. If it is to stay unwatched, take it out of --interface."
+        ),
+        ..Report::of_facts(AlertKind::HookDetached, Severity::Warning, subject, facts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use tracker_model::api::{Alert, AlertState};
+
+    use super::*;
+    use crate::alert::ObservedAt;
+
+    fn look(detector: &mut dyn Detector, store: &AlertStore, second: u32, missing: &[(&str, &str)]) -> Vec<Alert> {
+        let wall = Timestamp::from_second(1_800_000_000 + i64::from(second)).unwrap();
+        let now = ObservedAt { at: Duration::from_secs(second.into()), wall };
+        let missing = missing.iter().map(|(name, reason)| Unwatched { name: (*name).into(), reason: (*reason).into() });
+        let host = HostObservation { now, netns: 1, maps: Vec::new(), missing: missing.collect() };
+        detector.observe(&Observation::Host(host));
+        store.alerts()
+    }
+
+    #[test]
+    fn each_interface_has_an_alert_until_it_is_watched_again() {
+        let store = AlertStore::default();
+        let mut detector = detector(store.clone());
+        let mut look = |second, missing: &[_]| look(detector.as_mut(), &store, second, missing);
+        assert_eq!(look(0, &[]), []);
+        assert_eq!(look(1, &[("eth1", "it is gone"), ("eth2", "it is down")]).len(), 2);
+        let alerts = look(2, &[("eth1", "it is down")]);
+        let states: Vec<_> = alerts.iter().map(|alert| (alert.subject.object.as_deref(), alert.state)).collect();
+        assert_eq!(states, [(Some("eth1"), AlertState::Firing), (Some("eth2"), AlertState::Resolved)]);
+        let alert = &alerts[0];
+        assert_eq!((alert.kind, alert.severity), (AlertKind::HookDetached, Severity::Warning));
+        assert_eq!(alert.summary, "The interface eth1 is not watched: it is down; since 2027-01-15 08:00:01 UTC");
+        assert_eq!(serde_json::to_value(&alert.evidence).unwrap(), serde_json::json!({"reason": "it is down"}));
+        assert!(look(3, &[]).iter().all(|alert| alert.state == AlertState::Resolved));
+    }
+}
