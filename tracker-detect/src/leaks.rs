@@ -30,13 +30,13 @@ type Key = (u32, u32, AlertKind);
 /// Watches all processes for leaks.
 #[derive(Debug)]
 struct Leaks {
-    leaks: BTreeMap<Key, Leak>,
+    suspected: BTreeMap<Key, Leak>,
     alerts: ActiveAlerts<Key>,
     at: BTreeMap<u32, Duration>,
 }
 
 /// The detector, whose alerts go into `alerts`.
-pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
+pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
     Box::new(Leaks::new(alerts))
 }
 
@@ -67,7 +67,7 @@ struct Leak {
 impl Leaks {
     /// One that has seen nothing, whose alerts go into `store`.
     const fn new(store: AlertStore) -> Self {
-        Self { leaks: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
+        Self { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
     }
 
     /// Takes in a look. Those that are not later than the last of that namespace are left out.
@@ -95,7 +95,7 @@ impl Leaks {
                 self.follow(*key, process, *count, *oldest, now);
             }
         }
-        self.leaks.retain(|key, leak| {
+        self.suspected.retain(|key, leak| {
             // A look at one network namespace says nothing of the processes of another.
             if key.0 != seen.netns {
                 return true;
@@ -106,18 +106,18 @@ impl Leaks {
             let count = count.unwrap_or(0);
             unknown || count >= LEAK || self.alerts.fires(key) && count * 2 >= LEAK
         });
-        self.alerts.resolve_where(|key, _| (!self.leaks.contains_key(key)).then_some(seen.wall));
+        self.alerts.resolve_where(|key, _| (!self.suspected.contains_key(key)).then_some(seen.wall));
     }
 
     /// A network namespace is gone: its alerts end.
     fn forget(&mut self, netns: u32, wall: Timestamp) {
         self.at.remove(&netns);
-        self.leaks.retain(|key, _| key.0 != netns);
+        self.suspected.retain(|key, _| key.0 != netns);
         self.alerts.resolve_where(|key, _| (key.0 == netns).then_some(wall));
     }
 
     fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, now: ObservedAt) {
-        let leak = self.leaks.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
+        let leak = self.suspected.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
         leak.looks += 1;
         let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
         if goes_on {

@@ -108,7 +108,7 @@ impl<K: Ord + Clone> ActiveAlerts<K> {
 
     /// All alerts of the store.
     #[cfg(test)]
-    pub fn alerts(&self) -> Vec<tracker_model::api::Alert> {
+    pub(crate) fn alerts(&self) -> Vec<tracker_model::api::Alert> {
         self.store.alerts()
     }
 }

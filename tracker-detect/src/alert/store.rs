@@ -97,6 +97,7 @@ impl AlertStore {
 
     /// Opens an alert and returns its id; the first is 1. When the kind has no place left, its oldest alert that is over is
     /// forgotten; when none is over, the new one is only counted: those before it are no less urgent.
+    #[must_use]
     pub fn open(&self, report: Report, since: Timestamp) -> u64 {
         let mut alerts = self.lock();
         alerts.last_id += 1;
