@@ -17,6 +17,12 @@ impl ByFamily {
     pub const fn total(self) -> u64 {
         self.ipv4 + self.ipv6
     }
+
+    /// IPv4, IPv6.
+    #[must_use]
+    pub const fn to_array(self) -> [u64; 2] {
+        [self.ipv4, self.ipv6]
+    }
 }
 
 /// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
@@ -38,6 +44,7 @@ pub struct ListenerQueues {
     /// Established sockets.
     pub connected: u32,
     /// Requests that the sockets dropped since they began to listen.
+    #[serde(rename = "overflows", alias = "drops")]
     pub drops: u64,
     /// Half-open request sockets whose source could not be kept: the table of sources was full.
     pub half_open_unnamed: u32,

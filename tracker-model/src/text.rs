@@ -49,6 +49,34 @@ pub fn grouped(value: u64) -> String {
     grouped
 }
 
+/// What stands for a value that is not known.
+pub const UNKNOWN: &str = "-";
+
+/// A count that may be unknown.
+#[must_use]
+pub fn known(count: Option<impl Into<u64>>) -> String {
+    count.map_or_else(|| UNKNOWN.to_owned(), |count| grouped(count.into()))
+}
+
+/// A rate: with one decimal while that says something.
+#[must_use]
+pub fn rate(per_second: f64) -> String {
+    if per_second == 0.0 {
+        "0".to_owned()
+    } else if per_second < 99.95 {
+        format!("{per_second:.1}")
+    } else {
+        whole(per_second)
+    }
+}
+
+/// A count that is estimated, without decimals.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate or a count is positive and finite")]
+#[must_use]
+pub fn whole(number: f64) -> String {
+    grouped(number.round() as u64)
+}
+
 /// A stretch of time in whole units of one kind, rounded down: `40 s`, `4 min`, `3 h`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
 #[must_use]

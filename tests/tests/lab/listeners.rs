@@ -150,7 +150,11 @@ fn a_reuseport_group_is_one_listener() -> Result<()> {
     assert_eq!(calls.streams.len(), 40);
     let seen = counted(&daemon, address)?;
     assert_eq!((seen.syns_received, seen.handshakes_completed), (40, 40));
-    assert_eq!((seen.connected, seen.accept_queue), (Some(40), Some(40)), "the group's queues are summed");
+    assert_eq!(
+        (seen.queues.map(|queues| queues.connected), seen.queues.map(|queues| queues.accept_queue)),
+        (Some(40), Some(40)),
+        "the group's queues are summed"
+    );
     drop(group.split_off(1));
     assert_eq!(counted(&daemon, address)?.sockets, 1);
     drop(group);
@@ -202,7 +206,7 @@ fn a_dual_stack_listener_is_reached_by_both_families() -> Result<()> {
         assert!(seen.dual_stack);
         assert_eq!((seen.syns_by_family.ipv4, seen.syns_by_family.ipv6), (4, 3));
         assert_eq!((seen.handshakes_by_family.ipv4, seen.handshakes_by_family.ipv6), (4, 3));
-        assert_eq!(seen.connected, Some(7));
+        assert_eq!(seen.queues.map(|queues| queues.connected), Some(7));
         let states = daemon.counts(Family::Ipv6)?;
         assert_eq!(states["established"], 7, "the sockets are of IPv6, as for ss");
         daemon.stop(Signal::SIGTERM)?;

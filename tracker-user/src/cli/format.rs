@@ -2,46 +2,14 @@
 
 use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit};
 
-/// What stands for a value that is not known.
-pub(super) const UNKNOWN: &str = "-";
+pub(super) use tracker_model::text::{UNKNOWN, grouped as count, known, rate, whole};
 
 /// Longest time that is shown, seconds.
 const MOST: f64 = 1e9;
 
-/// A count, its thousands apart: 12,345.
-pub(super) fn count(number: u64) -> String {
-    tracker_model::grouped(number)
-}
-
-/// A count that may be unknown.
-pub(super) fn known(number: Option<impl Into<u64>>) -> String {
-    number.map_or_else(|| UNKNOWN.to_owned(), |number| count(number.into()))
-}
-
-/// A rate: with one decimal while that says something.
-pub(super) fn rate(per_second: f64) -> String {
-    if per_second == 0.0 {
-        "0".to_owned()
-    } else if per_second < 99.95 {
-        format!("{per_second:.1}")
-    } else {
-        whole(per_second)
-    }
-}
-
 /// A growth per second: an estimate, with its sign.
 pub(super) fn growth(per_second: f64) -> String {
     if per_second.abs() < 0.05 { "~0".to_owned() } else { format!("~{per_second:+.1}") }
-}
-
-/// A count that is estimated, without decimals.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate or a count is positive and far from the limits"
-)]
-pub(super) fn whole(number: f64) -> String {
-    count(number.round() as u64)
 }
 
 /// A length of time, in two units at most: 2h 5m.

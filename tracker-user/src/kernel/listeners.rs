@@ -15,8 +15,8 @@ use tracker_common::{
 use tracker_detect::estimators::rate;
 use tracker_model::{
     counters::{ByFamily, FlowSample, ListenerQueues},
+    listener as model,
     process::Process,
-    snapshot,
 };
 
 use super::{
@@ -176,27 +176,24 @@ impl Listeners {
         counters: &ListenerCounters,
         census: Option<ListenerCensus>,
         now: Instant,
-    ) -> snapshot::Listener {
+    ) -> model::Listener {
         let syns = by_family(counters.syns);
-        snapshot::Listener {
-            netns: key.netns,
-            address: address(key.address),
-            port: u16::try_from(key.port).unwrap_or_default(),
+        let port = u16::try_from(key.port).unwrap_or_default();
+        let report = model::Listener {
             dual_stack: key.address == ANY_V6 && listener.dual != 0,
             process: self.process(listener, census),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
-            syns,
+            syns_by_family: syns,
             syn_rate: self.rate(key, now, syns.total()),
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
-            census: census.map(|census| self.queues(key, &census)),
-            half_open_sources: Vec::new(),
+            queues: census.map(|census| self.queues(key, &census)),
             sample: sample(counters.flows),
-            distinct_sources: None,
-            verdict: None,
-        }
+            ..model::Listener::new(key.netns, address(key.address), port)
+        };
+        report.derived()
     }
 
     fn process(&mut self, listener: &Listener, census: Option<ListenerCensus>) -> Option<Process> {

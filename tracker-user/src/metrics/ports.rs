@@ -10,7 +10,7 @@ use tracker_model::{
     api::{BindPoolUse, PortConflict, PortSpace, PortUse, Ports},
 };
 
-use super::family::{Metric, Samples, float};
+use super::family::{Fill as _, Metric, Samples, float};
 
 const TUPLE: &[&str] = &["netns", "source", "destination", "destination_port"];
 const SOURCE: &[&str] = &["netns", "source"];

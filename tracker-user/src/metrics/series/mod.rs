@@ -12,6 +12,6 @@ mod tuples;
 
 pub use alerts::AlertSeries;
 pub use failures::FailureSeries;
-pub use listeners::{ListenerCounters, ListenerSeries, Split};
+pub use listeners::{ListenerSeries, Split};
 pub use ports::PortSeries;
 pub use tuples::{OtherTuples, TupleSeries};
