@@ -1,5 +1,5 @@
-//! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`, and is
-//! what the generator of that name returns. A new part is these two lines and a line in [`GENERATORS`].
+//! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`. The parts
+//! of the command line and of the settings are made by [`tracker_user::docs`], those of the lab here.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tracker_user::docs;
 
-/// Returns a part, without a newline at its end.
-type Generator = fn() -> Result<String>;
-
-/// All of them. Each is used on some page.
-const GENERATORS: [(&str, Generator); 1] = [("lab cases", lab_cases)];
+/// Name and text of each part. Each is used on some page.
+fn parts() -> Result<Vec<(String, String)>> {
+    Ok(docs::tables().into_iter().chain([("lab cases".to_owned(), lab_cases()?)]).collect())
+}
 
 /// Fills all parts of all pages; with `check` only says which differ.
 pub fn fill(check: bool) -> Result<()> {
@@ -21,17 +21,18 @@ pub fn fill(check: bool) -> Result<()> {
         pages.push(entry?.path());
     }
     pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    let parts = parts()?;
     let (mut old, mut used) = (Vec::new(), Vec::new());
     for page in pages {
         let text = fs::read_to_string(&page)?;
-        let filled = filled(&text, &GENERATORS, &mut used).with_context(|| page.display().to_string())?;
+        let filled = filled(&text, &parts, &mut used).with_context(|| page.display().to_string())?;
         if filled != text && check {
             old.push(page.display().to_string());
         } else if filled != text {
             fs::write(&page, filled).with_context(|| format!("write {}", page.display()))?;
         }
     }
-    let unused: Vec<_> = GENERATORS.iter().map(|(name, _)| *name).filter(|name| !used.contains(name)).collect();
+    let unused: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).filter(|name| !used.contains(name)).collect();
     ensure!(unused.is_empty(), "no page has a part `<!-- generated: … -->` for {}", unused.join(", "));
     ensure!(old.is_empty(), "not what the code says, run `cargo xtask docs`: {}", old.join(", "));
     Ok(())
@@ -42,16 +43,16 @@ fn root() -> &'static Path {
 }
 
 /// The text with its parts filled.
-fn filled<'a>(text: &str, generators: &[(&'a str, Generator)], used: &mut Vec<&'a str>) -> Result<String> {
+fn filled<'a>(text: &str, parts: &'a [(String, String)], used: &mut Vec<&'a str>) -> Result<String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<!-- generated: ") {
         let (name, after) = after.split_once(" -->\n").context("a part without name")?;
-        let known = generators.iter().find(|(known, _)| *known == name);
-        let (name, generate) = known.with_context(|| format!("there is no generator `{name}`"))?;
+        let part = parts.iter().find(|(known, _)| known == name);
+        let (name, part) = part.with_context(|| format!("there is nothing to generate `{name}` from"))?;
         let (_, after) = after.split_once("<!-- end -->").with_context(|| format!("`{name}` has no end"))?;
-        let part = generate().with_context(|| format!("generate `{name}`"))?;
-        filled += &format!("{before}<!-- generated: {name} -->\n\n{part}\n\n<!-- end -->");
+        let part = part.trim_end();
+        filled.extend([before, "<!-- generated: ", name, " -->\n\n", part, "\n\n<!-- end -->"]);
         used.push(name);
         rest = after;
     }
@@ -71,37 +72,32 @@ fn lab_cases() -> Result<String> {
         let sentence = comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first).trim_end_matches('.');
         ensure!(!sentence.is_empty(), "{name} does not say what it is: a `//!` line at its top");
         if text.contains("#[test]") {
-            rows.push(format!("| `{name}` | {sentence} |"));
+            rows.push([format!("`{name}`"), sentence.to_owned()]);
         }
     }
     rows.sort_unstable();
-    Ok(["| file in [tests/tests/lab](../tests/tests/lab) | what holds |", "| --- | --- |"]
-        .into_iter()
-        .map(str::to_owned)
-        .chain(rows)
-        .collect::<Vec<_>>()
-        .join("\n"))
+    Ok(docs::table(["file in [tests/tests/lab](../tests/tests/lab)", "what holds"], rows.into_iter()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GENERATORS: [(&str, Generator); 1] = [("one", || Ok("1".to_owned()))];
-
     #[test]
     fn parts_are_filled_and_the_rest_stays() {
+        let parts = [("one".to_owned(), "1\n".to_owned())];
         let text = "a\n<!-- generated: one -->\nold\n<!-- end -->\nb\n";
         let expected = "a\n<!-- generated: one -->\n\n1\n\n<!-- end -->\nb\n";
         let mut used = Vec::new();
-        assert_eq!(filled(text, &GENERATORS, &mut used).unwrap(), expected);
-        assert_eq!(filled(expected, &GENERATORS, &mut used).unwrap(), expected, "it stays so");
+        assert_eq!(filled(text, &parts, &mut used).unwrap(), expected);
+        assert_eq!(filled(expected, &parts, &mut used).unwrap(), expected, "it stays so");
         assert_eq!(used, ["one", "one"]);
     }
 
     #[test]
     fn what_cannot_be_filled_is_named() {
-        let error = |text| filled(text, &GENERATORS, &mut Vec::new()).unwrap_err().to_string();
+        let parts = [("one".to_owned(), "1\n".to_owned())];
+        let error = |text| filled(text, &parts, &mut Vec::new()).unwrap_err().to_string();
         assert!(error("<!-- generated: two -->\n<!-- end -->").contains("`two`"));
         assert!(error("<!-- generated: one -->\n").contains("no end"));
     }

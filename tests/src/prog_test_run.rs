@@ -36,7 +36,8 @@ const HASH_KEY: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn load_empty() -> Result<Ebpf> {
     // A copy is aligned as the loader wants it.
-    EbpfLoader::new().load(&EMPTY.to_vec()).context("load the programs that do nothing")
+    let aligned = EMPTY.to_vec();
+    EbpfLoader::new().load(&aligned).context("load the programs that do nothing")
 }
 
 /// A program of an object, by name and type.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::peer::{OK, Options, Peer, SocketId};
 
 /// The table: title, sockets that have the port, what is asked, and what the kernel did.
-const TABLE: &str = include_str!("../../tracker-model/src/ports/explain/situations.txt");
+const TABLE: &str = include_str!("../../tracker-detect/src/explain/situations.txt");
 
 /// A line of the table.
 #[derive(Clone, Debug)]

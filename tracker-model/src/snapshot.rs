@@ -69,6 +69,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
+    #[must_use]
+    pub fn socket_events_hook(&self) -> &str {
+        if self.socket_events.is_empty() { "none" } else { &self.socket_events }
+    }
+
     /// SYNs for `target` that watched interfaces received, those that are gone included.
     #[must_use]
     pub fn syns(&self, target: SynTarget) -> ByFamily {

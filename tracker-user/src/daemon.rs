@@ -73,9 +73,10 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
     drop(api_file);
     if result.is_ok() {
         thread.stop();
-        match tokio::time::timeout(DETACH_LIMIT, thread.ended()).await {
-            Ok(ended) => ended?,
-            Err(_) => tracing::warn!("detaching takes long; the kernel does the rest when the process ends"),
+        if let Ok(ended) = tokio::time::timeout(DETACH_LIMIT, thread.ended()).await {
+            ended?;
+        } else {
+            tracing::warn!("detaching takes long; the kernel does the rest when the process ends");
         }
     }
     result

@@ -1,6 +1,6 @@
 //! Tables of the pages under docs/, made of the definitions that the program runs by.
 //!
-//! A page has each between `<!-- generated: NAME -->` and `<!-- end -->`.
+//! `cargo xtask docs` writes each into its page, between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 use clap::{Arg, Command, CommandFactory as _};
 use tracker_model::field::Metric;
@@ -100,7 +100,8 @@ fn help(argument: &Arg) -> (String, String) {
 }
 
 /// A table of these columns, without those that are empty.
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+#[must_use]
+pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = rows.collect();
     let is_used = |column: &usize| rows.iter().any(|row| !row[*column].is_empty());
     let columns: Vec<_> = (0..N).filter(is_used).collect();
@@ -108,7 +109,9 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
     for row in [head.map(str::to_owned), ["---"; N].map(str::to_owned)].iter().chain(&rows) {
         for column in &columns {
             let cell = row[*column].replace('|', "\\|");
-            text += &if cell.is_empty() { "| ".to_owned() } else { format!("| {cell} ") };
+            text += "| ";
+            text += &cell;
+            text += if cell.is_empty() { "" } else { " " };
         }
         text += "|\n";
     }

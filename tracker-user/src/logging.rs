@@ -22,7 +22,6 @@ const WAITING_LINES: usize = 1_024;
 /// # Panics
 ///
 /// When the process logs already.
-#[must_use]
 pub fn start(settings: LogSettings) -> WorkerGuard {
     let (writer, guard) = background(io::stderr(), WAITING_LINES);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs,
+    fs,
     path::PathBuf,
 };
 
@@ -14,18 +14,13 @@ use tracker_model::{
     counters::NamespaceCounters,
     explain::{BindError, ConnectRule, Overlap, Protocol, Rule, TcpState},
 };
-use tracker_user::view;
 use tracker_user::{
     api::{self, ApiError},
-    docs,
+    docs, view,
 };
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
-}
-
 fn page(name: &str) -> String {
-    let path = path(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -65,30 +60,6 @@ fn every_value_of_a_field_that_is_fixed_is_named() {
     let page = page("api.md");
     for name in detector_names().chain([AlertState::Resolved.name()]).chain(tcp_counters()) {
         assert!(page.contains(&format!("`{name}`")), "docs/api.md does not name {name}");
-    }
-}
-
-/// With `TRACKER_BLESS` set it writes the tables into the pages instead.
-#[test]
-fn every_generated_table_is_the_one_of_the_program() {
-    let pages = ["commands.md", "configuration.md", "metrics.md"];
-    let mut texts = pages.map(page);
-    for (name, table) in docs::tables() {
-        let (start, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
-        let blocks = texts.iter_mut().filter(|text| text.contains(&start));
-        let [text] = blocks.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("not one block for {name}"));
-        let from = text.find(&start).unwrap() + start.len();
-        let length = text[from..].find(end).unwrap();
-        if env::var_os("TRACKER_BLESS").is_some() {
-            text.replace_range(from..from + length, &table);
-        }
-        assert_eq!(text[from..][..table.len()], table, "the table {name}; TRACKER_BLESS=1 writes it");
-        assert!(text[from + table.len()..].starts_with(end), "more than the table {name}");
-    }
-    for (name, text) in pages.iter().zip(texts) {
-        if text != page(name) {
-            fs::write(path(name), text).unwrap();
-        }
     }
 }
 

@@ -43,13 +43,13 @@ impl Kind {
 
     /// The words of a flag as a value of the file.
     pub(crate) fn value(self, words: Vec<String>) -> Option<Value> {
-        let strings = words.into_iter().map(Value::String);
+        let mut strings = words.into_iter().map(Value::String);
         match self {
             Self::List => Some(Value::Array(strings.collect())),
-            Self::Text => strings.last(),
+            Self::Text => strings.next_back(),
             // Such a word is written as its value is.
-            Self::Number => strings.last()?.as_str()?.parse().ok().map(Value::Integer),
-            Self::Switch => strings.last()?.as_str()?.parse().ok().map(Value::Boolean),
+            Self::Number => strings.next_back()?.as_str()?.parse().ok().map(Value::Integer),
+            Self::Switch => strings.next_back()?.as_str()?.parse().ok().map(Value::Boolean),
         }
     }
 

@@ -28,7 +28,6 @@ pub struct Settings {
 
 /// What the kernel side needs to know when it starts.
 #[derive(Args, Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting")]
 pub struct KernelSettings {
     /// Interfaces to watch, by name or glob; may be repeated [default: every up interface except loopback]
     #[arg(long = "interface", value_name = "NAME|GLOB", value_delimiter = ',', value_parser = value::interface)]

@@ -13,7 +13,7 @@ use super::{
     Settings, SocketsAsked, SocketsFound,
     error::KernelError,
     recording::Recording,
-    requests::{Request, WAITING},
+    requests::{Request, ThreadEnds, WAITING},
     thread,
 };
 
@@ -26,12 +26,6 @@ const STACK: usize = 16 << 20;
 pub struct KernelHandle {
     snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     requests: mpsc::Sender<Request>,
-}
-
-/// The other ends of a handle, for the thread.
-pub struct ThreadEnds {
-    pub(super) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
-    pub(super) requests: mpsc::Receiver<Request>,
 }
 
 impl KernelHandle {
@@ -154,7 +148,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_thread_ends_when_it_is_told_to() {
-        let mut thread = KernelThread::spawn(|stop| Ok(drop(stop.blocking_recv()))).unwrap();
+        let mut thread = KernelThread::spawn(|stop| {
+            let _ = stop.blocking_recv();
+            Ok(())
+        })
+        .unwrap();
         thread.stop();
         assert!(thread.ended().await.is_ok());
     }

@@ -39,9 +39,10 @@ mod thread;
 
 pub use attach::clsact;
 pub use error::KernelError;
-pub use handle::{KernelHandle, KernelThread, ThreadEnds};
+pub use handle::{KernelHandle, KernelThread};
 #[doc(hidden)]
 pub use object::OBJECT;
+pub use requests::ThreadEnds;
 
 pub use crate::config::{Hook, KernelSettings as Settings, SocketEvents};
 

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use tracker_model::Snapshot;
@@ -29,6 +29,12 @@ pub enum Request {
 pub type SnapshotAnswer = oneshot::Sender<Arc<Snapshot>>;
 /// Where the sockets go.
 pub type SocketsAnswer = oneshot::Sender<Result<SocketsFound, KernelError>>;
+
+/// What the thread has of a handle: where snapshots go, and where requests come from.
+pub struct ThreadEnds {
+    pub(super) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub(super) requests: mpsc::Receiver<Request>,
+}
 
 /// Work that is due now.
 pub enum Work {

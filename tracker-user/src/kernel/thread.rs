@@ -16,11 +16,10 @@ use super::{
     Settings,
     collector::{BUSY_TICK, Collector},
     error::KernelError,
-    handle::ThreadEnds,
     interface_policy,
     links::{LinkWatcher, Listing},
     recording::Recording,
-    requests::{Requests, Work},
+    requests::{Requests, ThreadEnds, Work},
 };
 
 /// Niceness of the thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind then. It uses
@@ -148,7 +147,9 @@ impl Reader<'_> {
             Work::Refresh(answers) => {
                 self.collector.census_on_request();
                 if let Some(snapshot) = self.publish_reading() {
-                    answers.into_iter().for_each(|answer| drop(answer.send(snapshot.clone())));
+                    for answer in answers {
+                        let _ = answer.send(snapshot.clone());
+                    }
                 }
             }
             Work::Sockets(asked, answer) => {

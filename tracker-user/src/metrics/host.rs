@@ -91,7 +91,7 @@ pub(super) fn build_info() -> MetricFamily {
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let mut families = vec![
         labelled(&NAMESPACE, &snapshot.netns.to_string()),
-        labelled(&SOCKET_EVENTS, crate::view::socket_events(snapshot)),
+        labelled(&SOCKET_EVENTS, snapshot.socket_events_hook()),
         START.single(seconds(snapshot.started_at)),
         SNAPSHOT.single(seconds(snapshot.taken_at)),
         READ.single(snapshot.read_seconds),

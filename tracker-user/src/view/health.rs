@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tracker_common::{counters::Loss, names};
 
-use super::status::{SOCKET_EVENTS_NONE, socket_events};
 use tracker_model::{
     api::{Health, MapFill, Unwatched},
     snapshot::Snapshot,
@@ -25,7 +24,7 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     if snapshot.interfaces.is_empty() {
         problems.push((Health::Critical, "no interface is watched: packets and SYNs are not counted".to_owned()));
     }
-    if socket_events(snapshot) == SOCKET_EVENTS_NONE {
+    if snapshot.socket_events.is_empty() {
         let text = "no socket events: transitions, handshakes and connects are not counted";
         problems.push((Health::Critical, text.to_owned()));
     }

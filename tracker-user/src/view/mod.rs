@@ -1,4 +1,4 @@
-//! Views: what the API answers, made of a [`crate::Snapshot`] alone.
+//! Views: what the API answers, made of a [`tracker_model::Snapshot`] alone.
 
 mod alerts;
 mod health;
@@ -9,4 +9,4 @@ mod status;
 pub use alerts::alerts;
 pub use listeners::listeners;
 pub use states::{connects_attempted, connects_established, states};
-pub use status::{Daemon, socket_events, status};
+pub use status::{Daemon, status};

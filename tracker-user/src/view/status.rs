@@ -15,9 +15,6 @@ use tracker_model::{
     snapshot::{Interface, Snapshot},
 };
 
-/// What stands for the hook when no program sees socket events.
-pub(super) const SOCKET_EVENTS_NONE: &str = "none";
-
 /// What the daemon knows of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Daemon<'a> {
@@ -43,7 +40,7 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         tcp_counters: snapshot.tcp_counters.as_ref().map(by_name),
         interfaces: snapshot.interfaces.iter().map(interface).collect(),
         unwatched: unwatched(snapshot),
-        socket_events: socket_events(snapshot).to_owned(),
+        socket_events: snapshot.socket_events_hook().to_owned(),
         census: snapshot.census.map(|census| CensusStatus {
             taken_at: census.taken_at,
             seconds: census.seconds,
@@ -97,12 +94,6 @@ fn outcomes(counters: &InterfaceCounters) -> BTreeMap<String, BTreeMap<String, u
         })
         .filter(|(_, by_family)| !by_family.is_empty())
         .collect()
-}
-
-/// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
-#[must_use]
-pub fn socket_events(snapshot: &Snapshot) -> &str {
-    if snapshot.socket_events.is_empty() { SOCKET_EVENTS_NONE } else { &snapshot.socket_events }
 }
 
 #[cfg(test)]
