@@ -9,6 +9,7 @@ pub mod explain;
 pub mod field;
 pub mod listener;
 mod nullable;
+pub mod port_fields;
 pub mod process;
 pub mod snapshot;
 pub mod text;

@@ -31,7 +31,7 @@ pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
         ("listeners", listeners::metrics().collect()),
         ("floods", floods::METRICS.to_vec()),
         ("sockets", sockets::METRICS.to_vec()),
-        ("ports", ports::METRICS.to_vec()),
+        ("ports", ports::metrics().collect()),
         ("host", host::METRICS.to_vec()),
         ("process", process::METRICS.to_vec()),
     ]
