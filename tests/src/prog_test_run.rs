@@ -14,9 +14,9 @@ use aya::{
 };
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
-    listener::{self, Listener, ListenerKey, Port, SINGLE_SHARED, Single, Slot, mapped},
+    listener::{self, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot, mapped},
     names,
 };
 use tracker_user::kernel::OBJECT;
@@ -106,11 +106,11 @@ pub struct ProgTestRun {
     object: Ebpf,
     empty: Ebpf,
     local_addresses: HashMap<MapData, [u8; 16], u8>,
-    local_places: Array<MapData, Halves>,
+    local_places: Array<MapData, AddrWords>,
     listeners: HashMap<MapData, ListenerKey, Listener>,
     slots: Array<MapData, Slot>,
     ports: Array<MapData, Port>,
-    singles: Array<MapData, Single>,
+    singles: Array<MapData, ExactListener>,
     interface_counters: PerCpuArray<MapData, InterfaceCounters>,
     /// Slots that are taken.
     taken: u32,
@@ -139,7 +139,7 @@ impl ProgTestRun {
             listeners: hash_map(&mut object, names::LISTENERS)?,
             slots: array(&mut object, names::SLOTS)?,
             ports: array(&mut object, names::PORTS)?,
-            singles: array(&mut object, names::SINGLES)?,
+            singles: array(&mut object, names::EXACT_LISTENERS)?,
             interface_counters: counters.try_into()?,
             taken: 2,
             seen: InterfaceCounters::default(),
@@ -152,8 +152,8 @@ impl ProgTestRun {
     pub fn add_local(&mut self, address: IpAddr) -> Result<()> {
         let address = octets(address);
         self.local_addresses.insert(address, 1, 0)?;
-        let halves = hash::halves(&address);
-        self.local_places.set(hash::place(halves, 0, limits::LOCAL_PLACES.ilog2()), halves, 0)?;
+        let halves = hash::to_words(&address);
+        self.local_places.set(hash::bucket_index(halves, 0, limits::LOCAL_PLACES.ilog2()), halves, 0)?;
         Ok(())
     }
 
@@ -165,10 +165,10 @@ impl ProgTestRun {
         self.taken += 1;
         let slot = self.taken;
         self.listeners.insert(key, Listener { sockets: 1, slot, ..Listener::default() }, 0)?;
-        let halves = hash::halves(&key.address);
+        let halves = hash::to_words(&key.address);
         self.slots.set(slot, Slot { sockets: 1, dual: 0, port, wildcard: 0, address: halves }, 0)?;
-        let single = if shared { SINGLE_SHARED } else { Single::from(slot) + 1 };
-        self.singles.set(listener::single(halves, port), single, 0)?;
+        let single = if shared { EXACT_SHARED } else { ExactListener::from(slot) + 1 };
+        self.singles.set(listener::exact_index(halves, port), single, 0)?;
         self.ports.set(port, Port { specific: 1, ..Port::default() }, 0)?;
         Ok(())
     }

@@ -3,12 +3,14 @@
 use crate::{
     classify::{Family, Outcome},
     histogram::Histogram,
+    layout::abi,
     state,
 };
 
 /// Where a SYN was addressed to.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum SynTarget {
     /// A listening socket of this host.
     Listener = 0,
@@ -17,46 +19,28 @@ pub enum SynTarget {
     /// An address of another host: the packet is forwarded, bridged or dropped.
     NotLocal = 2,
 }
+named!(SynTarget);
 
-impl SynTarget {
-    /// How many there are.
-    pub const COUNT: usize = 3;
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [Self::Listener, Self::NoListener, Self::NotLocal];
-
-    /// The name in metrics and JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Listener => "listener",
-            Self::NoListener => "no_listener",
-            Self::NotLocal => "not_local",
-        }
+abi! {
+    /// Packets that one interface received. Value of [`crate::maps::INTERFACE_COUNTERS`], by slot.
+    pub struct InterfaceCounters: Sum {
+        /// Packets by [`Outcome`] and [`Family`].
+        pub packets: [[u64; Family::COUNT]; Outcome::COUNT],
+        /// Packets of outcome [`Outcome::TcpSyn`] by [`SynTarget`] and [`Family`].
+        pub syns: [[u64; Family::COUNT]; SynTarget::COUNT],
     }
 }
 
-/// Packets that one interface received. Value of [`crate::names::INTERFACE_COUNTERS`], by slot.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceCounters {
-    /// Packets by [`Outcome`] and [`Family`].
-    pub packets: [[u64; Family::COUNT]; Outcome::COUNT],
-    /// Packets of outcome [`Outcome::TcpSyn`] by [`SynTarget`] and [`Family`].
-    pub syns: [[u64; Family::COUNT]; SynTarget::COUNT],
-}
-
-const _: () = assert!(size_of::<InterfaceCounters>() == 8 * 3 * (17 + 3));
-
-/// An entry of the direct-mapped table [`crate::names::INTERFACES`], at `index & (INTERFACE_TABLE - 1)`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interface {
-    /// Interface index; an entry of another index is not this interface's.
-    pub index: u32,
-    /// Its slot in [`crate::names::INTERFACE_COUNTERS`].
-    pub slot: u16,
-    /// [`Interface::RAW_IP`] or zero.
-    pub flags: u16,
+abi! {
+    /// An entry of the direct-mapped table [`crate::maps::INTERFACES`], at `index & (INTERFACE_TABLE - 1)`.
+    pub struct Interface {
+        /// Interface index; an entry of another index is not this interface's.
+        pub index: u32,
+        /// Its slot in [`crate::maps::INTERFACE_COUNTERS`].
+        pub slot: u16,
+        /// [`Interface::RAW_IP`] or zero.
+        pub flags: u16,
+    }
 }
 
 impl Interface {
@@ -64,11 +48,10 @@ impl Interface {
     pub const RAW_IP: u16 = 1;
 }
 
-const _: () = assert!(size_of::<Interface>() == 8);
-
 /// How an established connection came to its end.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum CloseKind {
     /// The local process closed first (ESTABLISHED to `FIN_WAIT1`).
     Local = 0,
@@ -83,147 +66,96 @@ pub enum CloseKind {
     /// Any other error, such as an unreachable network or `ss --kill`.
     Error = 5,
 }
-
-impl CloseKind {
-    /// How many there are.
-    pub const COUNT: usize = 6;
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Local, Self::Peer, Self::ResetByPeer, Self::ResetLocally, Self::TimedOut, Self::Error];
-
-    /// The name in metrics and JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Peer => "peer",
-            Self::ResetByPeer => "reset_by_peer",
-            Self::ResetLocally => "reset_locally",
-            Self::TimedOut => "timed_out",
-            Self::Error => "error",
-        }
-    }
-}
+named!(CloseKind);
 
 /// Socket families, IPv4 and IPv6. A dual-stack socket that carries IPv4 is IPv6 here, as it is for ss(8).
 pub const SOCKET_FAMILIES: usize = 2;
 /// Errno values of failed connects; index 0 is a connect that the process gave up.
 pub const ERRNOS: usize = 134;
 
-/// Socket events of one network namespace. Value of [`crate::names::SOCKET_COUNTERS`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketCounters {
-    /// State transitions by socket family, old and new state.
-    pub transitions: [[[u64; state::COUNT]; state::COUNT]; SOCKET_FAMILIES],
-    /// Ends of established connections by socket family and [`CloseKind`].
-    pub closes: [[u64; CloseKind::COUNT]; SOCKET_FAMILIES],
-    /// Connects that failed, by socket family and errno. `EADDRNOTAVAIL` (99) is a connect that got no port.
-    pub connect_failures: [[u64; ERRNOS]; SOCKET_FAMILIES],
-    /// Time from `connect()` to ESTABLISHED, repeats of the SYN included.
-    pub connect_time: Histogram,
-    /// Time from the first SYN-ACK to ESTABLISHED, repeats included.
-    pub handshake_time: Histogram,
-    /// Time from ESTABLISHED to CLOSE of a sample of the connections.
-    pub lifetime: Histogram,
-    /// Connections that are being timed: the sum over all CPUs, each of which may have wrapped below zero.
-    pub timed: u64,
-}
-
-impl Default for SocketCounters {
-    fn default() -> Self {
-        Self {
-            transitions: [[[0; state::COUNT]; state::COUNT]; SOCKET_FAMILIES],
-            closes: [[0; CloseKind::COUNT]; SOCKET_FAMILIES],
-            connect_failures: [[0; ERRNOS]; SOCKET_FAMILIES],
-            connect_time: Histogram::default(),
-            handshake_time: Histogram::default(),
-            lifetime: Histogram::default(),
-            timed: 0,
-        }
+abi! {
+    /// Socket events of one network namespace. Value of [`crate::maps::SOCKET_COUNTERS`].
+    pub struct SocketCounters: Sum {
+        /// State transitions by socket family, old and new state.
+        pub transitions: [[[u64; state::COUNT]; state::COUNT]; SOCKET_FAMILIES],
+        /// Ends of established connections by socket family and [`CloseKind`].
+        pub closes: [[u64; CloseKind::COUNT]; SOCKET_FAMILIES],
+        /// Connects that failed, by socket family and errno. `EADDRNOTAVAIL` (99) is a connect that got no port.
+        pub connect_failures: [[u64; ERRNOS]; SOCKET_FAMILIES],
+        /// Time from `connect()` to ESTABLISHED, repeats of the SYN included.
+        pub connect_time: Histogram,
+        /// Time from the first SYN-ACK to ESTABLISHED, repeats included.
+        pub handshake_time: Histogram,
+        /// Time from ESTABLISHED to CLOSE of a sample of the connections.
+        pub lifetime: Histogram,
+        /// Connections that are being timed: the sum over all CPUs, each of which may have wrapped below zero.
+        pub timed: u64,
     }
 }
 
-const _: () = assert!(size_of::<SocketCounters>() == 8 * 2 * (169 + 6 + 134) + 3 * 208 + 8);
-
-/// What the kernel side could not count or keep: each makes a figure elsewhere a lower bound.
-/// Index into [`crate::names::LOSSES`].
+/// What the kernel side could not count or keep: each makes a figure elsewhere a lower bound. Index into
+/// [`crate::maps::LOSSES`]. The message says what a loss means for the figures, after its number.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::EnumMessage, strum::VariantArray, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Loss {
     /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
+    #[strum(message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
+                       bounds")]
     ListenerTableFull = 0,
-    /// A sampled connection could not be timed: the places that it may take in [`crate::names::TIMED`] were taken.
+    /// A sampled connection was not timed: its places in [`crate::maps::TIMED`] were taken.
+    #[strum(message = "sampled connections were not timed: the histogram of lifetimes is a lower bound")]
     LifetimeTableFull = 1,
     /// A completed handshake has no time, because the kernel keeps none (SYN cookies without timestamps).
+    #[strum(
+        message = "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are \
+                       lower bounds, the counts of handshakes are exact"
+    )]
     HandshakeUntimed = 2,
     /// A packet came by an interface that has no slot of its own; it counts in slot 0.
+    #[strum(message = "packets came by interfaces without a slot of their own: they count in the interface `other`")]
     InterfaceTableFull = 3,
-    /// A socket event was not seen, because the program was already running on that CPU. Counted by the kernel itself.
+    /// The kernel did not run the program for a socket event, because it was already running on that CPU. The kernel
+    /// itself counts these.
+    #[strum(message = "socket events were not seen because the program was already running on that CPU: transitions, \
+                       and what follows from them, are lower bounds")]
     EventSkipped = 4,
-    /// A connect that got no port counts in the sum, but not for its process and destination, of which there are too many.
+    /// A connect that got no port counts in the sum, but not for its process and destination: there are too many.
+    #[strum(message = "connects got no port and are counted in the sum alone: those of the destinations shown are \
+                       lower bounds")]
     FailureTableFull = 5,
     /// A socket counts for no process, because there are too many of them.
+    #[strum(message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \
+                       bounds")]
     HolderTableFull = 6,
     /// A connect to a destination short of ports counts for no process, because there are too many of them.
-    MakerTableFull = 7,
-    /// A connection was made for a listener and no socket event told of it, for whatever reason: `PassiveOpens` less the
+    #[strum(
+        serialize = "maker_table_full",
+        message = "connects were counted for no process: who made connections is shown with lower bounds"
+    )]
+    ConnectorTableFull = 7,
+    /// A connection was made for a listener without a socket event, for whatever reason: `PassiveOpens` less the
     /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
+    #[strum(message = "connections were accepted without a socket event: handshakes, transitions, and what follows \
+                       from them, are lower bounds")]
     EventUnseen = 8,
 }
+named!(Loss);
 
 impl Loss {
-    /// How many there are.
-    pub const COUNT: usize = 9;
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::ListenerTableFull,
-        Self::LifetimeTableFull,
-        Self::HandshakeUntimed,
-        Self::InterfaceTableFull,
-        Self::EventSkipped,
-        Self::FailureTableFull,
-        Self::HolderTableFull,
-        Self::MakerTableFull,
-        Self::EventUnseen,
-    ];
-
-    /// The name in metrics and JSON.
+    /// What it means for the figures.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ListenerTableFull => "listener_table_full",
-            Self::LifetimeTableFull => "lifetime_table_full",
-            Self::HandshakeUntimed => "handshake_untimed",
-            Self::InterfaceTableFull => "interface_table_full",
-            Self::EventSkipped => "event_skipped",
-            Self::FailureTableFull => "failure_table_full",
-            Self::HolderTableFull => "holder_table_full",
-            Self::MakerTableFull => "maker_table_full",
-            Self::EventUnseen => "event_unseen",
-        }
+    pub fn consequence(self) -> &'static str {
+        strum::EnumMessage::get_message(&self).unwrap_or_default()
     }
 }
 
-/// Result of one census: sockets by family and state. Value of [`crate::names::CENSUS`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Sockets by socket family and state; the minisocket of an orphan in `FIN_WAIT2` is in `FIN_WAIT2`.
-    pub states: [[u64; state::COUNT]; SOCKET_FAMILIES],
-}
-
-const _: () = assert!(size_of::<Census>() == 208);
-
-#[cfg(feature = "user")]
-mod pod {
-    // SAFETY: each is #[repr(C)] of integers, has no padding (its size is asserted above as the sum of its
-    // fields), and any bit pattern is a value.
-    unsafe impl aya::Pod for super::InterfaceCounters {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Interface {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::SocketCounters {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Census {}
+abi! {
+    /// Result of one census: sockets by family and state. Value of [`crate::maps::CENSUS`].
+    pub struct Census {
+        /// Sockets by socket family and state; the minisocket of an orphan in `FIN_WAIT2` is in `FIN_WAIT2`.
+        pub states: [[u64; state::COUNT]; SOCKET_FAMILIES],
+    }
 }

@@ -1,4 +1,4 @@
-//! A sample of connections: which SYNs are repeats, and which came to a handshake.
+//! A sample of connections: which SYNs are retransmissions, and which handshakes were completed.
 //!
 //! A connection is in the sample by its hash, so all of its SYNs and its handshake are or none. The table is mapped
 //! directly: a newer connection takes the place of an older one, and that is counted.
@@ -8,37 +8,34 @@
     reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
 )]
 
-/// How the sample is taken. The one value of [`crate::names::SAMPLING`]; the daemon sets it each second.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sampling {
-    /// A connection is in the sample when these bits of [`choice`] are 0: a power of two less one.
-    pub mask: u32,
-    /// Seconds since the daemon started.
-    pub epoch: u32,
+abi! {
+    /// How the sample is taken. The one value of [`crate::maps::SAMPLING`]; the daemon sets it each second.
+    pub struct Sampling {
+        /// A connection is in the sample when these bits of [`choice`] are 0: a power of two less one.
+        pub mask: u32,
+        /// Seconds since the daemon started.
+        pub epoch: u32,
+    }
 }
 
-const _: () = assert!(size_of::<Sampling>() == 8);
-
-/// A connection of the sample. Entry of [`crate::names::FLOWS`], by [`index`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// [`tag`] of its hash; zero with `epoch` zero: free.
-    pub tag: u32,
-    /// Sequence number of its SYN, as in the packet. A repeat has the same one, a new connection of the same ports hardly.
-    pub sequence: u32,
-    /// Lower bits of the [`Sampling::epoch`] of its first SYN, made odd so that it is never 0.
-    pub epoch: u16,
-    /// Slot of its listener.
-    pub slot: u16,
-    /// How many SYNs one in the sample stood for.
-    pub weight: u16,
-    /// [`Flow::PENDING`] or [`Flow::COMPLETED`].
-    pub state: u16,
+abi! {
+    /// A connection of the sample. Entry of [`crate::maps::FLOWS`], by [`index`].
+    pub struct Flow {
+        /// [`tag`] of its hash; zero with `epoch` zero: free.
+        pub tag: u32,
+        /// Sequence number of its SYN, as in the packet. A retransmission has the same one, a new connection of
+        /// the same ports hardly ever.
+        pub sequence: u32,
+        /// Lower bits of the [`Sampling::epoch`] of its first SYN, made odd so that it is never 0.
+        pub epoch: u16,
+        /// Slot of its listener.
+        pub slot: u16,
+        /// How many SYNs one in the sample stood for.
+        pub weight: u16,
+        /// [`Flow::PENDING`] or [`Flow::COMPLETED`].
+        pub state: u16,
+    }
 }
-
-const _: () = assert!(size_of::<Flow>() == 16);
 
 impl Flow {
     /// No handshake yet.
@@ -46,6 +43,8 @@ impl Flow {
     /// The handshake was completed.
     pub const COMPLETED: u16 = 2;
 }
+
+use crate::layout::abi;
 
 /// The bits of a hash that choose the sample.
 #[inline(always)]
@@ -68,33 +67,23 @@ pub const fn index(hash: u64) -> u32 {
     hash as u32 & (crate::limits::FLOWS - 1)
 }
 
-/// What became of the sample, of one listener. Each counts weights: a SYN of a one-in-n sample counts n.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FlowCounters {
-    /// First SYNs of a connection.
-    pub first: u64,
-    /// Repeats.
-    pub repeated: u64,
-    /// Sum of weight * (weight - 1) over the repeats.
-    pub repeated_variance: u64,
-    /// Handshakes completed.
-    pub completed: u64,
-    /// Connections that made room for others within [`KEEP`] seconds, before they were completed.
-    pub evicted: u64,
+abi! {
+    /// What became of the sample, of one listener. Each counts weights: a SYN of a one-in-n sample counts n.
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub struct FlowCounters: Sum {
+        /// First SYNs of a connection.
+        pub first: u64,
+        /// Retransmissions.
+        pub repeated: u64,
+        /// Sum of weight * (weight - 1) over the retransmissions.
+        pub repeated_variance: u64,
+        /// Handshakes completed.
+        pub completed: u64,
+        /// Connections that made room for others within [`KEEP`] seconds, before they were completed.
+        pub evicted: u64,
+    }
 }
 
-const _: () = assert!(size_of::<FlowCounters>() == 40);
-
-/// A connection that is older than so many seconds and not completed will not be missed: a client that repeats its SYN does
-/// so after 1, 3, 7 and 15 seconds (RFC 6298, 5.5).
+/// A connection that is older than this many seconds and not completed may be dropped from the sample: a client
+/// retransmits its SYN after 1, 3, 7 and 15 seconds (RFC 6298, 5.5).
 pub const KEEP: u16 = 16;
-
-#[cfg(feature = "user")]
-mod pod {
-    // SAFETY: each is #[repr(C)] of integers, has no padding (its size is asserted above as the sum of its
-    // fields), and any bit pattern is a value.
-    unsafe impl aya::Pod for super::Sampling {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Flow {}
-}

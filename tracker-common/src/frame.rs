@@ -1,11 +1,34 @@
 //! Headers as they stand in packets, and how they are read: alike in the kernel and in the tests.
 
+/// Length of an Ethernet header.
+pub(crate) const ETHERNET_HEADER: usize = 14;
+/// Length of a VLAN tag.
+pub(crate) const VLAN_TAG: usize = 4;
 /// Length of an IPv4 header without options.
 pub(crate) const IPV4_HEADER: usize = 20;
 /// Length of an IPv6 header.
 pub(crate) const IPV6_HEADER: usize = 40;
 /// Length of a TCP header without options.
 pub(crate) const TCP_HEADER: usize = 20;
+/// Length of a UDP header.
+pub(crate) const UDP_HEADER: usize = 8;
+/// RFC 792, RFC 4443: what all messages have, of both versions.
+pub(crate) const ICMP_HEADER: usize = 8;
+
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100;
+/// IEEE 802.1ad service tag, the outer one of `QinQ`.
+pub(crate) const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+/// RFC 791, section 3.1: the flag and the offset, of one word.
+pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
 
 /// A header as it stands in a packet, its numbers in network byte order.
 ///
@@ -112,6 +135,16 @@ pub(crate) struct TcpHeader {
 }
 // SAFETY: as the trait demands; the size is asserted below.
 unsafe impl Header for TcpHeader {}
+
+impl TcpHeader {
+    /// Length of the header in bytes, and its flags.
+    #[inline(always)]
+    pub(crate) fn length_and_flags(self) -> (usize, u8) {
+        let offset_flags = u16::from_be(self.offset_flags);
+        #[expect(clippy::cast_possible_truncation, reason = "the flags are the low byte")]
+        ((offset_flags >> 12) as usize * 4, offset_flags as u8)
+    }
+}
 
 const _: () = assert!(
     size_of::<Ipv4Header>() == IPV4_HEADER

@@ -1,5 +1,7 @@
 //! Histograms with power-of-two edges, filled in the kernel and read by the daemon.
 
+use crate::layout::abi;
+
 /// Buckets of a histogram; the last one has no upper edge.
 pub const BUCKETS: usize = 25;
 
@@ -9,17 +11,16 @@ pub const HANDSHAKE_SHIFT: u32 = 4;
 /// First edge of lifetimes: 2^10 µs, about a millisecond; the last is 2^33 µs, about 2.4 hours.
 pub const LIFETIME_SHIFT: u32 = 10;
 
-/// Counts by duration, and their sum in microseconds.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Histogram {
-    /// Durations at most [`edge_us`] of the same index and more than the edge before.
-    pub buckets: [u64; BUCKETS],
-    /// Sum of all durations, microseconds.
-    pub sum_us: u64,
+abi! {
+    /// Counts by duration, and their sum in microseconds.
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub struct Histogram: Sum {
+        /// Durations at most [`edge_us`] of the same index and more than the edge before.
+        pub buckets: [u64; BUCKETS],
+        /// Sum of all durations, microseconds.
+        pub sum_us: u64,
+    }
 }
-
-const _: () = assert!(size_of::<Histogram>() == 208);
 
 impl Histogram {
     /// Counts a duration of `us` microseconds; `shift` as for [`bucket`].

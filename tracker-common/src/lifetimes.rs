@@ -1,28 +1,28 @@
 //! Connections whose life is timed.
 //!
-//! The kernel hands out a socket's memory to one connection at a time, so its address names the connection. The table is
-//! mapped directly, a few places for each address: every connection that ends is looked for in it, and that must cost less
-//! than a hash table does.
+//! The kernel hands out a socket's memory to one connection at a time, so its address names the connection. The table
+//! is mapped directly, a few places for each address: every connection that ends is looked for in it, and that must
+//! cost less than a hash table does.
 
-/// Places for one address.
-pub const PLACES: u32 = 8;
-/// Entries of [`crate::names::TIMED`].
-pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / PLACES;
+use crate::layout::abi;
 
-/// A connection whose life is timed.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timed {
-    /// Address of its socket; zero: free.
-    pub socket: u64,
-    /// When it was established, `CLOCK_MONOTONIC` nanoseconds.
-    pub since: u64,
+/// Bucket for one address.
+pub const BUCKET_SIZE: u32 = 8;
+/// Entries of [`crate::maps::TIMED`].
+pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / BUCKET_SIZE;
+
+abi! {
+    /// A connection whose life is timed.
+    pub struct Timed {
+        /// Address of its socket; zero: free.
+        pub socket: u64,
+        /// When it was established, `CLOCK_MONOTONIC` nanoseconds.
+        pub since: u64,
+    }
 }
 
-/// Those that [`index`] sends to one entry of [`crate::names::TIMED`].
-pub type Places = [Timed; PLACES as usize];
-
-const _: () = assert!(size_of::<Places>() == 128);
+/// Those that [`index`] sends to one entry of [`crate::maps::TIMED`].
+pub type Bucket = [Timed; BUCKET_SIZE as usize];
 
 /// Entry of a socket, by the lower half of its address.
 #[inline(always)]
@@ -36,8 +36,8 @@ pub const fn index(socket: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Slabs hold sockets of one size side by side. Half of all places are enough for all but a few hundredths of them, as if they
-    /// lay at random (Erlang's loss formula: 3 % of those that come last).
+    /// Slabs hold sockets of one size side by side. Half of all places are enough for all but a few hundredths of them,
+    /// as if they lay at random (Erlang's loss formula: 3 % of those that come last).
     #[test]
     fn sockets_of_a_slab_are_spread() {
         const SOCKETS: u32 = crate::limits::TIMED_CONNECTIONS / 2;
@@ -47,7 +47,7 @@ mod tests {
             for socket in 0..SOCKETS {
                 counts[index(socket.wrapping_mul(size)) as usize] += 1;
             }
-            let lost: u32 = counts.iter().map(|count| u32::from(*count).saturating_sub(PLACES)).sum();
+            let lost: u32 = counts.iter().map(|count| u32::from(*count).saturating_sub(BUCKET_SIZE)).sum();
             assert!(lost * 33 < SOCKETS, "{size}: {lost} of {SOCKETS} find no place");
         }
     }

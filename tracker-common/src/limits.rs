@@ -7,7 +7,7 @@ pub const INTERFACE_TABLE: u32 = 4096;
 /// Listening addresses that are counted apart; slot 0 counts for all that come after.
 pub const LISTENERS: u32 = 1024;
 /// Size of the table of listeners on single addresses by hash, a power of two.
-pub const SINGLES: u32 = 4096;
+pub const EXACT_LISTENERS: u32 = 4096;
 /// Slot of the SYNs that meet no listener, behind those of the listeners.
 pub const NO_LISTENER_SLOT: u32 = LISTENERS + 1;
 /// Slots in all: the shared one, those of the listeners, and that of the SYNs that meet none.
@@ -22,20 +22,21 @@ pub const HALF_OPEN_SOURCES: u32 = 4096;
 pub const HALF_OPEN_TRIES: u32 = 8;
 /// Tuples of source address, destination and port whose ephemeral ports are counted apart, a power of two.
 pub const PORT_TUPLES: u32 = 16_384;
-/// Places that are tried for one of them.
+/// Entries that are tried for one of them.
 pub const PORT_TUPLE_TRIES: u32 = 32;
 /// Local addresses whose ephemeral ports are told apart, a power of two.
 pub const PORT_SOURCES: u32 = 64;
-/// Places that are tried for one of them.
+/// Entries that are tried for one of them.
 pub const PORT_SOURCE_TRIES: u32 = 8;
 /// What processes hold, in entries of process and tuple.
 pub const HOLDERS: u32 = 4096;
-/// What processes leak, in entries of process and state. Apart from [`HOLDERS`], which one process with many destinations fills.
+/// What processes leak, in entries of process and state. Apart from [`HOLDERS`], which one process with many
+/// destinations fills.
 pub const LEAKS: u32 = 1024;
 /// Destinations whose connects are attributed to processes.
 pub const WATCHED: u32 = 128;
 /// Processes that connect to them, in entries of process and destination.
-pub const MAKERS: u32 = 4096;
+pub const CONNECTORS: u32 = 4096;
 /// Connects that got no port, in entries of process and destination.
 pub const CONNECT_FAILURES: u32 = 1024;
 /// Calls of `bind()` that were refused, in entries of process and address.
@@ -48,10 +49,18 @@ pub const LOCAL_ADDRESSES: u32 = 4096;
 pub const LOCAL_PLACES: u32 = 4096;
 /// Local prefixes wider than a host, such as 127.0.0.0/8.
 pub const LOCAL_PREFIXES: u32 = 256;
-/// Places for connections whose life is timed at one moment, see [`crate::names::SAMPLE_MASK`]. A connection has eight of them to
-/// choose from: when half of all are taken, 3 in 100 find none, when a fifth is taken, 2 in 10,000.
+/// Places for connections whose life is timed at one moment, see [`crate::fields::SAMPLE_MASK`]. A connection has eight
+/// of them to choose from: when half of all are taken, 3 in 100 find none, when a fifth is taken, 2 in 10,000.
 pub const TIMED_CONNECTIONS: u32 = 131_072;
 /// VLAN tags that are walked in a frame.
 pub const VLAN_TAGS: usize = 2;
 /// IPv6 extension headers that are walked in a packet.
 pub const IPV6_EXTENSION_HEADERS: usize = 8;
+/// A socket is in `TIME_WAIT` for this many seconds (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
+pub const TIME_WAIT_SECONDS: u32 = 60;
+/// A `TIME_WAIT` is recent when the socket entered it in the last this many seconds.
+pub const RECENT_SECONDS: u32 = 10;
+/// A socket that only its process can end counts as leaked when its peer was silent for this many seconds.
+pub const SILENT_SECONDS: u32 = 60;
+/// Tuples of local ports that are shown one by one where there are many.
+pub const TUPLES_SHOWN: usize = 32;

@@ -1,5 +1,5 @@
-//! Instructions that the compiler does not emit for this target by itself: atomic ones, and the one that takes the lower half of
-//! an address.
+//! Instructions that the compiler does not emit for this target by itself: atomic ones, and the one that takes the
+//! lower half of an address.
 
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;

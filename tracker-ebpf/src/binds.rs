@@ -2,30 +2,25 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_user},
     macros::map,
     maps::HashMap,
 };
 use tracker_common::{
-    counters::Loss,
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
     ports::{BindFailureKey, Failure},
 };
 
 use crate::{
-    atomic,
-    fields::{self, Memory as _, Probed},
-    losses,
+    counted_map,
+    fields::{self, AF_INET, AF_INET6, Memory as _, Probed},
 };
 
 #[map]
 static BIND_FAILURES: HashMap<BindFailureKey, Failure> = HashMap::with_max_entries(limits::BIND_FAILURES, 0);
 
 const EADDRINUSE: i64 = 98;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// What a process handed to `bind()`.
 #[derive(Clone, Copy)]
@@ -36,20 +31,19 @@ pub(crate) struct Call {
     pub(crate) address: u64,
 }
 
-/// A call of `bind()` by the running process has ended so.
+/// Counts a call of `bind()` by the running process if it was refused for that reason.
 #[inline(always)]
 pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
     if result != -EADDRINUSE {
         return;
     }
-    // SAFETY: probe reads, of the memory of the process and of kernel structures along fields that BTF names; a bad pointer
-    // reads as zero.
+    let Some((address, port, family)) = asked(call.address) else { return };
+    let socket = socket_of(call.descriptor);
+    if socket.is_null() {
+        return;
+    }
+    // SAFETY: probe reads of fields of a `sock`; one of a bad address reads as zero.
     unsafe {
-        let Some((address, port, family)) = asked(call.address) else { return };
-        let socket = socket_of(call.descriptor);
-        if socket.is_null() {
-            return;
-        }
         let netns = fields::netns::<Probed>(socket);
         if netns != fields::NETNS.load() && fields::ALL_NETNS.load() == 0 {
             return;
@@ -57,30 +51,12 @@ pub(crate) fn ended<C: EbpfContext>(ctx: &C, call: Call, result: i64) {
         let key = BindFailureKey {
             address,
             netns,
-            pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            pid: counted_map::process(),
             port,
             protocol: protocol(Probed::read(socket, &fields::OFF_PROTOCOL)),
             family,
         };
-        let now = bpf_ktime_get_ns();
-        if BIND_FAILURES.get_ptr_mut(key).is_none() {
-            let failure = Failure {
-                count: 0,
-                first: now,
-                last: now,
-                cgroup: fields::cgroup::<Probed>(socket),
-                uid: Probed::read(socket, &fields::OFF_UID),
-                source_port: 0,
-                comm: ctx.command().unwrap_or_default(),
-            };
-            let _ = BIND_FAILURES.insert(key, failure, u64::from(BPF_NOEXIST));
-        }
-        let Some(failure) = BIND_FAILURES.get_ptr_mut(key) else {
-            losses::count(Loss::FailureTableFull);
-            return;
-        };
-        (*failure).last = now;
-        atomic::add(&raw mut (*failure).count, 1);
+        counted_map::count_failure::<Probed, C, _>(ctx, &BIND_FAILURES, &key, socket, 0);
     }
 }
 
@@ -92,10 +68,10 @@ fn protocol(of_socket: u16) -> u16 {
     if of_socket == MPTCP { TCP } else { of_socket }
 }
 
-/// Address, port and family of a `sockaddr` in the memory of the process; none of another family.
+/// Address, port and family of a `sockaddr` in the memory of the process; `None` for families other than IP.
 #[inline(always)]
-unsafe fn asked(address: u64) -> Option<(Halves, u16, u32)> {
-    // SAFETY: the caller's.
+fn asked(address: u64) -> Option<(AddrWords, u16, u32)> {
+    // SAFETY: probe reads of memory of the process; one of a bad address fails.
     unsafe {
         let start = address as *const u8;
         let family: u16 = bpf_probe_read_user(start.cast()).unwrap_or(0);
@@ -104,7 +80,7 @@ unsafe fn asked(address: u64) -> Option<(Halves, u16, u32)> {
             AF_INET => Some((hash::mapped(bpf_probe_read_user(start.add(4).cast()).unwrap_or(0)), port, 0)),
             AF_INET6 => {
                 let address = bpf_probe_read_user(start.add(8).cast::<[u8; 16]>()).unwrap_or_default();
-                Some((hash::halves(&address), port, 1))
+                Some((hash::to_words(&address), port, 1))
             }
             _ => None,
         }
@@ -113,14 +89,14 @@ unsafe fn asked(address: u64) -> Option<(Halves, u16, u32)> {
 
 /// The `sock` behind a descriptor of the running process.
 #[inline(always)]
-unsafe fn socket_of(descriptor: u64) -> *const u8 {
-    // SAFETY: the caller's.
+fn socket_of(descriptor: u64) -> *const u8 {
+    // SAFETY: probe reads along fields that BTF names; one of a bad address reads as zero.
     unsafe {
         let files: *const u8 = Probed::read(bpf_get_current_task() as *const u8, &fields::OFF_FILES);
         let table: *const u8 = Probed::read(files, &fields::OFF_FDT);
         let array: *const u8 = Probed::read(table, &fields::OFF_FD);
         let place = array.add((descriptor as u32 as usize) * size_of::<*const u8>());
-        let file: *const u8 = aya_ebpf::helpers::bpf_probe_read_kernel(place.cast()).unwrap_or(core::ptr::null());
+        let file: *const u8 = bpf_probe_read_kernel(place.cast()).unwrap_or(core::ptr::null());
         let socket: *const u8 = Probed::read(file, &fields::OFF_PRIVATE);
         Probed::read(socket, &fields::OFF_SOCKET_SK)
     }

@@ -8,7 +8,7 @@ pub(crate) fn add<const N: usize, const M: usize>(table: &mut [[u64; N]; M], row
     }
 }
 
-/// `table[row][column]`, or 0 where there is none.
+/// `table[row][column]`, or 0 out of bounds.
 #[inline(always)]
 pub(crate) fn get<const N: usize, const M: usize>(table: &[[u64; N]; M], row: usize, column: usize) -> u64 {
     match table.get(row) {

@@ -4,7 +4,10 @@ use aya_ebpf::{
     Global,
     helpers::{bpf_probe_read_kernel, generated::bpf_skc_to_tcp_sock},
 };
-use tracker_common::{listener::mapped, names::ABSENT};
+use tracker_common::{
+    fields::ABSENT,
+    hash::{self, AddrWords},
+};
 
 /// Declares the globals that the daemon overrides at load; the verifier then sees constants.
 macro_rules! globals {
@@ -14,19 +17,25 @@ macro_rules! globals {
     )* };
 }
 
-globals! { u32 = ABSENT;
-    OFF_FAMILY, OFF_STATE, OFF_SADDR, OFF_DADDR, OFF_NUM, OFF_DPORT, OFF_SADDR6, OFF_DADDR6, OFF_NET, OFF_IPV6ONLY,
-    OFF_INUM, OFF_PROTOCOL, OFF_ERR, OFF_PACKETS_OUT, OFF_SHUTDOWN, OFF_UID, OFF_RX_IFINDEX, OFF_ACK_BACKLOG, OFF_MAX_ACK_BACKLOG, OFF_DROPS,
-    OFF_SOCKET, OFF_CGROUP, OFF_CGROUP_KN, OFF_KN_ID, OFF_SPORT, OFF_QLEN, OFF_YOUNG, OFF_SRTT, OFF_TOTAL_RETRANS,
-    OFF_RTO_STAMP, OFF_TW_SUBSTATE, OFF_RTO_TIME, OFF_INODE, OFF_BIND_BUCKET, OFF_FASTREUSE, OFF_FASTREUSEPORT, OFF_RCV_TSTAMP,
-    OFF_TW_BUCKET, OFF_TW_EXPIRES, OFF_TW_STAMP, OFF_TW_ENTRY, OFF_SOCKET_SK, OFF_TGID, OFF_LEADER, OFF_COMM,
-    OFF_REUSE, OFF_REUSEPORT, OFF_DEVICE, OFF_FILES, OFF_FDT, OFF_FD, OFF_PRIVATE,
+/// Declares the globals of the list of fields.
+macro_rules! offsets {
+    (
+        required { $( $required:ident: $($_required:ident).+; )* }
+        optional { $( $optional:ident: $($_optional:ident).+; )* }
+        bits { $( $bit:ident: $($_bit:ident).+; )* }
+    ) => {
+        globals! { u32 = ABSENT; $( $required, )* $( $optional, )* OFF_INODE }
+        globals! { u32 = 0; $( $bit, )* }
+    };
 }
-globals! { u32 = 0; NETNS, ALL_NETNS, SAMPLE_MASK, IPV6ONLY_BIT, REUSE_BIT, REUSEPORT_BIT, SCATTER }
+tracker_common::for_each_field!(offsets);
+globals! { u32 = 0; NETNS, ALL_NETNS, SAMPLE_MASK, SCATTER }
 globals! { u64 = 0; HASH_KEY }
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
+pub(crate) const IPPROTO_TCP: u16 = 6;
+pub(crate) const IPPROTO_UDP: u16 = 17;
 
 /// How memory of the kernel is read.
 pub(crate) trait Memory {
@@ -36,7 +45,7 @@ pub(crate) trait Memory {
     /// `base` points to a kernel structure that has a `T` at that offset.
     unsafe fn read<T: Copy>(base: *const u8, offset: &Global<u32>) -> T;
 
-    /// The socket as a `tcp_sock`; null when it is none.
+    /// The socket as a `tcp_sock`, or null when it is not one of TCP.
     fn tcp_sock(socket: *const u8) -> *const u8;
 }
 
@@ -46,8 +55,8 @@ pub(crate) struct Typed;
 impl Memory for Typed {
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
-        // SAFETY: the caller's; the verifier checks the access against the BTF type of `base`. Volatile, so that
-        // it stays one load of this width.
+        // SAFETY: the caller's `base`; the verifier checks the access against its BTF type. Volatile, so that it stays
+        // one load of this width.
         unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast()) }
     }
 
@@ -75,9 +84,12 @@ impl Memory for Probed {
 }
 
 /// Index of a socket's family among [`tracker_common::counters::SOCKET_FAMILIES`].
+///
+/// # Safety
+/// `socket` is a `sock_common` that `M` can read.
 #[inline(always)]
 pub(crate) unsafe fn family<M: Memory>(socket: *const u8) -> Option<usize> {
-    // SAFETY: the caller's: `socket` is a `sock_common`.
+    // SAFETY: the caller's `socket`.
     match unsafe { M::read::<u16>(socket, &OFF_FAMILY) } {
         AF_INET => Some(0),
         AF_INET6 => Some(1),
@@ -86,41 +98,48 @@ pub(crate) unsafe fn family<M: Memory>(socket: *const u8) -> Option<usize> {
 }
 
 /// Local address of a socket, an IPv4 one in mapped form.
+///
+/// # Safety
+/// `socket` is a `sock_common` of that family that `M` can read.
 #[inline(always)]
-pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) -> [u8; 16] {
-    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
-    unsafe {
-        if family == 0 {
-            mapped(M::read::<u32>(socket, &OFF_SADDR).to_ne_bytes())
-        } else {
-            let high = M::read::<u64>(socket, &OFF_SADDR6);
-            let low = M::read::<u64>(socket.add(8), &OFF_SADDR6);
-            // SAFETY: both are 16 bytes without padding.
-            core::mem::transmute::<[u64; 2], [u8; 16]>([high, low])
-        }
-    }
+pub(crate) unsafe fn local_address<M: Memory>(socket: *const u8, family: usize) -> AddrWords {
+    // SAFETY: the caller's `socket`, of which these are fields.
+    unsafe { address::<M>(socket, family, &OFF_SADDR, &OFF_SADDR6) }
 }
 
 /// Remote address of a socket, an IPv4 one in mapped form.
+///
+/// # Safety
+/// `socket` is a `sock_common` of that family that `M` can read.
 #[inline(always)]
-pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize) -> [u8; 16] {
-    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
+pub(crate) unsafe fn remote_address<M: Memory>(socket: *const u8, family: usize) -> AddrWords {
+    // SAFETY: the caller's `socket`, of which these are fields.
+    unsafe { address::<M>(socket, family, &OFF_DADDR, &OFF_DADDR6) }
+}
+
+/// An address of a socket: 4 bytes at one offset for IPv4, 16 bytes at the other for IPv6.
+///
+/// # Safety
+/// `socket` is a `sock_common` of that family that `M` can read, with addresses at these offsets.
+#[inline(always)]
+unsafe fn address<M: Memory>(socket: *const u8, family: usize, v4: &Global<u32>, v6: &Global<u32>) -> AddrWords {
+    // SAFETY: the caller's `socket` and offsets.
     unsafe {
         if family == 0 {
-            mapped(M::read::<u32>(socket, &OFF_DADDR).to_ne_bytes())
+            hash::mapped(M::read::<u32>(socket, v4))
         } else {
-            let high = M::read::<u64>(socket, &OFF_DADDR6);
-            let low = M::read::<u64>(socket.add(8), &OFF_DADDR6);
-            // SAFETY: both are 16 bytes without padding.
-            core::mem::transmute::<[u64; 2], [u8; 16]>([high, low])
+            [M::read::<u64>(socket, v6), M::read::<u64>(socket.add(8), v6)]
         }
     }
 }
 
 /// Inode number of a socket's network namespace.
+///
+/// # Safety
+/// `socket` is a `sock_common` that `M` can read.
 #[inline(always)]
 pub(crate) unsafe fn netns<M: Memory>(socket: *const u8) -> u32 {
-    // SAFETY: the caller's: `socket` is a `sock_common`, whose `skc_net` is never null.
+    // SAFETY: the caller's `socket`, whose `skc_net` is never null.
     unsafe {
         let net: *const u8 = M::read(socket, &OFF_NET);
         M::read(net, &OFF_INUM)
@@ -128,10 +147,13 @@ pub(crate) unsafe fn netns<M: Memory>(socket: *const u8) -> u32 {
 }
 
 /// Inode number of the file behind a socket, 0 when there is none.
+///
+/// # Safety
+/// `socket` is a full `sock`.
 #[inline(always)]
 pub(crate) unsafe fn inode(socket: *const u8) -> u64 {
-    // SAFETY: the caller's: `socket` is a full `sock`. The inode lies behind the `struct socket` in a
-    // `socket_alloc`, beyond what BTF knows of the pointer's type, hence a probe read.
+    // SAFETY: the caller's `socket`. The inode lies behind the `struct socket` in a `socket_alloc`, beyond what BTF
+    // knows of the pointer's type, hence a probe read.
     unsafe {
         let file: *const u8 = Probed::read(socket, &OFF_SOCKET);
         if file.is_null() { 0 } else { Probed::read(file, &OFF_INODE) }
@@ -139,10 +161,13 @@ pub(crate) unsafe fn inode(socket: *const u8) -> u64 {
 }
 
 /// Id of the cgroup (v2) of a socket, 0 when it has none.
+///
+/// # Safety
+/// `socket` is a full `sock` that `M` can read.
 #[inline(always)]
 pub(crate) unsafe fn cgroup<M: Memory>(socket: *const u8) -> u64 {
-    // SAFETY: the caller's: `socket` is a full `sock`. A probe read of a null pointer gives 0; with plain loads
-    // the kernel does the same for pointers it knows by BTF.
+    // SAFETY: the caller's `socket`. A probe read of a null pointer gives 0; with plain loads the kernel does the same
+    // for pointers it knows by BTF.
     unsafe {
         let cgroup: *const u8 = M::read(socket, &OFF_CGROUP);
         let node: *const u8 = M::read(cgroup, &OFF_CGROUP_KN);

@@ -1,4 +1,4 @@
-//! The sample of connections that tells repeats of SYNs from first ones, and what share is completed.
+//! Samples connections to tell SYN retransmissions from first SYNs, and to count the share that is completed.
 
 use aya_ebpf::{macros::map, maps::Array};
 use tracker_common::{
@@ -21,39 +21,41 @@ pub(crate) fn sampling() -> Sampling {
     }
 }
 
-/// A SYN of the connection with this hash came to the listener of `slot`. Whether it is a repeat is told by its sequence
-/// number. Two CPUs may change one entry at a time; a repeat may then count as a first SYN.
+/// Counts a SYN of the connection with this hash to the listener of `slot`; its sequence number tells whether it is a
+/// retransmission. Two CPUs may change one entry at a time: then a retransmission may count as a first SYN.
 #[inline(always)]
 pub(crate) fn syn(counters: &mut FlowCounters, sampling: Sampling, slot: u32, hash: u64, sequence: u32) {
     if flows::choice(hash) & sampling.mask != 0 {
         return;
     }
     let Some(flow) = FLOWS.get_ptr_mut(flows::index(hash)) else { return };
-    // SAFETY: an entry of a map; see above.
-    let flow = unsafe { &mut *flow };
+    // SAFETY: an aligned entry of a map. No reference is made, as other CPUs write it too; any bytes are a value.
+    let old = unsafe { flow.read() };
     let weight = u64::from(sampling.mask) + 1;
-    if flow.tag == flows::tag(hash) && flow.sequence == sequence && flow.epoch != 0 {
+    if old.tag == flows::tag(hash) && old.sequence == sequence && old.epoch != 0 {
         counters.repeated += weight;
         counters.repeated_variance += weight * (weight - 1);
         return;
     }
     let epoch = sampling.epoch as u16 | 1;
-    if flow.state == Flow::PENDING && flow.tag != flows::tag(hash) && epoch.wrapping_sub(flow.epoch) < KEEP {
-        counters.evicted += u64::from(flow.weight);
+    if old.state == Flow::PENDING && old.tag != flows::tag(hash) && epoch.wrapping_sub(old.epoch) < KEEP {
+        counters.evicted += u64::from(old.weight);
     }
     counters.first += weight;
     let (tag, slot, weight) = (flows::tag(hash), slot as u16, weight as u16);
-    *flow = Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING };
+    // SAFETY: the entry that was read.
+    unsafe { flow.write(Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING }) };
 }
 
 /// The handshake of the connection with this hash was completed at the listener of `slot`.
 #[inline(always)]
 pub(crate) fn completed(counters: &mut FlowCounters, slot: u32, hash: u64) {
     let Some(flow) = FLOWS.get_ptr_mut(flows::index(hash)) else { return };
-    // SAFETY: an entry of a map; see above.
-    let flow = unsafe { &mut *flow };
-    if flow.tag == flows::tag(hash) && u32::from(flow.slot) == slot && flow.state == Flow::PENDING {
-        flow.state = Flow::COMPLETED;
-        counters.completed += u64::from(flow.weight);
+    // SAFETY: an aligned entry of a map. No reference is made, as other CPUs write it too; any bytes are a value.
+    unsafe {
+        if (*flow).tag == flows::tag(hash) && u32::from((*flow).slot) == slot && (*flow).state == Flow::PENDING {
+            (*flow).state = Flow::COMPLETED;
+            counters.completed += u64::from((*flow).weight);
+        }
     }
 }

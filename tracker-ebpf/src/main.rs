@@ -12,22 +12,26 @@
 
 mod atomic;
 mod binds;
+mod connectors;
 mod count;
+mod counted_map;
 mod failures;
 mod fields;
 mod flows;
-mod holding;
+mod handshake;
 mod interfaces;
+mod lifetimes;
+mod listener_census;
+mod listener_counters;
 mod listeners;
 mod local;
 mod losses;
-mod makers;
 mod packet;
 mod ports;
 mod programs;
+mod socket_dump;
 mod sockets;
 mod sources;
-mod timed;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

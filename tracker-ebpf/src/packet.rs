@@ -3,14 +3,14 @@
 use tracker_common::{
     classify::{self, Family, Frame, Header, Outcome, Packet},
     counters::{Interface, InterfaceCounters, SynTarget},
-    hash::{self, Halves},
+    hash::{self, AddrWords},
     limits,
 };
 
 use crate::{
     count,
     fields::{HASH_KEY, SCATTER},
-    flows, listeners, local, sources,
+    flows, listener_counters, listeners, local, sources,
 };
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
@@ -39,8 +39,8 @@ impl Frame for Bytes {
         if address + size_of::<H>() > self.end {
             return None;
         }
-        // It may lie at an odd address, which the kernels this runs on allow for packets; `read_unaligned` would be turned
-        // into loads of single bytes.
+        // It may lie at an odd address, which the kernels this runs on allow for packets; `read_unaligned` would be
+        // turned into loads of single bytes.
         // SAFETY: in bounds, as just checked and as the verifier checks again; any bytes are a value of H.
         Some(unsafe { *(address as *const H) })
     }
@@ -52,8 +52,8 @@ pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
     if interface.flags & Interface::RAW_IP == 0 { classify::ethernet(bytes) } else { classify::raw_ip(bytes) }
 }
 
-/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` tells whether it is for
-/// another host by its Ethernet address; only of a SYN that is asked.
+/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` says whether
+/// it is for another host by its Ethernet address; it is called for SYNs only.
 #[inline(always)]
 pub(crate) fn count(
     bytes: &Bytes,
@@ -72,13 +72,14 @@ pub(crate) fn count(
     }
 }
 
-/// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification
-/// has ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can foresee.
+/// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification has
+/// ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can
+/// foresee.
 #[inline(always)]
 fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> bool) -> Option<SynTarget> {
     let mut syn = read_syn(bytes, packet)?;
     if SCATTER.load() != 0 {
-        syn.source[1] ^= u64::from(hash::spread(0, number)) << 32;
+        syn.source[1] ^= u64::from(hash::scramble(0, number)) << 32;
     }
     if is_foreign() || !local::is_local(syn.destination) {
         return Some(SynTarget::NotLocal);
@@ -87,11 +88,11 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     let source = hash::source(HASH_KEY.load(), syn.source);
     if let Some(slot) = listeners::find(syn.destination, syn.destination_port, packet.family) {
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
-        listeners::count_syn(slot, packet.family, sampling, flow, syn.sequence);
+        listener_counters::syn(slot, packet.family, sampling, flow, syn.sequence);
         sources::seen(slot, syn.source, source, number, sampling.mask);
         Some(SynTarget::Listener)
     } else {
-        listeners::count_refused(syn.destination_port);
+        listener_counters::refused_syn(syn.destination_port);
         sources::seen(limits::NO_LISTENER_SLOT, syn.source, source, number, sampling.mask);
         Some(SynTarget::NoListener)
     }
@@ -99,8 +100,8 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
 
 /// What identifies a SYN. Addresses are in mapped form, ports in host byte order, the sequence number as it came.
 struct Syn {
-    source: Halves,
-    destination: Halves,
+    source: AddrWords,
+    destination: AddrWords,
     source_port: u16,
     destination_port: u16,
     sequence: u32,

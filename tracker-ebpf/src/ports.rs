@@ -1,30 +1,30 @@
-//! Ephemeral ports by tuple of source address, destination address and destination port, as a census meets the sockets.
+//! Ephemeral ports by tuple of source address, destination address and destination port, as a census visits the
+//! sockets.
 //!
 //! One census runs at a time, and it alone writes these maps.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::Array,
 };
 use tracker_common::{
-    hash::{self, Halves},
+    fields::ABSENT,
+    hash::{self, AddrWords},
     limits,
-    names::ABSENT,
     ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
     state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use crate::fields::{self, HASH_KEY, Memory as _, Typed};
 
-/// `BPF_F_MMAPABLE`: the daemon looks through it after each census.
-const MMAPABLE: u32 = 1 << 10;
-
 #[map]
 static PORT_PASS: Array<PortPass> = Array::with_max_entries(1, 0);
 
+/// The daemon looks through it after each census, hence mapped.
 #[map]
-static PORT_TUPLES: Array<PortTuple> = Array::with_max_entries(limits::PORT_TUPLES, MMAPABLE);
+static PORT_TUPLES: Array<PortTuple> = Array::with_max_entries(limits::PORT_TUPLES, BPF_F_MMAPABLE);
 
 #[map]
 static PORT_TOTALS: Array<PortTotals> = Array::with_max_entries(1, 0);
@@ -35,7 +35,7 @@ static PORT_BUCKETS: Array<PortBuckets> = Array::with_max_entries(1, 0);
 #[map]
 static PORT_SOURCES: Array<PortSource> = Array::with_max_entries(limits::PORT_SOURCES, 0);
 
-/// What the daemon told this pass.
+/// What the daemon asks of this pass.
 #[inline(always)]
 pub(crate) fn pass() -> Option<&'static PortPass> {
     PORT_PASS.get(0)
@@ -53,19 +53,22 @@ pub(crate) struct Socket {
 /// A tuple, and its hash.
 #[derive(Clone, Copy)]
 pub(crate) struct Tuple {
-    source: Halves,
-    destination: Halves,
+    source: AddrWords,
+    destination: AddrWords,
     port: u16,
     hash: u64,
 }
 
 /// The tuple of a socket.
+///
+/// # Safety
+/// `socket` is a `sock_common` of that family.
 #[inline(always)]
 pub(crate) unsafe fn tuple(socket: *const u8, family: usize) -> Tuple {
-    // SAFETY: the caller's: `socket` is a `sock_common` of that family.
+    // SAFETY: the caller's `socket`.
     unsafe {
-        let source = hash::halves(&fields::local_address::<Typed>(socket, family));
-        let destination = hash::halves(&fields::remote_address::<Typed>(socket, family));
+        let source = fields::local_address::<Typed>(socket, family);
+        let destination = fields::remote_address::<Typed>(socket, family);
         let port = u16::from_be(Typed::read(socket, &fields::OFF_DPORT));
         let hash = hash::flow(hash::source(HASH_KEY.load(), source), destination, 0, port);
         // The hash takes in the lower half of the destination; the upper one differs between IPv6 networks.
@@ -74,11 +77,11 @@ pub(crate) unsafe fn tuple(socket: *const u8, family: usize) -> Tuple {
     }
 }
 
-/// Notes when the pass was begun.
+/// Keeps when the pass began.
 #[inline(always)]
 pub(crate) fn begin() {
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0) {
-        // SAFETY: see above.
+        // SAFETY: an entry of a map; one census runs at a time, and it alone writes here.
         let totals = unsafe { &mut *totals };
         if totals.monotonic == 0 {
             // SAFETY: helpers without arguments.
@@ -88,9 +91,13 @@ pub(crate) fn begin() {
 }
 
 /// Counts a socket if its local port is ephemeral.
+///
+/// # Safety
+/// The pointers are those of one socket, `typed` by its own type.
+// Longer than 40 lines: the verifier follows one flat function with fewer states.
 #[inline(always)]
 pub(crate) unsafe fn count(socket: &Socket) {
-    // SAFETY: the caller's: the pointers are those of one socket.
+    // SAFETY: the caller's `socket`. Entries of maps; one census runs at a time, and it alone writes here.
     unsafe {
         let port = Typed::read::<u16>(socket.common, &fields::OFF_NUM);
         let Some(pass) = PORT_PASS.get(0) else { return };
@@ -103,7 +110,7 @@ pub(crate) unsafe fn count(socket: &Socket) {
         if bound {
             totals.bound.insert(port);
         }
-        let address = hash::halves(&fields::local_address::<Typed>(socket.common, socket.family));
+        let address = fields::local_address::<Typed>(socket.common, socket.family);
         let mut listened = false;
         match source(address, true) {
             Some(source) => {
@@ -142,9 +149,12 @@ pub(crate) unsafe fn count(socket: &Socket) {
 }
 
 /// Whether `connect()` passes over the port: somebody bound it (`__inet_hash_connect`).
+///
+/// # Safety
+/// `typed` is the socket by its own type.
 #[inline(always)]
 unsafe fn is_bound(socket: &Socket) -> bool {
-    // SAFETY: the caller's: `typed` is the socket by its own type.
+    // SAFETY: the caller's `socket`.
     unsafe {
         let field = if socket.minisocket { &fields::OFF_TW_BUCKET } else { &fields::OFF_BIND_BUCKET };
         let bucket: *const u8 = Typed::read(socket.typed, field);
@@ -166,7 +176,7 @@ pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
     for step in 0..limits::PORT_TUPLE_TRIES {
         let place = first.wrapping_add(step) & (limits::PORT_TUPLES - 1);
         let Some(entry) = PORT_TUPLES.get_ptr_mut(place) else { return NONE };
-        // SAFETY: an entry of a map.
+        // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
         let entry = unsafe { &mut *entry };
         if entry.generation != generation {
             if !claim {
@@ -199,6 +209,10 @@ pub(crate) fn sockets(place: u32) -> u32 {
     }
 }
 
+/// Counts a socket for its tuple.
+///
+/// # Safety
+/// The pointers are those of one socket, `typed` by its own type.
 #[inline(always)]
 unsafe fn add(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
     if let Some(count) = entry.states.get_mut(usize::from(socket.state)) {
@@ -206,15 +220,18 @@ unsafe fn add(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPa
     }
     entry.bound = entry.bound.saturating_add(u16::from(bound));
     if socket.minisocket {
-        // SAFETY: the caller's: `typed` is a minisocket then.
+        // SAFETY: the caller's `socket`, whose `typed` is a minisocket then.
         unsafe { waiting(entry, socket, bound, pass) };
     }
 }
 
-/// A minisocket in `TIME_WAIT`, or an orphan's in `FIN_WAIT2`.
+/// Counts a minisocket in `TIME_WAIT`, or an orphan's in `FIN_WAIT2`.
+///
+/// # Safety
+/// `typed` is a `tcp_timewait_sock`.
 #[inline(always)]
 unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
-    // SAFETY: the caller's: `typed` is a `tcp_timewait_sock`; the helper has no arguments.
+    // SAFETY: the caller's `socket`; the helper has no arguments.
     unsafe {
         let left = (Typed::read::<u64>(socket.typed, &fields::OFF_TW_EXPIRES).wrapping_sub(bpf_jiffies64())) as u32;
         // Past its end by a moment: the timer has yet to run.
@@ -235,7 +252,7 @@ unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &Po
     }
 }
 
-/// Notes an ephemeral port that a socket is bound to which neither listens nor connects.
+/// Keeps an ephemeral port that a socket is bound to which neither listens nor connects.
 #[inline(always)]
 pub(crate) fn idle(port: u16) {
     if let Some(totals) = PORT_TOTALS.get_ptr_mut(0) {
@@ -244,11 +261,14 @@ pub(crate) fn idle(port: u16) {
     }
 }
 
-/// Counts a UDP socket if its local port is ephemeral.
+/// Counts a UDP socket, and its local port if that is ephemeral.
+///
+/// # Safety
+/// `socket` is a `udp_sock`.
 #[inline(always)]
 pub(crate) unsafe fn count_udp(socket: *const u8) {
     let (Some(pass), Some(totals)) = (PORT_PASS.get(0), PORT_TOTALS.get_ptr_mut(0)) else { return };
-    // SAFETY: the caller's: `socket` is a `udp_sock`. The totals are this pass's own.
+    // SAFETY: the caller's `socket`. The totals are this pass's own.
     unsafe {
         let port = Typed::read::<u16>(socket, &fields::OFF_NUM);
         (*totals).udp_sockets += 1;
@@ -260,9 +280,12 @@ pub(crate) unsafe fn count_udp(socket: *const u8) {
 }
 
 /// Whether a minisocket with timestamps is old enough that `connect()` may replace it (`tcp_twsk_unique`).
+///
+/// # Safety
+/// `minisocket` is a `tcp_timewait_sock`.
 #[inline(always)]
 pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) -> bool {
-    // SAFETY: the caller's: a `tcp_timewait_sock`; the helper has no arguments.
+    // SAFETY: the caller's `minisocket`; the helper has no arguments.
     unsafe {
         let now = bpf_ktime_get_ns();
         if fields::OFF_TW_ENTRY.load() == ABSENT {
@@ -273,10 +296,9 @@ pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) ->
     }
 }
 
-/// What is known of a local address, claimed for it when nothing is and `claim` is set. None when there is no place for
-/// another address.
+/// The entry of a local address, made when there is none and `claim` is set. None when there is no room for another.
 #[inline(always)]
-fn source(address: Halves, claim: bool) -> Option<*mut PortSource> {
+fn source(address: AddrWords, claim: bool) -> Option<*mut PortSource> {
     let first = hash::source(HASH_KEY.load(), address) as u32;
     for step in 0..limits::PORT_SOURCE_TRIES {
         let place = PORT_SOURCES.get_ptr_mut(first.wrapping_add(step) & (limits::PORT_SOURCES - 1))?;
@@ -295,10 +317,10 @@ fn source(address: Halves, claim: bool) -> Option<*mut PortSource> {
     None
 }
 
-/// Whether somebody listens on a port at all addresses of a family. The iterator meets the listeners first.
+/// Whether somebody listens on a port at all addresses of a family. The iterator visits the listeners first.
 #[inline(always)]
 fn listens_everywhere(family: usize, port: u16) -> bool {
-    let at = |wildcard: Halves| match source(wildcard, false) {
+    let at = |wildcard: AddrWords| match source(wildcard, false) {
         // SAFETY: an entry of a map.
         Some(source) => unsafe { (*source).listening.contains(port) },
         None => false,

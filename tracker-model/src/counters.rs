@@ -1,6 +1,7 @@
 //! Counters and queues of listeners, and those of a network namespace.
 
 use serde::{Deserialize, Serialize};
+pub use tracker_common::listener::ListenerQueues;
 
 /// Counts of IPv4 and of IPv6 packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,31 +24,6 @@ impl ByFamily {
     pub const fn to_array(self) -> [u64; 2] {
         [self.ipv4, self.ipv6]
     }
-}
-
-/// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListenerQueues {
-    /// Requests in the SYN queue.
-    pub syn_queue: u32,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: u32,
-    /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops.
-    #[serde(default)]
-    pub syn_queue_max: u32,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: u32,
-    /// Limit of the accept queue.
-    pub accept_queue_max: u32,
-    /// Half-open request sockets.
-    pub half_open: u32,
-    /// Established sockets.
-    pub connected: u32,
-    /// Requests that the sockets dropped since they began to listen.
-    #[serde(rename = "overflows", alias = "drops")]
-    pub drops: u64,
-    /// Half-open request sockets whose source could not be kept: the table of sources was full.
-    pub half_open_unnamed: u32,
 }
 
 /// SYNs to one port.

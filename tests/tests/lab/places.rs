@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tracker_common::{
     hash, limits,
-    listener::{mapped, single},
+    listener::{exact_index, mapped},
 };
 use tracker_tests::{
     Family,
@@ -36,8 +36,8 @@ fn octets(address: IpAddr) -> [u8; 16] {
 }
 
 /// The first three addresses for which `place` is the same.
-fn together(family: Family, place: impl Fn(hash::Halves) -> u32) -> Result<[IpAddr; 3]> {
-    let place = |address| place(hash::halves(&octets(address)));
+fn together(family: Family, place: impl Fn(hash::AddrWords) -> u32) -> Result<[IpAddr; 3]> {
+    let place = |address| place(hash::to_words(&octets(address)));
     let first = candidates(family).next().context("no candidates")?;
     let mut found = candidates(family).filter(|address| place(*address) == place(first));
     let mut next = || found.next().context("too few addresses share a place");
@@ -67,7 +67,7 @@ fn local_addresses_that_share_a_place_are_each_local() -> Result<()> {
     let pair = Pair::plain()?;
     let daemon = Daemon::start(&pair.server)?;
     for family in Family::BOTH {
-        let addresses = together(family, |address| hash::place(address, 0, limits::LOCAL_PLACES.ilog2()))?;
+        let addresses = together(family, |address| hash::bucket_index(address, 0, limits::LOCAL_PLACES.ilog2()))?;
         assert_eq!(local(&daemon, &pair, family, &addresses)?, [0; 3], "{addresses:?}: none is there yet");
         for address in &addresses[..2] {
             change(&pair, "add", *address)?;
@@ -110,7 +110,7 @@ fn listeners_that_share_a_place_are_told_apart() -> Result<()> {
     let pair = Pair::plain()?;
     let daemon = Daemon::start(&pair.server)?;
     for family in Family::BOTH {
-        let addresses = together(family, |address| single(address, PORT.into()))?;
+        let addresses = together(family, |address| exact_index(address, PORT.into()))?;
         for address in addresses {
             change(&pair, "add", address)?;
         }

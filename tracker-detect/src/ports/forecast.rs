@@ -2,12 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use tracker_common::limits;
+
 use super::capacity::Usage;
 
 /// How long a socket is in `TIME_WAIT` (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
-pub const TIME_WAIT: Duration = Duration::from_mins(1);
+pub const TIME_WAIT: Duration = Duration::from_secs(limits::TIME_WAIT_SECONDS as u64);
 /// [`super::observation::TupleSeen::recent`] counts those that entered it in this time.
-pub const RECENT: Duration = Duration::from_secs(10);
+pub const RECENT: Duration = Duration::from_secs(limits::RECENT_SECONDS as u64);
 /// Growth is that of so long.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Looks that are remembered: at one a second every other one of a minute, all at one in two seconds or less often.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use jiff::Timestamp;
+use tracker_common::limits;
 
 use crate::alert::store::{AlertIds, Ledger};
 use tracker_model::{
@@ -12,7 +13,7 @@ use tracker_model::{
 };
 
 /// A socket counts when it has heard nothing of its peer for so long.
-pub const SILENT: Duration = Duration::from_mins(1);
+pub const SILENT: Duration = Duration::from_secs(limits::SILENT_SECONDS as u64);
 /// So many of them are a leak; fewer may be slow clients.
 const LEAK: u32 = 50;
 /// In so many looks running.

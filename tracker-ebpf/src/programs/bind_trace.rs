@@ -1,5 +1,5 @@
-//! The end of `bind()`, by the tracepoints of its system call, where fexit is refused. While they are attached every system
-//! call of every process takes a slower path, hence only with `--trace-bind`.
+//! The end of `bind()`, by the tracepoints of its system call, where fexit is refused. While they are attached every
+//! system call of every process takes a slower path, hence only with `--trace-bind`.
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -15,7 +15,8 @@ use crate::binds::{self, Call};
 #[map]
 static BIND_CALLS: LruHashMap<u64, [u64; 2]> = LruHashMap::with_max_entries(limits::BIND_CALLS, 0);
 
-/// Offset of the first argument, and of the result, in both records (`/sys/kernel/tracing/events/syscalls/sys_enter_bind/format`).
+/// Offset of the first argument, and of the result, in both records
+/// (`/sys/kernel/tracing/events/syscalls/sys_enter_bind/format`).
 const FIRST: usize = 16;
 
 #[tracepoint(category = "syscalls", name = "sys_enter_bind")]

@@ -1,6 +1,6 @@
 //! Census: every TCP socket of the namespace, minisockets included, counted in the kernel by `bpf_iter/tcp`.
 //!
-//! The iterator meets the listeners first and then all others (`bpf_iter_tcp_batch` in the kernel's
+//! The iterator visits the listeners first and then all others (`bpf_iter_tcp_batch` in the kernel's
 //! `net/ipv4/tcp_ipv4.c`). Its namespace is that of the thread which created it.
 
 use core::ffi::c_void;
@@ -8,13 +8,14 @@ use core::ffi::c_void;
 use aya_ebpf::{helpers::generated::bpf_skc_to_tcp_timewait_sock, macros::map, maps::Array};
 use tracker_common::{
     counters::Census,
-    listener::ListenerCensus,
-    state::{COUNT as STATES, ESTABLISHED, LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    listener::ListenerQueues,
+    state::{ESTABLISHED, LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use crate::{
+    count,
     fields::{self, Memory, Typed},
-    listeners::{self, Met},
+    listener_census::{self, SocketKind},
     ports::{self, Socket},
 };
 
@@ -26,6 +27,7 @@ static CENSUS_GEN: Array<u32> = Array::with_max_entries(1, 0);
 
 /// `struct bpf_iter__tcp`.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct IteratorContext {
     pub(crate) meta: *const u8,
     pub(crate) socket: *const u8,
@@ -41,35 +43,39 @@ pub extern "C" fn tracker_census(ctx: *mut c_void) -> i32 {
     ports::begin();
     if !socket.is_null() {
         // SAFETY: the kernel holds a reference to the socket during this call.
-        unsafe { count(socket) };
+        unsafe { visit(socket) };
     }
     0
 }
 
+/// Counts one socket by its state, by its listener and by its local port.
+///
+/// # Safety
+/// `socket` is a `sock_common`.
 #[inline(always)]
-unsafe fn count(socket: *const u8) {
-    // SAFETY: the caller's: `socket` is a `sock_common`; all kinds of sockets begin with one.
+unsafe fn visit(socket: *const u8) {
+    // SAFETY: the caller's `socket`; all kinds of sockets begin with a `sock_common`.
     unsafe {
         let Some(family) = fields::family::<Typed>(socket) else { return };
         let (Some(census), Some(generation)) = (CENSUS.get_ptr_mut(0), CENSUS_GEN.get(0)) else { return };
         let mut state: u8 = Typed::read(socket, &fields::OFF_STATE);
         let mut waiting: *const u8 = core::ptr::null();
         if state == TIME_WAIT {
-            // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this field.
+            // An orphan in FIN_WAIT2 is kept as a minisocket too; ss(8) and /proc/net/tcp tell them apart by this
+            // field.
             waiting = bpf_skc_to_tcp_timewait_sock(socket.cast_mut().cast()).cast();
             if !waiting.is_null() {
                 state = Typed::read(waiting, &fields::OFF_TW_SUBSTATE);
             }
         }
-        if usize::from(state) < STATES {
-            (*census).states[family][usize::from(state)] += 1;
-        }
+        // One census runs at a time, and it alone writes here.
+        count::add(&mut (*census).states, family, usize::from(state), 1);
         let own = ports::pass().is_none_or(|pass| pass.own != 0);
         match state {
             _ if !own => {}
             LISTEN => listener(socket, family, *generation),
-            NEW_SYN_RECV => listeners::met::<Typed>(socket, family, *generation, Met::HalfOpen),
-            ESTABLISHED => listeners::met::<Typed>(socket, family, *generation, Met::Connected),
+            NEW_SYN_RECV => listener_census::visit::<Typed>(socket, family, *generation, SocketKind::HalfOpen),
+            ESTABLISHED => listener_census::visit::<Typed>(socket, family, *generation, SocketKind::Connected),
             _ => {}
         }
         if waiting.is_null() {
@@ -83,25 +89,29 @@ unsafe fn count(socket: *const u8) {
     }
 }
 
+/// Counts a listening socket.
+///
+/// # Safety
+/// `socket` is a listening `sock` of that family.
 #[inline(always)]
 unsafe fn listener(socket: *const u8, family: usize, generation: u32) {
     let tcp = Typed::tcp_sock(socket);
     if tcp.is_null() {
         return;
     }
-    // SAFETY: the caller's: `socket` is a listening `sock`, `tcp` the same socket as a `tcp_sock`, which begins with
-    // the `inet_connection_sock` and the `sock`.
+    // SAFETY: the caller's `socket`, and `tcp`, which is the same as a `tcp_sock`: it begins with the
+    // `inet_connection_sock` and the `sock`.
     unsafe {
-        let queues = ListenerCensus {
+        let queues = ListenerQueues {
+            sockets: 1,
             syn_queue: Typed::read(tcp, &fields::OFF_QLEN),
             syn_queue_young: Typed::read(tcp, &fields::OFF_YOUNG),
             accept_queue: Typed::read(tcp, &fields::OFF_ACK_BACKLOG),
             accept_queue_max: Typed::read(tcp, &fields::OFF_MAX_ACK_BACKLOG),
             drops: u64::from(Typed::read::<u32>(tcp, &fields::OFF_DROPS)),
-            inode: fields::inode(tcp),
-            ..ListenerCensus::default()
+            ..ListenerQueues::default()
         };
         // The iterator's pointer is a `sock_common` to the verifier; the cast one is a full socket.
-        listeners::seen::<Typed>(tcp, family, generation, queues);
+        listener_census::visit_listener::<Typed>(tcp, family, generation, fields::inode(tcp), &queues);
     }
 }

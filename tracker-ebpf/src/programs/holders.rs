@@ -1,7 +1,7 @@
 //! Which process holds which socket: every descriptor of every process, by `bpf_iter/task_file`.
 //!
-//! Where `/proc/PID/fd` takes a system call for each descriptor, this takes some tens of nanoseconds. It sees the tasks of
-//! the pid namespace of the thread that created the iterator, and one thread for all that share their files.
+//! Where `/proc/PID/fd` takes a system call for each descriptor, this takes some tens of nanoseconds. It sees the tasks
+//! of the pid namespace of the thread that created the iterator, and one thread for all that share their files.
 
 use core::ffi::c_void;
 
@@ -19,8 +19,9 @@ use tracker_common::{
 };
 
 use crate::{
-    fields::{self, Memory as _, Probed, Typed},
-    losses, ports,
+    counted_map,
+    fields::{self, IPPROTO_TCP, IPPROTO_UDP, Memory as _, Probed, Typed},
+    ports,
 };
 
 #[map]
@@ -29,7 +30,7 @@ static HOLDERS: HashMap<HolderKey, Holder> = HashMap::with_max_entries(limits::H
 #[map]
 static LEAKS: HashMap<HolderKey, Holder> = HashMap::with_max_entries(limits::LEAKS, 0);
 
-/// The last socket that was met, and its process: descriptors 0, 1 and 2 of a service are often one socket.
+/// The last socket that was visited, and its process: descriptors 0, 1 and 2 of a service are often one socket.
 #[map]
 static HOLDERS_LAST: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 
@@ -42,15 +43,15 @@ struct IteratorContext {
     file: *mut file,
 }
 
-/// What an iterator over files was called with: its own state, a task and a file, either of which may be null. Each is read
-/// once, so that the verifier sees the check for null on the very value that is used.
+/// What an iterator over files was called with: its own state, a task and a file, either of which may be null. Each is
+/// read once, so that the verifier sees the check for null on the very value that is used.
 ///
 /// # Safety
 /// `ctx` is the context of such an iterator.
 #[inline(always)]
 pub(crate) unsafe fn context(ctx: *mut c_void) -> (*const u8, *const u8, *mut file) {
     let ctx = ctx.cast::<IteratorContext>();
-    // SAFETY: the caller's.
+    // SAFETY: the caller's `ctx`.
     unsafe {
         (
             (&raw const (*ctx).meta).read_volatile(),
@@ -65,29 +66,41 @@ pub(crate) unsafe fn context(ctx: *mut c_void) -> (*const u8, *const u8, *mut fi
 pub extern "C" fn tracker_holders(ctx: *mut c_void) -> i32 {
     // SAFETY: the context of an iterator over the files of tasks.
     let (_, task, file) = unsafe { context(ctx) };
-    if task.is_null() || file.is_null() {
-        return 0;
-    }
     // SAFETY: the kernel holds references to the task and the file during this call.
     unsafe {
-        let socket: *const u8 = bpf_sock_from_file(file).cast();
-        if socket.is_null() {
-            return 0;
-        }
-        let sock: *const u8 = Typed::read(socket, &fields::OFF_SOCKET_SK);
-        if !sock.is_null() {
-            held(task, sock);
+        if let Some(socket) = socket_of(task, file) {
+            visit(task, socket);
         }
     }
     0
 }
 
-const IPPROTO_TCP: u16 = 6;
-const IPPROTO_UDP: u16 = 17;
-
+/// The `sock` behind a file that a task has open, if it is a socket.
+///
+/// # Safety
+/// `task` and `file` are what [`context`] returned.
 #[inline(always)]
-unsafe fn held(task: *const u8, socket: *const u8) {
-    // SAFETY: the caller's: `task` is a `task_struct`, `socket` a `sock`.
+pub(crate) unsafe fn socket_of(task: *const u8, file: *mut file) -> Option<*const u8> {
+    if task.is_null() || file.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's `file`; the helper returns null for one that is not a socket's.
+    let socket: *const u8 = unsafe { bpf_sock_from_file(file) }.cast();
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: a `struct socket`.
+    let sock: *const u8 = unsafe { Typed::read(socket, &fields::OFF_SOCKET_SK) };
+    if sock.is_null() { None } else { Some(sock) }
+}
+
+/// Counts a socket for the process that holds it.
+///
+/// # Safety
+/// `task` is a `task_struct`, `socket` a `sock`.
+#[inline(always)]
+unsafe fn visit(task: *const u8, socket: *const u8) {
+    // SAFETY: the caller's `task` and `socket`.
     unsafe {
         let Some(family) = fields::family::<Typed>(socket) else { return };
         let protocol = Typed::read::<u16>(socket, &fields::OFF_PROTOCOL);
@@ -126,20 +139,27 @@ unsafe fn held(task: *const u8, socket: *const u8) {
 }
 
 /// Whether this is the socket and the process of the last call.
+///
+/// # Safety
+/// `socket` is a `sock`.
 #[inline(always)]
 unsafe fn again(socket: *const u8, pid: u32) -> bool {
     let Some(last) = HOLDERS_LAST.get_ptr_mut(0) else { return false };
-    // SAFETY: an entry of a map; one pass runs at a time. The caller's: `socket` is a `sock`.
+    // SAFETY: an entry of a map, and one pass runs at a time; the caller's `socket`.
     let (last, this) = unsafe { (&mut *last, [fields::inode(socket), u64::from(pid)]) };
     let same = *last == this;
     *last = this;
     same
 }
 
-/// Counts a socket whose peer has not been heard of for long, in a state that only the process can end.
+/// Counts a socket whose peer has been silent for long, in a state that only the process can end.
+///
+/// # Safety
+/// `task` is a `task_struct`, `socket` a `sock` of TCP.
 #[inline(always)]
 unsafe fn leak(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass) {
-    // SAFETY: the caller's; a `sock` of TCP is a `tcp_sock`, read by probes as the verifier does not know it for one.
+    // SAFETY: the caller's `task` and `socket`, which is a `tcp_sock`; read by probes, as the verifier does not know
+    // that.
     unsafe {
         let what = match Typed::read::<u8>(socket, &fields::OFF_STATE) {
             CLOSE_WAIT => HELD_CLOSE_WAIT,
@@ -154,17 +174,15 @@ unsafe fn leak(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass) {
     }
 }
 
+/// Counts a socket for a process.
+///
+/// # Safety
+/// `task` is a `task_struct`.
 #[inline(always)]
 unsafe fn add(table: &HashMap<HolderKey, Holder>, task: *const u8, key: HolderKey, quiet: u32) {
-    if table.get_ptr_mut(key).is_none() {
-        // SAFETY: the caller's.
-        let comm = unsafe { name(task) };
-        let _ = table.insert(key, Holder { comm, ..Holder::default() }, 0);
-    }
-    let Some(holder) = table.get_ptr_mut(key) else {
-        losses::count(Loss::HolderTableFull);
-        return;
-    };
+    // SAFETY: the caller's `task`.
+    let first = || Holder { comm: unsafe { process_name(task) }, ..Holder::default() };
+    let Some(holder) = counted_map::entry(table, &key, Loss::HolderTableFull, first) else { return };
     // SAFETY: an entry of a map; one pass runs at a time.
     let holder = unsafe { &mut *holder };
     holder.sockets += 1;
@@ -178,8 +196,8 @@ unsafe fn add(table: &HashMap<HolderKey, Holder>, task: *const u8, key: HolderKe
 /// # Safety
 /// `task` is a `task_struct`.
 #[inline(always)]
-pub(crate) unsafe fn name(task: *const u8) -> [u8; 16] {
-    // SAFETY: the caller's.
+pub(crate) unsafe fn process_name(task: *const u8) -> [u8; 16] {
+    // SAFETY: the caller's `task`.
     unsafe {
         let leader: *const u8 = Typed::read(task, &fields::OFF_LEADER);
         bpf_probe_read_kernel(leader.add(fields::OFF_COMM.load() as usize).cast::<[u8; 16]>()).unwrap_or_default()

@@ -27,7 +27,7 @@ pub(crate) fn tracker_tc(ctx: TcContext) -> i32 {
         let _ = ctx.pull_data(wanted);
         readable = bytes(&ctx);
     }
-    // SAFETY: as above.
+    // SAFETY: `skb` is the context that the kernel passes; the verifier checks the field access.
     let is_foreign = || unsafe { (*ctx.skb.skb).pkt_type } == PACKET_OTHERHOST;
     packet::count(&readable, packet::classify(&readable, interface), counters, is_foreign);
     NEXT
@@ -47,7 +47,7 @@ fn bytes(ctx: &TcContext) -> Bytes {
         1
     } else {
         // Asked for only here: it costs four loads one after the other, a third of what all the rest costs.
-        // SAFETY: as above.
+        // SAFETY: `skb` is the context that the kernel passes; the verifier checks the field access.
         unsafe { (*ctx.skb.skb).gso_segs }
     };
     Bytes { start, end, length, segments }

@@ -4,8 +4,16 @@
 
 use core::ffi::c_void;
 
-use super::holding_udp::IteratorContext;
 use crate::ports;
+
+/// `struct bpf_iter__udp`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct IteratorContext {
+    pub(crate) meta: *const u8,
+    pub(crate) socket: *const u8,
+    pub(crate) uid: u32,
+}
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/udp")]

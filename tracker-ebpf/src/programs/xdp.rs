@@ -11,9 +11,9 @@ use crate::{
 #[inline(always)]
 pub(crate) fn tracker_xdp(ctx: XdpContext) -> u32 {
     let (start, end) = (ctx.data(), ctx.data_end());
-    // The packet is one piece (the program is loaded without support for fragments), so its length is that of what can be
-    // read. Taken from a second load: if the compiler knew that both are the same number it would leave out the checks
-    // of bounds that the verifier wants to see.
+    // The packet is one piece (the program is loaded without support for fragments), so its length is that of what can
+    // be read. Taken from a second load: if the compiler knew that both are the same number it would leave out the
+    // checks of bounds that the verifier wants to see.
     // SAFETY: a field of the context.
     let length = unsafe { core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) } as usize - start;
     let bytes = Bytes { start, end, length, segments: 1 };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+pub use tracker_common::state::TcpState;
 
 use crate::process::Process;
 
@@ -25,63 +26,6 @@ impl Display for Protocol {
         formatter.pad(match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
-        })
-    }
-}
-
-/// The states of RFC 9293, that of the half-open requests of Linux, and that of a socket which is bound and neither listens
-/// nor is connected. UDP sockets are [`Self::Bound`] or [`Self::Established`].
-///
-/// The names in JSON are those of [`tracker_common::state::NAMES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TcpState {
-    /// Data can flow.
-    Established,
-    /// A SYN was sent, no answer yet.
-    SynSent,
-    /// A handshake is under way (or a simultaneous open).
-    SynRecv,
-    /// Closed here first; the FIN is not acknowledged yet.
-    #[serde(rename = "fin_wait1")]
-    FinWait1,
-    /// Closed here, the FIN is acknowledged, the peer has not closed.
-    #[serde(rename = "fin_wait2")]
-    FinWait2,
-    /// Closed here first and done; holds the port for 60 s.
-    TimeWait,
-    /// No connection.
-    Close,
-    /// The peer has closed, the local process has not.
-    CloseWait,
-    /// Closed after the peer; the FIN is not acknowledged yet.
-    LastAck,
-    /// Waiting for connections.
-    Listen,
-    /// Both sides closed at once.
-    Closing,
-    /// A half-open request socket.
-    HalfOpen,
-    /// Bound, not listening, not connected.
-    Bound,
-}
-
-impl Display for TcpState {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Established => "ESTABLISHED",
-            Self::SynSent => "SYN_SENT",
-            Self::SynRecv => "SYN_RECV",
-            Self::FinWait1 => "FIN_WAIT1",
-            Self::FinWait2 => "FIN_WAIT2",
-            Self::TimeWait => "TIME_WAIT",
-            Self::Close => "CLOSE",
-            Self::CloseWait => "CLOSE_WAIT",
-            Self::LastAck => "LAST_ACK",
-            Self::Listen => "LISTEN",
-            Self::Closing => "CLOSING",
-            Self::HalfOpen => "half-open",
-            Self::Bound => "bound",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use tracker_common::{SOCKET_FAMILY_NAMES, counters::CloseKind, state};
+use tracker_common::{SOCKET_FAMILY_NAMES, counters::CloseKind, state::TcpState};
 use tracker_model::api::{ByName, Connects, States};
 
 use super::{
@@ -14,19 +14,19 @@ use super::{
 type ByFamily = ByName<ByName<u64>>;
 
 /// States in the order in which a connection goes through them.
-const ORDER: [u8; 12] = [
-    state::LISTEN,
-    state::NEW_SYN_RECV,
-    state::SYN_SENT,
-    state::SYN_RECV,
-    state::ESTABLISHED,
-    state::FIN_WAIT1,
-    state::FIN_WAIT2,
-    state::CLOSING,
-    state::TIME_WAIT,
-    state::CLOSE_WAIT,
-    state::LAST_ACK,
-    state::CLOSE,
+const ORDER: [TcpState; 12] = [
+    TcpState::Listen,
+    TcpState::HalfOpen,
+    TcpState::SynSent,
+    TcpState::SynRecv,
+    TcpState::Established,
+    TcpState::FinWait1,
+    TcpState::FinWait2,
+    TcpState::Closing,
+    TcpState::TimeWait,
+    TcpState::CloseWait,
+    TcpState::LastAck,
+    TcpState::Close,
 ];
 
 /// The answer as tables.
@@ -49,7 +49,7 @@ pub(super) fn render(answer: &States, view: View) -> String {
 }
 
 fn states(netns: u32, counts: &ByFamily) -> String {
-    let names = ORDER.map(|number| state::NAMES[usize::from(number)]);
+    let names = ORDER.map(TcpState::name);
     let title = Column::Text("STATE");
     let table =
         by_family(title, names.into_iter().map(str::to_owned), |name, family| counts.get(family)?.get(name).copied());
@@ -146,7 +146,7 @@ Connects: 25 attempted, 20 established, 5 failed (ECANCELED 2, ECONNREFUSED 2, E
     #[test]
     fn the_order_holds_every_named_state_once() {
         let all: std::collections::BTreeSet<_> = ORDER.into_iter().collect();
-        assert_eq!(all, (1..=12).collect());
+        assert_eq!(all, TcpState::ALL.into_iter().filter(|state| *state != TcpState::Bound).collect());
     }
 
     #[test]

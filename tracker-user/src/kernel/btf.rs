@@ -5,12 +5,12 @@
 
 use std::{collections::HashMap, path::Path};
 
-use tracker_common::names::{ABSENT, BIT_FIELDS, FIELDS, INODE, INODE_FIELDS};
+use tracker_common::fields::{ABSENT, BITS, Field, INODE, INODE_FIELDS, OPTIONAL, REQUIRED};
 
 /// Where the kernel keeps its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why offsets could not be had.
+/// Errors from reading offsets, each with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file cannot be read.
@@ -32,7 +32,7 @@ pub enum BtfError {
         /// What is wrong with it.
         what: &'static str,
     },
-    /// A structure or member that every supported kernel has is missing.
+    /// A structure or member is missing that every supported kernel has.
     #[error("the BTF in {path} has no {field}; kernels since Linux 6.1 are supported")]
     Missing {
         /// Its path.
@@ -55,16 +55,14 @@ fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
         btf.offset_bits(structure, path).ok_or_else(|| format!("{structure}.{}", path.join(".")))
     };
     let mut globals = Vec::new();
-    for field in FIELDS {
-        let offset = match bits(field.structure, field.path) {
-            Ok(bits) => bits / 8,
-            Err(_) if !field.required => ABSENT,
-            Err(missing) => return Err(missing),
-        };
-        globals.push((field.global, offset));
+    for Field { global, structure, path } in REQUIRED {
+        globals.push((*global, bits(structure, path)? / 8));
     }
-    for (global, field) in BIT_FIELDS {
-        globals.push((global, bits(field.structure, field.path)? % 8));
+    for Field { global, structure, path } in OPTIONAL {
+        globals.push((*global, bits(structure, path).map_or(ABSENT, |bits| bits / 8)));
+    }
+    for Field { global, structure, path } in BITS {
+        globals.push((*global, bits(structure, path)? % 8));
     }
     let mut inode = 0;
     for (structure, path) in INODE_FIELDS {

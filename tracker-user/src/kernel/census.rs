@@ -163,9 +163,8 @@ impl CensusScheduler {
 }
 
 fn pass(object: &mut Ebpf, maps: &mut Maps, generation: u32) -> Result<Census, KernelError> {
-    let map = |name| move |source| KernelError::Map { name, source };
-    maps.census.set(0, Census::default(), 0).map_err(map(names::CENSUS))?;
-    maps.census_generation.set(0, generation, 0).map_err(map(names::CENSUS_GENERATION))?;
+    maps.census.update(0, Census::default())?;
+    maps.census_generation.update(0, generation)?;
     iterator::run(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
-    maps.census.get(&0, 0).map_err(map(names::CENSUS))
+    maps.census.lookup(0)
 }

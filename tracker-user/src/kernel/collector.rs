@@ -32,7 +32,7 @@ use super::{
     links::{self, Link, Listing},
     listeners::{self, Listeners},
     local::LocalAddresses,
-    maps::{Maps, Sum as _},
+    maps::Maps,
     missed_events::{self, MissedEvents},
     object,
     ports::Ports,
@@ -175,8 +175,7 @@ impl Collector {
 
     /// Takes a census; `asked` is whether somebody waits for it.
     fn take_census(&mut self, asked: bool) -> Result<(), KernelError> {
-        let map = |source| KernelError::Map { name: names::CENSUS_WANTED, source };
-        self.maps.census_wanted.set(0, 0, 0).map_err(map)?;
+        self.maps.census_wanted.update(0, 0)?;
         let before = listeners::versions(&self.maps);
         if self.census.take(&mut self.object, &mut self.maps, &mut self.ports, asked) {
             self.listeners.reconcile(&mut self.maps, &before, self.census.complete())?;
@@ -209,7 +208,7 @@ impl Collector {
     /// found no port.
     fn is_census_due(&self) -> bool {
         self.census.is_due()
-            || self.maps.census_wanted.get(&0, 0).is_ok_and(|wanted| wanted != 0)
+            || self.maps.census_wanted.lookup(0).is_ok_and(|wanted| wanted != 0)
             || (self.ports.has_failures(&self.maps) && self.census.may_be_taken())
     }
 
@@ -292,15 +291,11 @@ impl Collector {
 
     /// Socket events, and what could not be counted.
     fn sockets_and_losses(&mut self) -> Result<(SocketCounters, [u64; Loss::COUNT]), KernelError> {
-        let map = |name| move |source| KernelError::Map { name, source };
         let counters = &self.maps.socket_counters;
-        let sockets = || counters.get(&0, 0).map(|sockets| SocketCounters::sum(&sockets));
-        let counted = self.missed_events.count(missed_events::passive_opens, sockets);
-        let (sockets, missed) = counted.map_err(map(names::SOCKET_COUNTERS))?;
+        let (sockets, missed) = self.missed_events.count(missed_events::passive_opens, || counters.sum(0))?;
         let mut losses = [0; Loss::COUNT];
         for loss in Loss::ALL {
-            let values = self.maps.losses.get(&(loss as u32), 0).map_err(map(names::LOSSES))?;
-            losses[loss as usize] = u64::sum(&values);
+            losses[loss as usize] = self.maps.losses.sum(loss as u32)?;
         }
         losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
         losses[Loss::EventUnseen as usize] = missed;
@@ -323,28 +318,18 @@ impl Collector {
     }
 
     fn programs(&self) -> Vec<Program> {
-        let kinds = BTreeMap::from([
-            (names::PROGRAM_XDP, "xdp"),
-            (names::PROGRAM_TC, "tc"),
-            (names::PROGRAM_SOCK_BTF, "tp_btf"),
-            (names::PROGRAM_SOCK_RAW, "raw_tp"),
-            (names::PROGRAM_BIND, "fexit"),
-            (names::PROGRAM_BIND_IN, "tracepoint"),
-            (names::PROGRAM_BIND_OUT, "tracepoint"),
-        ]);
-        let report = |(name, program): (&str, &aya::programs::Program)| {
+        let report = |names::Program { name, kind, .. }: &names::Program| {
             // A program that was not loaded has no info.
-            let info: ProgramInfo = program.info().ok()?;
+            let info: ProgramInfo = self.object.program(name)?.info().ok()?;
             Some(Program {
-                name: name.into(),
-                // All others are iterators.
-                kind: kinds.get(name).copied().unwrap_or("iter").into(),
+                name: (*name).into(),
+                kind: (*kind).into(),
                 id: info.id(),
                 run_count: info.run_count(),
                 run_seconds: info.run_time().as_secs_f64(),
             })
         };
-        let mut programs: Vec<_> = self.object.programs().filter_map(report).collect();
+        let mut programs: Vec<_> = names::PROGRAMS.iter().filter_map(report).collect();
         programs.sort_by(|a, b| a.name.cmp(&b.name));
         programs
     }

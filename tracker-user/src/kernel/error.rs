@@ -1,10 +1,10 @@
-//! Why the kernel side cannot be had, each with the way out.
+//! Errors from loading, attaching or reading, each with a remedy.
 
 use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 use super::btf::BtfError;
 
-/// Why the kernel side cannot be had.
+/// An error of the kernel side.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Other network namespaces may not be entered.
@@ -169,7 +169,7 @@ impl KernelError {
     }
 }
 
-/// Whether a program was refused for want of a capability: EPERM with nothing from the verifier.
+/// Whether a program was refused because a capability is missing: EPERM with nothing from the verifier.
 fn denied(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { io_error, verifier_log }
         if io_error.raw_os_error() == Some(libc::EPERM) && verifier_log.to_string().trim().is_empty())

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracker_common::{
     flows::Sampling,
     histogram::{BUCKETS, HANDSHAKE_SHIFT, Histogram, edge_us},
-    limits, names,
+    limits,
 };
 use tracker_detect::{
     alert::store::AlertIds,
@@ -183,9 +183,7 @@ impl FloodCollector {
         let weight = (rate / SAMPLED_PER_SECOND).ceil() as u32;
         let mask = weight.clamp(1, LARGEST_WEIGHT).next_power_of_two() - 1;
         let epoch = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
-        maps.sampling
-            .set(0, Sampling { mask, epoch }, 0)
-            .map_err(|source| KernelError::Map { name: names::SAMPLING, source })
+        maps.sampling.update(0, Sampling { mask, epoch })
     }
 
     fn floods(&mut self, open: &mut [Open]) -> Floods {

@@ -9,12 +9,11 @@ use tracker_common::{
     classify::Family,
     flows::FlowCounters,
     limits,
-    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
-    names,
+    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListenerQueues, Slot},
 };
 use tracker_detect::estimators::rate;
 use tracker_model::{
-    counters::{ByFamily, FlowSample, ListenerQueues},
+    counters::{ByFamily, FlowSample},
     listener as model,
     process::Process,
 };
@@ -23,7 +22,7 @@ use super::{
     error::KernelError,
     floods::Open,
     half_open::HalfOpen,
-    maps::{Maps, Sum as _},
+    maps::Maps,
     process::SocketOwnerCache,
     sources::{self, address},
     syn_queue::SynQueue,
@@ -67,20 +66,16 @@ struct Rate {
     per_second: f64,
 }
 
-fn map(name: &'static str) -> impl Fn(aya::maps::MapError) -> KernelError {
-    move |source| KernelError::Map { name, source }
-}
-
 /// All entries of the listener map.
 fn entries(maps: &Maps) -> Vec<(ListenerKey, Listener)> {
     // An entry that goes while the map is walked ends the walk; the next reading has the rest.
-    maps.listeners.iter().filter_map(Result::ok).collect()
+    maps.listeners.entries().collect()
 }
 
 /// Fills the queue of free slots; slot 0 is shared by those that get none.
 pub fn fill_slots(maps: &mut Maps) -> Result<(), KernelError> {
     for slot in 1..=limits::LISTENERS {
-        maps.free_slots.push(slot, 0).map_err(map(names::FREE_SLOTS))?;
+        maps.free_slots.enqueue(slot)?;
     }
     Ok(())
 }
@@ -107,22 +102,22 @@ impl Listeners {
             if listener.slot == 0 || listener.version != before.get(&key).copied().unwrap_or(0) {
                 continue;
             }
-            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let census = maps.listener_census.lookup(listener.slot)?;
             let seen = census.generation == generation;
             let (sockets, dual) =
-                if seen { (u64::from(census.sockets), u64::from(census.dual)) } else { Default::default() };
+                if seen { (census.queues.sockets, u64::from(census.dual)) } else { Default::default() };
             if seen {
                 self.unseen.remove(&key);
             }
             // The slot too: an event that came while the listener was given it is missing there.
-            let slot = maps.slots.get(&listener.slot, 0).map_err(map(names::SLOTS))?;
+            let slot = maps.slots.lookup(listener.slot)?;
             let is_right = [(listener.sockets, listener.dual), (slot.sockets, slot.dual)] == [(sockets, dual); 2];
             if is_right || (!seen && self.unseen.insert(key)) {
                 continue;
             }
-            maps.slots.set(listener.slot, Slot { sockets, dual, ..slot }, 0).map_err(map(names::SLOTS))?;
+            maps.slots.update(listener.slot, Slot { sockets, dual, ..slot })?;
             let mended = Listener { sockets, dual, ..listener };
-            maps.listeners.insert(key, mended, 0).map_err(map(names::LISTENERS))?;
+            maps.listeners.update(key, mended)?;
         }
         Ok(())
     }
@@ -147,9 +142,8 @@ impl Listeners {
             }
             self.closed.remove(&key);
             unjudged += u64::from(listener.slot == 0);
-            let values = maps.listener_counters.get(&listener.slot, 0).map_err(map(names::LISTENER_COUNTERS))?;
-            let counters = ListenerCounters::sum(&values);
-            let census = maps.listener_census.get(&listener.slot, 0).map_err(map(names::LISTENER_CENSUS))?;
+            let counters = maps.listener_counters.sum(listener.slot)?;
+            let census = maps.listener_census.lookup(listener.slot)?;
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             let mut report = self.report(key, &listener, &counters, census, now);
             if census.is_some() {
@@ -160,7 +154,7 @@ impl Listeners {
         (self.entries, self.slots, self.unjudged) = (count, slots, unjudged);
         if unjudged > 0 && !self.freed.is_empty() {
             // It gives them the slots.
-            maps.census_wanted.set(0, 1, 0).map_err(map(names::CENSUS_WANTED))?;
+            maps.census_wanted.update(0, 1)?;
         }
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
@@ -189,7 +183,7 @@ impl Listeners {
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
-            queues: census.map(|census| self.queues(key, &census)),
+            queues: census.map(|census| self.queues(key, census.queues)),
             sample: sample(counters.flows),
             ..model::Listener::new(key.netns, address(key.address), port)
         };
@@ -213,21 +207,13 @@ impl Listeners {
         rate.per_second
     }
 
-    fn queues(&mut self, key: ListenerKey, census: &ListenerCensus) -> ListenerQueues {
+    /// The queues with what the kernel does not say: requests turned away by all sockets that the group ever had, and
+    /// the limit of the SYN queue.
+    fn queues(&mut self, key: ListenerKey, census: ListenerQueues) -> ListenerQueues {
         let drops = self.drops.entry(key).or_default();
         drops.total += census.drops.saturating_sub(drops.last);
         drops.last = census.drops;
-        ListenerQueues {
-            syn_queue: census.syn_queue,
-            syn_queue_young: census.syn_queue_young,
-            syn_queue_max: self.syn_queue.limit(census),
-            accept_queue: census.accept_queue,
-            accept_queue_max: census.accept_queue_max,
-            half_open: census.half_open,
-            connected: census.connected,
-            drops: drops.total,
-            half_open_unnamed: census.half_open_unnamed,
-        }
+        ListenerQueues { drops: drops.total, syn_queue_max: self.syn_queue.limit(&census), ..census }
     }
 
     /// Frees the slot of a listener that closed a while ago.
@@ -240,19 +226,18 @@ impl Listeners {
         if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
             return Ok(());
         }
-        maps.listeners.remove(key).map_err(map(names::LISTENERS))?;
+        maps.listeners.delete(key)?;
         self.closed.remove(key);
         self.rates.remove(key);
         self.drops.remove(key);
         self.unseen.remove(key);
         if listener.slot != 0 {
             // A port that still leads here then finds a slot of another port.
-            maps.slots.set(listener.slot, Slot::default(), 0).map_err(map(names::SLOTS))?;
-            let zeros = maps.zeros();
-            maps.listener_counters.set(listener.slot, zeros, 0).map_err(map(names::LISTENER_COUNTERS))?;
+            maps.slots.update(listener.slot, Slot::default())?;
+            maps.listener_counters.reset(listener.slot)?;
             sources::clear(maps, listener.slot)?;
             self.freed.push(listener.slot);
-            maps.free_slots.push(listener.slot, 0).map_err(map(names::FREE_SLOTS))?;
+            maps.free_slots.enqueue(listener.slot)?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use aya::maps::lpm_trie::Key;
 use tracker_common::{
-    hash::{self, Halves},
-    limits, names,
+    hash::{self, AddrWords},
+    limits,
 };
 
 use super::{error::KernelError, maps::Maps};
@@ -18,29 +18,27 @@ const HOST: u8 = 128;
 /// # Errors
 /// There are too many of them.
 pub fn add(maps: &mut Maps, address: &[u8; 16]) -> Result<(), KernelError> {
-    maps.local_addresses
-        .insert(address, 1, 0)
-        .map_err(|source| KernelError::Map { name: names::LOCAL_ADDRESSES, source })?;
+    maps.local_addresses.update(address, 1)?;
     // Of two at one place the other is found in the hash map alone.
-    set_place(maps, place(address), hash::halves(address))
+    set_place(maps, place(address), hash::to_words(address))
 }
 
 /// Takes an address back; one of those that `stay` may have its place.
 fn remove(maps: &mut Maps, address: &[u8; 16], stay: &BTreeSet<(u8, [u8; 16])>) -> Result<(), KernelError> {
     let place = place(address);
     let mut others = stay.iter().filter(|(length, other)| *length == HOST && self::place(other) == place);
-    set_place(maps, place, others.next().map_or([0; 2], |(_, other)| hash::halves(other)))?;
+    set_place(maps, place, others.next().map_or([0; 2], |(_, other)| hash::to_words(other)))?;
     // Removing what is gone already is no loss.
-    let _ = maps.local_addresses.remove(address);
+    let _ = maps.local_addresses.delete(address);
     Ok(())
 }
 
-fn set_place(maps: &mut Maps, place: u32, address: Halves) -> Result<(), KernelError> {
-    maps.local_places.set(place, address, 0).map_err(|source| KernelError::Map { name: names::LOCAL_PLACES, source })
+fn set_place(maps: &mut Maps, place: u32, address: AddrWords) -> Result<(), KernelError> {
+    maps.local_places.update(place, address)
 }
 
 fn place(address: &[u8; 16]) -> u32 {
-    hash::place(hash::halves(address), 0, limits::LOCAL_PLACES.ilog2())
+    hash::bucket_index(hash::to_words(address), 0, limits::LOCAL_PLACES.ilog2())
 }
 
 /// The local addresses that the kernel side knows.
@@ -60,7 +58,7 @@ impl LocalAddresses {
                 remove(maps, address, &known)?;
             } else {
                 // Removing what is gone already is no loss.
-                let _ = maps.local_prefixes.remove(&Key::new(u32::from(*length), *address));
+                let _ = maps.local_prefixes.delete(&Key::new(u32::from(*length), *address));
             }
         }
         let mut unfit = BTreeSet::new();
@@ -69,9 +67,7 @@ impl LocalAddresses {
             let result = if length == HOST {
                 add(maps, &address)
             } else {
-                maps.local_prefixes
-                    .insert(&Key::new(u32::from(length), address), 1, 0)
-                    .map_err(|source| KernelError::Map { name: names::LOCAL_PREFIXES, source })
+                maps.local_prefixes.update(&Key::new(u32::from(length), address), 1)
             };
             match result {
                 Ok(()) => drop(known.insert(*prefix)),

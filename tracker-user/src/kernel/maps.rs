@@ -1,25 +1,26 @@
-//! Typed access to the maps of the object. Each map is taken out of the object once.
+//! Typed access to the maps of the object. Each map is taken out of the object once, and its errors name it.
 
 use std::{
+    borrow::Borrow,
     marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
 use aya::{
-    Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, Queue},
+    Ebpf, Pod,
+    maps::{self, Map, MapData, MapError, PerCpuValues, lpm_trie::Key},
     util::nr_cpus,
 };
 use tracker_common::{
     counters::{Census, Interface, InterfaceCounters, SocketCounters},
-    flows::{FlowCounters, Sampling},
-    hash::Halves,
-    limits,
+    flows::Sampling,
+    hash::AddrWords,
+    layout,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
     names,
     ports::{
-        BindFailureKey, Failure, FailureKey, Holder, HolderKey, Maker, MakerKey, PortBuckets, PortPass, PortSource,
-        PortTotals, PortTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
+        PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
@@ -27,104 +28,101 @@ use tracker_common::{
 
 use super::error::KernelError;
 
-/// Ports.
-const PORTS: u32 = 1 << 16;
+type Result<T> = std::result::Result<T, KernelError>;
 
-/// All maps of the object.
-pub struct Maps {
-    pub interfaces: Array<MapData, Interface>,
-    pub interface_counters: PerCpuArray<MapData, InterfaceCounters>,
-    pub local_addresses: HashMap<MapData, [u8; 16], u8>,
-    pub local_places: Array<MapData, Halves>,
-    pub local_prefixes: LpmTrie<MapData, [u8; 16], u8>,
-    pub slots: Array<MapData, Slot>,
-    pub refused_syns: Mapped<u64>,
-    pub listeners: HashMap<MapData, ListenerKey, Listener>,
-    pub free_slots: Queue<MapData, u32>,
-    pub listener_counters: PerCpuArray<MapData, ListenerCounters>,
-    pub listener_census: Array<MapData, ListenerCensus>,
-    pub sources: Array<MapData, Registers>,
-    pub source_samples: Array<MapData, SourceSample>,
-    pub sampling: Array<MapData, Sampling>,
-    pub half_open_sources: Mapped<HalfOpenSource>,
-    pub socket_counters: PerCpuArray<MapData, SocketCounters>,
-    pub census: Array<MapData, Census>,
-    pub census_generation: Array<MapData, u32>,
-    pub census_wanted: Array<MapData, u32>,
-    pub port_pass: Array<MapData, PortPass>,
-    pub port_tuples: Mapped<PortTuple>,
-    pub port_totals: Array<MapData, PortTotals>,
-    pub port_buckets: Array<MapData, PortBuckets>,
-    pub port_sources: Array<MapData, PortSource>,
-    pub holders: HashMap<MapData, HolderKey, Holder>,
-    pub holders_last: Array<MapData, [u64; 2]>,
-    pub leaks: HashMap<MapData, HolderKey, Holder>,
-    pub connect_failures: HashMap<MapData, FailureKey, Failure>,
-    pub watched: HashMap<MapData, Watched, u64>,
-    pub makers: HashMap<MapData, MakerKey, Maker>,
-    pub bind_failures: HashMap<MapData, BindFailureKey, Failure>,
-    pub socket_query: Array<MapData, SocketQuery>,
-    pub losses: PerCpuArray<MapData, u64>,
-    cpus: usize,
+/// A map, and its name for errors. The operations are those of bpf(2).
+pub struct Named<T> {
+    name: &'static str,
+    map: T,
 }
 
-impl Maps {
-    /// Takes the maps out of a loaded object.
-    pub fn take(object: &mut Ebpf) -> Result<Self, KernelError> {
-        Ok(Self {
-            interfaces: take(object, names::INTERFACES)?,
-            interface_counters: take(object, names::INTERFACE_COUNTERS)?,
-            local_addresses: take(object, names::LOCAL_ADDRESSES)?,
-            local_places: take(object, names::LOCAL_PLACES)?,
-            local_prefixes: take(object, names::LOCAL_PREFIXES)?,
-            slots: take(object, names::SLOTS)?,
-            refused_syns: Mapped::take(object, names::REFUSED_SYNS, PORTS)?,
-            listeners: take(object, names::LISTENERS)?,
-            free_slots: take(object, names::FREE_SLOTS)?,
-            listener_counters: take(object, names::LISTENER_COUNTERS)?,
-            listener_census: take(object, names::LISTENER_CENSUS)?,
-            sources: take(object, names::SOURCES)?,
-            source_samples: take(object, names::SOURCE_SAMPLES)?,
-            sampling: take(object, names::SAMPLING)?,
-            half_open_sources: Mapped::take(object, names::HALF_OPEN_SOURCES, limits::HALF_OPEN_SOURCES)?,
-            socket_counters: take(object, names::SOCKET_COUNTERS)?,
-            census: take(object, names::CENSUS)?,
-            census_generation: take(object, names::CENSUS_GENERATION)?,
-            census_wanted: take(object, names::CENSUS_WANTED)?,
-            port_pass: take(object, names::PORT_PASS)?,
-            port_tuples: Mapped::take(object, names::PORT_TUPLES, limits::PORT_TUPLES)?,
-            port_totals: take(object, names::PORT_TOTALS)?,
-            port_buckets: take(object, names::PORT_BUCKETS)?,
-            port_sources: take(object, names::PORT_SOURCES)?,
-            holders: take(object, names::HOLDERS)?,
-            holders_last: take(object, names::HOLDERS_LAST)?,
-            leaks: take(object, names::LEAKS)?,
-            connect_failures: take(object, names::CONNECT_FAILURES)?,
-            watched: take(object, names::WATCHED)?,
-            makers: take(object, names::MAKERS)?,
-            bind_failures: take(object, names::BIND_FAILURES)?,
-            socket_query: take(object, names::SOCKET_QUERY)?,
-            losses: take(object, names::LOSSES)?,
-            cpus: nr_cpus().map_err(|(path, source)| KernelError::Cpus { path, source })?,
-        })
-    }
+pub type Array<V> = Named<maps::Array<MapData, V>>;
+pub type HashMap<K, V> = Named<maps::HashMap<MapData, K, V>>;
+pub type LpmTrie<K, V> = Named<maps::LpmTrie<MapData, K, V>>;
+pub type PerCpuArray<V> = Named<maps::PerCpuArray<MapData, V>>;
+pub type Queue<V> = Named<maps::Queue<MapData, V>>;
 
-    /// A value of zero for each CPU.
-    pub fn zeros<T: aya::Pod + Default>(&self) -> PerCpuValues<T> {
-        PerCpuValues::try_from(vec![T::default(); self.cpus]).expect("as many values as CPUs")
+impl<T> Named<T> {
+    fn fail(&self) -> impl Fn(MapError) -> KernelError + use<T> {
+        let name = self.name;
+        move |source| KernelError::Map { name, source }
     }
 }
 
-fn take<T>(object: &mut Ebpf, name: &'static str) -> Result<T, KernelError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = object.take_map(name).ok_or(KernelError::NoSuchMap(name))?;
-    T::try_from(map).map_err(|source| KernelError::Map { name, source })
+impl<V: Pod> Array<V> {
+    /// The value at an index.
+    pub fn lookup(&self, index: u32) -> Result<V> {
+        self.map.get(&index, 0).map_err(self.fail())
+    }
+
+    /// Sets the value at an index.
+    pub fn update(&mut self, index: u32, value: impl Borrow<V>) -> Result<()> {
+        self.map.set(index, value, 0).map_err(self.fail())
+    }
 }
 
-/// An array map that is mapped into this process: it is looked through as a whole, which would be a system call for each
-/// entry.
+impl<K: Pod, V: Pod> HashMap<K, V> {
+    /// Sets the value of a key.
+    pub fn update(&mut self, key: impl Borrow<K>, value: impl Borrow<V>) -> Result<()> {
+        self.map.insert(key, value, 0).map_err(self.fail())
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, key: &K) -> Result<()> {
+        self.map.remove(key).map_err(self.fail())
+    }
+
+    /// Removes the entries that `which` is true for.
+    pub fn delete_where(&mut self, which: impl Fn(&K, &V) -> bool) -> Result<()> {
+        let keys: Vec<K> = self.entries().filter(|(key, value)| which(key, value)).map(|(key, _)| key).collect();
+        keys.iter().try_for_each(|key| self.delete(key))
+    }
+
+    /// All entries. Some may be missed while others are removed.
+    pub fn entries(&self) -> impl Iterator<Item = (K, V)> {
+        self.map.iter().filter_map(std::result::Result::ok)
+    }
+}
+
+impl<K: Pod, V: Pod> LpmTrie<K, V> {
+    /// Sets the value of a prefix.
+    pub fn update(&mut self, prefix: &Key<K>, value: impl Borrow<V>) -> Result<()> {
+        self.map.insert(prefix, value, 0).map_err(self.fail())
+    }
+
+    /// Removes a prefix.
+    pub fn delete(&mut self, prefix: &Key<K>) -> Result<()> {
+        self.map.remove(prefix).map_err(self.fail())
+    }
+}
+
+impl<V: Pod + Default + layout::Sum> PerCpuArray<V> {
+    /// The values of all CPUs at an index, added up.
+    pub fn sum(&self, index: u32) -> Result<V> {
+        let mut total = V::default();
+        for value in self.map.get(&index, 0).map_err(self.fail())?.iter() {
+            total.add(value);
+        }
+        Ok(total)
+    }
+
+    /// Sets the values of all CPUs at an index to zero.
+    pub fn reset(&mut self, index: u32) -> Result<()> {
+        let cpus = nr_cpus().map_err(|(path, source)| KernelError::Cpus { path, source })?;
+        let zeros = PerCpuValues::try_from(vec![V::default(); cpus]).expect("as many values as CPUs");
+        self.map.set(index, zeros, 0).map_err(self.fail())
+    }
+}
+
+impl<V: Pod> Queue<V> {
+    /// Adds a value at the end.
+    pub fn enqueue(&mut self, value: impl Borrow<V>) -> Result<()> {
+        self.map.push(value, 0).map_err(self.fail())
+    }
+}
+
+/// An array map that is mapped into this process: it is read as a whole, without a system call for
+/// each entry.
 pub struct Mapped<T> {
     memory: memmap2::MmapRaw,
     entries: usize,
@@ -132,113 +130,73 @@ pub struct Mapped<T> {
     _type: PhantomData<T>,
 }
 
-impl<T: aya::Pod> Mapped<T> {
-    fn take(object: &mut Ebpf, name: &'static str, entries: u32) -> Result<Self, KernelError> {
-        let map = object.take_map(name).ok_or(KernelError::NoSuchMap(name))?;
-        let Map::Array(data) = &map else { return Err(KernelError::NoSuchMap(name)) };
-        let entries = entries as usize;
-        let memory = memmap2::MmapOptions::new()
-            .len(entries * size_of::<T>())
-            .map_raw_read_only(data.fd().as_fd().as_raw_fd())
-            .map_err(|source| KernelError::Io { what: format!("map {name} into memory"), source })?;
-        Ok(Self { memory, entries, _map: map, _type: PhantomData })
-    }
-
-    /// An entry as it is at this moment, if there is one of this number.
+impl<T: Pod> Mapped<T> {
+    /// An entry as it is at this moment, if there is one of this index.
     pub fn get(&self, index: usize) -> Option<T> {
-        // SAFETY: as in `read`; the index is within the entries.
+        // SAFETY: in bounds, as checked; else as in `read`.
         (index < self.entries).then(|| unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() })
     }
 
     /// All entries, each as it is at this moment.
     pub fn read(&self) -> impl Iterator<Item = T> {
         let first: *const T = self.memory.as_ptr().cast();
-        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads entries, and
-        // lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a value of a Pod.
+        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads
+        // entries, and lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a
+        // value of a Pod.
         (0..self.entries).map(move |index| unsafe { first.add(index).read_volatile() })
     }
 }
+
+/// How a map of some kind is taken out of the object.
+trait Take: Sized {
+    fn take(map: Map, name: &'static str) -> Result<Self>;
+}
+
+impl<T: TryFrom<Map, Error = MapError>> Take for Named<T> {
+    fn take(map: Map, name: &'static str) -> Result<Self> {
+        T::try_from(map).map(|map| Self { name, map }).map_err(|source| KernelError::Map { name, source })
+    }
+}
+
+impl<T: Pod> Take for Mapped<T> {
+    fn take(map: Map, name: &'static str) -> Result<Self> {
+        let Map::Array(data) = &map else { return Err(KernelError::NoSuchMap(name)) };
+        let info = data.info().map_err(|source| KernelError::Map { name, source })?;
+        let entries = info.max_entries() as usize;
+        let memory = memmap2::MmapOptions::new()
+            .len(entries * size_of::<T>())
+            .map_raw_read_only(data.fd().as_fd().as_raw_fd())
+            .map_err(|source| KernelError::Io { what: format!("map {name} into memory"), source })?;
+        Ok(Self { memory, entries, _map: map, _type: PhantomData })
+    }
+}
+
+fn take<T: Take>(object: &mut Ebpf, name: &'static str) -> Result<T> {
+    T::take(object.take_map(name).ok_or(KernelError::NoSuchMap(name))?, name)
+}
+
+macro_rules! maps {
+    (
+        shared { $( $(#[$meta:meta])* $field:ident: $kind:ident<$($type:ty),*> = $constant:ident $_name:literal; )* }
+        kernel { $($_kernel:tt)* }
+    ) => {
+        /// All maps that the daemon reads or writes.
+        pub struct Maps {
+            $( $(#[$meta])* pub $field: $kind<$($type),*>, )*
+        }
+
+        impl Maps {
+            /// Takes the maps out of a loaded object.
+            pub fn take(object: &mut Ebpf) -> Result<Self> {
+                Ok(Self { $( $field: take(object, names::$constant)?, )* })
+            }
+        }
+    };
+}
+tracker_common::for_each_map!(maps);
 
 /// The name of a process as the kernel keeps it.
 pub fn name_of(comm: &[u8; 16]) -> String {
     let end = comm.iter().position(|byte| *byte == 0).unwrap_or(comm.len());
     String::from_utf8_lossy(&comm[..end]).into_owned()
-}
-
-/// Sums of counters over CPUs.
-pub trait Sum: Sized {
-    /// Adds `other` to `self`.
-    fn add(&mut self, other: &Self);
-
-    /// The sum over all CPUs.
-    fn sum(values: &PerCpuValues<Self>) -> Self
-    where
-        Self: aya::Pod + Default,
-    {
-        let mut total = Self::default();
-        for value in values.iter() {
-            total.add(value);
-        }
-        total
-    }
-}
-
-impl Sum for u64 {
-    fn add(&mut self, other: &Self) {
-        *self += other;
-    }
-}
-
-impl<T: Sum, const N: usize> Sum for [T; N] {
-    fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.iter_mut().zip(other) {
-            mine.add(theirs);
-        }
-    }
-}
-
-impl Sum for tracker_common::histogram::Histogram {
-    fn add(&mut self, other: &Self) {
-        self.buckets.add(&other.buckets);
-        self.sum_us += other.sum_us;
-    }
-}
-
-impl Sum for InterfaceCounters {
-    fn add(&mut self, other: &Self) {
-        self.packets.add(&other.packets);
-        self.syns.add(&other.syns);
-    }
-}
-
-impl Sum for FlowCounters {
-    fn add(&mut self, other: &Self) {
-        self.first += other.first;
-        self.repeated += other.repeated;
-        self.repeated_variance += other.repeated_variance;
-        self.completed += other.completed;
-        self.evicted += other.evicted;
-    }
-}
-
-impl Sum for ListenerCounters {
-    fn add(&mut self, other: &Self) {
-        self.syns.add(&other.syns);
-        self.completed.add(&other.completed);
-        self.completed_unwatched.add(&other.completed_unwatched);
-        self.flows.add(&other.flows);
-        self.handshake_time.add(&other.handshake_time);
-    }
-}
-
-impl Sum for SocketCounters {
-    fn add(&mut self, other: &Self) {
-        self.transitions.add(&other.transitions);
-        self.closes.add(&other.closes);
-        self.connect_failures.add(&other.connect_failures);
-        self.connect_time.add(&other.connect_time);
-        self.handshake_time.add(&other.handshake_time);
-        self.lifetime.add(&other.lifetime);
-        self.timed = self.timed.wrapping_add(other.timed);
-    }
 }

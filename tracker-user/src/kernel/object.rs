@@ -94,14 +94,9 @@ pub fn load_census(object: &mut Ebpf) -> Result<(), KernelError> {
 /// Loads the passes beside the census: holders of ports, UDP, and those that answer which sockets hold a port.
 pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
     let btf = kernel_btf("a pass over sockets", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
-    let passes = [
-        (names::PROGRAM_HOLDERS, "task_file"),
-        (names::PROGRAM_UDP, "udp"),
-        (names::PROGRAM_TCP_AT, "tcp"),
-        (names::PROGRAM_UDP_AT, "udp"),
-        (names::PROGRAM_FILES_AT, "task_file"),
-    ];
-    for (name, target) in passes {
+    let passes =
+        names::PROGRAMS.iter().filter(|program| program.kind == "iter" && program.name != names::PROGRAM_CENSUS);
+    for &names::Program { name, target, .. } in passes {
         program::<Iter>(object, name)?.load(target, &btf).map_err(|source| KernelError::program(name, source))?;
     }
     Ok(())
@@ -115,7 +110,7 @@ pub fn attach_socket_events(object: &mut Ebpf, wanted: SocketEvents) -> Result<&
         SocketEvents::Auto => attach_tp_btf(object, names::PROGRAM_SOCK_BTF).or_else(|error| match error {
             KernelError::NoRight => Err(error),
             error => {
-                tracing::warn!("tp_btf cannot be had, raw_tp instead: {error}");
+                tracing::warn!("tp_btf is not available, using raw_tp: {error}");
                 attach_raw_tp(object)
             }
         }),
@@ -206,7 +201,7 @@ mod tests {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let programs: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
         let maps: BTreeSet<_> = object.maps.keys().map(String::as_str).filter(|name| !name.starts_with('.')).collect();
-        assert_eq!(programs, names::PROGRAMS.into_iter().collect());
-        assert_eq!(maps, names::MAPS.into_iter().collect());
+        assert_eq!(programs, names::PROGRAMS.iter().map(|program| program.name).collect());
+        assert_eq!(maps, names::MAPS.iter().copied().collect());
     }
 }

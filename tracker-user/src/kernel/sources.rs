@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracker_common::{
-    hash, names,
+    hash,
     sources::{Registers, SourceSample},
 };
 use tracker_detect::{estimators::hll, syn::SourcesSeen};
@@ -120,24 +120,22 @@ impl Slot {
 /// Reads the sketches of a slot and sets them to zero. What comes in between the two is lost: a few microseconds'
 /// worth, or a few milliseconds' in a flood that takes the CPU away just then.
 fn take(maps: &mut Maps, slot: u32) -> Result<(Box<Registers>, Vec<IpAddr>), KernelError> {
-    let map = |name| move |source| KernelError::Map { name, source };
-    let registers = Box::new(maps.sources.get(&slot, 0).map_err(map(names::SOURCES))?);
-    let sample = maps.source_samples.get(&slot, 0).map_err(map(names::SOURCE_SAMPLES))?;
+    let registers = Box::new(maps.sources.lookup(slot)?);
+    let sample = maps.source_samples.lookup(slot)?;
     clear(maps, slot)?;
     let sample = sample
         .sources
         .into_iter()
         .filter(|source| *source != [0; 2])
-        .map(|source| address(hash::address(source)))
+        .map(|source| address(hash::to_octets(source)))
         .collect();
     Ok((registers, sample))
 }
 
 /// Sets the sketches of a slot to zero.
 pub fn clear(maps: &mut Maps, slot: u32) -> Result<(), KernelError> {
-    let map = |name| move |source| KernelError::Map { name, source };
-    maps.sources.set(slot, Registers::default(), 0).map_err(map(names::SOURCES))?;
-    maps.source_samples.set(slot, SourceSample::default(), 0).map_err(map(names::SOURCE_SAMPLES))
+    maps.sources.update(slot, Registers::default())?;
+    maps.source_samples.update(slot, SourceSample::default())
 }
 
 /// An address as the kernel side has it.

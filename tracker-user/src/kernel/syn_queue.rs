@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tracker_common::listener::ListenerCensus;
+use tracker_common::listener::ListenerQueues;
 
 /// Settings of the namespace of the thread that reads them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,8 +22,9 @@ impl SynQueue {
     /// Requests that the SYN queues of a listener hold before SYNs are answered with cookies or dropped: as many as the
     /// backlog (`inet_csk_reqsk_queue_is_full`); without cookies also no more than three quarters of
     /// `tcp_max_syn_backlog` for each socket, unless the peer is known (`tcp_conn_request`).
-    pub fn limit(self, census: &ListenerCensus) -> u32 {
-        let most = self.most.map_or(u32::MAX, |most| (most - most / 4).saturating_mul(census.sockets.max(1)));
+    pub fn limit(self, census: &ListenerQueues) -> u32 {
+        let sockets = u32::try_from(census.sockets).unwrap_or(u32::MAX);
+        let most = self.most.map_or(u32::MAX, |most| (most - most / 4).saturating_mul(sockets.max(1)));
         census.accept_queue_max.min(most)
     }
 }
@@ -34,10 +35,10 @@ mod tests {
 
     #[test]
     fn without_cookies_the_smaller_limit_holds() {
-        let census = ListenerCensus { sockets: 1, accept_queue_max: 4096, ..ListenerCensus::default() };
+        let census = ListenerQueues { sockets: 1, accept_queue_max: 4096, ..ListenerQueues::default() };
         assert_eq!(SynQueue { most: None }.limit(&census), 4096);
         assert_eq!(SynQueue { most: Some(512) }.limit(&census), 384);
-        let group = ListenerCensus { sockets: 4, ..census };
+        let group = ListenerQueues { sockets: 4, ..census };
         assert_eq!(SynQueue { most: Some(512) }.limit(&group), 1536);
     }
 }

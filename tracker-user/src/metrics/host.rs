@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
-use tracker_common::{ABI_VERSION, counters::Loss};
+use tracker_common::{ABI_HASH, counters::Loss};
 use tracker_model::{Snapshot, api::Program};
 
 use super::family::{Fill as _, Metric};
@@ -83,7 +83,7 @@ pub(super) static METRICS: [&Metric; 15] = [
 /// The one family that needs no snapshot.
 pub(super) fn build_info() -> MetricFamily {
     let mut samples = BUILD.samples();
-    samples.add(&[env!("CARGO_PKG_VERSION"), &ABI_VERSION.to_string()], 1.0);
+    samples.add(&[env!("CARGO_PKG_VERSION"), &format!("{ABI_HASH:016x}")], 1.0);
     samples.family()
 }
 

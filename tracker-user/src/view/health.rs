@@ -48,7 +48,7 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     for loss in Loss::ALL {
         let lost = snapshot.losses[loss as usize];
         if lost > 0 {
-            problems.push((Health::Warning, format!("{}: {lost} {}", loss.name(), consequence(loss))));
+            problems.push((Health::Warning, format!("{}: {lost} {}", loss.name(), loss.consequence())));
         }
     }
     let full = snapshot.maps.iter().filter(|map| map.entries >= map.capacity);
@@ -94,38 +94,6 @@ fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
             let age = now.duration_since(census.taken_at).as_secs_f64();
             let limit = (census.interval_seconds * CENSUS_STALE_INTERVALS).max(15.0);
             (age > limit).then(|| format!("the last census is {age:.0} s old: socket states and queues are stale"))
-        }
-    }
-}
-
-/// What a loss means for the figures.
-fn consequence(loss: Loss) -> &'static str {
-    match loss {
-        Loss::ListenerTableFull => {
-            "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower bounds"
-        }
-        Loss::LifetimeTableFull => "sampled connections were not timed: the histogram of lifetimes is a lower bound",
-        Loss::HandshakeUntimed => {
-            "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are lower \
-             bounds, the counts of handshakes are exact"
-        }
-        Loss::InterfaceTableFull => {
-            "packets came by interfaces without a slot of their own: they count in the interface `other`"
-        }
-        Loss::EventSkipped => {
-            "socket events were not seen because the program was already running on that CPU: transitions, and what \
-             follows from them, are lower bounds"
-        }
-        Loss::FailureTableFull => {
-            "connects got no port and are counted in the sum alone: those of the destinations shown are lower bounds"
-        }
-        Loss::HolderTableFull => {
-            "sockets were counted for no process: the ports and leaks of the processes shown are lower bounds"
-        }
-        Loss::MakerTableFull => "connects were counted for no process: who made connections is shown with lower bounds",
-        Loss::EventUnseen => {
-            "connections were accepted without a socket event: handshakes, transitions, and what follows from them, are lower \
-             bounds"
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use aya::Ebpf;
 use nix::net::if_::{Interface, if_nameindex};
-use tracker_common::{classify::Outcome, counters::InterfaceCounters, limits};
+use tracker_common::{classify::Outcome, counters::InterfaceCounters, layout::Sum as _, limits};
 use tracker_model::{api::Unwatched, snapshot};
 
 use self::hook::{Attacher, Attachment, seen_on};
@@ -21,7 +21,7 @@ use super::{
     error::KernelError,
     interface_policy::{self, Choice},
     links::Link,
-    maps::{Maps, Sum as _},
+    maps::Maps,
 };
 
 /// Interfaces that are counted apart; all others share slot 0.

@@ -7,7 +7,7 @@ use std::{
 
 use aya::Ebpf;
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{BindFailureKey, Failure},
 };
 use tracker_detect::{
@@ -62,7 +62,7 @@ impl Conflicts {
         netns: u32,
     ) -> Result<Vec<ConflictSeen>, KernelError> {
         let clock = Clock::now();
-        let conflicts = failures::table(&mut maps.bind_failures, names::BIND_FAILURES, limits::BIND_FAILURES, &clock)?;
+        let conflicts = failures::table(&mut maps.bind_failures, limits::BIND_FAILURES, &clock)?;
         self.count = conflicts.iter().map(|(_, failure)| failure.count).sum();
         let counts: HashMap<BindFailureKey, u64> =
             conflicts.iter().map(|(key, failure)| (*key, failure.count)).collect();
@@ -71,7 +71,7 @@ impl Conflicts {
         let seen = |(key, failure): &(BindFailureKey, Failure)| ConflictSeen {
             netns: key.netns,
             protocol: protocol_name(key.protocol),
-            address: address(hash::address(key.address)),
+            address: address(hash::to_octets(key.address)),
             port: key.port,
             process: Process { pid: key.pid, comm: name_of(&failure.comm) },
             cgroup: failure.cgroup,
@@ -121,7 +121,7 @@ fn holders(
     let (sockets, _) = sockets::find(object, maps, jiffies, &wanted)?;
     let request = BindRequest {
         protocol: if key.protocol == UDP { Protocol::Udp } else { Protocol::Tcp },
-        address: address(hash::address(key.address)),
+        address: address(hash::to_octets(key.address)),
         port: key.port,
         ipv6: key.family != 0,
         ipv6_only: false,

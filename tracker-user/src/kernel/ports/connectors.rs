@@ -8,8 +8,8 @@ use std::{
 };
 
 use tracker_common::{
-    hash, limits, names,
-    ports::{MakerKey, Watched},
+    hash, limits,
+    ports::{ConnectorKey, Watched},
 };
 use tracker_detect::ports::TupleSeen;
 use tracker_model::api::PortHolder;
@@ -66,7 +66,7 @@ impl Connectors {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
                 // What was counted since it was read is lost to the turn, which is no exact figure anyway.
-                let _ = maps.makers.remove(&key(*destination, *pid));
+                let _ = maps.connectors.delete(&key(*destination, *pid));
             }
             self.before = now;
         }
@@ -86,12 +86,11 @@ impl Connectors {
             .map(|tuple| (tuple.destination, tuple.destination_port))
             .take(limits::WATCHED as usize / 2)
             .collect();
-        let fail = |source| KernelError::Map { name: names::WATCHED, source };
         for gone in self.watched.difference(&wanted) {
-            maps.watched.remove(&watched(*gone)).map_err(fail)?;
+            maps.watched.delete(&watched(*gone))?;
         }
         for new in wanted.difference(&self.watched) {
-            maps.watched.insert(watched(*new), 1, 0).map_err(fail)?;
+            maps.watched.update(watched(*new), 1)?;
         }
         self.watched = wanted;
         Ok(())
@@ -99,18 +98,18 @@ impl Connectors {
 }
 
 fn watched((destination, port): Destination) -> Watched {
-    Watched { destination: hash::halves(&octets(destination)), port: port.into(), padding: 0 }
+    Watched { destination: hash::to_words(&octets(destination)), port: port.into(), padding: 0 }
 }
 
-fn key((destination, port): Destination, pid: u32) -> MakerKey {
-    MakerKey { destination: hash::halves(&octets(destination)), port: port.into(), pid }
+fn key((destination, port): Destination, pid: u32) -> ConnectorKey {
+    ConnectorKey { destination: hash::to_words(&octets(destination)), port: port.into(), pid }
 }
 
 fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
-    let entry = |(key, maker): (MakerKey, tracker_common::ports::Maker)| {
-        let destination = (address(hash::address(key.destination)), u16::try_from(key.port).unwrap_or_default());
+    let entry = |(key, maker): (ConnectorKey, tracker_common::ports::Connector)| {
+        let destination = (address(hash::to_octets(key.destination)), u16::try_from(key.port).unwrap_or_default());
         let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
         ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
     };
-    maps.makers.iter().filter_map(Result::ok).map(entry).collect()
+    maps.connectors.entries().map(entry).collect()
 }

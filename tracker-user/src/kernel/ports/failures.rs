@@ -2,14 +2,11 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
 
-use aya::{
-    Pod,
-    maps::{HashMap, MapData},
-};
+use aya::Pod;
 use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{Failure, FailureKey},
 };
 use tracker_detect::ports::FailureSeen;
@@ -17,7 +14,7 @@ use tracker_model::process::Process;
 
 use crate::kernel::{
     error::KernelError,
-    maps::{Maps, name_of},
+    maps::{HashMap, Maps, name_of},
     sources::address,
 };
 
@@ -63,14 +60,14 @@ impl Clock {
 /// Connects that got no port, the latest first.
 pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
     let clock = Clock::now();
-    let failures = table(&mut maps.connect_failures, names::CONNECT_FAILURES, limits::CONNECT_FAILURES, &clock)?;
+    let failures = table(&mut maps.connect_failures, limits::CONNECT_FAILURES, &clock)?;
     let seen = |(key, failure): (FailureKey, Failure)| {
-        let source = address(hash::address(key.source));
+        let source = address(hash::to_octets(key.source));
         FailureSeen {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
-            destination: address(hash::address(key.destination)),
+            destination: address(hash::to_octets(key.destination)),
             destination_port: key.port,
             process: Process { pid: key.pid, comm: name_of(&failure.comm) },
             cgroup: failure.cgroup,
@@ -85,25 +82,24 @@ pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
 
 /// The rows of a table of failed calls, the latest first. Those that are too old are removed from it.
 pub fn table<K: Pod>(
-    table: &mut HashMap<MapData, K, Failure>,
-    name: &'static str,
+    table: &mut HashMap<K, Failure>,
     capacity: u32,
     clock: &Clock,
 ) -> Result<Vec<(K, Failure)>, KernelError> {
-    let rows: Vec<(K, Failure)> = table.iter().filter_map(Result::ok).collect();
+    let rows: Vec<(K, Failure)> = table.entries().collect();
     let entries = rows.len();
     let (old, mut rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(_, failure)| clock.is_forgotten(failure.last, entries, capacity));
     for (key, _) in old {
-        table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
+        table.delete(&key)?;
     }
     rows.sort_by_key(|(_, failure)| Reverse(failure.last));
     Ok(rows)
 }
 
 /// How many calls failed, of those in a table.
-pub fn count<K: Pod>(table: &HashMap<MapData, K, Failure>) -> u64 {
-    table.iter().filter_map(Result::ok).map(|(_, failure)| failure.count).sum()
+pub fn count<K: Pod>(table: &HashMap<K, Failure>) -> u64 {
+    table.entries().map(|(_, failure)| failure.count).sum()
 }
 
 /// Removes the failed calls of network namespaces that are gone, those of `bind()` too: `alive` are those that existed
@@ -111,16 +107,6 @@ pub fn count<K: Pod>(table: &HashMap<MapData, K, Failure>) -> u64 {
 pub fn forget(maps: &mut Maps, alive: &BTreeSet<u32>, ago: Duration) -> Result<(), KernelError> {
     let clock = Clock::now();
     let is_gone = |netns: u32, failure: &Failure| !alive.contains(&netns) && clock.ago(failure.last) > ago;
-    remove(&mut maps.connect_failures, names::CONNECT_FAILURES, |key, failure| is_gone(key.netns, failure))?;
-    remove(&mut maps.bind_failures, names::BIND_FAILURES, |key, failure| is_gone(key.netns, failure))
-}
-
-fn remove<K: Pod>(
-    table: &mut HashMap<MapData, K, Failure>,
-    name: &'static str,
-    which: impl Fn(&K, &Failure) -> bool,
-) -> Result<(), KernelError> {
-    let rows = table.iter().filter_map(Result::ok).filter(|(key, failure)| which(key, failure));
-    let keys: Vec<K> = rows.map(|(key, _)| key).collect();
-    keys.iter().try_for_each(|key| table.remove(key).map_err(|source| KernelError::Map { name, source }))
+    maps.connect_failures.delete_where(|key, failure| is_gone(key.netns, failure))?;
+    maps.bind_failures.delete_where(|key, failure| is_gone(key.netns, failure))
 }

@@ -10,7 +10,7 @@ use std::{
 use aya::Ebpf;
 use tracker_common::{
     hash, limits, names,
-    ports::{HELD_CLOSE_WAIT, HELD_UDP, HolderKey},
+    ports::{HELD_CLOSE_WAIT, HELD_UDP},
 };
 use tracker_detect::ports::{LeakSeen, PortSet};
 use tracker_model::api::PortHolder;
@@ -81,8 +81,7 @@ impl Holders {
         clear(maps)?;
         iterator::run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
-        let totals =
-            maps.port_totals.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_TOTALS, source })?;
+        let totals = maps.port_totals.lookup(0)?;
         self.idle = PortSet::from_words(Box::new(totals.idle.words));
         (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
         Ok(())
@@ -96,13 +95,13 @@ impl Holders {
     fn read(&mut self, maps: &Maps, jiffies: Jiffies) {
         self.tuples.clear();
         self.udp.clear();
-        for (key, holder) in maps.holders.iter().filter_map(Result::ok) {
+        for (key, holder) in maps.holders.entries() {
             let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
             if key.what == HELD_UDP {
                 self.udp.push(held);
             } else if let Some(tuple) = usize::try_from(key.what).ok().and_then(|place| maps.port_tuples.get(place)) {
                 let [source, destination] =
-                    [tuple.source, tuple.destination].map(|halves| address(hash::address(halves)));
+                    [tuple.source, tuple.destination].map(|halves| address(hash::to_octets(halves)));
                 self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
             }
         }
@@ -115,7 +114,7 @@ impl Holders {
     fn read_leaks(&mut self, maps: &Maps, jiffies: Jiffies) {
         let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
         let mut entries = 0;
-        for (key, held) in maps.leaks.iter().filter_map(Result::ok) {
+        for (key, held) in maps.leaks.entries() {
             entries += 1;
             let new = || LeakSeen { pid: key.pid, comm: name_of(&held.comm), ..LeakSeen::default() };
             let leak = leaks.entry(key.pid).or_insert_with(new);
@@ -141,12 +140,7 @@ pub fn most_first(holders: impl IntoIterator<Item = PortHolder>, most: usize) ->
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {
-    maps.holders_last.set(0, [0; 2], 0).map_err(|source| KernelError::Map { name: names::HOLDERS_LAST, source })?;
-    for (table, name) in [(&mut maps.holders, names::HOLDERS), (&mut maps.leaks, names::LEAKS)] {
-        let keys: Vec<HolderKey> = table.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            table.remove(&key).map_err(|source| KernelError::Map { name, source })?;
-        }
-    }
-    Ok(())
+    maps.holders_last.update(0, [0; 2])?;
+    maps.holders.delete_where(|_, _| true)?;
+    maps.leaks.delete_where(|_, _| true)
 }

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Instant};
 
 use jiff::Timestamp;
 use tracker_common::{
-    hash, limits, names,
+    hash, limits,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
 use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
@@ -12,12 +12,6 @@ use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSe
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
-/// How long a `TIME_WAIT` lasts (`TCP_TIMEWAIT_LEN`), seconds.
-const TIME_WAIT: u32 = 60;
-/// How long one counts as recent, seconds (`tracker_detect::ports::RECENT`).
-const RECENT: u32 = 10;
-/// A socket that only its process can end counts as leaked when its peer was silent for this time, seconds.
-const QUIET: u32 = 60;
 /// Tuples whose processes are asked for: those with the most sockets.
 const HELD: usize = 64;
 /// Tuples that the model gets one by one, those with the most sockets; the others are summed up.
@@ -77,11 +71,11 @@ impl NetnsPorts {
         }
         let pass = PortPass {
             generation,
-            recent: jiffies.in_seconds(RECENT),
-            time_wait: jiffies.in_seconds(TIME_WAIT),
+            recent: jiffies.in_seconds(limits::RECENT_SECONDS),
+            time_wait: jiffies.in_seconds(limits::TIME_WAIT_SECONDS),
             reuse_delay_ms: delay_ms(&self.settings),
             holders_from: self.holders_from,
-            quiet: jiffies.in_seconds(QUIET),
+            quiet: jiffies.in_seconds(limits::SILENT_SECONDS),
             netns: self.netns,
             own: context.own.into(),
             watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
@@ -89,13 +83,12 @@ impl NetnsPorts {
             eligible: Bits { words },
             admitted: *self.admitted,
         };
-        let map = |name| move |source| KernelError::Map { name, source };
-        maps.port_pass.set(0, pass, 0).map_err(map(names::PORT_PASS))?;
-        maps.port_totals.set(0, PortTotals::default(), 0).map_err(map(names::PORT_TOTALS))?;
-        maps.port_buckets.set(0, EMPTY_BUCKETS, 0).map_err(map(names::PORT_BUCKETS))?;
+        maps.port_pass.update(0, pass)?;
+        maps.port_totals.update(0, PortTotals::default())?;
+        maps.port_buckets.update(0, EMPTY_BUCKETS)?;
         for index in 0..limits::PORT_SOURCES {
-            if maps.port_sources.get(&index, 0).map_err(map(names::PORT_SOURCES))?.used != 0 {
-                maps.port_sources.set(index, PortSource::default(), 0).map_err(map(names::PORT_SOURCES))?;
+            if maps.port_sources.lookup(index)?.used != 0 {
+                maps.port_sources.update(index, PortSource::default())?;
             }
         }
         Ok(())
@@ -109,8 +102,7 @@ impl NetnsPorts {
         context: &mut PassContext,
         generation: u32,
     ) -> Result<(PortsSeen, bool), KernelError> {
-        let map = |name| move |source| KernelError::Map { name, source };
-        let totals = maps.port_totals.get(&0, 0).map_err(map(names::PORT_TOTALS))?;
+        let totals = maps.port_totals.lookup(0)?;
         context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
@@ -154,22 +146,21 @@ impl NetnsPorts {
         if totals.rest + totals.unplaced == 0 {
             return Ok(LeftOut { tuples: 0, most: 0, repeat: false });
         }
-        let buckets =
-            maps.port_buckets.get(&0, 0).map_err(|source| KernelError::Map { name: names::PORT_BUCKETS, source })?;
+        let buckets = maps.port_buckets.lookup(0)?;
         // What found no place may be anything.
         let unplaced = u32::try_from(totals.unplaced).unwrap_or(u32::MAX);
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
         let most = u32::from(most).max(unplaced);
         *self.admitted = admission::admit(&buckets.counts);
-        let last_shown = tuples.get(SHOWN - 1).map_or(0, sockets);
+        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, sockets);
         Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
     }
 }
 
 fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
     TupleSeen {
-        source: address(hash::address(tuple.source)),
-        destination: address(hash::address(tuple.destination)),
+        source: address(hash::to_octets(tuple.source)),
+        destination: address(hash::to_octets(tuple.destination)),
         destination_port: tuple.port,
         states: tuple.states,
         bound: tuple.bound,
@@ -180,9 +171,6 @@ fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
         made_by: Vec::new(),
     }
 }
-
-/// Tuples that are shown one by one wherever there are many.
-const SHOWN: usize = 32;
 
 struct LeftOut {
     tuples: u64,
@@ -201,13 +189,10 @@ fn sockets(tuple: &PortTuple) -> u32 {
 fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
     let mut sources = Vec::new();
     for index in 0..limits::PORT_SOURCES {
-        let source = maps
-            .port_sources
-            .get(&index, 0)
-            .map_err(|source| KernelError::Map { name: names::PORT_SOURCES, source })?;
+        let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
             let ports = PortSet::from_words(Box::new(source.ports.words));
-            sources.push(SourceSeen { address: address(hash::address(source.address)), ports });
+            sources.push(SourceSeen { address: address(hash::to_octets(source.address)), ports });
         }
     }
     Ok(with_wildcards(sources))

@@ -10,7 +10,6 @@ use aya::Ebpf;
 use tracker_common::{
     hash, names,
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
-    state,
 };
 use tracker_model::{
     explain::{Bucket, Protocol, SocketSeen, TcpState},
@@ -90,9 +89,8 @@ fn pass(
     name: &'static str,
     target: &'static str,
 ) -> Result<(Vec<SocketRecord>, bool), KernelError> {
-    let map = |source| KernelError::Map { name: names::SOCKET_QUERY, source };
     let query = SocketQuery {
-        destination: wanted.destination.map_or([0, 0], |to| hash::halves(&octets(to.ip()))),
+        destination: wanted.destination.map_or([0, 0], |to| hash::to_words(&octets(to.ip()))),
         netns: wanted.netns,
         most: MOST,
         met: 0,
@@ -102,12 +100,12 @@ fn pass(
         destination_port: wanted.destination.map_or(0, |to| to.port()),
         all: u16::from(wanted.destination.is_none()),
     };
-    maps.socket_query.set(0, query, 0).map_err(map)?;
+    maps.socket_query.update(0, query)?;
     let link = iterator::link(object, name, target)?;
     let io = |source| KernelError::Io { what: format!("read the sockets by {target}"), source };
     let mut file = iterator::open(link).map_err(io)?;
     let records = records(&mut file).map_err(io)?;
-    let met = maps.socket_query.get(&0, 0).map_err(map)?.met;
+    let met = maps.socket_query.lookup(0)?.met;
     Ok((records, met > MOST))
 }
 
@@ -132,7 +130,7 @@ fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
 }
 
 fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
-    let (local, remote) = (address(hash::address(record.local)), address(hash::address(record.remote)));
+    let (local, remote) = (address(hash::to_octets(record.local)), address(hash::to_octets(record.remote)));
     let minisocket = record.left != u32::MAX;
     SocketSeen {
         protocol: if record.protocol == 17 { Protocol::Udp } else { Protocol::Tcp },
@@ -157,19 +155,9 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
 }
 
 fn state_of(record: &SocketRecord) -> TcpState {
-    match record.state {
-        state::ESTABLISHED => TcpState::Established,
-        state::SYN_SENT => TcpState::SynSent,
-        state::SYN_RECV => TcpState::SynRecv,
-        state::FIN_WAIT1 => TcpState::FinWait1,
-        state::FIN_WAIT2 => TcpState::FinWait2,
-        state::TIME_WAIT => TcpState::TimeWait,
-        state::CLOSE_WAIT => TcpState::CloseWait,
-        state::LAST_ACK => TcpState::LastAck,
-        state::LISTEN => TcpState::Listen,
-        state::CLOSING => TcpState::Closing,
-        state::NEW_SYN_RECV => TcpState::HalfOpen,
+    match TcpState::from_repr(record.state) {
         // Without a connection, but with a port.
-        _ => TcpState::Bound,
+        None | Some(TcpState::Close) => TcpState::Bound,
+        Some(state) => state,
     }
 }

@@ -2,10 +2,9 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
+use tracker_common::limits::TUPLES_SHOWN;
 use tracker_model::api::{PortSpace, PortUse, Ports};
 
-/// Most tuples that have a series at one moment.
-const MAX: usize = 32;
 /// A tuple gets one when it holds so many ports; else a host that talks to thousands of others a little would have new
 /// series with each scrape.
 const MANY: u32 = 10;
@@ -59,7 +58,7 @@ impl TupleSeries {
             let worse = b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use));
             worse.then(has_one(b).cmp(&has_one(a)))
         });
-        own.truncate(MAX);
+        own.truncate(TUPLES_SHOWN);
         self.own = own.iter().map(|row| key(row)).collect();
         Tuples { others: self.others(ports), own }
     }
@@ -169,7 +168,7 @@ mod tests {
         let held = own(&mut series, &at(alike(100..132)));
         assert_eq!(own(&mut series, &at(alike(80..132))), held, "those that are alike do not take turns");
         let worse = own(&mut series, &at([alike(80..132), vec![row(1, 31)]].concat()));
-        assert_eq!((worse[0], worse.len()), (1, MAX));
+        assert_eq!((worse[0], worse.len()), (1, TUPLES_SHOWN));
         assert_eq!(own(&mut series, &at(Vec::new())), [0; 0]);
         assert_eq!(own(&mut series, &at(vec![row(1, 9)])), [0; 0], "it was gone");
     }

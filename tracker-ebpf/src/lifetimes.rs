@@ -1,5 +1,5 @@
-//! Lifetimes of a random sample of the connections. The kernel keeps no time of birth, and a table with one for
-//! each of a million connections would break the memory bound.
+//! Lifetimes of a random sample of the connections. The kernel does not keep when a connection was established, and a
+//! table of that for a million connections would break the memory bound.
 
 use core::ptr::read_volatile;
 
@@ -10,45 +10,45 @@ use aya_ebpf::{
 };
 use tracker_common::{
     counters::Loss,
-    lifetimes::{self, ENTRIES, PLACES, Places, Timed},
+    lifetimes::{self, BUCKET_SIZE, Bucket, ENTRIES, Timed},
 };
 
 use crate::{atomic, fields::SAMPLE_MASK, losses};
 
 #[map]
-static TIMED: Array<Places> = Array::with_max_entries(ENTRIES, 0);
+static TIMED: Array<Bucket> = Array::with_max_entries(ENTRIES, 0);
 
-/// The places of a socket's address.
+/// The bucket of a socket's address.
 #[inline(always)]
-fn places(socket: *const u8) -> Option<*mut Timed> {
+fn bucket(socket: *const u8) -> Option<*mut Timed> {
     Some(TIMED.get_ptr_mut(lifetimes::index(atomic::lower_half(socket)))?.cast())
 }
 
 /// A connection was established; perhaps its lifetime will be measured. `timed` counts those that are.
 #[inline(always)]
-pub(crate) fn born(socket: *const u8, timed: &mut u64) {
+pub(crate) fn start(socket: *const u8, timed: &mut u64) {
     // The choice is random and not by address: the kernel hands the same few sockets out again and again.
     // SAFETY: a helper without arguments.
     if unsafe { bpf_get_prandom_u32() } & SAMPLE_MASK.load() != 0 {
         return;
     }
-    let Some(places) = places(socket) else { return };
+    let Some(bucket) = bucket(socket) else { return };
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    for place in 0..PLACES {
-        // SAFETY: in bounds of an entry. One that has this address was left by an end that no event told of.
+    for place in 0..BUCKET_SIZE {
+        // SAFETY: in bounds of an entry. One that has this address was left by an end without an event.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             if read_volatile(&raw const (*timed_here).socket) == socket as u64 {
                 (*timed_here).since = now;
                 return;
             }
         }
     }
-    for place in 0..PLACES {
+    for place in 0..BUCKET_SIZE {
         // SAFETY: in bounds of an entry. Of several CPUs that claim a place one gets it.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             if atomic::exchange_if(&raw mut (*timed_here).socket, 0, socket as u64) == 0 {
                 (*timed_here).since = now;
                 *timed = timed.wrapping_add(1);
@@ -61,13 +61,13 @@ pub(crate) fn born(socket: *const u8, timed: &mut u64) {
 
 /// A connection ended: its lifetime in microseconds, if it was measured.
 #[inline(always)]
-pub(crate) fn died(socket: *const u8, timed: &mut u64) -> Option<u64> {
-    let places = places(socket)?;
-    for place in 0..PLACES {
-        // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its address;
-        // once that is taken out, another may have it.
+pub(crate) fn end(socket: *const u8, timed: &mut u64) -> Option<u64> {
+    let bucket = bucket(socket)?;
+    for place in 0..BUCKET_SIZE {
+        // SAFETY: in bounds of an entry. Only events of this socket, which come one by one, change a place that has its
+        // address; once that is taken out, another may have it.
         unsafe {
-            let timed_here = places.add(place as usize);
+            let timed_here = bucket.add(place as usize);
             let number = &raw mut (*timed_here).socket;
             if read_volatile(number) == socket as u64 {
                 let since = read_volatile(&raw const (*timed_here).since);

@@ -1,4 +1,4 @@
-//! Writes the sockets that hold a port, for the passes of `programs/holding_*.rs`.
+//! Writes the sockets that hold a port, for the passes of `programs/socket_dump_*.rs`.
 
 use core::ffi::c_void;
 
@@ -9,7 +9,6 @@ use aya_ebpf::{
     maps::Array,
 };
 use tracker_common::{
-    hash,
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
     state::TIME_WAIT,
 };
@@ -22,37 +21,46 @@ use crate::{
 #[map]
 static SOCKET_QUERY: Array<SocketQuery> = Array::with_max_entries(1, 0);
 
-/// What the daemon asks for.
-#[inline(always)]
-pub(crate) fn query() -> Option<&'static SocketQuery> {
-    SOCKET_QUERY.get(0)
-}
-
-/// Whether the local port of the socket is one of those that are asked for.
+/// Writes a socket of an iterator if its local port is one of those that the daemon asks for; `fill` adds to the record
+/// what only some kinds of sockets have, and returns false for one that is left out after all.
 ///
 /// # Safety
-/// `socket` is a `sock_common`.
+/// `meta` is the `bpf_iter_meta` of the running iterator, `socket` a `sock_common`.
 #[inline(always)]
-pub(crate) unsafe fn is_wanted(socket: *const u8, query: &SocketQuery) -> bool {
-    // SAFETY: the caller's.
-    let port = unsafe { Typed::read::<u16>(socket, &fields::OFF_NUM) };
-    port != 0 && query.low <= port && port <= query.high
+pub(crate) unsafe fn dump(
+    meta: *const u8,
+    socket: *const u8,
+    protocol: u16,
+    fill: impl FnOnce(&mut SocketRecord, &SocketQuery) -> bool,
+) {
+    // SAFETY: the caller's `meta` and `socket`.
+    unsafe {
+        let (Some(family), Some(query)) = (fields::family::<Typed>(socket), SOCKET_QUERY.get(0)) else { return };
+        let port = Typed::read::<u16>(socket, &fields::OFF_NUM);
+        if port == 0 || port < query.low || port > query.high {
+            return;
+        }
+        let mut record = record(socket, family, protocol);
+        if fill(&mut record, query) {
+            write(meta, &record);
+        }
+    }
 }
 
 /// What all kinds of sockets have.
 ///
 /// # Safety
-/// `socket` is a `sock_common` of that family, typed.
+/// `socket` is a `sock_common` of that family.
 #[inline(always)]
-pub(crate) unsafe fn record(socket: *const u8, family: usize, protocol: u16) -> SocketRecord {
-    // SAFETY: the caller's.
+unsafe fn record(socket: *const u8, family: usize, protocol: u16) -> SocketRecord {
+    // SAFETY: the caller's `socket`.
     unsafe {
         let reuse: u8 = Typed::read(socket, &fields::OFF_REUSE);
         let reuse_port: u8 = Typed::read(socket, &fields::OFF_REUSEPORT);
         let ipv6_only: u8 = Typed::read(socket, &fields::OFF_IPV6ONLY);
         SocketRecord {
-            local: hash::halves(&fields::local_address::<Typed>(socket, family)),
-            remote: hash::halves(&fields::remote_address::<Typed>(socket, family)),
+            local: fields::local_address::<Typed>(socket, family),
+            remote: fields::remote_address::<Typed>(socket, family),
             left: u32::MAX,
             device: Typed::read(socket, &fields::OFF_DEVICE),
             local_port: Typed::read(socket, &fields::OFF_NUM),
@@ -77,7 +85,7 @@ pub(crate) unsafe fn record(socket: *const u8, family: usize, protocol: u16) -> 
 #[inline(always)]
 pub(crate) unsafe fn bucket(record: &mut SocketRecord, bucket: *const u8) {
     if !bucket.is_null() {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's `bucket`.
         unsafe {
             record.fastreuse = Typed::read(bucket, &fields::OFF_FASTREUSE);
             record.fastreuseport = Typed::read(bucket, &fields::OFF_FASTREUSEPORT);
@@ -91,7 +99,7 @@ pub(crate) unsafe fn bucket(record: &mut SocketRecord, bucket: *const u8) {
 /// `minisocket` is a `tcp_timewait_sock`.
 #[inline(always)]
 pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, query: &SocketQuery) {
-    // SAFETY: the caller's; the helper has no arguments.
+    // SAFETY: the caller's `minisocket`; the helper has no arguments.
     unsafe {
         record.state = Typed::read(minisocket, &fields::OFF_TW_SUBSTATE);
         bucket(record, Typed::read(minisocket, &fields::OFF_TW_BUCKET));
@@ -105,16 +113,16 @@ pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, q
     }
 }
 
-/// Writes it if it is wanted, unless there were too many.
+/// Writes a socket if the query is for it, unless there were too many.
 ///
 /// # Safety
 /// `meta` is the `bpf_iter_meta` of the running iterator.
 #[inline(always)]
 #[expect(clippy::cast_ptr_alignment, reason = "a structure of the kernel, which is aligned")]
-pub(crate) unsafe fn write(meta: *const u8, record: &SocketRecord) {
+unsafe fn write(meta: *const u8, record: &SocketRecord) {
     let Some(query) = SOCKET_QUERY.get_ptr_mut(0) else { return };
-    // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the record is
-    // as long as is said.
+    // SAFETY: an entry of a map; one pass runs at a time. `seq` is the first member of `bpf_iter_meta`, and the length
+    // is that of the record.
     unsafe {
         let to_destination = record.remote_port == (*query).destination_port && record.remote == (*query).destination;
         let bound = record.fastreuse >= 0 || record.fastreuseport >= 0;
