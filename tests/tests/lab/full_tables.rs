@@ -138,6 +138,8 @@ fn an_interface_whose_name_is_not_utf8_is_named_as_not_watched() -> Result<()> {
     assert!(own.reason.contains("UTF-8"), "{}", own.reason);
     assert!(problems(&daemon)?.contains("UTF-8"));
     assert!(!daemon.log().contains("failed to decode"), "{}", daemon.log());
+    // What is left is read as text at the end.
+    command::stdout_of(pair.server.command("ip").args(["link", "del", "plain"]))?;
     daemon.stop(Signal::SIGTERM)
 }
 
@@ -158,7 +160,7 @@ fn an_empty_clsact_qdisc_is_removed() -> Result<()> {
     };
     tc(&format!("qdisc add dev {name} clsact"))?;
     for side in ["ingress", "egress"] {
-        tc(&format!("filter add dev {name} {side} matchall action pass"))?;
+        tc(&format!("filter add dev {name} {side} u32 match u32 0 0"))?;
         remove()?;
         assert!(tc(&format!("qdisc show dev {name}"))?.contains("clsact"), "another's filter on {side}");
         tc(&format!("filter del dev {name} {side}"))?;
