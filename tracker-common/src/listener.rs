@@ -170,6 +170,8 @@ abi! {
         /// TcpExt `ListenDrops` is the sum).
         #[cfg_attr(feature = "serde", serde(rename = "overflows", alias = "drops"))]
         pub drops: u64,
+        /// Listening sockets that wait for data before they wake the process (`TCP_DEFER_ACCEPT`).
+        pub defer_accept: u64,
     }
 }
 

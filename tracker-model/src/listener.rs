@@ -280,6 +280,13 @@ pub static FIELDS: &[Field<Listener>] = &[
         |listener| Some(listener.sockets.into()),
     )
     .wide("SOCKETS"),
+    gauge(
+        "tracker_listener_defer_accept",
+        "Listening sockets that wait for the first data before they hand over a connection (TCP_DEFER_ACCEPT), at the last \
+         census; 0 when none does.",
+        |listener| Some(listener.queues?.defer_accept),
+    )
+    .wide("DEFER"),
 ];
 
 #[cfg(test)]

@@ -31,10 +31,10 @@ fn syns_that_are_never_answered_are_half_open() -> Result<()> {
         half_open(&pair.server, family, count.into())?;
         let listener = counted(&daemon, wildcard(family, PORT))?;
         let count = u32::from(count);
-        assert_eq!((listener.half_open, listener.syn_queue), (Some(count), Some(count)));
+        assert_eq!(listener.queues.map(|queues| (queues.half_open, queues.syn_queue)), Some((count, count)));
         assert_eq!(listener.syns_received, u64::from(count));
         assert_eq!((listener.handshakes_completed, listener.handshakes_unanswered), (0, 0), "they may still complete");
-        assert_eq!(listener.connected, Some(0));
+        assert_eq!(listener.queues.map(|queues| queues.connected), Some(0));
     }
     assert_equal_to_ss(&daemon, &pair.server)?;
     daemon.stop(Signal::SIGTERM)
