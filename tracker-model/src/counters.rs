@@ -37,46 +37,45 @@ pub struct PortSyns {
     pub syn_rate: f64,
 }
 
-/// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt; `Documentation/networking/snmp_counter.rst`).
-/// They are of all its listeners together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamespaceCounters {
-    /// `SyncookiesSent`: SYN-ACKs that carried a cookie.
-    pub syncookies_sent: u64,
-    /// `SyncookiesRecv`: ACKs with a valid cookie.
-    pub syncookies_received: u64,
-    /// `SyncookiesFailed`: ACKs with an invalid cookie.
-    pub syncookies_failed: u64,
-    /// `ListenOverflows`: requests dropped because an accept queue was full.
-    pub listen_overflows: u64,
-    /// `ListenDrops`: requests dropped for any reason.
-    pub listen_drops: u64,
-    /// `TCPReqQFullDoCookies`: SYNs answered with a cookie because a SYN queue was full.
-    pub syn_queue_full_cookies: u64,
-    /// `TCPReqQFullDrop`: SYNs dropped because a SYN queue was full.
-    pub syn_queue_full_drops: u64,
-    /// `EmbryonicRsts`: half-open requests ended by a reset.
-    pub embryonic_resets: u64,
-    /// `TCPSynRetrans`: SYNs and SYN-ACKs that were sent again.
-    pub syn_retransmits: u64,
+/// Declares [`NamespaceCounters`]: a row for each counter, with its name in TcpExt and what it counts.
+macro_rules! namespace_counters {
+    ($($field:ident $name:literal $meaning:literal;)*) => {
+        /// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt;
+        /// `Documentation/networking/snmp_counter.rst`). They are of all its listeners together.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct NamespaceCounters {
+            $( #[doc = concat!("`", $name, "`: ", $meaning, ".")] pub $field: u64, )*
+        }
+
+        impl NamespaceCounters {
+            /// The name of each counter in TcpExt, and what it counts.
+            pub const MEANINGS: &[(&str, &str)] = &[$( ($name, $meaning), )*];
+
+            /// The counters of these values, by their name in TcpExt.
+            #[must_use]
+            pub fn from_names(value: impl Fn(&str) -> u64) -> Self {
+                Self { $( $field: value($name), )* }
+            }
+
+            /// Each counter with its name in TcpExt.
+            #[must_use]
+            pub fn named(&self) -> [(&'static str, u64); Self::MEANINGS.len()] {
+                [$( ($name, self.$field), )*]
+            }
+        }
+    };
 }
 
-impl NamespaceCounters {
-    /// Each counter with its name in TcpExt.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 9] {
-        [
-            ("SyncookiesSent", self.syncookies_sent),
-            ("SyncookiesRecv", self.syncookies_received),
-            ("SyncookiesFailed", self.syncookies_failed),
-            ("ListenOverflows", self.listen_overflows),
-            ("ListenDrops", self.listen_drops),
-            ("TCPReqQFullDoCookies", self.syn_queue_full_cookies),
-            ("TCPReqQFullDrop", self.syn_queue_full_drops),
-            ("EmbryonicRsts", self.embryonic_resets),
-            ("TCPSynRetrans", self.syn_retransmits),
-        ]
-    }
+namespace_counters! {
+    syncookies_sent "SyncookiesSent" "SYN-ACKs that carried a cookie";
+    syncookies_received "SyncookiesRecv" "ACKs that returned a cookie";
+    syncookies_failed "SyncookiesFailed" "ACKs without a request and without a valid cookie";
+    listen_overflows "ListenOverflows" "requests dropped because an accept queue was full";
+    listen_drops "ListenDrops" "requests dropped for any reason";
+    syn_queue_full_cookies "TCPReqQFullDoCookies" "SYNs answered with a cookie because a SYN queue was full";
+    syn_queue_full_drops "TCPReqQFullDrop" "SYNs dropped because a SYN queue was full";
+    embryonic_resets "EmbryonicRsts" "half-open requests that a reset ended";
+    syn_retransmits "TCPSynRetrans" "SYNs and SYN-ACKs sent again";
 }
 
 /// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
