@@ -142,7 +142,7 @@ impl<T> Field<T> {
         match (self.column.as_ref().and_then(|column| column.cell), &self.read) {
             (Some(cell), _) => cell(of),
             (None, Read::Count(read)) => text::known(read(of)),
-            (None, Read::Number(read)) => read(of).map_or_else(|| text::UNKNOWN.to_owned(), text::rate),
+            (None, Read::Number(read)) => text::or_unknown(read(of), text::rate),
             (None, Read::Each(_, read)) => text::grouped(read(of).into_iter().sum()),
             (None, Read::Histogram(_, read)) => text::grouped(read(of).buckets.iter().sum()),
         }

@@ -13,7 +13,7 @@ use crate::{
     field::{Field, Metric, Read},
     nullable::fields_or_nulls,
     process::Process,
-    text::{UNKNOWN, grouped, whole},
+    text::{grouped, or_unknown, whole},
 };
 
 /// Answer of `GET /v1/listeners`.
@@ -144,8 +144,8 @@ impl Listener {
         self
     }
 
-    /// Unanswered SYNs without those of which no request was made, or not one of their own: those that were turned away,
-    /// and those that repeat another.
+    /// Unanswered SYNs without those of which no request was made, or not one of their own: those that were turned
+    /// away, and those that repeat another.
     ///
     /// One SYN can be both, so the larger of the two counts and not their sum; of an estimate its lower end. That makes
     /// it a bound from above, for each connection and so for all. A listener that is older than the daemon turned SYNs
@@ -173,11 +173,8 @@ const fn shown(read: fn(&Listener) -> Option<u64>) -> Field<Listener> {
 }
 
 /// A queue and its limit.
-fn against(queues: Option<ListenerQueues>, read: fn(&ListenerQueues) -> (u32, u32)) -> String {
-    queues.as_ref().map(read).map_or_else(
-        || UNKNOWN.to_owned(),
-        |(length, limit)| format!("{}/{}", grouped(length.into()), grouped(limit.into())),
-    )
+fn against(queues: Option<ListenerQueues>, read: fn(ListenerQueues) -> (u32, u32)) -> String {
+    or_unknown(queues.map(read), |(length, limit)| format!("{}/{}", grouped(length.into()), grouped(limit.into())))
 }
 
 /// The figures of a listener, a row each. Where `other` listeners have no series of their own, theirs are added up.
@@ -196,7 +193,8 @@ pub static FIELDS: &[Field<Listener>] = &[
         Metric::counter(
             "tracker_listener_handshakes_total",
             &["address", "port", "family", "interface"],
-            "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback.",
+            "Handshakes completed, by whether the last packet came by a watched interface or by another such as \
+             loopback.",
         ),
         Read::Each(
             &[&["ipv4", "watched"], &["ipv6", "watched"], &["ipv4", "unwatched"], &["ipv6", "unwatched"]],
@@ -266,10 +264,10 @@ pub static FIELDS: &[Field<Listener>] = &[
     }),
     shown(|listener| listener.handshakes_expired)
         .wide("EXPIRED")
-        .cell(|listener| listener.handshakes_expired.map_or_else(|| UNKNOWN.to_owned(), |most| format!("<={}", grouped(most)))),
+        .cell(|listener| or_unknown(listener.handshakes_expired, |most| format!("<={}", grouped(most)))),
     Field::shown(Read::Number(|listener: &Listener| listener.distinct_sources))
         .wide("SOURCES")
-        .cell(|listener| listener.distinct_sources.map_or_else(|| UNKNOWN.to_owned(), |about| format!("~{}", whole(about)))),
+        .cell(|listener| or_unknown(listener.distinct_sources, |about| format!("~{}", whole(about)))),
     shown(|listener| Some(listener.syns_by_family.ipv4)).wide("SYNS-V4"),
     shown(|listener| Some(listener.syns_by_family.ipv6)).wide("SYNS-V6"),
     shown(|listener| Some(listener.handshakes_by_family.ipv4)).wide("DONE-V4"),
@@ -282,8 +280,8 @@ pub static FIELDS: &[Field<Listener>] = &[
     .wide("SOCKETS"),
     gauge(
         "tracker_listener_defer_accept",
-        "Listening sockets that wait for the first data before they hand over a connection (TCP_DEFER_ACCEPT), at the last \
-         census; 0 when none does.",
+        "Listening sockets that wait for the first data before they hand over a connection (TCP_DEFER_ACCEPT), at the \
+         last census; 0 when none does.",
         |listener| Some(listener.queues?.defer_accept),
     )
     .wide("DEFER"),

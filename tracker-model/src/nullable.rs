@@ -6,6 +6,7 @@ use serde::{
 };
 
 /// A structure's fields, each null when there is none.
+#[expect(clippy::ref_option, reason = "serde passes the field itself")]
 pub(crate) fn fields_or_nulls<T: Serialize + Default, S: Serializer>(
     value: &Option<T>,
     serializer: S,

@@ -3,7 +3,7 @@
 use crate::{
     api::{BindPoolUse, PortSpace, PortUse},
     field::{Field, Metric, Read},
-    text::{UNKNOWN, full_in, growth, until, used},
+    text::{full_in, growth, or_unknown, until, used},
 };
 
 const TUPLE_LABELS: &[&str] = &["netns", "source", "destination", "destination_port"];
@@ -18,10 +18,6 @@ const fn count<T>(name: &'static str, labels: Labels, help: &'static str, read: 
 
 const fn number<T>(name: &'static str, labels: Labels, help: &'static str, read: fn(&T) -> Option<f64>) -> Field<T> {
     Field::new(Metric::gauge(name, labels, help), Read::Number(read))
-}
-
-fn or_unknown(seconds: Option<f64>, text: impl Fn(f64) -> String) -> String {
-    seconds.map_or_else(|| UNKNOWN.to_owned(), text)
 }
 
 /// From one source address to one destination.
@@ -55,7 +51,8 @@ pub static TUPLE: &[Field<PortUse>] = &[
     number(
         "tracker_ports_used_ratio",
         TUPLE_LABELS,
-        "Share of the capacity that no new connection can have, 0 to 1: in use less reusable; at 1 every connect() fails.",
+        "Share of the capacity that no new connection can have, 0 to 1: in use less reusable; at 1 every connect() \
+         fails.",
         |row: &PortUse| Some(row.used_ratio),
     )
     .column("USED%")
@@ -72,7 +69,8 @@ pub static TUPLE: &[Field<PortUse>] = &[
     number(
         "tracker_ports_full_seconds",
         TUPLE_LABELS,
-        "Time until no port is left if growth goes on, an estimate; absent when it does not come to that within the hour.",
+        "Time until no port is left if growth goes on, an estimate; absent when it does not come to that within the \
+         hour.",
         |row: &PortUse| row.full_in_seconds,
     )
     .column("FULL-IN")
@@ -147,8 +145,8 @@ pub static NAMESPACE: &[Field<PortSpace>] = &[
     count(
         "tracker_bind_ports_uncounted_sockets",
         NETNS,
-        "Sockets whose local address was not counted because the table was full: with any of them the figures of bind() \
-         are lower bounds.",
+        "Sockets whose local address was not counted because the table was full: with any of them the figures of \
+         bind() are lower bounds.",
         |space| Some(space.sources_lost),
     ),
     count("tracker_udp_sockets", NETNS, "UDP sockets with a local port.", |space| Some(space.udp.sockets)),

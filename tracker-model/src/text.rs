@@ -52,10 +52,15 @@ pub fn grouped(value: u64) -> String {
 /// What stands for a value that is not known.
 pub const UNKNOWN: &str = "-";
 
+/// The text of a value that may be unknown.
+pub fn or_unknown<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), text)
+}
+
 /// A count that may be unknown.
 #[must_use]
 pub fn known(count: Option<impl Into<u64>>) -> String {
-    count.map_or_else(|| UNKNOWN.to_owned(), |count| grouped(count.into()))
+    or_unknown(count, |count| grouped(count.into()))
 }
 
 /// A rate: with one decimal while that says something.

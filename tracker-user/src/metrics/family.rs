@@ -138,7 +138,9 @@ impl<T> Table<T> {
             match (samples, &field.read) {
                 (None, _) => {}
                 (Some(samples), Read::Number(read)) => {
-                    read(item).into_iter().for_each(|value| samples.add(labels, value));
+                    if let Some(value) = read(item) {
+                        samples.add(labels, value);
+                    }
                 }
                 (Some(samples), _) => samples.counts(labels, field, &field.counts(item)),
             }
@@ -148,7 +150,9 @@ impl<T> Table<T> {
     /// Adds sums over several items: for each field what [`Field::counts`] returns of an item.
     pub(super) fn add_sums(&mut self, labels: &[&str], sums: &[Vec<u64>]) {
         for ((samples, field), sums) in self.samples.iter_mut().zip(self.fields).zip(sums) {
-            samples.iter_mut().for_each(|samples| samples.counts(labels, field, sums));
+            if let Some(samples) = samples {
+                samples.counts(labels, field, sums);
+            }
         }
     }
 
