@@ -88,18 +88,6 @@ pub struct Column<T: 'static> {
 }
 
 impl<T> Field<T> {
-    /// A figure with this metric.
-    #[must_use]
-    pub const fn new(metric: Metric, read: Read<T>) -> Self {
-        Self { metric: Some(metric), read, column: None }
-    }
-
-    /// A figure that is only shown.
-    #[must_use]
-    pub const fn shown(read: Read<T>) -> Self {
-        Self { metric: None, read, column: None }
-    }
-
     /// Shows the figure in a column of this head.
     #[must_use]
     pub const fn column(self, head: &'static str) -> Self {
@@ -159,3 +147,22 @@ pub fn histogram(counts: &[u64]) -> Histogram {
     }
     histogram
 }
+
+/// A field table. A row is `KIND LABELS "metric" "help" => READ, METHOD ARGUMENT, …;`, where the methods are those of
+/// [`Field`] that give it a column. Without kind to help the figure is only shown.
+macro_rules! fields {
+    ($of:ty; $(
+        $($kind:ident $labels:ident $name:literal $help:literal)? => $read:expr $(, $method:ident $argument:expr)*;
+    )*) => {
+        &[$( {
+            const READ: $crate::field::Read<$of> = $read;
+            $crate::field::Field { metric: fields!(@ $($kind $labels $name $help)?), read: READ, column: None }
+                $( .$method($argument) )*
+        }, )*]
+    };
+    (@) => { None };
+    (@ $kind:ident $labels:ident $name:literal $help:literal) => {
+        Some($crate::field::Metric::$kind($name, $labels, $help))
+    };
+}
+pub(crate) use fields;

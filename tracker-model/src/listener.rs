@@ -10,7 +10,11 @@ use tracker_common::histogram::{HANDSHAKE_SHIFT, Histogram};
 use crate::{
     api::{NoListener, SourceCount, Verdict},
     counters::{ByFamily, FlowSample, ListenerQueues},
-    field::{Field, Metric, Read},
+    field::{
+        Field,
+        Read::{self, Count, Each, Number},
+        fields,
+    },
     nullable::fields_or_nulls,
     process::Process,
     text::{grouped, or_unknown, whole},
@@ -159,18 +163,8 @@ impl Listener {
 }
 
 const LABELS: &[&str] = &["address", "port"];
-
-const fn counter(name: &'static str, help: &'static str, read: fn(&Listener) -> Option<u64>) -> Field<Listener> {
-    Field::new(Metric::counter(name, LABELS, help), Read::Count(read))
-}
-
-const fn gauge(name: &'static str, help: &'static str, read: fn(&Listener) -> Option<u64>) -> Field<Listener> {
-    Field::new(Metric::gauge(name, LABELS, help), Read::Count(read))
-}
-
-const fn shown(read: fn(&Listener) -> Option<u64>) -> Field<Listener> {
-    Field::shown(Read::Count(read))
-}
+const BY_FAMILY: &[&str] = &["address", "port", "family"];
+const BY_INTERFACE: &[&str] = &["address", "port", "family", "interface"];
 
 /// A queue and its limit.
 fn against(queues: Option<ListenerQueues>, read: fn(ListenerQueues) -> (u32, u32)) -> String {
@@ -178,114 +172,66 @@ fn against(queues: Option<ListenerQueues>, read: fn(ListenerQueues) -> (u32, u32
 }
 
 /// The figures of a listener, a row each. Where `other` listeners have no series of their own, theirs are added up.
-pub static FIELDS: &[Field<Listener>] = &[
-    Field::new(
-        Metric::counter(
-            "tracker_listener_syns_total",
-            &["address", "port", "family"],
-            "SYNs to this listener received by watched interfaces, repeats included.",
-        ),
-        Read::Each(&[&["ipv4"], &["ipv6"]], |listener: &Listener| listener.syns_by_family.to_array().to_vec()),
-    )
-    .column("SYNS"),
-    Field::shown(Read::Number(|listener: &Listener| Some(listener.syn_rate))).column("SYN/S"),
-    Field::new(
-        Metric::counter(
-            "tracker_listener_handshakes_total",
-            &["address", "port", "family", "interface"],
-            "Handshakes completed, by whether the last packet came by a watched interface or by another such as \
-             loopback.",
-        ),
-        Read::Each(
+pub static FIELDS: &[Field<Listener>] = fields! { Listener;
+    counter BY_FAMILY "tracker_listener_syns_total"
+        "SYNs to this listener received by watched interfaces, repeats included."
+        => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS";
+    => Number(|l| Some(l.syn_rate)), column "SYN/S";
+    counter BY_INTERFACE "tracker_listener_handshakes_total"
+        "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback."
+        => Each(
             &[&["ipv4", "watched"], &["ipv6", "watched"], &["ipv4", "unwatched"], &["ipv6", "unwatched"]],
-            |listener: &Listener| [listener.completed.to_array(), listener.completed_unwatched.to_array()].concat(),
-        ),
-    )
-    .column("COMPLETED")
-    .cell(|listener| grouped(listener.handshakes_completed)),
-    shown(|listener| Some(listener.handshakes_unanswered)).column("UNANSWERED"),
-    Field::new(
-        Metric::histogram(
-            "tracker_listener_handshake_seconds",
-            LABELS,
-            "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included.",
-        ),
-        Read::Histogram(HANDSHAKE_SHIFT, |listener| &listener.handshake_time),
-    ),
-    gauge("tracker_listener_half_open", "Half-open request sockets at the last census.", |listener| {
-        Some(listener.queues?.half_open.into())
-    })
-    .column("HALF-OPEN"),
-    gauge("tracker_listener_accept_queue", "Connections that wait for accept() at the last census.", |listener| {
-        Some(listener.queues?.accept_queue.into())
-    })
-    .column("ACCEPT-Q")
-    .cell(|listener| against(listener.queues, |queues| (queues.accept_queue, queues.accept_queue_max))),
-    gauge("tracker_listener_accept_queue_limit", "Limit of the accept queue.", |listener| {
-        Some(listener.queues?.accept_queue_max.into())
-    }),
-    counter(
-        "tracker_listener_dropped_requests_total",
+            |l| [l.completed.to_array(), l.completed_unwatched.to_array()].concat(),
+        ), column "COMPLETED", cell |l| grouped(l.handshakes_completed);
+    => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
+    histogram LABELS "tracker_listener_handshake_seconds"
+        "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included."
+        => Read::Histogram(HANDSHAKE_SHIFT, |l| &l.handshake_time);
+    gauge LABELS "tracker_listener_half_open" "Half-open request sockets at the last census."
+        => Count(|l| Some(l.queues?.half_open.into())), column "HALF-OPEN";
+    gauge LABELS "tracker_listener_accept_queue" "Connections that wait for accept() at the last census."
+        => Count(|l| Some(l.queues?.accept_queue.into())), column "ACCEPT-Q",
+        cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max));
+    gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
+        => Count(|l| Some(l.queues?.accept_queue_max.into()));
+    counter LABELS "tracker_listener_dropped_requests_total"
         "Requests that the listening sockets turned away, by the last census; not those of other listeners. SYNs, and \
-         while the accept queue is full also ACKs that would have completed a handshake.",
-        |listener| Some(listener.queues?.drops),
-    )
-    .column("REFUSED"),
-    gauge("tracker_listener_connected", "Established sockets of this listener at the last census.", |listener| {
-        Some(listener.queues?.connected.into())
-    })
-    .column("CONNECTED"),
-    gauge("tracker_listener_syn_queue", "Requests in the SYN queue at the last census.", |listener| {
-        Some(listener.queues?.syn_queue.into())
-    })
-    .wide("SYN-Q")
-    .cell(|listener| against(listener.queues, |queues| (queues.syn_queue, queues.syn_queue_max))),
-    gauge(
-        "tracker_listener_syn_queue_young",
-        "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census.",
-        |listener| Some(listener.queues?.syn_queue_young.into()),
-    )
-    .wide("YOUNG"),
-    gauge(
-        "tracker_listener_syn_queue_limit",
-        "Limit of the SYN queue, beyond which the kernel answers with cookies or drops.",
-        |listener| Some(listener.queues?.syn_queue_max.into()),
-    ),
-    counter(
-        "tracker_listener_repeated_syns_total",
+         while the accept queue is full also ACKs that would have completed a handshake."
+        => Count(|l| Some(l.queues?.drops)), column "REFUSED";
+    gauge LABELS "tracker_listener_connected" "Established sockets of this listener at the last census."
+        => Count(|l| Some(l.queues?.connected.into())), column "CONNECTED";
+    gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue at the last census."
+        => Count(|l| Some(l.queues?.syn_queue.into())), wide "SYN-Q",
+        cell |l| against(l.queues, |queues| (queues.syn_queue, queues.syn_queue_max));
+    gauge LABELS "tracker_listener_syn_queue_young"
+        "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census."
+        => Count(|l| Some(l.queues?.syn_queue_young.into())), wide "YOUNG";
+    gauge LABELS "tracker_listener_syn_queue_limit"
+        "Limit of the SYN queue, beyond which the kernel answers with cookies or drops."
+        => Count(|l| Some(l.queues?.syn_queue_max.into()));
+    counter LABELS "tracker_listener_repeated_syns_total"
         "SYNs to this listener that repeat an earlier one, an estimate from a sample, and rather too low: a few of a \
-         hundred are missed.",
-        |listener| Some(listener.syns_repeated),
-    )
-    .wide("REPEATED")
-    .cell(|listener| match listener.syns_repeated_error {
-        0 => grouped(listener.syns_repeated),
-        error => format!("{}±{}", grouped(listener.syns_repeated), grouped(error)),
-    }),
-    shown(|listener| listener.handshakes_expired)
-        .wide("EXPIRED")
-        .cell(|listener| or_unknown(listener.handshakes_expired, |most| format!("<={}", grouped(most)))),
-    Field::shown(Read::Number(|listener: &Listener| listener.distinct_sources))
-        .wide("SOURCES")
-        .cell(|listener| or_unknown(listener.distinct_sources, |about| format!("~{}", whole(about)))),
-    shown(|listener| Some(listener.syns_by_family.ipv4)).wide("SYNS-V4"),
-    shown(|listener| Some(listener.syns_by_family.ipv6)).wide("SYNS-V6"),
-    shown(|listener| Some(listener.handshakes_by_family.ipv4)).wide("DONE-V4"),
-    shown(|listener| Some(listener.handshakes_by_family.ipv6)).wide("DONE-V6"),
-    gauge(
-        "tracker_listener_sockets",
-        "Listening sockets at this address and port; more than one is an SO_REUSEPORT group.",
-        |listener| Some(listener.sockets.into()),
-    )
-    .wide("SOCKETS"),
-    gauge(
-        "tracker_listener_defer_accept",
+         hundred are missed."
+        => Count(|l| Some(l.syns_repeated)), wide "REPEATED", cell |l| match l.syns_repeated_error {
+            0 => grouped(l.syns_repeated),
+            error => format!("{}±{}", grouped(l.syns_repeated), grouped(error)),
+        };
+    => Count(|l| l.handshakes_expired), wide "EXPIRED",
+        cell |l| or_unknown(l.handshakes_expired, |most| format!("<={}", grouped(most)));
+    => Number(|l| l.distinct_sources), wide "SOURCES",
+        cell |l| or_unknown(l.distinct_sources, |about| format!("~{}", whole(about)));
+    => Count(|l| Some(l.syns_by_family.ipv4)), wide "SYNS-V4";
+    => Count(|l| Some(l.syns_by_family.ipv6)), wide "SYNS-V6";
+    => Count(|l| Some(l.handshakes_by_family.ipv4)), wide "DONE-V4";
+    => Count(|l| Some(l.handshakes_by_family.ipv6)), wide "DONE-V6";
+    gauge LABELS "tracker_listener_sockets"
+        "Listening sockets at this address and port; more than one is an SO_REUSEPORT group."
+        => Count(|l| Some(l.sockets.into())), wide "SOCKETS";
+    gauge LABELS "tracker_listener_defer_accept"
         "Listening sockets that wait for the first data before they hand over a connection (TCP_DEFER_ACCEPT), at the \
-         last census; 0 when none does.",
-        |listener| Some(listener.queues?.defer_accept),
-    )
-    .wide("DEFER"),
-];
+         last census; 0 when none does."
+        => Count(|l| Some(l.queues?.defer_accept)), wide "DEFER";
+};
 
 #[cfg(test)]
 mod tests {
