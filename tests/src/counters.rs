@@ -38,7 +38,7 @@ impl Counters {
         Ok(self.tcp("ActiveOpens")? + self.extended("TCPSynRetrans")?)
     }
 
-    /// Frames that a device received and that were dropped before anyone saw them, for want of room in the backlog.
+    /// Frames that a device received and that were dropped before anyone saw them, because the backlog was full.
     pub fn dropped(&self, device: &str) -> Result<u64> {
         let text = read(&self.devices)?;
         let prefix = format!("{device}:");

@@ -43,7 +43,7 @@ impl Scrape {
     /// The sum of the series of a name whose labels include all of `labels`.
     ///
     /// # Panics
-    /// When there is none: a series is there also at zero.
+    /// When the series is missing: it is there also at zero.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let mut values = self.select(name, labels).map(|sample| sample.value).peekable();

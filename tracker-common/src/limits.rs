@@ -14,7 +14,7 @@ pub const NO_LISTENER_SLOT: u32 = LISTENERS + 1;
 pub const SLOTS: u32 = LISTENERS + 2;
 /// Sources of a listener's SYNs that are kept in its sample, a power of two.
 pub const SOURCE_SAMPLE: usize = 256;
-/// Connections of the sample that repeats and handshakes are told from, a power of two.
+/// Connections in the sample from which repeats and handshakes are estimated, a power of two.
 pub const FLOWS: u32 = 16_384;
 /// Sources of half-open requests that a census keeps, a power of two.
 pub const HALF_OPEN_SOURCES: u32 = 4096;
@@ -24,7 +24,7 @@ pub const HALF_OPEN_TRIES: u32 = 8;
 pub const PORT_TUPLES: u32 = 16_384;
 /// Entries that are tried for one of them.
 pub const PORT_TUPLE_TRIES: u32 = 32;
-/// Local addresses whose ephemeral ports are told apart, a power of two.
+/// Local addresses whose ephemeral ports are counted separately, a power of two.
 pub const PORT_SOURCES: u32 = 64;
 /// Entries that are tried for one of them.
 pub const PORT_SOURCE_TRIES: u32 = 8;

@@ -14,7 +14,7 @@ use crate::{
     losses,
 };
 
-/// The entry of a key, made by `first` when there is none. None when the map is full, which counts as `loss`.
+/// The entry of a key, made by `first` when it is missing. None when the map is full, which counts as `loss`.
 #[inline(always)]
 pub(crate) fn entry<K, V>(map: &HashMap<K, V>, key: &K, loss: Loss, first: impl FnOnce() -> V) -> Option<*mut V> {
     if map.get_ptr_mut(key).is_none() {

@@ -146,7 +146,7 @@ pub(crate) unsafe fn netns<M: Memory>(socket: *const u8) -> u32 {
     }
 }
 
-/// Inode number of the file behind a socket, 0 when there is none.
+/// Inode number of the file behind a socket, 0 without a file.
 ///
 /// # Safety
 /// `socket` is a full `sock`.

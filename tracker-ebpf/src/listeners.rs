@@ -258,7 +258,7 @@ pub(crate) fn family_of(address: AddrWords) -> Family {
     if is_mapped(&hash::to_octets(address)) { Family::Ipv4 } else { Family::Ipv6 }
 }
 
-/// The entry of a listener, made and shown to the packet programs if there is none. None when the map is full.
+/// The entry of a listener, made and shown to the packet programs if it is missing. None when the map is full.
 #[inline(always)]
 fn add(key: &ListenerKey) -> Option<*mut Listener> {
     if let Some(listener) = LISTENERS.get_ptr_mut(key) {

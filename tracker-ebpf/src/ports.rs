@@ -296,7 +296,7 @@ pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) ->
     }
 }
 
-/// The entry of a local address, made when there is none and `claim` is set. None when there is no room for another.
+/// The entry of a local address, made when it is missing and `claim` is set. None when there is no room for another.
 #[inline(always)]
 fn source(address: AddrWords, claim: bool) -> Option<*mut PortSource> {
     let first = hash::source(HASH_KEY.load(), address) as u32;

@@ -30,7 +30,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(9);
 /// Serving takes little: a scrape now and then and a command.
 const WORKERS: usize = 2;
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 pub fn run(settings: &Settings) -> Result<()> {
     let log = logging::start(settings.log);
     let descriptors = descriptors::raise_limit();

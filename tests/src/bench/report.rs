@@ -52,7 +52,7 @@ pub struct Report {
 /// The middle one; the upper of the two middle ones of an even number.
 ///
 /// # Panics
-/// There is none.
+/// No budget.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

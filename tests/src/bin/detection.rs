@@ -42,7 +42,7 @@ Examples:
   cargo xtask lab detection                                    everything, with the table at the end
   cargo xtask lab detection --only spoofed_500 --runs 6        one attack, each setting once
   cargo xtask lab detection --only surge --legit-minutes 2     one load
-  cargo xtask lab detection --record recordings                what the detector is told
+  cargo xtask lab detection --record recordings                what the detector observes
 
 Cases: {}",
         suite::names().join(", ")

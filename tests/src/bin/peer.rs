@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracker_tests::peer;
 
-/// Does what it is told on standard input, a line of JSON at a time, and answers on standard output. It ends when nobody
+/// Follows the orders on standard input, a line of JSON at a time, and answers on standard output. It ends when nobody
 /// is left to ask.
 #[derive(Parser)]
 struct Arguments {

@@ -177,7 +177,7 @@ fn serve(listener: &TcpListener, done: &AtomicBool, accepts: &impl Fn() -> bool)
     while !done.load(Ordering::Relaxed) {
         match listener.accept() {
             Ok((mut stream, _)) if accepts() => {
-                // A client that has gone is none of the server's business.
+                // The server does not care about a client that has gone.
                 let _ = stream.set_read_timeout(Some(Duration::from_millis(20)));
                 let _ = stream.read(&mut [0; 512]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");

@@ -28,7 +28,7 @@ use words::{Ask, Reply};
 /// What [`Peer::bind`] and the like answer when the call succeeded; otherwise it is the name of the error.
 pub const OK: &str = "ok";
 
-/// A process that does what it is told. Dropping it ends it, and closes all its sockets.
+/// A process that follows orders. Dropping it ends it, and closes all its sockets.
 #[derive(Debug)]
 pub struct Peer {
     name: String,

@@ -1,4 +1,4 @@
-//! The peer's own side: it does what it is told.
+//! The peer's own side: it follows the orders it gets.
 
 use std::{
     collections::BTreeMap,

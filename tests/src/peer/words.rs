@@ -64,11 +64,11 @@ pub struct Calls {
     pub target: SocketAddr,
     /// To how many addresses in turn, of which the target's is the first.
     pub spread: u32,
-    /// Where from; the kernel chooses when there is none.
+    /// Where from; without it the kernel chooses.
     pub source: Option<Source>,
     /// How many.
     pub count: u32,
-    /// How many a second; as fast as can be when there is none.
+    /// How many a second; without it as fast as possible.
     pub rate: Option<f64>,
     /// What becomes of each.
     pub keep: Keep,
@@ -110,7 +110,7 @@ pub struct Tally {
     pub done: bool,
 }
 
-/// What a peer is told.
+/// An order for a peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Ask {
     /// Make a socket.

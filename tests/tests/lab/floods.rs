@@ -1,4 +1,5 @@
-//! Floods, and what is none, by the daemon's own word: short versions of what `cargo xtask lab detection` measures.
+//! Floods, and loads that are not floods, as the daemon judges them: short versions of what `cargo xtask lab detection`
+//! measures.
 
 use std::{
     thread,

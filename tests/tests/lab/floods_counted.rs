@@ -127,7 +127,7 @@ fn a_syn_that_comes_again_is_a_repeat() -> Result<()> {
             .collect::<Result<Vec<_>>>()?;
         let daemon = Daemon::start(&pair.server)?;
         sender.syns(family, 100, PORT)?;
-        // A new connection by the same ports is none.
+        // A new connection by the same ports is not a repeat.
         sender.segment((stranger(family, 1), 1_024).into(), PORT, |header| {
             header.syn = true;
             header.sequence_number += 1;

@@ -40,7 +40,7 @@ const HELD: u16 = 8_080;
 const SHARED: u16 = 8_081;
 /// Local ports for each destination.
 const PORTS: u16 = 200;
-/// A leak is told of after a minute of silence, and two looks at all processes.
+/// A leak is reported after a minute of silence, and two looks at all processes.
 const TOLD_WITHIN: Duration = Duration::from_secs(110);
 
 /// Alerts whose evidence and subjects have all fields together.

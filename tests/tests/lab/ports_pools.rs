@@ -54,7 +54,7 @@ impl<'a> Few<'a> {
         self.pair.link.right.socket(family, port)
     }
 
-    /// Fills a destination, and checks that so many ports were found and are told of.
+    /// Fills a destination, and checks that this many ports were found and are shown.
     fn assert_fills(&self, calls: &Calls, count: u32) -> Result<()> {
         assert_eq!(fill(&self.api, &self.caller, calls)?, count, "{}", calls.target);
         assert_full(&self.api, &self.caller, calls, count).map(drop)

@@ -1,4 +1,4 @@
-//! A `bind()` that is refused is told with who holds the port, TCP and UDP apart; and a port that a process chose itself and
+//! A `bind()` that is refused is shown with who holds the port, TCP and UDP apart; and a port that a process chose itself and
 //! that is taken is no want of ports.
 
 use std::net::{Ipv4Addr, SocketAddr};

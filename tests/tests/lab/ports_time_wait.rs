@@ -64,7 +64,7 @@ impl Lab<'_> {
         self.pair.client.sysctl("net.ipv4.tcp_tw_reuse", value)
     }
 
-    /// Calls a destination some times, and checks that each call finds a port as it is told and as it is meant to.
+    /// Calls a destination some times, and checks that each call finds a port as predicted and as intended.
     fn assert_finds(&mut self, target: SocketAddr, is_meant: bool) -> Result<()> {
         for _ in 0..2 {
             let left = PORTS - self.taken(target);
@@ -155,7 +155,7 @@ fn ports_in_time_wait_are_taken_again_as_tracker_says() -> Result<()> {
             lab.assert_finds(target, false)?;
         }
     }
-    // The server holds its side open: FIN_WAIT2, which is kept like TIME_WAIT and is none.
+    // The server holds its side open: FIN_WAIT2, which is kept like TIME_WAIT and is another state.
     let _holding = Sink::start(&pair.server, wildcard(Family::Ipv4, HALF), Manner::Hold)?;
     let target = pair.link.right.socket(Family::Ipv4, HALF);
     for _ in 0..PORTS {

@@ -87,7 +87,7 @@ struct ConnectQuery {
 fn malformed(error: &QueryRejection, known: &[&str]) -> Response {
     let text = error.body_text();
     let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-    // Of a parameter that is none the text names those there are.
+    // For an unknown parameter the text names the known ones.
     let known =
         if what.contains("expected one of") { String::new() } else { format!("; parameters are {}", known.join(", ")) };
     refuse(StatusCode::BAD_REQUEST, format!("{what}{known}"))

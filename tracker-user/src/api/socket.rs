@@ -30,7 +30,7 @@ const PRIVATE_UMASK: Mode = Mode::from_bits_truncate(0o177);
 const GROUP: &str = "tracker";
 const HINT: &str = "run as root, or name another place with --api.socket";
 
-/// Why the socket cannot be had.
+/// Why the socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another daemon has it.

@@ -217,7 +217,7 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
             for line in help.lines() {
-                assert!(line.chars().count() <= 100, "clap would break this line anew: {line}");
+                assert!(line.chars().count() <= 100, "clap would break this line again: {line}");
             }
         }
     }

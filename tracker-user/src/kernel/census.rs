@@ -71,7 +71,7 @@ impl CensusScheduler {
         self.tried_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
     }
 
-    /// The number of the last one that is complete, as the kernel side writes it; 0 when there is none. What one that failed
+    /// The number of the last one that is complete, as the kernel side writes it; 0 before the first. What one that failed
     /// has written over is not known until the next.
     pub fn complete(&self) -> u32 {
         self.complete

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::api;
 
-/// What is told by the exit code when the answer itself is not asked for: it would fail.
+/// Exit code with `--check`: the call would fail.
 const WOULD_FAIL: u8 = 1;
-/// That is not known: the daemon could not be asked.
+/// Exit code with `--check`: not known, the daemon did not answer.
 const NOT_KNOWN: u8 = 2;
 
 /// Asks about the call, and prints.

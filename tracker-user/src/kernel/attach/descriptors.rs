@@ -12,7 +12,7 @@ const RESERVE: u64 = 64;
 /// Whether there is room for one more program on an interface.
 ///
 /// # Errors
-/// Names the limit when there is none.
+/// Names the limit when no descriptor is left.
 pub fn check() -> Result<(), KernelError> {
     let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     // The kernel gives out the lowest number that is free, so all below it are taken.

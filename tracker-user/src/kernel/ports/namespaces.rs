@@ -42,7 +42,7 @@ impl Listing {
         Self { own, paths: Box::new(named.chain(processes)), found: BTreeMap::new() }
     }
 
-    /// Looks at one more file; false when there is none left.
+    /// Looks at one more file; false when all were looked at.
     pub fn advance(&mut self) -> bool {
         let Some((name, path)) = self.paths.next() else { return false };
         // A process may end, and those of others may not be looked at without CAP_SYS_PTRACE.

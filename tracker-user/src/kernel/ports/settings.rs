@@ -48,7 +48,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
 fn unreadable(name: &str, text: &str) -> KernelError {
     KernelError::Io {
         what: format!("read net.ipv4.{name}"),
-        source: std::io::Error::other(format!("{:?} is none of the kernel's forms", text.trim())),
+        source: std::io::Error::other(format!("{:?} is not a form that the kernel writes", text.trim())),
     }
 }
 
