@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tracker_model::{
-    api::{Alerts, Listeners, Ports, States, Status},
+    api::{Alerts, Ports, States, Status},
     explain::{BindAnswer, ConnectAnswer},
+    listener::Listeners,
 };
 use tracker_user::api::ApiError;
 

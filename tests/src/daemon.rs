@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use tracker_model::api::{Listener, Listeners, States, Status};
+use tracker_model::api::{States, Status};
+use tracker_model::listener::{Listener, Listeners};
 
 use crate::{
     Family, bpf, command, http,
@@ -358,8 +359,7 @@ fn after_census<T>(ask: impl Fn() -> Result<T>, census_at: impl Fn(&T) -> Option
 /// The listener at an address, if it is among them.
 #[must_use]
 pub fn find(listeners: Listeners, address: SocketAddr) -> Option<Listener> {
-    let ip = address.ip().to_string();
-    let found = |listener: &Listener| listener.port == address.port() && listener.address == ip;
+    let found = |listener: &Listener| listener.port == address.port() && listener.address == address.ip();
     listeners.listeners.into_iter().find(found)
 }
 

@@ -53,6 +53,7 @@ macro_rules! for_each_field {
                 OFF_KN_ID: kernfs_node.id;
                 OFF_SPORT: inet_sock.inet_sport;
                 OFF_QLEN: inet_connection_sock.icsk_accept_queue.qlen;
+                OFF_DEFER_ACCEPT: inet_connection_sock.icsk_accept_queue.rskq_defer_accept;
                 OFF_YOUNG: inet_connection_sock.icsk_accept_queue.young;
                 OFF_PACKETS_OUT: tcp_sock.packets_out;
                 OFF_SHUTDOWN: sock.sk_shutdown;

@@ -143,19 +143,22 @@ abi! {
 }
 
 abi! {
-    /// The queues and sockets of a listener, added up over its `SO_REUSEPORT` group.
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    /// The queues and sockets of a listener, added up over its `SO_REUSEPORT` group. The names are those of the API.
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
     pub struct ListenerQueues: Sum {
         /// Listening sockets.
         #[cfg_attr(feature = "serde", serde(skip))]
-        pub sockets: u32,
+        pub sockets: u64,
         /// Requests in the SYN queue (`icsk_accept_queue.qlen`).
         pub syn_queue: u32,
         /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
         pub syn_queue_young: u32,
+        /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops
+        /// (`inet_csk_reqsk_queue_is_full`). The daemon fills it in, as it depends on two settings.
+        pub syn_queue_max: u32,
         /// Connections that wait for `accept()` (`sk_ack_backlog`).
         pub accept_queue: u32,
-        /// Limit of the accept queue (`sk_max_ack_backlog`), which is also that of the SYN queue.
+        /// Limit of the accept queue (`sk_max_ack_backlog`).
         pub accept_queue_max: u32,
         /// Half-open request sockets found at this address.
         pub half_open: u32,
@@ -165,7 +168,10 @@ abi! {
         pub connected: u32,
         /// Requests that these sockets dropped since they began to listen (`sk_drops`, of which the namespace's
         /// TcpExt `ListenDrops` is the sum).
+        #[cfg_attr(feature = "serde", serde(rename = "overflows", alias = "drops"))]
         pub drops: u64,
+        /// Listening sockets that wait for data before they wake the process (`TCP_DEFER_ACCEPT`).
+        pub defer_accept: u64,
     }
 }
 

@@ -14,7 +14,7 @@ pub use ports::*;
 
 use crate::{
     counters::{ByFamily, PortSyns},
-    process::Process,
+    nullable::fields_or_nulls,
 };
 
 /// Something for each stable name.
@@ -104,92 +104,6 @@ pub struct CensusStatus {
     pub sockets: u64,
 }
 
-/// Answer of `GET /v1/listeners`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Listeners {
-    /// When the counters were read.
-    pub taken_at: Timestamp,
-    /// When queues, `half_open` and `connected` were read; null before the first census.
-    pub census_at: Option<Timestamp>,
-    /// Listening addresses, by port and address.
-    pub listeners: Vec<Listener>,
-    /// SYNs to local addresses at ports where nothing listens.
-    pub no_listener: NoListener,
-}
-
-/// One listening address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Listener {
-    /// Network namespace.
-    pub netns: u32,
-    /// Local address.
-    pub address: String,
-    /// Local port.
-    pub port: u16,
-    /// Whether an IPv6 listener takes IPv4 too.
-    pub dual_stack: bool,
-    /// The process; null when it may not be read.
-    pub process: Option<Process>,
-    /// Owner of the socket; null when it is older than the daemon.
-    pub uid: Option<u32>,
-    /// Listening sockets (`SO_REUSEPORT` group).
-    pub sockets: u32,
-    /// SYNs by watched interfaces since the daemon started, repeats included.
-    pub syns_received: u64,
-    /// The same by family.
-    pub syns_by_family: ByFamily,
-    /// SYNs per second.
-    pub syn_rate: f64,
-    /// Handshakes completed, by all interfaces.
-    pub handshakes_completed: u64,
-    /// The same by family.
-    pub handshakes_by_family: ByFamily,
-    /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a
-    /// repeated SYN counts again.
-    pub handshakes_unanswered: u64,
-    /// Requests of which nothing came: their time was up, the peer reset them, or the cookie they were answered with was
-    /// not returned. An upper bound: [`Self::handshakes_unanswered`] without SYNs that were turned away or that repeat
-    /// another. Null before the first census that saw this listener, as all that follow.
-    pub handshakes_expired: Option<u64>,
-    /// Half-open request sockets; exact, of the last census.
-    pub half_open: Option<u32>,
-    /// Requests in the SYN queue.
-    pub syn_queue: Option<u32>,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: Option<u32>,
-    /// Limit of the SYN queue: the listener's backlog, beyond which the kernel answers with cookies or drops
-    /// (`inet_csk_reqsk_queue_is_full`).
-    pub syn_queue_max: Option<u32>,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: Option<u32>,
-    /// Limit of the accept queue.
-    pub accept_queue_max: Option<u32>,
-    /// Requests that these sockets turned away since they began to listen (`sk_drops`): SYNs, and while the accept queue
-    /// is full also the ACKs that would have completed a handshake. Exact, of this listener.
-    pub overflows: Option<u64>,
-    /// Established sockets.
-    pub connected: Option<u32>,
-    /// Verdict of the flood detector; null before its first look, and for listeners beyond those that are counted apart.
-    pub verdict: Option<Class>,
-    /// When the verdict last changed; null while it never did.
-    pub verdict_since: Option<Timestamp>,
-    /// Alert that the verdict belongs to, if it is one for an alarm.
-    pub alert: Option<u64>,
-    /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: repeats of connections that the
-    /// sample has lost count as first SYNs.
-    pub syns_repeated: u64,
-    /// Half of the 95 % confidence interval of `syns_repeated`.
-    pub syns_repeated_error: u64,
-    /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.2 %);
-    /// null while there were none.
-    pub distinct_sources: Option<f64>,
-    /// Half-open requests by source at the last census, at most ten, most first. Exact.
-    pub half_open_sources: Vec<SourceCount>,
-    /// Half-open requests whose source could not be kept: no source beyond those listed has more than this in all, or than
-    /// the last that is listed.
-    pub half_open_unnamed: u32,
-}
-
 /// A source address and a count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceCount {
@@ -214,12 +128,9 @@ pub struct NoListener {
     pub syn_rate: f64,
     /// Sources with the largest shares of the last SYNs, at most ten.
     pub top_sources: Vec<SourceShare>,
-    /// Verdict of the flood detector: `none`, `scan`, or that of a flood; null before its first look.
-    pub verdict: Option<Class>,
-    /// When the verdict last changed; null while it never did.
-    pub verdict_since: Option<Timestamp>,
-    /// Alert that the verdict belongs to.
-    pub alert: Option<u64>,
+    /// What the flood detector says; null before its first look.
+    #[serde(flatten, serialize_with = "fields_or_nulls")]
+    pub verdict: Option<Verdict>,
 }
 
 /// Answer of `GET /v1/states`.

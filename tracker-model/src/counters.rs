@@ -1,6 +1,7 @@
 //! Counters and queues of listeners, and those of a network namespace.
 
 use serde::{Deserialize, Serialize};
+pub use tracker_common::listener::ListenerQueues;
 
 /// Counts of IPv4 and of IPv6 packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,30 +18,12 @@ impl ByFamily {
     pub const fn total(self) -> u64 {
         self.ipv4 + self.ipv6
     }
-}
 
-/// The queues and sockets of a listener at the last census, summed over its `SO_REUSEPORT` group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListenerQueues {
-    /// Requests in the SYN queue.
-    pub syn_queue: u32,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: u32,
-    /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops.
-    #[serde(default)]
-    pub syn_queue_max: u32,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: u32,
-    /// Limit of the accept queue.
-    pub accept_queue_max: u32,
-    /// Half-open request sockets.
-    pub half_open: u32,
-    /// Established sockets.
-    pub connected: u32,
-    /// Requests that the sockets dropped since they began to listen.
-    pub drops: u64,
-    /// Half-open request sockets whose source could not be kept: the table of sources was full.
-    pub half_open_unnamed: u32,
+    /// IPv4, IPv6.
+    #[must_use]
+    pub const fn to_array(self) -> [u64; 2] {
+        [self.ipv4, self.ipv6]
+    }
 }
 
 /// SYNs to one port.
@@ -54,46 +37,45 @@ pub struct PortSyns {
     pub syn_rate: f64,
 }
 
-/// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt; `Documentation/networking/snmp_counter.rst`).
-/// They are of all its listeners together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamespaceCounters {
-    /// `SyncookiesSent`: SYN-ACKs that carried a cookie.
-    pub syncookies_sent: u64,
-    /// `SyncookiesRecv`: ACKs with a valid cookie.
-    pub syncookies_received: u64,
-    /// `SyncookiesFailed`: ACKs with an invalid cookie.
-    pub syncookies_failed: u64,
-    /// `ListenOverflows`: requests dropped because an accept queue was full.
-    pub listen_overflows: u64,
-    /// `ListenDrops`: requests dropped for any reason.
-    pub listen_drops: u64,
-    /// `TCPReqQFullDoCookies`: SYNs answered with a cookie because a SYN queue was full.
-    pub syn_queue_full_cookies: u64,
-    /// `TCPReqQFullDrop`: SYNs dropped because a SYN queue was full.
-    pub syn_queue_full_drops: u64,
-    /// `EmbryonicRsts`: half-open requests ended by a reset.
-    pub embryonic_resets: u64,
-    /// `TCPSynRetrans`: SYNs and SYN-ACKs that were sent again.
-    pub syn_retransmits: u64,
+/// Declares [`NamespaceCounters`]: a row for each counter, with its name in TcpExt and what it counts.
+macro_rules! namespace_counters {
+    ($($field:ident $name:literal $meaning:literal;)*) => {
+        /// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt;
+        /// `Documentation/networking/snmp_counter.rst`). They are of all its listeners together.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct NamespaceCounters {
+            $( #[doc = concat!("`", $name, "`: ", $meaning, ".")] pub $field: u64, )*
+        }
+
+        impl NamespaceCounters {
+            /// The name of each counter in TcpExt, and what it counts.
+            pub const MEANINGS: &[(&str, &str)] = &[$( ($name, $meaning), )*];
+
+            /// The counters of these values, by their name in TcpExt.
+            #[must_use]
+            pub fn from_names(value: impl Fn(&str) -> u64) -> Self {
+                Self { $( $field: value($name), )* }
+            }
+
+            /// Each counter with its name in TcpExt.
+            #[must_use]
+            pub fn named(&self) -> [(&'static str, u64); Self::MEANINGS.len()] {
+                [$( ($name, self.$field), )*]
+            }
+        }
+    };
 }
 
-impl NamespaceCounters {
-    /// Each counter with its name in TcpExt.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 9] {
-        [
-            ("SyncookiesSent", self.syncookies_sent),
-            ("SyncookiesRecv", self.syncookies_received),
-            ("SyncookiesFailed", self.syncookies_failed),
-            ("ListenOverflows", self.listen_overflows),
-            ("ListenDrops", self.listen_drops),
-            ("TCPReqQFullDoCookies", self.syn_queue_full_cookies),
-            ("TCPReqQFullDrop", self.syn_queue_full_drops),
-            ("EmbryonicRsts", self.embryonic_resets),
-            ("TCPSynRetrans", self.syn_retransmits),
-        ]
-    }
+namespace_counters! {
+    syncookies_sent "SyncookiesSent" "SYN-ACKs that carried a cookie";
+    syncookies_received "SyncookiesRecv" "ACKs that returned a cookie";
+    syncookies_failed "SyncookiesFailed" "ACKs without a request and without a valid cookie";
+    listen_overflows "ListenOverflows" "requests dropped because an accept queue was full";
+    listen_drops "ListenDrops" "requests dropped for any reason";
+    syn_queue_full_cookies "TCPReqQFullDoCookies" "SYNs answered with a cookie because a SYN queue was full";
+    syn_queue_full_drops "TCPReqQFullDrop" "SYNs dropped because a SYN queue was full";
+    embryonic_resets "EmbryonicRsts" "half-open requests that a reset ended";
+    syn_retransmits "TCPSynRetrans" "SYNs and SYN-ACKs sent again";
 }
 
 /// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights

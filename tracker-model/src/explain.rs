@@ -3,5 +3,5 @@
 mod answer;
 mod socket;
 
-pub use answer::{BindAnswer, BindError, Cause, ConnectAnswer, ConnectRule, Holder, Overlap, PortsOf, Rule, Variants};
+pub use answer::{BindAnswer, BindError, Cause, ConnectAnswer, ConnectRule, Holder, Overlap, Rule, Variants};
 pub use socket::{Bucket, Protocol, SocketSeen, TcpState};

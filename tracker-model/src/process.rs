@@ -10,3 +10,14 @@ pub struct Process {
     /// The name of the thread that called `listen()`, or of the process when the socket is older than the daemon.
     pub comm: String,
 }
+
+/// A process and its ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// Ports.
+    pub ports: u32,
+}

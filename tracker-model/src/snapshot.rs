@@ -2,17 +2,16 @@
 //!
 //! Counters run since the daemon started.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tracker_common::classify::Family;
 use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters, SynTarget};
-use tracker_common::histogram::Histogram;
 
 use crate::{
-    api::{Alert, AlertKind, MapFill, Ports, Program, SourceCount, SourceShare, Unwatched, Verdict},
-    counters::{ByFamily, FlowSample, ListenerQueues, NamespaceCounters, PortSyns},
-    process::Process,
+    api::{Alert, AlertKind, MapFill, Ports, Program, SourceShare, Unwatched, Verdict},
+    counters::{ByFamily, NamespaceCounters, PortSyns},
+    listener::Listener,
 };
 
 /// Everything the daemon knows at one moment.
@@ -102,45 +101,6 @@ pub struct Interface {
     pub reason: String,
     /// What it received.
     pub counters: InterfaceCounters,
-}
-
-/// A listening address. The sockets of a `SO_REUSEPORT` group are one.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Network namespace.
-    pub netns: u32,
-    /// Local address; 0.0.0.0 and :: are the wildcards.
-    pub address: IpAddr,
-    /// Local port.
-    pub port: u16,
-    /// Whether an IPv6 listener takes IPv4 too.
-    pub dual_stack: bool,
-    /// The process that called `listen()`, or that holds the socket when it is older than the daemon; none when that may not be read.
-    pub process: Option<Process>,
-    /// User that owns the socket; none when it is older than the daemon.
-    pub uid: Option<u32>,
-    /// Listening sockets at this address.
-    pub sockets: u32,
-    /// SYNs by watched interfaces, repeats included.
-    pub syns: ByFamily,
-    /// SYNs per second, over the last second or more.
-    pub syn_rate: f64,
-    /// Handshakes completed by watched interfaces.
-    pub completed: ByFamily,
-    /// Handshakes completed by other interfaces, such as loopback.
-    pub completed_unwatched: ByFamily,
-    /// Time from the first SYN-ACK to ESTABLISHED.
-    pub handshake_time: Histogram,
-    /// What the last census saw; none when it was opened after it.
-    pub census: Option<ListenerQueues>,
-    /// Half-open requests by source at the last census, at most ten, most first.
-    pub half_open_sources: Vec<SourceCount>,
-    /// What became of a sample of its SYNs.
-    pub sample: FlowSample,
-    /// Distinct sources of SYNs in the last second or so in which there were any.
-    pub distinct_sources: Option<f64>,
-    /// What the flood detector says; none for listeners that are not counted apart.
-    pub verdict: Option<Verdict>,
 }
 
 /// What the flood detector knows besides the listeners' verdicts.

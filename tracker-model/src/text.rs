@@ -1,6 +1,6 @@
 //! Figures and times as an operator reads them.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit, tz::TimeZone};
 
 /// A date and time, UTC, to the second.
 #[must_use]
@@ -49,6 +49,39 @@ pub fn grouped(value: u64) -> String {
     grouped
 }
 
+/// What stands for a value that is not known.
+pub const UNKNOWN: &str = "-";
+
+/// The text of a value that may be unknown.
+pub fn or_unknown<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| UNKNOWN.to_owned(), text)
+}
+
+/// A count that may be unknown.
+#[must_use]
+pub fn known(count: Option<impl Into<u64>>) -> String {
+    or_unknown(count, |count| grouped(count.into()))
+}
+
+/// A rate: with one decimal while that says something.
+#[must_use]
+pub fn rate(per_second: f64) -> String {
+    if per_second == 0.0 {
+        "0".to_owned()
+    } else if per_second < 99.95 {
+        format!("{per_second:.1}")
+    } else {
+        whole(per_second)
+    }
+}
+
+/// A count that is estimated, without decimals.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate or a count is positive and finite")]
+#[must_use]
+pub fn whole(number: f64) -> String {
+    grouped(number.round() as u64)
+}
+
 /// A stretch of time in whole units of one kind, rounded down: `40 s`, `4 min`, `3 h`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
 #[must_use]
@@ -64,6 +97,63 @@ pub fn span(seconds: f64) -> String {
 #[must_use]
 pub fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// Longest time that is shown, seconds.
+const MOST: f64 = 1e9;
+
+/// A growth per second: an estimate, with its sign.
+#[must_use]
+pub fn growth(per_second: f64) -> String {
+    if per_second.abs() < 0.05 { "~0".to_owned() } else { format!("~{per_second:+.1}") }
+}
+
+/// A length of time, in two units at most: 2h 5m.
+#[must_use]
+pub fn length(time: SignedDuration) -> String {
+    let unit = match time.as_secs() {
+        ..60 => Unit::Second,
+        60..86_400 => Unit::Minute,
+        _ => Unit::Hour,
+    };
+    let rounded = time.round(SignedDurationRound::new().smallest(unit).mode(RoundMode::Trunc)).unwrap_or(time);
+    let (days, rest) = (rounded.as_hours() / 24, rounded - SignedDuration::from_hours(rounded.as_hours() / 24 * 24));
+    match (days, rest.is_zero()) {
+        (0, _) => format!("{rest:#}"),
+        (days, true) => format!("{days}d"),
+        (days, false) => format!("{days}d {rest:#}"),
+    }
+}
+
+/// A length of time that is to come, or a bound: to the tenth of a second while it is short, to the second while that
+/// matters.
+#[must_use]
+pub fn until(seconds: f64) -> String {
+    let time = SignedDuration::from_secs_f64(seconds.clamp(0.0, MOST));
+    match time.as_secs() {
+        ..10 => format!("{seconds:.1}s"),
+        whole @ 60..600 if whole % 60 > 0 => format!("{}m {}s", whole / 60, whole % 60),
+        _ => length(time),
+    }
+}
+
+/// When something is used up, an estimate, given the share that is: it may be so already.
+#[must_use]
+pub fn full_in(seconds: f64, share: f64) -> String {
+    if share >= 1.0 { "now".to_owned() } else { format!("~{}", until(seconds)) }
+}
+
+/// A share of something that can be used up: 100 only when nothing is left, 0 only when nothing is used.
+#[must_use]
+pub fn used(share: f64) -> String {
+    let percent = share * 100.0;
+    match percent {
+        0.0 => "0".to_owned(),
+        ..0.1 => "<0.1".to_owned(),
+        ..9.95 => format!("{percent:.1}"),
+        ..100.0 => format!("{:.0}", percent.min(99.0)),
+        _ => "100".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 //! `cargo xtask docs` writes each into its page, between `<!-- generated: NAME -->` and `<!-- end -->`.
 
 use clap::{Arg, Command, CommandFactory as _};
+use tracker_model::field::Metric;
 
 use crate::{
     cli::Cli,
     config::{self, Kind},
+    metrics,
 };
 
 /// All tables, each with its name.
@@ -24,7 +26,18 @@ pub fn tables() -> Vec<(String, String)> {
             tables.push((name.clone(), flags(command.get_arguments().filter(shown))));
         }
     }
+    tables.extend(metrics::all().map(|(subject, all)| (format!("metrics of {subject}"), self::metrics(&all))));
     tables
+}
+
+/// Metrics: name, type, labels and meaning.
+fn metrics(all: &[&Metric]) -> String {
+    let row = |metric: &&Metric| {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        [format!("`{}`", metric.name), kind, labels.join(", "), metric.help.to_owned()]
+    };
+    table(["metric", "type", "labels", "meaning"], all.iter().map(row))
 }
 
 /// The settings: key, flag, variable, type and default.

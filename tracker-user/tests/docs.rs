@@ -23,7 +23,7 @@ use tracker_model::{
 };
 use tracker_user::{
     api::{self, ApiError},
-    docs, metrics, view,
+    docs, view,
 };
 
 fn page(name: &str) -> String {
@@ -35,24 +35,6 @@ fn page(name: &str) -> String {
 fn rows(page: &str) -> BTreeMap<String, String> {
     let first = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
     page.lines().filter_map(|line| Some((first(line)?, line.to_owned()))).collect()
-}
-
-#[test]
-fn every_metric_has_a_row_with_its_type_and_labels() {
-    let page = page("metrics.md");
-    let rows = rows(&page);
-    let mut names = BTreeSet::new();
-    for metric in metrics::ALL.into_iter().flatten() {
-        let row = rows.get(metric.name).unwrap_or_else(|| panic!("docs/metrics.md has no row for {}", metric.name));
-        let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        assert_eq!(cells[2], format!("{:?}", metric.kind).to_lowercase(), "{row}");
-        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        assert_eq!(cells[3], labels.join(", "), "{row}");
-        names.insert(metric.name);
-    }
-    for name in rows.keys().filter(|name| name.starts_with("tracker_") || name.starts_with("process_")) {
-        assert!(names.contains(name.as_str()), "docs/metrics.md names {name}, which there is not");
-    }
 }
 
 #[test]

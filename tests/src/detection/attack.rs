@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracker_model::api::{AlertKind, AlertState, Class, Listeners};
+use tracker_model::api::{AlertKind, AlertState, Class};
+use tracker_model::listener::Listeners;
 
 use super::{
     lab::{self, Lab},

@@ -336,7 +336,7 @@ fn judge_visible(outcome: &mut Outcome, truth: &Truth<'_>, name: &str) {
 
 /// SYNs and handshakes: as they were sent and as the kernel has them.
 fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
-    let address = lab::wildcard(run.family).to_string();
+    let address = lab::wildcard(run.family);
     let ports = run.served_ports();
     let listeners = truth.listeners.listeners.iter();
     let (mut syns, mut completed) = (0, 0);

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
-use tracker_model::api::Listeners;
+use tracker_model::listener::Listeners;
 use tracker_tests::{daemon::Daemon, pair::Pair, serial};
 
 use crate::support::eventually;

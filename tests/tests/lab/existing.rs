@@ -44,8 +44,11 @@ fn sockets_in_every_state_that_are_older_than_the_daemon() -> Result<()> {
         assert_eq!(seen.len(), STATES.len(), "{family:?}: {seen:?}");
         assert!(STATES.iter().all(|state| seen.contains_key(*state)), "{family:?}: {seen:?}");
         let listener = counted(&daemon, wildcard(family, PORT))?;
-        assert_eq!((listener.half_open, listener.syn_queue), (Some(half_open), Some(half_open)));
-        assert_eq!(listener.connected, Some(established));
+        assert_eq!(
+            (listener.queues.map(|queues| queues.half_open), listener.queues.map(|queues| queues.syn_queue)),
+            (Some(half_open), Some(half_open))
+        );
+        assert_eq!(listener.queues.map(|queues| queues.connected), Some(established));
         assert_eq!(listener.syns_received, 0, "they came before the daemon");
     }
     daemon.stop(Signal::SIGTERM)

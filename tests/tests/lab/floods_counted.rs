@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tracker_common::limits;
-use tracker_model::api::Listener;
+use tracker_model::listener::Listener;
 use tracker_tests::{
     Family, client,
     daemon::Daemon,
@@ -63,7 +63,7 @@ fn half_open_requests_are_named_by_source() -> Result<()> {
     ] {
         let seen = counted(&daemon, listener)?;
         assert_eq!(named(&seen), expected(family), "{listener}");
-        assert_eq!((seen.half_open, seen.half_open_unnamed), (Some(78), 0), "{listener}");
+        assert_eq!(seen.queues.map(|queues| (queues.half_open, queues.half_open_unnamed)), Some((78, 0)), "{listener}");
     }
     daemon.stop(Signal::SIGTERM)
 }
@@ -96,15 +96,20 @@ fn half_open_requests_of_more_sources_than_are_kept_are_unnamed() -> Result<()> 
     half_open(&pair.server, Family::Ipv6, 10)?;
 
     let few = counted(&daemon, wildcard(Family::Ipv6, PORT))?;
-    assert_eq!(few.half_open, Some(10));
-    assert_eq!(named(&few).iter().map(|(_, count)| count).sum::<u32>() + few.half_open_unnamed, 10, "{few:?}");
+    assert_eq!(few.queues.map(|queues| queues.half_open), Some(10));
+    assert_eq!(
+        named(&few).iter().map(|(_, count)| count).sum::<u32>()
+            + few.queues.map_or(0, |queues| queues.half_open_unnamed),
+        10,
+        "{few:?}"
+    );
     assert!(named(&few).iter().all(|(source, count)| source.is_ipv6() && *count == 1), "{few:?}");
 
     let many = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
-    assert_eq!(many.half_open, Some(SOURCES.into()));
+    assert_eq!(many.queues.map(|queues| queues.half_open), Some(SOURCES.into()));
     assert_eq!(many.half_open_sources.len(), 10);
     assert!(named(&many).iter().all(|(source, count)| source.is_ipv4() && *count == 1), "{many:?}");
-    let kept = u32::from(SOURCES) - many.half_open_unnamed;
+    let kept = u32::from(SOURCES) - many.queues.map_or(0, |queues| queues.half_open_unnamed);
     println!("{kept} of {SOURCES} sources kept, and {} of 10", few.half_open_sources.len());
     // A few places are tried for each, so hardly one is left empty.
     assert!((limits::HALF_OPEN_SOURCES * 31 / 32..=limits::HALF_OPEN_SOURCES).contains(&kept), "{kept} sources kept");

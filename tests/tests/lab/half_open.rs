@@ -31,10 +31,10 @@ fn syns_that_are_never_answered_are_half_open() -> Result<()> {
         half_open(&pair.server, family, count.into())?;
         let listener = counted(&daemon, wildcard(family, PORT))?;
         let count = u32::from(count);
-        assert_eq!((listener.half_open, listener.syn_queue), (Some(count), Some(count)));
+        assert_eq!(listener.queues.map(|queues| (queues.half_open, queues.syn_queue)), Some((count, count)));
         assert_eq!(listener.syns_received, u64::from(count));
         assert_eq!((listener.handshakes_completed, listener.handshakes_unanswered), (0, 0), "they may still complete");
-        assert_eq!(listener.connected, Some(0));
+        assert_eq!(listener.queues.map(|queues| queues.connected), Some(0));
     }
     assert_equal_to_ss(&daemon, &pair.server)?;
     daemon.stop(Signal::SIGTERM)
@@ -53,7 +53,7 @@ fn requests_that_expire_are_unanswered() -> Result<()> {
     sender.syns(Family::Ipv4, 25, PORT)?;
     eventually("they have come and gone", || {
         let seen = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
-        Ok(seen.syns_received == 25 && seen.half_open == Some(0))
+        Ok(seen.syns_received == 25 && seen.queues.map(|queues| queues.half_open) == Some(0))
     })?;
     let seen = counted(&daemon, wildcard(Family::Ipv4, PORT))?;
     assert_eq!((seen.handshakes_completed, seen.handshakes_unanswered), (0, 25));
@@ -82,10 +82,16 @@ fn an_application_that_does_not_accept_fills_its_queue() -> Result<()> {
         let kernel = ss::listeners(&pair.server, family)?.into_iter().find(|queue| queue.local.ends_with(":80"));
         let kernel = kernel.context("ss shows the listener")?;
         assert_eq!((kernel.accept_queue, kernel.accept_queue_max), (5, 4), "what this test is about: {kernel:?}");
-        assert_eq!((seen.accept_queue, seen.accept_queue_max), (Some(5), Some(4)));
-        assert_eq!((seen.overflows, seen.half_open), (Some(3), Some(0)));
+        assert_eq!(
+            (seen.queues.map(|queues| queues.accept_queue), seen.queues.map(|queues| queues.accept_queue_max)),
+            (Some(5), Some(4))
+        );
+        assert_eq!(
+            (seen.queues.map(|queues| queues.drops), seen.queues.map(|queues| queues.half_open)),
+            (Some(3), Some(0))
+        );
         assert_eq!((seen.syns_received, seen.handshakes_completed, seen.handshakes_unanswered), (8, 5, 3));
-        assert_eq!(seen.connected, Some(5));
+        assert_eq!(seen.queues.map(|queues| queues.connected), Some(5));
     }
     daemon.stop(Signal::SIGTERM)
 }
@@ -113,10 +119,17 @@ fn requests_whose_time_is_up_are_expired_and_completed_ones_are_not() -> Result<
         sender.syns(family, 10, PORT)?;
         half_open(&pair.server, family, 25)?;
         let seen = counted(&daemon, address)?;
-        assert_eq!((seen.half_open, seen.handshakes_expired), (Some(25), Some(0)), "they may still complete");
+        assert_eq!(
+            (seen.queues.map(|queues| queues.half_open), seen.handshakes_expired),
+            (Some(25), Some(0)),
+            "they may still complete"
+        );
         half_open(&pair.server, family, 0)?;
         let seen = counted(&daemon, address)?;
-        assert_eq!((seen.syns_received, seen.syns_repeated, seen.overflows), (65, 10, Some(10)));
+        assert_eq!(
+            (seen.syns_received, seen.syns_repeated, seen.queues.map(|queues| queues.drops)),
+            (65, 10, Some(10))
+        );
         assert_eq!((seen.uid.is_none(), seen.handshakes_completed), (family == Family::Ipv4, 30));
         assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (35, Some(25)), "without the repeats");
     }
@@ -137,7 +150,11 @@ fn what_was_turned_away_is_not_expired() -> Result<()> {
         assert_eq!(taken.streams.len(), 2);
         sender.syns(Family::Ipv4, 7, port)?;
         let seen = counted(&daemon, wildcard(Family::Ipv4, port))?;
-        assert_eq!((seen.syns_received, seen.handshakes_completed, seen.overflows), (9, 2, Some(7)), "{port}");
+        assert_eq!(
+            (seen.syns_received, seen.handshakes_completed, seen.queues.map(|queues| queues.drops)),
+            (9, 2, Some(7)),
+            "{port}"
+        );
         // How many an older listener had turned away before is not known, so of it the bound is not as close.
         assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (7, Some(expired)), "{port}");
     }
@@ -159,7 +176,7 @@ fn cookies_that_are_not_returned_are_expired() -> Result<()> {
         assert_eq!(taken.streams.len(), 12);
         sender.syns(family, 20, PORT)?;
         let seen = counted(&daemon, address)?;
-        assert_eq!((seen.handshakes_completed, seen.half_open), (12, Some(0)));
+        assert_eq!((seen.handshakes_completed, seen.queues.map(|queues| queues.half_open)), (12, Some(0)));
         assert_eq!((seen.handshakes_unanswered, seen.handshakes_expired), (20, Some(20)));
     }
     daemon.stop(Signal::SIGTERM)

@@ -1,12 +1,15 @@
 //! Listeners: known from the first moment, told apart, and forgotten when closed.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use nix::sys::signal::Signal;
+use nix::{
+    getsockopt_impl, setsockopt_impl, sockopt_impl,
+    sys::{signal::Signal, socket::setsockopt},
+};
 use socket2::{Domain, Socket, Type};
 use tracker_model::process::Process;
 use tracker_tests::{
@@ -104,8 +107,7 @@ fn assert_each_had_one_syn(
     let answer = daemon.listeners()?;
     assert_eq!(answer.no_listener.syns_received, 0, "{:?}", answer.no_listener);
     for address in addresses {
-        let ip = address.ip().to_string();
-        let found = answer.listeners.iter().find(|one| one.port == address.port() && one.address == ip);
+        let found = answer.listeners.iter().find(|one| one.port == address.port() && one.address == address.ip());
         let found = found.unwrap_or_else(|| panic!("{address} is not known"));
         assert_eq!((found.syns_received, found.handshakes_completed), (1, handshakes), "{address}");
     }
@@ -130,7 +132,35 @@ fn a_listener_that_closed_is_gone() -> Result<()> {
     }
     let seen = daemon.listeners()?;
     assert_eq!(seen.no_listener.syns_received, 2);
-    assert_eq!(seen.listeners.iter().filter(|one| one.address != "127.0.0.1").count(), 0);
+    assert_eq!(seen.listeners.iter().filter(|one| one.address != Ipv4Addr::LOCALHOST).count(), 0);
+    daemon.stop(Signal::SIGTERM)
+}
+
+sockopt_impl!(
+    /// `TCP_DEFER_ACCEPT`, seconds.
+    DeferAccept,
+    Both,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);
+
+#[test]
+fn listeners_that_wait_for_data_are_counted() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let address = wildcard(Family::Ipv4, 80);
+    let options = ListenOptions { reuse_port: true, ..ListenOptions::default() };
+    let (waits, hurries) = (listen(&pair.server, address, options)?, listen(&pair.server, address, options)?);
+    setsockopt(&waits, DeferAccept, &1)?;
+    let daemon = Daemon::start(&pair.server)?;
+    let seen = || -> Result<_> { Ok(counted(&daemon, address)?.queues.map(|queues| queues.defer_accept)) };
+    assert_eq!(seen()?, Some(1), "one of the group");
+    setsockopt(&hurries, DeferAccept, &1)?;
+    assert_eq!(seen()?, Some(2));
+    setsockopt(&waits, DeferAccept, &0)?;
+    setsockopt(&hurries, DeferAccept, &0)?;
+    assert_eq!(seen()?, Some(0));
     daemon.stop(Signal::SIGTERM)
 }
 
@@ -150,7 +180,11 @@ fn a_reuseport_group_is_one_listener() -> Result<()> {
     assert_eq!(calls.streams.len(), 40);
     let seen = counted(&daemon, address)?;
     assert_eq!((seen.syns_received, seen.handshakes_completed), (40, 40));
-    assert_eq!((seen.connected, seen.accept_queue), (Some(40), Some(40)), "the group's queues are summed");
+    assert_eq!(
+        (seen.queues.map(|queues| queues.connected), seen.queues.map(|queues| queues.accept_queue)),
+        (Some(40), Some(40)),
+        "the group's queues are summed"
+    );
     drop(group.split_off(1));
     assert_eq!(counted(&daemon, address)?.sockets, 1);
     drop(group);
@@ -202,7 +236,7 @@ fn a_dual_stack_listener_is_reached_by_both_families() -> Result<()> {
         assert!(seen.dual_stack);
         assert_eq!((seen.syns_by_family.ipv4, seen.syns_by_family.ipv6), (4, 3));
         assert_eq!((seen.handshakes_by_family.ipv4, seen.handshakes_by_family.ipv6), (4, 3));
-        assert_eq!(seen.connected, Some(7));
+        assert_eq!(seen.queues.map(|queues| queues.connected), Some(7));
         let states = daemon.counts(Family::Ipv6)?;
         assert_eq!(states["established"], 7, "the sockets are of IPv6, as for ss");
         daemon.stop(Signal::SIGTERM)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::TcpHeader;
-use tracker_model::api::Listener;
+use tracker_model::listener::Listener;
 use tracker_tests::{
     Family,
     daemon::{Daemon, find},

@@ -131,10 +131,17 @@ fn assert_listeners(daemon: &Daemon<'_>) -> Result<()> {
             Family::Ipv6 => ([syns.ipv6, handshakes.ipv6], [syns.ipv4, handshakes.ipv4]),
         };
         assert_eq!((own, other), ([PER_FAMILY; 2], [0; 2]));
-        assert_eq!(listener.connected, Some(u32::try_from(HELD)?));
-        assert_eq!((listener.half_open, listener.syn_queue, listener.accept_queue), (Some(0), Some(0), Some(0)));
-        assert_eq!(listener.accept_queue_max, Some(4_096));
-        assert_eq!((listener.overflows, listener.sockets), (Some(0), 1));
+        assert_eq!(listener.queues.map(|queues| queues.connected), Some(u32::try_from(HELD)?));
+        assert_eq!(
+            (
+                listener.queues.map(|queues| queues.half_open),
+                listener.queues.map(|queues| queues.syn_queue),
+                listener.queues.map(|queues| queues.accept_queue)
+            ),
+            (Some(0), Some(0), Some(0))
+        );
+        assert_eq!(listener.queues.map(|queues| queues.accept_queue_max), Some(4_096));
+        assert_eq!((listener.queues.map(|queues| queues.drops), listener.sockets), (Some(0), 1));
     }
     assert_eq!(daemon.listeners()?.no_listener.syns_received, 0);
     Ok(())

@@ -9,7 +9,10 @@ use std::{
 
 use super::connect_text;
 use crate::ports::{PortSettings, may_reuse};
-use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, PortsOf, Protocol, SocketSeen, TcpState};
+use tracker_model::{
+    explain::{Cause, ConnectAnswer, ConnectRule, Protocol, SocketSeen, TcpState},
+    process::PortHolder,
+};
 
 /// Processes shown.
 const PROCESSES: usize = 5;
@@ -230,13 +233,13 @@ impl<'a> Ports<'a> {
         states
     }
 
-    fn processes(&self) -> Vec<PortsOf> {
-        let mut ports: BTreeMap<u32, PortsOf> = BTreeMap::new();
+    fn processes(&self) -> Vec<PortHolder> {
+        let mut ports: BTreeMap<u32, PortHolder> = BTreeMap::new();
         for process in self.of_tuple().flat_map(|socket| &socket.processes) {
-            let new = || PortsOf { pid: process.pid, comm: process.comm.clone(), ports: 0 };
+            let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
             ports.entry(process.pid).or_insert_with(new).ports += 1;
         }
-        let mut ports: Vec<PortsOf> = ports.into_values().collect();
+        let mut ports: Vec<PortHolder> = ports.into_values().collect();
         ports.sort_by_key(|process| Reverse(process.ports));
         ports.truncate(PROCESSES);
         ports

@@ -109,6 +109,7 @@ unsafe fn listener(socket: *const u8, family: usize, generation: u32) {
             accept_queue: Typed::read(tcp, &fields::OFF_ACK_BACKLOG),
             accept_queue_max: Typed::read(tcp, &fields::OFF_MAX_ACK_BACKLOG),
             drops: u64::from(Typed::read::<u32>(tcp, &fields::OFF_DROPS)),
+            defer_accept: u64::from(Typed::read::<u8>(tcp, &fields::OFF_DEFER_ACCEPT) != 0),
             ..ListenerQueues::default()
         };
         // The iterator's pointer is a `sock_common` to the verifier; the cast one is a full socket.

@@ -332,8 +332,10 @@ impl Class {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The class.
+    #[serde(rename = "verdict")]
     pub class: Class,
-    /// When it last changed; none while it never did.
+    /// When it last changed; null while it never did.
+    #[serde(rename = "verdict_since")]
     pub since: Option<Timestamp>,
     /// The alert that it belongs to, if it is one for an alarm.
     pub alert: Option<u64>,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
+pub use crate::process::PortHolder;
 use crate::process::Process;
 
 /// Answer of `GET /v1/ports`.
@@ -81,6 +82,14 @@ pub struct PortRange {
     pub high: u16,
 }
 
+impl PortRange {
+    /// How many ports it has.
+    #[must_use]
+    pub fn ports(self) -> u64 {
+        (u64::from(self.high) + 1).saturating_sub(self.low.into())
+    }
+}
+
 /// Connections whose source and destination are not listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRest {
@@ -132,17 +141,6 @@ pub struct PortUse {
     pub processes: Vec<PortHolder>,
     /// Processes that made most of these connections, those in `TIME_WAIT` included, as far as it was seen.
     pub made_by: Vec<PortHolder>,
-}
-
-/// A process and its ports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortHolder {
-    /// Process id, in the initial pid namespace.
-    pub pid: u32,
-    /// Name.
-    pub comm: String,
-    /// Ports.
-    pub ports: u32,
 }
 
 /// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the source

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{Protocol, TcpState};
-use crate::process::Process;
+use crate::process::{PortHolder, Process};
 
 /// Whether a `bind()` would fail now, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,7 +184,7 @@ pub struct ConnectAnswer {
     /// What holds the ports, most first.
     pub causes: Vec<Cause>,
     /// Processes with the most connections to this destination, at most five.
-    pub processes: Vec<PortsOf>,
+    pub processes: Vec<PortHolder>,
     /// One line for an operator.
     pub summary: String,
     /// What to do: only what would help here.
@@ -238,17 +238,6 @@ impl ConnectRule {
             Self::Bound => "__inet_hash_connect",
         }
     }
-}
-
-/// A process and how many ports it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortsOf {
-    /// Process id.
-    pub pid: u32,
-    /// Name.
-    pub comm: String,
-    /// Ports.
-    pub ports: u32,
 }
 
 /// Why two local addresses are in each other's way (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).

@@ -26,7 +26,7 @@ use crate::kernel::KernelHandle;
 
 /// Path of [`tracker_model::api::Status`].
 pub const STATUS: &str = "/v1/status";
-/// Path of [`tracker_model::api::Listeners`].
+/// Path of [`tracker_model::listener::Listeners`].
 pub const LISTENERS: &str = "/v1/listeners";
 /// Path of [`tracker_model::api::States`].
 pub const STATES: &str = "/v1/states";

@@ -1,80 +1,10 @@
 //! Numbers and times as people read them.
 
-use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 
-/// What stands for a value that is not known.
-pub(super) const UNKNOWN: &str = "-";
-
-/// Longest time that is shown, seconds.
-const MOST: f64 = 1e9;
-
-/// A count, its thousands apart: 12,345.
-pub(super) fn count(number: u64) -> String {
-    tracker_model::grouped(number)
-}
-
-/// A count that may be unknown.
-pub(super) fn known(number: Option<impl Into<u64>>) -> String {
-    number.map_or_else(|| UNKNOWN.to_owned(), |number| count(number.into()))
-}
-
-/// A rate: with one decimal while that says something.
-pub(super) fn rate(per_second: f64) -> String {
-    if per_second == 0.0 {
-        "0".to_owned()
-    } else if per_second < 99.95 {
-        format!("{per_second:.1}")
-    } else {
-        whole(per_second)
-    }
-}
-
-/// A growth per second: an estimate, with its sign.
-pub(super) fn growth(per_second: f64) -> String {
-    if per_second.abs() < 0.05 { "~0".to_owned() } else { format!("~{per_second:+.1}") }
-}
-
-/// A count that is estimated, without decimals.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate or a count is positive and far from the limits"
-)]
-pub(super) fn whole(number: f64) -> String {
-    count(number.round() as u64)
-}
-
-/// A length of time, in two units at most: 2h 5m.
-pub(super) fn length(time: SignedDuration) -> String {
-    let unit = match time.as_secs() {
-        ..60 => Unit::Second,
-        60..86_400 => Unit::Minute,
-        _ => Unit::Hour,
-    };
-    let rounded = time.round(SignedDurationRound::new().smallest(unit).mode(RoundMode::Trunc)).unwrap_or(time);
-    let (days, rest) = (rounded.as_hours() / 24, rounded - SignedDuration::from_hours(rounded.as_hours() / 24 * 24));
-    match (days, rest.is_zero()) {
-        (0, _) => format!("{rest:#}"),
-        (days, true) => format!("{days}d"),
-        (days, false) => format!("{days}d {rest:#}"),
-    }
-}
-
-/// A length of time that is to come, or a bound: to the tenth of a second while it is short, to the second while that
-/// matters.
-pub(super) fn span(seconds: f64) -> String {
-    let time = SignedDuration::from_secs_f64(seconds.clamp(0.0, MOST));
-    match time.as_secs() {
-        ..10 => format!("{seconds:.1}s"),
-        whole @ 60..600 if whole % 60 > 0 => format!("{}m {}s", whole / 60, whole % 60),
-        _ => length(time),
-    }
-}
-
-/// When something is used up, an estimate, given the share that is: it may be so already.
-pub(super) fn full_in(seconds: f64, share: f64) -> String {
-    if share >= 1.0 { "now".to_owned() } else { format!("~{}", span(seconds)) }
-}
+pub(super) use tracker_model::text::{
+    UNKNOWN, full_in, grouped as count, growth, known, length, rate, until as span, used, whole,
+};
 
 /// How long ago something was.
 pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
@@ -85,18 +15,6 @@ pub(super) fn ago(time: Timestamp, now: Timestamp) -> String {
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
-}
-
-/// A share of something that can be used up: 100 only when nothing is left, 0 only when nothing is used.
-pub(super) fn used(share: f64) -> String {
-    let percent = share * 100.0;
-    match percent {
-        0.0 => "0".to_owned(),
-        ..0.1 => "<0.1".to_owned(),
-        ..9.95 => format!("{percent:.1}"),
-        ..100.0 => format!("{:.0}", percent.min(99.0)),
-        _ => "100".to_owned(),
-    }
 }
 
 /// A process.

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
-    api::{Class, Listener, Listeners, NoListener},
+    api::{Class, NoListener, Verdict},
     counters::PortSyns,
+    listener::{self, Listener, Listeners},
 };
 
 use super::{
     evidence::share,
-    format::{UNKNOWN, address_port, ago, count, known, length, rate, whole},
+    format::{UNKNOWN, address_port, ago, count, length, rate},
     output::View,
     table::{self, Column},
 };
@@ -40,22 +41,10 @@ pub(super) fn render(answer: &Listeners, view: View) -> String {
 }
 
 fn columns(wide: bool) -> Vec<Column> {
-    let mut columns = vec![
-        Column::Text("LISTENER"),
-        Column::Text("PROCESS"),
-        Column::Text("VERDICT"),
-        Column::Number("SYNS"),
-        Column::Number("SYN/S"),
-        Column::Number("COMPLETED"),
-        Column::Number("UNANSWERED"),
-        Column::Number("HALF-OPEN"),
-        Column::Number("ACCEPT-Q"),
-        Column::Number("REFUSED"),
-        Column::Number("CONNECTED"),
-    ];
+    let mut columns = ["LISTENER", "PROCESS", "VERDICT"].map(Column::Text).to_vec();
+    columns.extend(table::fields(listener::FIELDS, wide).map(|(head, _)| Column::Number(head)));
     if wide {
-        columns.extend(["SYN-Q", "YOUNG", "REPEATED", "EXPIRED", "SOURCES"].map(Column::Number));
-        columns.extend(["SYNS-V4", "SYNS-V6", "DONE-V4", "DONE-V6", "SOCKETS", "UID", "NETNS"].map(Column::Number));
+        columns.extend(["UID", "NETNS"].map(Column::Number));
         columns.push(Column::Text(" STACK"));
     }
     columns
@@ -63,24 +52,12 @@ fn columns(wide: bool) -> Vec<Column> {
 
 fn row(listener: &Listener, view: View) -> Vec<String> {
     let mut row = vec![
-        address_port(&listener.address, listener.port),
+        address_port(&listener.address.to_string(), listener.port),
         process(listener, view.wide),
-        verdict(listener.verdict, listener.verdict_since, view.now),
-        count(listener.syns_received),
-        rate(listener.syn_rate),
-        count(listener.handshakes_completed),
-        count(listener.handshakes_unanswered),
-        known(listener.half_open),
-        against(listener.accept_queue, listener.accept_queue_max),
-        known(listener.overflows),
-        known(listener.connected),
+        verdict(listener.verdict, view.now),
     ];
+    row.extend(table::fields(listener::FIELDS, view.wide).map(|(_, field)| field.text(listener)));
     if view.wide {
-        row.push(against(listener.syn_queue, listener.syn_queue_max));
-        row.push(known(listener.syn_queue_young));
-        row.extend(estimates(listener));
-        let (syns, handshakes) = (listener.syns_by_family, listener.handshakes_by_family);
-        row.extend([syns.ipv4, syns.ipv6, handshakes.ipv4, handshakes.ipv6, listener.sockets.into()].map(count));
         row.push(listener.uid.map_or_else(|| UNKNOWN.to_owned(), |uid| uid.to_string()));
         row.push(listener.netns.to_string());
         row.push(if listener.dual_stack { " dual".to_owned() } else { format!(" {UNKNOWN}") });
@@ -93,34 +70,15 @@ fn process(listener: &Listener, wide: bool) -> String {
     if wide { format!("{}({})", process.comm, process.pid) } else { process.comm.clone() }
 }
 
-/// A queue and its limit.
-fn against(length: Option<u32>, limit: Option<u32>) -> String {
-    match (length, limit) {
-        (None, None) => UNKNOWN.to_owned(),
-        (length, limit) => format!("{}/{}", known(length), known(limit)),
-    }
-}
-
 /// A verdict that calls for attention tells since when it holds.
-fn verdict(class: Option<Class>, since: Option<Timestamp>, now: Timestamp) -> String {
-    match (class, since) {
-        (None, _) => UNKNOWN.to_owned(),
-        (Some(class), Some(since)) if class != Class::None => {
+fn verdict(verdict: Option<Verdict>, now: Timestamp) -> String {
+    match verdict {
+        None => UNKNOWN.to_owned(),
+        Some(Verdict { class, since: Some(since), .. }) if class != Class::None => {
             format!("{} for {}", class.name(), length(now.duration_since(since).max(SignedDuration::ZERO)))
         }
-        (Some(class), _) => class.name().to_owned(),
+        Some(Verdict { class, .. }) => class.name().to_owned(),
     }
-}
-
-/// Repeated SYNs with their error, expired requests as a bound, and about how many sources there are.
-fn estimates(listener: &Listener) -> [String; 3] {
-    let repeated = count(listener.syns_repeated);
-    let error = listener.syns_repeated_error;
-    [
-        if error == 0 { repeated } else { format!("{repeated}±{}", count(error)) },
-        listener.handshakes_expired.map_or_else(|| UNKNOWN.to_owned(), |expired| format!("<={}", count(expired))),
-        listener.distinct_sources.map_or_else(|| UNKNOWN.to_owned(), |sources| format!("~{}", whole(sources))),
-    ]
 }
 
 /// The sources of half-open requests, a line for each listener that has some.
@@ -129,11 +87,12 @@ fn half_open_sources(answer: &Listeners) -> String {
     for listener in &answer.listeners {
         let mut sources: Vec<_> =
             listener.half_open_sources.iter().map(|of| format!("{} ({})", of.source, count(of.count.into()))).collect();
-        if listener.half_open_unnamed > 0 {
-            sources.push(format!("not kept ({})", count(listener.half_open_unnamed.into())));
+        let unnamed = listener.queues.map_or(0, |queues| queues.half_open_unnamed);
+        if unnamed > 0 {
+            sources.push(format!("not kept ({})", count(unnamed.into())));
         }
         if !sources.is_empty() {
-            let listener = address_port(&listener.address, listener.port);
+            let listener = address_port(&listener.address.to_string(), listener.port);
             let _ = writeln!(text, "\nHalf-open at {listener} by source: {}", sources.join(", "));
         }
     }
@@ -142,11 +101,11 @@ fn half_open_sources(answer: &Listeners) -> String {
 
 /// The verdict, and where these SYNs come from; none when there is nothing to say.
 fn no_listener_verdict(refused: &NoListener, view: View) -> Option<String> {
-    let class = refused.verdict?;
+    let class = refused.verdict?.class;
     if class == Class::None && (!view.wide || refused.top_sources.is_empty()) {
         return None;
     }
-    let mut line = format!("verdict {}", verdict(Some(class), refused.verdict_since, view.now));
+    let mut line = format!("verdict {}", verdict(refused.verdict, view.now));
     let most = if view.wide { usize::MAX } else { TOP_SOURCES };
     let sources: Vec<_> = refused.top_sources.iter().take(most).map(share).collect();
     if !sources.is_empty() {
@@ -187,7 +146,10 @@ mod tests {
     use super::*;
 
     fn shown(snapshot: &Snapshot, wide: bool) -> String {
-        render(&views::listeners(snapshot), View { wide, now: snapshot.taken_at, columns: None })
+        // As the command line has it: what is not in JSON is not there.
+        let answer = serde_json::to_value(views::listeners(snapshot)).unwrap();
+        let view = View { wide, now: snapshot.taken_at, columns: None };
+        render(&serde_json::from_value(answer).unwrap(), view)
     }
 
     #[test]

@@ -27,7 +27,8 @@ use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
-use tracker_model::api::{Listeners, States, Status};
+use tracker_model::api::{States, Status};
+use tracker_model::listener::Listeners;
 
 pub use args::{Cli, Command};
 pub use output::{Output, View};

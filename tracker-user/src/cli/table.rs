@@ -1,10 +1,12 @@
 //! Tables without borders, as those of ss(8) and kubectl.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use tracker_model::field::Field;
 
 use super::format::printable;
 
 /// A column: its head, and whether it holds numbers.
+#[derive(Clone, Copy)]
 pub(super) enum Column {
     /// Words, to the left.
     Text(&'static str),
@@ -31,6 +33,20 @@ pub(super) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u
         }
     }
     table.trim_fmt() + "\n"
+}
+
+/// The fields that have a column, narrow ones first, with its head.
+pub(super) fn fields<T>(
+    fields: &'static [Field<T>],
+    wide: bool,
+) -> impl Iterator<Item = (&'static str, &'static Field<T>)> {
+    let of = move |is_wide| {
+        let column = move |field: &'static Field<T>| {
+            field.column.as_ref().filter(|column| column.is_wide == is_wide).map(|column| (column.head, field))
+        };
+        fields.iter().filter_map(column)
+    };
+    of(false).chain(of(true).filter(move |_| wide))
 }
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ use tracker_detect::{
     alert::AlertStore,
     syn::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
 };
-use tracker_model::{
-    api::Alert,
-    counters::NamespaceCounters,
-    snapshot::{Floods, Listener},
-};
+use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener, snapshot::Floods};
 
 use super::{error::KernelError, maps::Maps, recording::Recording, sources::Sources};
 
@@ -140,7 +136,7 @@ impl FloodCollector {
         context: &ReadContext<'_>,
     ) -> Result<ListenerSeen, KernelError> {
         let id = id(listener);
-        let syns = listener.syns.total();
+        let syns = listener.syns_received;
         let watched = self.detector.watches(&id).then(|| self.detector.watched_from(&id).unwrap_or(at));
         let sources = self.sources.read(maps, slot, syns, at, watched)?;
         listener.distinct_sources = self.sources.distinct(slot);
@@ -151,7 +147,7 @@ impl FloodCollector {
             completed: listener.completed.total(),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
-            queues: listener.census.map(|queues| QueuesSeen { at: census_at, queues }),
+            queues: listener.queues.map(|queues| QueuesSeen { at: census_at, queues }),
             sources,
         })
     }

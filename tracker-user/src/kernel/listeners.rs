@@ -9,13 +9,13 @@ use tracker_common::{
     classify::Family,
     flows::FlowCounters,
     limits,
-    listener::{self, ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
+    listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListenerQueues, Slot},
 };
 use tracker_detect::estimators::rate;
 use tracker_model::{
-    counters::{ByFamily, FlowSample, ListenerQueues},
+    counters::{ByFamily, FlowSample},
+    listener as model,
     process::Process,
-    snapshot,
 };
 
 use super::{
@@ -105,7 +105,7 @@ impl Listeners {
             let census = maps.listener_census.lookup(listener.slot)?;
             let seen = census.generation == generation;
             let (sockets, dual) =
-                if seen { (u64::from(census.queues.sockets), u64::from(census.dual)) } else { Default::default() };
+                if seen { (census.queues.sockets, u64::from(census.dual)) } else { Default::default() };
             if seen {
                 self.unseen.remove(&key);
             }
@@ -170,27 +170,24 @@ impl Listeners {
         counters: &ListenerCounters,
         census: Option<ListenerCensus>,
         now: Instant,
-    ) -> snapshot::Listener {
+    ) -> model::Listener {
         let syns = by_family(counters.syns);
-        snapshot::Listener {
-            netns: key.netns,
-            address: address(key.address),
-            port: u16::try_from(key.port).unwrap_or_default(),
+        let port = u16::try_from(key.port).unwrap_or_default();
+        let report = model::Listener {
             dual_stack: key.address == ANY_V6 && listener.dual != 0,
             process: self.process(listener, census),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
-            syns,
+            syns_by_family: syns,
             syn_rate: self.rate(key, now, syns.total()),
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             handshake_time: counters.handshake_time,
-            census: census.map(|census| self.queues(key, &census.queues)),
-            half_open_sources: Vec::new(),
+            queues: census.map(|census| self.queues(key, census.queues)),
             sample: sample(counters.flows),
-            distinct_sources: None,
-            verdict: None,
-        }
+            ..model::Listener::new(key.netns, address(key.address), port)
+        };
+        report.derived()
     }
 
     fn process(&mut self, listener: &Listener, census: Option<ListenerCensus>) -> Option<Process> {
@@ -210,21 +207,13 @@ impl Listeners {
         rate.per_second
     }
 
-    fn queues(&mut self, key: ListenerKey, census: &listener::ListenerQueues) -> ListenerQueues {
+    /// The queues with what the kernel does not say: requests turned away by all sockets that the group ever had, and
+    /// the limit of the SYN queue.
+    fn queues(&mut self, key: ListenerKey, census: ListenerQueues) -> ListenerQueues {
         let drops = self.drops.entry(key).or_default();
         drops.total += census.drops.saturating_sub(drops.last);
         drops.last = census.drops;
-        ListenerQueues {
-            syn_queue: census.syn_queue,
-            syn_queue_young: census.syn_queue_young,
-            syn_queue_max: self.syn_queue.limit(census),
-            accept_queue: census.accept_queue,
-            accept_queue_max: census.accept_queue_max,
-            half_open: census.half_open,
-            connected: census.connected,
-            drops: drops.total,
-            half_open_unnamed: census.half_open_unnamed,
-        }
+        ListenerQueues { drops: drops.total, syn_queue_max: self.syn_queue.limit(&census), ..census }
     }
 
     /// Frees the slot of a listener that closed a while ago.

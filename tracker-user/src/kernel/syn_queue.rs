@@ -23,7 +23,8 @@ impl SynQueue {
     /// backlog (`inet_csk_reqsk_queue_is_full`); without cookies also no more than three quarters of
     /// `tcp_max_syn_backlog` for each socket, unless the peer is known (`tcp_conn_request`).
     pub fn limit(self, census: &ListenerQueues) -> u32 {
-        let most = self.most.map_or(u32::MAX, |most| (most - most / 4).saturating_mul(census.sockets.max(1)));
+        let sockets = u32::try_from(census.sockets).unwrap_or(u32::MAX);
+        let most = self.most.map_or(u32::MAX, |most| (most - most / 4).saturating_mul(sockets.max(1)));
         census.accept_queue_max.min(most)
     }
 }

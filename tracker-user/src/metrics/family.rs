@@ -1,4 +1,4 @@
-//! What a metric is, and how its samples are put together.
+//! How the samples of a metric are put together.
 
 use std::collections::HashMap;
 
@@ -7,56 +7,27 @@ use prometheus::{
     proto::{self, Bucket, Counter, Gauge, LabelPair, MetricFamily, MetricType},
 };
 use tracker_common::histogram::{Histogram, edge_us};
+pub(super) use tracker_model::field::Metric;
+use tracker_model::field::{self, Field, Kind, Read};
 
 const MICROSECONDS: f64 = 1e6;
 
-/// What a metric is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows, but for restarts.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Counts by duration.
-    Histogram,
-}
-
-/// A metric.
-#[derive(Clone, Copy, Debug)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is.
-    pub kind: Kind,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// What it tells, in one line.
-    pub help: &'static str,
-}
-
-impl Metric {
-    pub(super) const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Counter, labels, help }
-    }
-
-    pub(super) const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Gauge, labels, help }
-    }
-
-    pub(super) const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind: Kind::Histogram, labels, help }
-    }
-
+/// Fills metrics.
+pub(super) trait Fill {
     /// Begins to fill it.
-    pub(super) fn samples(&'static self) -> Samples {
-        Samples { metric: self, rows: Vec::new() }
-    }
+    fn samples(&'static self) -> Samples;
 
     /// The family of a metric that has no labels.
-    pub(super) fn single(&'static self, value: f64) -> MetricFamily {
+    fn single(&'static self, value: f64) -> MetricFamily {
         let mut samples = self.samples();
         samples.add(&[], value);
         samples.family()
+    }
+}
+
+impl Fill for Metric {
+    fn samples(&'static self) -> Samples {
+        Samples { metric: self, rows: Vec::new() }
     }
 }
 
@@ -109,6 +80,20 @@ impl Samples {
         self.rows.push(row);
     }
 
+    /// Adds what [`Field::counts`] returned.
+    fn counts<T>(&mut self, labels: &[&str], field: &Field<T>, counts: &[u64]) {
+        match field.read {
+            _ if counts.is_empty() => {}
+            Read::Count(_) | Read::Number(_) => self.count(labels, counts[0]),
+            Read::Each(series, _) => {
+                for (last, count) in series.iter().zip(counts) {
+                    self.count(&[labels, last].concat(), *count);
+                }
+            }
+            Read::Histogram(shift, _) => self.histogram(labels, &field::histogram(counts), shift),
+        }
+    }
+
     fn row(&self, values: &[&str]) -> proto::Metric {
         debug_assert_eq!(values.len(), self.metric.labels.len(), "{}", self.metric.name);
         let pair = |(name, value): (&&str, &&str)| {
@@ -135,6 +120,53 @@ impl Samples {
     }
 }
 
+/// The samples of all metrics of a field table.
+pub(super) struct Table<T: 'static> {
+    fields: &'static [Field<T>],
+    samples: Vec<Option<Samples>>,
+}
+
+impl<T> Table<T> {
+    /// Begins to fill them.
+    pub(super) fn new(fields: &'static [Field<T>]) -> Self {
+        Self { fields, samples: fields.iter().map(|field| field.metric.as_ref().map(Metric::samples)).collect() }
+    }
+
+    /// Adds the figures of one item.
+    pub(super) fn add(&mut self, labels: &[&str], item: &T) {
+        for (samples, field) in self.samples.iter_mut().zip(self.fields) {
+            match (samples, &field.read) {
+                (None, _) => {}
+                (Some(samples), Read::Number(read)) => {
+                    if let Some(value) = read(item) {
+                        samples.add(labels, value);
+                    }
+                }
+                (Some(samples), _) => samples.counts(labels, field, &field.counts(item)),
+            }
+        }
+    }
+
+    /// Adds sums over several items: for each field what [`Field::counts`] returns of an item.
+    pub(super) fn add_sums(&mut self, labels: &[&str], sums: &[Vec<u64>]) {
+        for ((samples, field), sums) in self.samples.iter_mut().zip(self.fields).zip(sums) {
+            if let Some(samples) = samples {
+                samples.counts(labels, field, sums);
+            }
+        }
+    }
+
+    /// All of them.
+    pub(super) fn families(self) -> impl Iterator<Item = MetricFamily> {
+        self.samples.into_iter().flatten().map(Samples::family)
+    }
+}
+
+/// The metrics of a field table.
+pub(super) fn metrics<T>(fields: &'static [Field<T>]) -> impl Iterator<Item = &'static Metric> {
+    fields.iter().filter_map(|field| field.metric.as_ref())
+}
+
 /// The text format has floats only.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, which no counter of a host reaches in years")]
 pub(super) fn float(value: u64) -> f64 {
@@ -142,7 +174,7 @@ pub(super) fn float(value: u64) -> f64 {
 }
 
 /// Descriptions for the registry, which refuses bad names and duplicates.
-pub(super) fn descs<'a>(metrics: impl Iterator<Item = &'a &'static Metric>) -> prometheus::Result<Vec<Desc>> {
+pub(super) fn descs(metrics: impl Iterator<Item = &'static Metric>) -> prometheus::Result<Vec<Desc>> {
     metrics
         .map(|metric| {
             let labels = metric.labels.iter().map(|&label| label.to_owned()).collect();

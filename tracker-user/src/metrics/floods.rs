@@ -8,7 +8,7 @@ use tracker_model::{
     api::{Alert, AlertKind, AlertState, Class, Severity, Verdict},
 };
 
-use super::family::{Metric, Samples};
+use super::family::{Fill as _, Metric, Samples};
 
 const LISTENER: &[&str] = &["netns", "address", "port"];
 

@@ -7,7 +7,7 @@ use prometheus::proto::MetricFamily;
 use tracker_common::{ABI_HASH, counters::Loss};
 use tracker_model::{Snapshot, api::Program};
 
-use super::family::Metric;
+use super::family::{Fill as _, Metric};
 
 static BUILD: Metric = Metric::gauge(
     "tracker_build_info",

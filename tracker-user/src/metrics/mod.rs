@@ -19,22 +19,23 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use tracker_model::Snapshot;
-
-pub use family::{Kind, Metric};
+use tracker_model::{Snapshot, field::Metric};
 
 use crate::kernel::KernelHandle;
 
-/// Every metric of the daemon, by the file that fills it.
-pub const ALL: [&[&Metric]; 7] = [
-    &packets::METRICS,
-    &listeners::METRICS,
-    &floods::METRICS,
-    &sockets::METRICS,
-    &ports::METRICS,
-    &host::METRICS,
-    &process::METRICS,
-];
+/// Every metric of the daemon, by the subject it is of; that is also the name of the table in docs/metrics.md.
+#[must_use]
+pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
+    [
+        ("packets", packets::METRICS.to_vec()),
+        ("listeners", listeners::metrics().collect()),
+        ("floods", floods::METRICS.to_vec()),
+        ("sockets", sockets::METRICS.to_vec()),
+        ("ports", ports::metrics().collect()),
+        ("host", host::METRICS.to_vec()),
+        ("process", process::METRICS.to_vec()),
+    ]
+}
 
 /// All metrics. Clones share the text of the last snapshot.
 #[derive(Clone)]
@@ -96,8 +97,9 @@ struct SnapshotCollector {
 
 impl SnapshotCollector {
     fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
-        // The last are those of the process, which another collector fills.
-        let descs = family::descs(ALL[..ALL.len() - 1].iter().copied().flatten())?;
+        // Those of the process are another collector's.
+        let of_snapshot = all().into_iter().filter(|(subject, _)| *subject != "process");
+        let descs = family::descs(of_snapshot.flat_map(|(_, metrics)| metrics))?;
         Ok(Self { kernel, series: Mutex::default(), descs })
     }
 }
@@ -150,12 +152,16 @@ mod tests {
         text(full())
     }
 
+    fn metrics() -> impl Iterator<Item = &'static Metric> {
+        all().into_iter().flat_map(|(_, metrics)| metrics)
+    }
+
     #[test]
     fn a_full_snapshot_fills_every_metric_and_no_other() {
         let text = sample();
         let filled: BTreeSet<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let known: BTreeSet<_> = ALL.into_iter().flatten().map(|metric| metric.name).collect();
+        let known: BTreeSet<_> = metrics().map(|metric| metric.name).collect();
         assert_eq!(filled, known);
     }
 
@@ -172,7 +178,7 @@ mod tests {
     fn every_label_is_declared() {
         let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
         for family in [metrics.snapshot.gather(), metrics.process.gather()].concat() {
-            let metric = ALL.into_iter().flatten().find(|metric| metric.name == family.name()).unwrap();
+            let metric = self::metrics().find(|metric| metric.name == family.name()).unwrap();
             for series in family.get_metric() {
                 let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
                 assert_eq!(labels, metric.labels, "{}", metric.name);

@@ -11,7 +11,7 @@ use tracker_common::{
 };
 use tracker_model::{Snapshot, snapshot::Interface};
 
-use super::family::Metric;
+use super::family::{Fill as _, Metric};
 
 static PACKETS: Metric = Metric::counter(
     "tracker_interface_packets_total",

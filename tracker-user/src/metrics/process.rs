@@ -10,7 +10,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-use super::family::{self, Metric, float};
+use super::family::{self, Fill as _, Metric, float};
 
 static CPU: Metric = Metric::counter(
     "process_cpu_seconds_total",
@@ -38,7 +38,7 @@ pub(super) struct ProcessCollector {
 
 impl ProcessCollector {
     pub(super) fn new() -> prometheus::Result<Self> {
-        Ok(Self { descs: family::descs(METRICS.iter())?, boot_seconds: procfs::boot_time_secs().ok() })
+        Ok(Self { descs: family::descs(METRICS.into_iter())?, boot_seconds: procfs::boot_time_secs().ok() })
     }
 }
 

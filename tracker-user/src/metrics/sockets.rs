@@ -14,7 +14,7 @@ use tracker_common::{
 };
 use tracker_model::{Snapshot, errno};
 
-use super::family::{Metric, float};
+use super::family::{Fill as _, Metric, float};
 
 static STATES: Metric = Metric::gauge(
     "tracker_sockets",

@@ -2,11 +2,12 @@
 
 use std::{cmp::Reverse, fmt::Write as _};
 
-use tracker_model::explain::{Cause, ConnectAnswer, PortsOf};
+use tracker_model::explain::{Cause, ConnectAnswer};
 
 use super::paragraph;
 use crate::cli::{
-    format::{UNKNOWN, count, printable, process, span},
+    evidence::holders,
+    format::{UNKNOWN, count, printable, span},
     output::View,
     table::{self, Column},
 };
@@ -23,7 +24,7 @@ pub(super) fn render(answer: &ConnectAnswer, _: View) -> String {
         line("Next free", &next.map_or_else(|| "not known".to_owned(), |seconds| format!("in {}", span(seconds))));
     }
     line("In use", &states(answer));
-    line("Processes", &processes(&answer.processes));
+    line("Processes", &holders(&answer.processes, "").unwrap_or_else(|| UNKNOWN.to_owned()));
     if !answer.causes.is_empty() {
         let _ = write!(text, "\n{}", causes(&answer.causes));
     }
@@ -48,12 +49,6 @@ fn states(answer: &ConnectAnswer) -> String {
     let states: Vec<_> =
         states.into_iter().map(|(state, ports)| format!("{state} {}", count((*ports).into()))).collect();
     if states.is_empty() { "no connection to this destination".to_owned() } else { states.join(", ") }
-}
-
-fn processes(processes: &[PortsOf]) -> String {
-    let of = |of: &PortsOf| format!("{} {}", process(of.pid, &of.comm), count(of.ports.into()));
-    let processes: Vec<_> = processes.iter().map(of).collect();
-    if processes.is_empty() { UNKNOWN.to_owned() } else { processes.join(", ") }
 }
 
 fn causes(causes: &[Cause]) -> String {

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports};
+use tracker_model::{
+    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports},
+    port_fields::POOL,
+};
 
 use super::Shown;
 use crate::cli::{
@@ -27,14 +30,13 @@ pub(super) fn bind_pools(answer: &Ports, shown: &Shown, view: View) -> Option<St
         return None;
     }
     let mut columns = vec![Column::Text("BIND POOL")];
-    columns.extend(["IN-USE", "BOUND", "CAPACITY", "USED%"].map(Column::Number));
+    columns.extend(table::fields(POOL, view.wide).map(|(head, _)| Column::Number(head)));
     if view.wide {
         columns.push(Column::Number("NETNS"));
     }
     let row = |pool: &&BindPoolUse| {
         let mut row = vec![pool.source.to_string()];
-        row.extend([pool.in_use, pool.bound, pool.capacity].map(|ports| count(ports.into())));
-        row.push(used(pool.used_ratio));
+        row.extend(table::fields(POOL, view.wide).map(|(_, field)| field.text(pool)));
         if view.wide {
             row.push(pool.netns.to_string());
         }
@@ -130,7 +132,6 @@ pub(super) fn is_complete(space: &PortSpace) -> bool {
 /// What holds for all destinations of a namespace, and what is not listed.
 pub(super) fn namespace(space: &PortSpace, view: View) -> String {
     let range = space.range;
-    let ports = (u64::from(range.high) + 1).saturating_sub(range.low.into());
     let name = space.name.as_ref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
     let mut text = format!(
         "Network namespace {}{name}, {}: range {}-{} ({} ports), {} reserved, {} bound by bind(), tcp_tw_reuse {}\n",
@@ -138,7 +139,7 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         ago(space.taken_at, view.now),
         range.low,
         range.high,
-        count(ports),
+        count(range.ports()),
         count(space.reserved.into()),
         count(space.bound.into()),
         space.tw_reuse

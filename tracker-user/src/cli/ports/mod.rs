@@ -5,11 +5,14 @@ mod select;
 
 use std::fmt::Write as _;
 
-use tracker_model::api::{PortUse, Ports};
+use tracker_model::{
+    api::{PortUse, Ports},
+    port_fields::TUPLE,
+};
 
 use super::{
     evidence::{holders, states},
-    format::{UNKNOWN, address_port, count, full_in, growth, printable, process, span, used},
+    format::{UNKNOWN, address_port, count, printable, process, used},
     output::View,
     table::{self, Column},
 };
@@ -100,11 +103,9 @@ fn destinations(rows: &[&PortUse], hidden: &[&PortUse], shown: &Shown, view: Vie
 
 fn columns(wide: bool) -> Vec<Column> {
     let mut columns = vec![Column::Text("SOURCE"), Column::Text("DESTINATION")];
-    columns.extend(
-        ["IN-USE", "TIME-WAIT", "REUSABLE", "CAPACITY", "USED%", "GROWTH/S", "FULL-IN", "FAILED"].map(Column::Number),
-    );
+    columns.extend(table::fields(TUPLE, wide).map(|(head, _)| Column::Number(head)));
     if wide {
-        columns.extend(["BOUND", "RECYCLABLE", "NEXT-FREE", "NETNS"].map(Column::Number));
+        columns.push(Column::Number("NETNS"));
     }
     columns.push(Column::Text(" PROCESS"));
     if wide {
@@ -116,14 +117,8 @@ fn columns(wide: bool) -> Vec<Column> {
 fn row(row: &PortUse, view: View) -> Vec<String> {
     let unknown = || UNKNOWN.to_owned();
     let mut cells = vec![row.source.to_string(), address_port(&row.destination.to_string(), row.destination_port)];
-    cells.extend([row.in_use, row.time_wait, row.reusable, row.capacity].map(|ports| count(ports.into())));
-    cells.push(used(row.used_ratio));
-    cells.push(row.growth_per_second.map_or_else(unknown, growth));
-    cells.push(row.full_in_seconds.map_or_else(unknown, |seconds| full_in(seconds, row.used_ratio)));
-    cells.push(count(row.failures));
+    cells.extend(table::fields(TUPLE, view.wide).map(|(_, field)| field.text(row)));
     if view.wide {
-        cells.extend([row.bound, row.recyclable].map(|ports| count(ports.into())));
-        cells.push(row.next_free_seconds.map_or_else(unknown, span));
         cells.push(row.netns.to_string());
         cells.push(holders(&row.processes, "").map_or_else(|| format!(" {UNKNOWN}"), |all| format!(" {all}")));
         cells.push(holders(&row.made_by, ">=").unwrap_or_else(unknown));

@@ -155,19 +155,12 @@ tracker_port_range_reserved_ports{netns="6"} 20
 tracker_port_range_bound_ports{netns="4026531840"} 30
 tracker_port_range_bound_ports{netns="5"} 30
 tracker_port_range_bound_ports{netns="6"} 30
-tracker_port_range_info{netns="4026531840",name="",low="40000",high="40999",tw_reuse="2"} 1
-tracker_port_range_info{netns="5",name="blue",low="40000",high="40999",tw_reuse="2"} 1
-tracker_port_range_info{netns="6",name="",low="40000",high="40999",tw_reuse="2"} 1
 tracker_ports_timestamp_seconds{netns="4026531840"} 1799999999
 tracker_ports_timestamp_seconds{netns="5"} 1799999999
 tracker_ports_timestamp_seconds{netns="6"} 1799999999
 tracker_bind_ports_uncounted_sockets{netns="4026531840"} 0
 tracker_bind_ports_uncounted_sockets{netns="5"} 0
 tracker_bind_ports_uncounted_sockets{netns="6"} 0
-tracker_bind_ports_in_use{netns="4026531840",source="2001:db8::5"} 780
-tracker_bind_ports_bound{netns="4026531840",source="2001:db8::5"} 30
-tracker_bind_ports_capacity{netns="4026531840",source="2001:db8::5"} 980
-tracker_bind_ports_used_ratio{netns="4026531840",source="2001:db8::5"} 0.75
 tracker_udp_sockets{netns="4026531840"} 12
 tracker_udp_sockets{netns="5"} 12
 tracker_udp_sockets{netns="6"} 12
@@ -180,6 +173,13 @@ tracker_udp_ports_capacity{netns="6"} 980
 tracker_udp_ports_used_ratio{netns="4026531840"} 0.007
 tracker_udp_ports_used_ratio{netns="5"} 0.007
 tracker_udp_ports_used_ratio{netns="6"} 0.007
+tracker_port_range_info{netns="4026531840",name="",low="40000",high="40999",tw_reuse="2"} 1
+tracker_port_range_info{netns="5",name="blue",low="40000",high="40999",tw_reuse="2"} 1
+tracker_port_range_info{netns="6",name="",low="40000",high="40999",tw_reuse="2"} 1
+tracker_bind_ports_in_use{netns="4026531840",source="2001:db8::5"} 780
+tracker_bind_ports_bound{netns="4026531840",source="2001:db8::5"} 30
+tracker_bind_ports_capacity{netns="4026531840",source="2001:db8::5"} 980
+tracker_bind_ports_used_ratio{netns="4026531840",source="2001:db8::5"} 0.75
 "#;
     assert_eq!(text(ports(), &mut Series::default()), expected);
 }

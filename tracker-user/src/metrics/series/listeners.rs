@@ -5,11 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use tracker_common::histogram::{BUCKETS, Histogram};
-
 use tracker_model::{
-    counters::{ByFamily, ListenerQueues},
-    snapshot::Listener,
+    field::Kind,
+    listener::{FIELDS, Listener},
 };
 
 /// Most listeners that have a series of their own at one moment.
@@ -28,105 +26,24 @@ fn key(listener: &Listener) -> Key {
 #[derive(Debug, Default)]
 pub struct ListenerSeries {
     own: HashSet<Key>,
-    rest: HashMap<Key, ListenerCounters>,
-    sum: Option<ListenerCounters>,
-    evictions: Evictions,
+    rest: HashMap<Key, Counts>,
+    sum: Option<Counts>,
+    evicted: HashMap<Key, u64>,
+    evictions: u64,
 }
+
+/// For each of [`FIELDS`] its counts.
+type Counts = Vec<Vec<u64>>;
 
 /// The listeners of one snapshot.
 #[derive(Debug)]
 pub struct Split<'a> {
     /// Those with a series of their own.
     pub own: Vec<&'a Listener>,
-    /// The rest, if there ever was one.
-    pub other: Option<OtherListeners>,
+    /// The sums of the rest, for each of [`FIELDS`], if there ever was one. Counters never go back.
+    pub other: Option<Counts>,
     /// Connections that left the samples of their listeners before they were completed; never goes back.
     pub evicted: u64,
-}
-
-/// What left the samples of all listeners, those that have closed included.
-#[derive(Debug, Default)]
-struct Evictions {
-    last: HashMap<Key, u64>,
-    sum: u64,
-}
-
-impl Evictions {
-    fn update(&mut self, listeners: &[Listener]) -> u64 {
-        let evicted = |listener: &Listener| (key(listener), listener.sample.evicted);
-        let now: HashMap<Key, u64> = listeners.iter().map(evicted).collect();
-        for (key, now) in &now {
-            step(&mut self.sum, self.last.get(key).copied().unwrap_or_default(), *now);
-        }
-        self.last = now;
-        self.sum
-    }
-}
-
-/// Adds what a counter grew by. One that went back began anew at zero.
-fn step(sum: &mut u64, before: u64, now: u64) {
-    *sum += now.checked_sub(before).unwrap_or(now);
-}
-
-/// The rest of the listeners.
-#[derive(Clone, Debug, Default)]
-pub struct OtherListeners {
-    /// Everything that was counted for them; never goes back.
-    pub counters: ListenerCounters,
-    /// Sum of their queues at the last census.
-    pub queues: ListenerQueues,
-    /// Sum of their sockets.
-    pub sockets: u64,
-}
-
-/// The counters of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListenerCounters {
-    /// SYNs by watched interfaces.
-    pub syns: ByFamily,
-    /// Handshakes completed by watched interfaces.
-    pub completed: ByFamily,
-    /// Handshakes completed by other interfaces.
-    pub completed_unwatched: ByFamily,
-    /// Time from the first SYN-ACK to ESTABLISHED.
-    pub handshake_time: Histogram,
-    /// Requests dropped.
-    pub drops: u64,
-    /// SYNs that repeat an earlier one, an estimate.
-    pub repeated: u64,
-}
-
-impl From<&Listener> for ListenerCounters {
-    fn from(listener: &Listener) -> Self {
-        Self {
-            syns: listener.syns,
-            completed: listener.completed,
-            completed_unwatched: listener.completed_unwatched,
-            handshake_time: listener.handshake_time,
-            drops: listener.census.map_or(0, |census| census.drops),
-            repeated: listener.sample.repeated,
-        }
-    }
-}
-
-impl ListenerCounters {
-    /// Adds what was counted between two readings.
-    fn advance(&mut self, before: &Self, now: &Self) {
-        let steps = |sum: &mut ByFamily, before: ByFamily, now: ByFamily| {
-            step(&mut sum.ipv4, before.ipv4, now.ipv4);
-            step(&mut sum.ipv6, before.ipv6, now.ipv6);
-        };
-        steps(&mut self.syns, before.syns, now.syns);
-        steps(&mut self.completed, before.completed, now.completed);
-        steps(&mut self.completed_unwatched, before.completed_unwatched, now.completed_unwatched);
-        step(&mut self.drops, before.drops, now.drops);
-        step(&mut self.repeated, before.repeated, now.repeated);
-        let (sum, before, now) = (&mut self.handshake_time, &before.handshake_time, &now.handshake_time);
-        step(&mut sum.sum_us, before.sum_us, now.sum_us);
-        for bucket in 0..BUCKETS {
-            step(&mut sum.buckets[bucket], before.buckets[bucket], now.buckets[bucket]);
-        }
-    }
 }
 
 impl ListenerSeries {
@@ -135,19 +52,13 @@ impl ListenerSeries {
         let open: HashSet<Key> = listeners.iter().map(key).collect();
         self.own.retain(|key| open.contains(key));
         self.rest.retain(|key, _| open.contains(key));
-        let mut own = Vec::with_capacity(listeners.len().min(MAX));
-        let mut other = OtherListeners::default();
-        for listener in listeners {
-            if self.has_own(key(listener)) {
-                own.push(listener);
-            } else {
-                self.count_in_rest(listener);
-                other.sockets += u64::from(listener.sockets);
-                add_queues(&mut other.queues, listener.census.unwrap_or_default());
-            }
+        let (own, rest): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| self.has_own(key(listener)));
+        self.clear_gauges();
+        for listener in rest {
+            self.count_in_rest(listener);
         }
-        let other = self.sum.map(|counters| OtherListeners { counters, ..other });
-        Split { own, other, evicted: self.evictions.update(listeners) }
+        self.count_evictions(listeners);
+        Split { own, other: self.sum.clone(), evicted: self.evictions }
     }
 
     fn has_own(&mut self, key: Key) -> bool {
@@ -158,39 +69,73 @@ impl ListenerSeries {
         free && self.own.insert(key)
     }
 
+    fn clear_gauges(&mut self) {
+        for (sums, field) in self.sum.iter_mut().flatten().zip(FIELDS) {
+            if field.metric.as_ref().is_none_or(|metric| metric.kind == Kind::Gauge) {
+                sums.clear();
+            }
+        }
+    }
+
+    /// Adds gauges, and what counters grew by.
     fn count_in_rest(&mut self, listener: &Listener) {
-        let now = ListenerCounters::from(listener);
-        let before = self.rest.insert(key(listener), now).unwrap_or_default();
-        self.sum.get_or_insert_default().advance(&before, &now);
+        let all = self.sum.get_or_insert_with(|| vec![Vec::new(); FIELDS.len()]);
+        let before = self.rest.entry(key(listener)).or_insert_with(|| vec![Vec::new(); FIELDS.len()]);
+        for ((sums, before), field) in all.iter_mut().zip(before).zip(FIELDS) {
+            let now = field.counts(listener);
+            if now.is_empty() {
+                // What was known is kept: a counter that comes back goes on from there.
+                continue;
+            }
+            let is_gauge = field.metric.as_ref().is_none_or(|metric| metric.kind == Kind::Gauge);
+            sums.resize(now.len(), 0);
+            before.resize(now.len(), 0);
+            for ((sum, before), now) in sums.iter_mut().zip(before.iter()).zip(&now) {
+                *sum += if is_gauge { *now } else { growth(*before, *now) };
+            }
+            *before = now;
+        }
+    }
+
+    /// Counts what left the samples of all listeners, those that have closed included.
+    fn count_evictions(&mut self, listeners: &[Listener]) {
+        let now: HashMap<Key, u64> =
+            listeners.iter().map(|listener| (key(listener), listener.sample.evicted)).collect();
+        for (key, now) in &now {
+            self.evictions += growth(self.evicted.get(key).copied().unwrap_or_default(), *now);
+        }
+        self.evicted = now;
     }
 }
 
-fn add_queues(sum: &mut ListenerQueues, queues: ListenerQueues) {
-    sum.syn_queue += queues.syn_queue;
-    sum.syn_queue_young += queues.syn_queue_young;
-    sum.accept_queue += queues.accept_queue;
-    sum.accept_queue_max += queues.accept_queue_max;
-    sum.half_open += queues.half_open;
-    sum.connected += queues.connected;
-    sum.drops += queues.drops;
-    sum.half_open_unnamed += queues.half_open_unnamed;
+/// What a counter grew by. One that went back began again at zero.
+fn growth(before: u64, now: u64) -> u64 {
+    now.checked_sub(before).unwrap_or(now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tracker_fixtures as sample;
+    use tracker_model::{counters::ListenerQueues, field::Field};
 
     fn listeners(ports: std::ops::Range<u16>, syns: u64) -> Vec<Listener> {
         ports
             .map(|port| {
                 let mut listener = sample::listener("192.0.2.1", port);
-                listener.syns.ipv4 = syns;
+                listener.syns_by_family.ipv4 = syns;
                 listener.handshake_time.buckets[2] = syns;
-                listener.census = Some(ListenerQueues { half_open: 2, drops: 1, ..ListenerQueues::default() });
+                listener.queues = Some(ListenerQueues { half_open: 2, drops: 1, ..ListenerQueues::default() });
                 listener
             })
             .collect()
+    }
+
+    /// Counts of the rest by the name of the metric, without its prefix.
+    fn sum(split: &Split<'_>, name: &str) -> Vec<u64> {
+        let name = format!("tracker_listener_{name}");
+        let is_it = |field: &Field<Listener>| field.metric.as_ref().is_some_and(|metric| metric.name == name);
+        split.other.as_ref().unwrap()[FIELDS.iter().position(is_it).unwrap()].clone()
     }
 
     #[test]
@@ -207,9 +152,11 @@ mod tests {
         let mut series = ListenerSeries::default();
         let split = series.update(&all);
         assert_eq!(split.own.len(), 256);
-        let other = split.other.unwrap();
-        assert_eq!((other.counters.syns.ipv4, other.counters.handshake_time.buckets[2]), (20, 20));
-        assert_eq!((other.queues.half_open, other.counters.drops, other.sockets), (8, 4, 4));
+        assert_eq!((sum(&split, "syns_total"), sum(&split, "handshake_seconds")[2]), (vec![20, 0], 20));
+        assert_eq!(
+            [sum(&split, "half_open"), sum(&split, "dropped_requests_total"), sum(&split, "sockets")],
+            [[8], [4], [4]]
+        );
     }
 
     #[test]
@@ -217,11 +164,25 @@ mod tests {
         let mut series = ListenerSeries::default();
         series.update(&listeners(0..258, 5));
         let all = listeners(0..257, 6);
-        let other = series.update(&all).other.unwrap();
-        assert_eq!((other.counters.syns.ipv4, other.sockets), (11, 1), "5 of the closed one, 6 of the open one");
+        let split = series.update(&all);
+        let syns = sum(&split, "syns_total")[0];
+        assert_eq!((syns, sum(&split, "sockets")[0]), (11, 1), "5 of the closed one, 6 of the open one");
         let all = listeners(0..257, 2);
-        let other = series.update(&all).other.unwrap();
-        assert_eq!(other.counters.syns.ipv4, 13, "it was closed and opened again between two snapshots");
+        let syns = sum(&series.update(&all), "syns_total")[0];
+        assert_eq!(syns, 13, "it was closed and opened again between two snapshots");
+    }
+
+    #[test]
+    fn a_counter_that_no_census_saw_for_a_moment_goes_on_where_it_was() {
+        let mut series = ListenerSeries::default();
+        let mut all = listeners(0..257, 5);
+        let queues = all[256].queues;
+        series.update(&all);
+        all[256].queues = None;
+        let split = series.update(&all);
+        assert_eq!(sum(&split, "half_open"), [0; 0], "it is not known");
+        all[256].queues = queues;
+        assert_eq!(sum(&series.update(&all), "dropped_requests_total"), [1]);
     }
 
     #[test]
@@ -233,7 +194,7 @@ mod tests {
         let split = series.update(&all);
         let ports: Vec<_> = split.own.iter().map(|listener| listener.port).collect();
         assert!(ports.contains(&1000) && !ports.contains(&256));
-        assert_eq!((ports.len(), split.other.unwrap().counters.syns.ipv4), (256, 5));
+        assert_eq!((ports.len(), sum(&split, "syns_total")[0]), (256, 5));
     }
 
     #[test]
@@ -250,14 +211,5 @@ mod tests {
         assert_eq!((after(with(0..300, 2)), after(with(0..300, 3))), (600, 900), "those without series too");
         assert_eq!(after(with(0..1, 5)), 902, "299 closed");
         assert_eq!(after(with(0..1, 1)), 903, "it was closed and opened again");
-    }
-
-    #[test]
-    fn repeats_of_the_rest_are_summed() {
-        let mut all = listeners(0..258, 5);
-        for listener in &mut all {
-            listener.sample.repeated = 3;
-        }
-        assert_eq!(ListenerSeries::default().update(&all).other.unwrap().counters.repeated, 6);
     }
 }

@@ -10,6 +10,6 @@ mod ports;
 mod tuples;
 
 pub use failures::FailureSeries;
-pub use listeners::{ListenerCounters, ListenerSeries, Split};
+pub use listeners::{ListenerSeries, Split};
 pub use ports::PortSeries;
 pub use tuples::{OtherTuples, TupleSeries};

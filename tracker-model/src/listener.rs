@@ -1,0 +1,294 @@
+//! A listening address, and the figures of it. The snapshot holds it, the API answers with it as it is, and [`FIELDS`]
+//! says what metrics, tables and docs show of it.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracker_common::histogram::{HANDSHAKE_SHIFT, Histogram};
+
+use crate::{
+    api::{NoListener, SourceCount, Verdict},
+    counters::{ByFamily, FlowSample, ListenerQueues},
+    field::{
+        Field,
+        Read::{self, Count, Each, Number},
+        fields,
+    },
+    nullable::fields_or_nulls,
+    process::Process,
+    text::{grouped, or_unknown, whole},
+};
+
+/// Answer of `GET /v1/listeners`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listeners {
+    /// When the counters were read.
+    pub taken_at: Timestamp,
+    /// When queues, `half_open` and `connected` were read; null before the first census.
+    pub census_at: Option<Timestamp>,
+    /// Listening addresses, by port and address.
+    pub listeners: Vec<Listener>,
+    /// SYNs to local addresses at ports where nothing listens.
+    pub no_listener: NoListener,
+}
+
+/// A listening address. The sockets of a `SO_REUSEPORT` group are one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address; 0.0.0.0 and :: are the wildcards.
+    pub address: IpAddr,
+    /// Local port.
+    pub port: u16,
+    /// Whether an IPv6 listener takes IPv4 too.
+    pub dual_stack: bool,
+    /// The process that called `listen()`, or that holds the socket when it is older than the daemon; null when that
+    /// may not be read.
+    pub process: Option<Process>,
+    /// User that owns the socket; null when it is older than the daemon.
+    pub uid: Option<u32>,
+    /// Listening sockets at this address.
+    pub sockets: u32,
+    /// SYNs by watched interfaces since the daemon started, repeats included.
+    pub syns_received: u64,
+    /// The same by family.
+    pub syns_by_family: ByFamily,
+    /// SYNs per second, over the last second or more.
+    pub syn_rate: f64,
+    /// Handshakes completed, by all interfaces.
+    pub handshakes_completed: u64,
+    /// The same by family.
+    pub handshakes_by_family: ByFamily,
+    /// Handshakes completed by watched interfaces.
+    #[serde(skip)]
+    pub completed: ByFamily,
+    /// Handshakes completed by other interfaces, such as loopback.
+    #[serde(skip)]
+    pub completed_unwatched: ByFamily,
+    /// Time from the first SYN-ACK to ESTABLISHED.
+    #[serde(skip)]
+    pub handshake_time: Histogram,
+    /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a repeated
+    /// SYN counts again.
+    pub handshakes_unanswered: u64,
+    /// Requests of which nothing came: their time was up, the peer reset them, or the cookie they were answered with
+    /// was not returned. An upper bound: [`Self::handshakes_unanswered`] without SYNs that were turned away or that
+    /// repeat another. Null before the first census that saw this listener, as are its queues.
+    pub handshakes_expired: Option<u64>,
+    /// What the last census saw; none when it was opened after it.
+    #[serde(flatten, serialize_with = "fields_or_nulls")]
+    pub queues: Option<ListenerQueues>,
+    /// What the flood detector says; none before its first look, and for listeners that are not counted apart.
+    #[serde(flatten, serialize_with = "fields_or_nulls")]
+    pub verdict: Option<Verdict>,
+    /// What became of a sample of its SYNs.
+    #[serde(skip)]
+    pub sample: FlowSample,
+    /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: repeats of connections that the
+    /// sample has lost count as first SYNs.
+    pub syns_repeated: u64,
+    /// Half of the 95 % confidence interval of `syns_repeated`.
+    pub syns_repeated_error: u64,
+    /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.2 %);
+    /// null while there were none.
+    pub distinct_sources: Option<f64>,
+    /// Half-open requests by source at the last census, at most ten, most first. Exact.
+    pub half_open_sources: Vec<SourceCount>,
+}
+
+impl Listener {
+    /// One that nothing was counted for yet.
+    #[must_use]
+    pub fn new(netns: u32, address: IpAddr, port: u16) -> Self {
+        Self {
+            netns,
+            address,
+            port,
+            dual_stack: false,
+            process: None,
+            uid: None,
+            sockets: 1,
+            syns_received: 0,
+            syns_by_family: ByFamily::default(),
+            syn_rate: 0.0,
+            handshakes_completed: 0,
+            handshakes_by_family: ByFamily::default(),
+            completed: ByFamily::default(),
+            completed_unwatched: ByFamily::default(),
+            handshake_time: Histogram::default(),
+            handshakes_unanswered: 0,
+            handshakes_expired: None,
+            queues: None,
+            verdict: None,
+            sample: FlowSample::default(),
+            syns_repeated: 0,
+            syns_repeated_error: 0,
+            distinct_sources: None,
+            half_open_sources: Vec::new(),
+        }
+    }
+
+    /// Fills the figures that follow from others.
+    #[must_use]
+    pub fn derived(mut self) -> Self {
+        self.syns_received = self.syns_by_family.total();
+        self.handshakes_by_family = ByFamily {
+            ipv4: self.completed.ipv4 + self.completed_unwatched.ipv4,
+            ipv6: self.completed.ipv6 + self.completed_unwatched.ipv6,
+        };
+        self.handshakes_completed = self.handshakes_by_family.total();
+        // The counters are read one after the other, so the difference can be short of zero for a moment.
+        let half_open = self.queues.map_or(0, |queues| u64::from(queues.half_open));
+        self.handshakes_unanswered =
+            self.syns_received.saturating_sub(self.completed.total()).saturating_sub(half_open);
+        (self.syns_repeated, self.syns_repeated_error) = (self.sample.repeated, self.sample.repeated_error());
+        self.handshakes_expired = self.queues.map(|queues| self.expired(queues.drops));
+        self
+    }
+
+    /// Unanswered SYNs without those of which no request was made, or not one of their own: those that were turned
+    /// away, and those that repeat another.
+    ///
+    /// One SYN can be both, so the larger of the two counts and not their sum; of an estimate its lower end. That makes
+    /// it a bound from above, for each connection and so for all. A listener that is older than the daemon turned SYNs
+    /// away that nobody counted: of it none is known for sure to be among these.
+    fn expired(&self, drops: u64) -> u64 {
+        let repeated = self.syns_repeated.saturating_sub(self.syns_repeated_error);
+        let is_older = self.uid.is_none();
+        let turned_away = if is_older { 0 } else { drops };
+        self.handshakes_unanswered.saturating_sub(repeated.max(turned_away))
+    }
+}
+
+const LABELS: &[&str] = &["address", "port"];
+const BY_FAMILY: &[&str] = &["address", "port", "family"];
+const BY_INTERFACE: &[&str] = &["address", "port", "family", "interface"];
+
+/// A queue and its limit.
+fn against(queues: Option<ListenerQueues>, read: fn(ListenerQueues) -> (u32, u32)) -> String {
+    or_unknown(queues.map(read), |(length, limit)| format!("{}/{}", grouped(length.into()), grouped(limit.into())))
+}
+
+/// The figures of a listener, a row each. Where `other` listeners have no series of their own, theirs are added up.
+pub static FIELDS: &[Field<Listener>] = fields! { Listener;
+    counter BY_FAMILY "tracker_listener_syns_total"
+        "SYNs to this listener received by watched interfaces, repeats included."
+        => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS";
+    => Number(|l| Some(l.syn_rate)), column "SYN/S";
+    counter BY_INTERFACE "tracker_listener_handshakes_total"
+        "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback."
+        => Each(
+            &[&["ipv4", "watched"], &["ipv6", "watched"], &["ipv4", "unwatched"], &["ipv6", "unwatched"]],
+            |l| [l.completed.to_array(), l.completed_unwatched.to_array()].concat(),
+        ), column "COMPLETED", cell |l| grouped(l.handshakes_completed);
+    => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
+    histogram LABELS "tracker_listener_handshake_seconds"
+        "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included."
+        => Read::Histogram(HANDSHAKE_SHIFT, |l| &l.handshake_time);
+    gauge LABELS "tracker_listener_half_open" "Half-open request sockets at the last census."
+        => Count(|l| Some(l.queues?.half_open.into())), column "HALF-OPEN";
+    gauge LABELS "tracker_listener_accept_queue" "Connections that wait for accept() at the last census."
+        => Count(|l| Some(l.queues?.accept_queue.into())), column "ACCEPT-Q",
+        cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max));
+    gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
+        => Count(|l| Some(l.queues?.accept_queue_max.into()));
+    counter LABELS "tracker_listener_dropped_requests_total"
+        "Requests that the listening sockets turned away, by the last census; not those of other listeners. SYNs, and \
+         while the accept queue is full also ACKs that would have completed a handshake."
+        => Count(|l| Some(l.queues?.drops)), column "REFUSED";
+    gauge LABELS "tracker_listener_connected" "Established sockets of this listener at the last census."
+        => Count(|l| Some(l.queues?.connected.into())), column "CONNECTED";
+    gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue at the last census."
+        => Count(|l| Some(l.queues?.syn_queue.into())), wide "SYN-Q",
+        cell |l| against(l.queues, |queues| (queues.syn_queue, queues.syn_queue_max));
+    gauge LABELS "tracker_listener_syn_queue_young"
+        "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census."
+        => Count(|l| Some(l.queues?.syn_queue_young.into())), wide "YOUNG";
+    gauge LABELS "tracker_listener_syn_queue_limit"
+        "Limit of the SYN queue, beyond which the kernel answers with cookies or drops."
+        => Count(|l| Some(l.queues?.syn_queue_max.into()));
+    counter LABELS "tracker_listener_repeated_syns_total"
+        "SYNs to this listener that repeat an earlier one, an estimate from a sample, and rather too low: a few of a \
+         hundred are missed."
+        => Count(|l| Some(l.syns_repeated)), wide "REPEATED", cell |l| match l.syns_repeated_error {
+            0 => grouped(l.syns_repeated),
+            error => format!("{}±{}", grouped(l.syns_repeated), grouped(error)),
+        };
+    => Count(|l| l.handshakes_expired), wide "EXPIRED",
+        cell |l| or_unknown(l.handshakes_expired, |most| format!("<={}", grouped(most)));
+    => Number(|l| l.distinct_sources), wide "SOURCES",
+        cell |l| or_unknown(l.distinct_sources, |about| format!("~{}", whole(about)));
+    => Count(|l| Some(l.syns_by_family.ipv4)), wide "SYNS-V4";
+    => Count(|l| Some(l.syns_by_family.ipv6)), wide "SYNS-V6";
+    => Count(|l| Some(l.handshakes_by_family.ipv4)), wide "DONE-V4";
+    => Count(|l| Some(l.handshakes_by_family.ipv6)), wide "DONE-V6";
+    gauge LABELS "tracker_listener_sockets"
+        "Listening sockets at this address and port; more than one is an SO_REUSEPORT group."
+        => Count(|l| Some(l.sockets.into())), wide "SOCKETS";
+    gauge LABELS "tracker_listener_defer_accept"
+        "Listening sockets that wait for the first data before they hand over a connection (TCP_DEFER_ACCEPT), at the \
+         last census; 0 when none does."
+        => Count(|l| Some(l.queues?.defer_accept)), wide "DEFER";
+};
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::*;
+
+    fn web() -> Listener {
+        Listener {
+            uid: Some(0),
+            syns_by_family: ByFamily { ipv4: 100, ipv6: 50 },
+            completed: ByFamily { ipv4: 90, ipv6: 40 },
+            completed_unwatched: ByFamily { ipv4: 2, ipv6: 1 },
+            queues: Some(ListenerQueues { half_open: 5, ..ListenerQueues::default() }),
+            ..Listener::new(1, Ipv6Addr::UNSPECIFIED.into(), 443)
+        }
+    }
+
+    #[test]
+    fn unanswered_are_those_of_watched_interfaces_that_are_not_half_open() {
+        let web = web().derived();
+        assert_eq!((web.syns_received, web.handshakes_completed), (150, 133));
+        assert_eq!(web.handshakes_unanswered, 150 - 130 - 5);
+        let raced = Listener { completed: ByFamily { ipv4: 1_000, ipv6: 0 }, ..web };
+        assert_eq!(raced.derived().handshakes_unanswered, 0, "no more than were received");
+    }
+
+    #[test]
+    fn expired_are_those_that_were_neither_turned_away_nor_repeats() {
+        let with = |repeated, variance, drops, uid| {
+            let mut web = Listener { uid, ..web() };
+            (web.sample.repeated, web.sample.repeated_variance) = (repeated, variance);
+            web.queues.as_mut().unwrap().drops = drops;
+            web.derived().handshakes_expired
+        };
+        assert_eq!(with(0, 0, 0, Some(0)), Some(15), "all that are unanswered");
+        assert_eq!((with(4, 0, 0, Some(0)), with(0, 0, 7, Some(0))), (Some(11), Some(8)));
+        assert_eq!((with(4, 0, 7, Some(0)), with(9, 0, 7, Some(0))), (Some(8), Some(6)), "the same SYN may be both");
+        assert_eq!(with(9, 1, 0, Some(0)), Some(15 - 7), "of an estimate its lower end");
+        assert_eq!(with(4, 0, 7, None), Some(11), "how many of the 7 were counted is not known");
+        assert_eq!(with(99, 0, 0, Some(0)), Some(0));
+        assert_eq!(Listener { queues: None, ..web() }.derived().handshakes_expired, None, "no census saw it");
+    }
+
+    #[test]
+    fn in_json_what_is_not_known_is_null_and_what_is_known_comes_back() {
+        let known = Listener { verdict: Some(Verdict::default()), ..web() };
+        let unknown = Listener { queues: None, ..web() };
+        let json = [&known, &unknown].map(|listener| serde_json::to_value(listener).unwrap());
+        assert_eq!((&json[0]["half_open"], &json[0]["verdict"]), (&5.into(), &"none".into()));
+        assert_eq!(json[1]["overflows"], serde_json::Value::Null);
+        let keys = json.each_ref().map(|json| json.as_object().unwrap().keys().collect::<Vec<_>>());
+        assert_eq!(keys[0], keys[1]);
+        let back = json.clone().map(|json| serde_json::from_value::<Listener>(json).unwrap());
+        assert_eq!(
+            [(back[0].queues, back[0].verdict), (back[1].queues, back[1].verdict)],
+            [(known.queues, known.verdict), (None, None)]
+        );
+    }
+}
