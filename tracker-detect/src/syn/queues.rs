@@ -149,6 +149,7 @@ mod tests {
     }
 
     const FULL: ListenerQueues = ListenerQueues {
+        sockets: 1,
         syn_queue: 0,
         syn_queue_young: 0,
         syn_queue_max: 128,
@@ -158,6 +159,7 @@ mod tests {
         connected: 0,
         drops: 0,
         half_open_unnamed: 0,
+        defer_accept: 0,
     };
 
     #[test]
