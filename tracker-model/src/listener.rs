@@ -197,7 +197,7 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
     counter LABELS "tracker_listener_dropped_requests_total"
         "Requests that the listening sockets turned away, by the last census; not those of other listeners. SYNs, and \
          while the accept queue is full also ACKs that would have completed a handshake."
-        => Count(|l| Some(l.queues?.drops)), column "REFUSED";
+        => Count(|l| Some(l.queues?.drops)), column "DROPPED";
     gauge LABELS "tracker_listener_connected" "Established sockets of this listener at the last census."
         => Count(|l| Some(l.queues?.connected.into())), column "CONNECTED";
     gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue at the last census."

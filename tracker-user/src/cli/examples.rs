@@ -58,7 +58,7 @@ Examples:
 
 PROCESS is the name of the thread that called listen().
 VERDICT is that of the flood detector; see `tracker alerts`.
-REFUSED are requests that this listener turned away; UNANSWERED are SYNs that neither completed a
+DROPPED are requests that this listener turned away; UNANSWERED are SYNs that neither completed a
 handshake nor are half-open now; a repeated SYN counts again.
 Figures by listener are those of watched interfaces, but for COMPLETED and CONNECTED, which are of
 all. With ± stands the error of an estimate, with <= a bound; other counts are exact.

@@ -156,7 +156,7 @@ mod tests {
     fn a_table_fits_into_100_columns_and_shows_unknown_values_as_a_dash() {
         let text = shown(&sample::snapshot(), false);
         let expected = "\
-LISTENER      PROCESS  VERDICT  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q REFUSED CONNECTED
+LISTENER      PROCESS  VERDICT  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q DROPPED CONNECTED
 192.0.2.1:22  -        -           0     0         0          0         -        -       -         -
 [::]:443      nginx    -         150  12.5       133         15         5    1/511       2        40
 
@@ -176,7 +176,7 @@ Queues, half-open and connected: 1s ago
     #[test]
     fn a_flood_shows_in_the_line_of_its_listener_and_a_scan_below() {
         let expected = "\
-LISTENER      PROCESS  VERDICT            SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q REFUSED CONNECTED
+LISTENER      PROCESS  VERDICT            SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q DROPPED CONNECTED
 192.0.2.1:22  -        none                  0     0         0          0         -        -       -         -
 [::]:443      nginx    spoofed for 12s  60,150 5,012       133     59,509       511    1/511  57,000        40
 
