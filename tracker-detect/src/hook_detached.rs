@@ -1,23 +1,28 @@
 //! An interface that should be watched and is not: what arrives by it is not counted, and a flood of it is not seen.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, time::Duration};
 
 use tracker_model::api::{AlertKind, AlertSubject, Fact, Severity, Unit, Unwatched};
 
 use crate::{
-    alert::{ActiveAlerts, AlertStore, Report},
+    alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
     detector::{Detector, HostObservation, Observation},
 };
 
-/// The interfaces that are not watched, by name.
+/// An interface is an alert when it was missing for this long. One that goes while it is attached to is missing for a moment,
+/// as happens all the time on a host of containers.
+const LASTS: Duration = Duration::from_secs(5);
+
+/// The interfaces that are not watched, by name, with when each was missing first.
 #[derive(Debug)]
 struct HookDetached {
+    since: BTreeMap<String, ObservedAt>,
     alerts: ActiveAlerts<String>,
 }
 
 /// The detector, whose alerts go into `alerts`.
 pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
-    Box::new(HookDetached { alerts: ActiveAlerts::new(alerts) })
+    Box::new(HookDetached { since: BTreeMap::new(), alerts: ActiveAlerts::new(alerts) })
 }
 
 impl Detector for HookDetached {
@@ -27,11 +32,14 @@ impl Detector for HookDetached {
 
     fn observe(&mut self, observation: &Observation) {
         let Observation::Host(HostObservation { now, netns, missing, .. }) = observation else { return };
+        self.since.retain(|name, _| missing.iter().any(|interface| interface.name == *name));
         for interface in missing {
-            self.alerts.report(interface.name.clone(), now.wall, *now, report(interface, *netns), |_, _| {});
+            let since = *self.since.entry(interface.name.clone()).or_insert(*now);
+            if now.at.saturating_sub(since.at) >= LASTS {
+                self.alerts.report(interface.name.clone(), since.wall, *now, report(interface, *netns), |_, _| {});
+            }
         }
-        let missing: BTreeSet<_> = missing.iter().map(|interface| &interface.name).collect();
-        self.alerts.resolve_where(|name, _| (!missing.contains(name)).then_some(now.wall));
+        self.alerts.resolve_where(|name, _| (!self.since.contains_key(name)).then_some(now.wall));
     }
 }
 
@@ -57,7 +65,6 @@ mod tests {
     use tracker_model::api::{Alert, AlertState};
 
     use super::*;
-    use crate::alert::ObservedAt;
 
     fn look(detector: &mut dyn Detector, store: &AlertStore, second: u32, missing: &[(&str, &str)]) -> Vec<Alert> {
         let wall = Timestamp::from_second(1_800_000_000 + i64::from(second)).unwrap();
@@ -73,15 +80,18 @@ mod tests {
         let store = AlertStore::default();
         let mut detector = detector(store.clone());
         let mut look = |second, missing: &[_]| look(detector.as_mut(), &store, second, missing);
-        assert_eq!(look(0, &[]), []);
-        assert_eq!(look(1, &[("eth1", "it is gone"), ("eth2", "it is down")]).len(), 2);
-        let alerts = look(2, &[("eth1", "it is down")]);
+        assert_eq!(look(0, &[("veth1", "it is gone")]), [], "gone for a moment");
+        for second in 1..6 {
+            assert_eq!(look(second, &[("eth1", "it is gone"), ("eth2", "it is down")]), []);
+        }
+        assert_eq!(look(6, &[("eth1", "it is gone"), ("eth2", "it is down")]).len(), 2);
+        let alerts = look(7, &[("eth1", "it is down")]);
         let states: Vec<_> = alerts.iter().map(|alert| (alert.subject.object.as_deref(), alert.state)).collect();
         assert_eq!(states, [(Some("eth1"), AlertState::Firing), (Some("eth2"), AlertState::Resolved)]);
         let alert = &alerts[0];
         assert_eq!((alert.kind, alert.severity), (AlertKind::HookDetached, Severity::Warning));
         assert_eq!(alert.summary, "The interface eth1 is not watched: it is down; since 2027-01-15 08:00:01 UTC");
         assert_eq!(serde_json::to_value(&alert.evidence).unwrap(), serde_json::json!({"reason": "it is down"}));
-        assert!(look(3, &[]).iter().all(|alert| alert.state == AlertState::Resolved));
+        assert!(look(8, &[]).iter().all(|alert| alert.state == AlertState::Resolved));
     }
 }
