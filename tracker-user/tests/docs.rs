@@ -110,12 +110,15 @@ fn every_field_of_the_api_has_a_row() {
 /// Alerts of the daemon's own view, by the detectors on the list.
 fn alerts_of_the_daemon() -> Vec<Alert> {
     let store = AlertStore::default();
-    Detectors::new(&store).observe(&Observation::Host(HostObservation {
-        now: ObservedAt { at: Duration::ZERO, wall: Timestamp::UNIX_EPOCH },
-        netns: 1,
-        maps: vec![MapFill { name: "TIMED".to_owned(), entries: 9, capacity: 10 }],
-        missing: vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }],
-    }));
+    let mut detectors = Detectors::new(&store);
+    for second in [0, 60] {
+        detectors.observe(&Observation::Host(HostObservation {
+            now: ObservedAt { at: Duration::from_secs(second), wall: Timestamp::UNIX_EPOCH },
+            netns: 1,
+            maps: vec![MapFill { name: "TIMED".to_owned(), entries: 9, capacity: 10 }],
+            missing: vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }],
+        }));
+    }
     store.alerts()
 }
 
