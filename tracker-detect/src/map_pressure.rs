@@ -54,7 +54,9 @@ impl MapPressure {
 
 fn report(map: &MapFill, netns: u32) -> Report {
     let MapFill { name, entries, capacity } = map;
-    let state = if entries >= capacity { "full" } else { "nearly full" };
+    // Nothing is lost before it is full.
+    let (state, severity) =
+        if entries >= capacity { ("full", Severity::Warning) } else { ("nearly full", Severity::Info) };
     let subject = AlertSubject { netns, object: Some(name.clone()), ..AlertSubject::default() };
     let facts = vec![
         Fact::new("entries", "entries", *entries, Unit::None),
@@ -64,7 +66,7 @@ fn report(map: &MapFill, netns: u32) -> Report {
     Report {
         headline: format!("The kernel map {name} is {state}: {} of {} entries", grouped(*entries), grouped(*capacity)),
         advice: format!("When it is full, {}. {}", map.beyond(), map.relief()),
-        ..Report::of_facts(AlertKind::MapPressure, Severity::Warning, subject, facts)
+        ..Report::of_facts(AlertKind::MapPressure, severity, subject, facts)
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
         let alert = look(1, 900).remove(0);
         assert_eq!(
             (alert.kind, alert.severity, alert.state),
-            (AlertKind::MapPressure, Severity::Warning, AlertState::Firing)
+            (AlertKind::MapPressure, Severity::Info, AlertState::Firing)
         );
         assert_eq!(
             alert.summary,
@@ -103,7 +105,9 @@ mod tests {
         );
         assert_eq!(alert.subject.object.as_deref(), Some("LISTENER_CTRS"));
         assert!(alert.advice.starts_with("When it is full, listeners beyond share one slot"), "{}", alert.advice);
-        assert!(look(2, 1_000)[0].summary.starts_with("The kernel map LISTENER_CTRS is full"));
+        let full = look(2, 1_000).remove(0);
+        assert_eq!(full.severity, Severity::Warning);
+        assert!(full.summary.starts_with("The kernel map LISTENER_CTRS is full"), "{}", full.summary);
         let alert = look(3, 800).remove(0);
         assert_eq!((alert.id, alert.state), (1, AlertState::Firing));
         let evidence = serde_json::to_value(&alert.evidence).unwrap();

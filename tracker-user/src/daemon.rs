@@ -23,8 +23,8 @@ use crate::{
 
 /// Answers that are under way when the daemon stops get this long.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Detaching gets this long. When the process ends, the kernel takes off what is left.
-const DETACH_LIMIT: Duration = Duration::from_secs(3);
+/// Detaching gets this long. When the process ends, the kernel takes off what is left, but for filters on clsact.
+const DETACH_LIMIT: Duration = Duration::from_secs(6);
 /// Whatever hangs, the process has ended this long after it was told to. `docker stop` kills it after ten seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(9);
 /// Serving takes little: a scrape now and then and a command.
@@ -76,7 +76,10 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
         if let Ok(ended) = tokio::time::timeout(DETACH_LIMIT, thread.ended()).await {
             ended?;
         } else {
-            tracing::warn!("detaching takes long; the kernel does the rest when the process ends");
+            tracing::warn!(
+                "detaching takes long; the kernel does the rest when the process ends, but before Linux 6.6 programs on \
+                 clsact stay until the next start"
+            );
         }
     }
     result

@@ -162,6 +162,9 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_starts_says_so() {
+        let (starting, _ends) = KernelHandle::new();
+        let error = ask(starting, STATUS).await.unwrap_err();
+        assert_eq!(error.to_string(), "the daemon starts or stops; try again");
         let error = ask(KernelHandle::fixed(None, None), STATUS).await.unwrap_err();
         assert_eq!(error.to_string(), "the daemon starts or stops; try again");
     }
@@ -188,7 +191,8 @@ pub(crate) mod tests {
         let socket = directory.path().join("s");
         let (listener, _file) = ApiSocket::bind(&socket).unwrap().into_parts();
         // Its sockets are never found.
-        let (stuck, _ends) = KernelHandle::new();
+        let (stuck, ends) = KernelHandle::new();
+        ends.snapshots.send_replace(Some(Arc::new(tracker_fixtures::snapshot())));
         tokio::spawn(axum::serve(listener, router(stuck)).into_future());
         let path = format!("{EXPLAIN_BIND}?address=0.0.0.0&port=80");
         let ask = || async {

@@ -65,9 +65,8 @@ pub struct Collector {
     maps: Maps,
     local: LocalAddresses,
     attachments: Attachments,
-    /// The interfaces as they were listed last, and whether attaching to them has begun.
+    /// The interfaces as they were listed last.
     links: BTreeMap<u32, Link>,
-    attaching: bool,
     notifications_lost: bool,
     listeners: Listeners,
     closed_ports: ClosedPorts,
@@ -112,7 +111,6 @@ impl Collector {
             local,
             attachments: Attachments::new(settings.hook, settings.interfaces.clone()),
             links: listing.links.clone(),
-            attaching: false,
             notifications_lost: false,
             listeners: Listeners::default(),
             closed_ports: ClosedPorts::default(),
@@ -144,7 +142,7 @@ impl Collector {
     /// Interfaces or addresses have changed. What is to be attached or taken off is left to [`Self::attach_until`].
     pub fn take_over(&mut self, listing: &Listing) {
         self.links.clone_from(&listing.links);
-        self.attaching = false;
+        self.attachments.listed_again();
         self.notifications_lost = listing.notifications_lost;
         if let Err(error) = self.local.update(&listing.local_prefixes, &mut self.maps) {
             tracing::warn!("enter local addresses: {error}");
@@ -153,8 +151,7 @@ impl Collector {
 
     /// Attaches to interfaces that came, for as long as there is time; whether all is done.
     pub async fn attach_until(&mut self, end: Instant) -> Result<bool, KernelError> {
-        let turn = Turn { is_first: !std::mem::replace(&mut self.attaching, true), end };
-        self.attachments.update(&mut self.object, &mut self.maps, &self.links, turn).await
+        self.attachments.update(&mut self.object, &mut self.maps, &self.links, Turn { end }).await
     }
 
     /// A census because somebody waits for its figures, unless one was just taken.
@@ -215,9 +212,11 @@ impl Collector {
     /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a call
     /// found no port.
     fn is_census_due(&self) -> bool {
-        self.census.is_due()
-            || self.maps.census_wanted.lookup(0).is_ok_and(|wanted| wanted != 0)
-            || (self.ports.has_failures(&self.maps) && self.census.may_be_taken())
+        self.census.is_due() || (self.is_census_wanted() && self.census.may_be_taken())
+    }
+
+    fn is_census_wanted(&self) -> bool {
+        self.maps.census_wanted.lookup(0).is_ok_and(|wanted| wanted != 0) || self.ports.has_failures(&self.maps)
     }
 
     /// Reads the maps, lets the detector judge, and returns all that is known then.

@@ -63,6 +63,8 @@ impl KernelHandle {
 
     /// A snapshot of this moment, with a census unless one was just taken.
     pub async fn refresh(&self) -> Option<Arc<Snapshot>> {
+        // Nobody reads the requests before the first snapshot.
+        self.snapshot()?;
         let (answer, snapshot) = oneshot::channel();
         match self.requests.send(Request::Refresh(answer)).await {
             Ok(()) => snapshot.await.ok().or_else(|| self.snapshot()),
@@ -73,6 +75,7 @@ impl KernelHandle {
     /// The sockets that hold ports; takes as long as a pass over all descriptors of all processes. There is no answer when
     /// too many ask at once.
     pub async fn sockets(&self, asked: SocketsAsked) -> Option<Result<SocketsFound, KernelError>> {
+        self.snapshot()?;
         let (answer, found) = oneshot::channel();
         self.requests.send(Request::Sockets(asked, answer)).await.ok()?;
         found.await.ok()

@@ -28,6 +28,7 @@ mod maps;
 mod missed_events;
 mod object;
 mod ports;
+mod priority;
 mod process;
 mod recording;
 mod requests;

@@ -9,6 +9,8 @@ use std::{
 use procfs::process::FDTarget;
 use tracker_model::process::Process;
 
+use super::priority;
+
 /// Between two searches of all processes; on a large host one takes seconds.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -57,7 +59,12 @@ impl SocketOwnerCache {
         let (sender, receiver) = channel();
         self.last = Some(Instant::now());
         let thread = std::thread::Builder::new().name("proc".into());
-        match thread.spawn(move || sender.send(owners(&wanted))) {
+        let search = move || {
+            priority::restore();
+            // Nobody waits any more when sending fails.
+            let _ = sender.send(owners(&wanted));
+        };
+        match thread.spawn(search) {
             Ok(_) => self.search = Some((asked, receiver)),
             Err(error) => tracing::warn!("search for processes: {error}"),
         }

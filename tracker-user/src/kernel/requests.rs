@@ -32,7 +32,7 @@ pub type SocketsAnswer = oneshot::Sender<Result<SocketsFound, KernelError>>;
 
 /// What the thread has of a handle: where snapshots go, and where requests come from.
 pub struct ThreadEnds {
-    pub(super) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
+    pub(crate) snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     pub(super) requests: mpsc::Receiver<Request>,
 }
 

@@ -18,13 +18,11 @@ use super::{
     error::KernelError,
     interface_policy,
     links::{LinkWatcher, Listing},
+    priority,
     recording::Recording,
     requests::{Requests, ThreadEnds, Work},
 };
 
-/// Niceness of the thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind then. It uses
-/// about 1 % of one.
-const NICE: libc::c_int = -10;
 /// Between two readings.
 const TICK: Duration = Duration::from_secs(1);
 /// Attaching to many interfaces is done in turns of this length, with a pause as long after each: the detector shares the thread.
@@ -37,18 +35,10 @@ pub fn run(
     ends: ThreadEnds,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), KernelError> {
-    raise_priority();
+    priority::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| KernelError::Io { what: "start a runtime".into(), source })?;
     runtime.block_on(serve(settings, recording, ends, stop))
-}
-
-/// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.
-fn raise_priority() {
-    // SAFETY: a call without arguments that refer to memory; for Linux 0 is the calling thread.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        tracing::debug!("the kernel thread keeps its priority: {}", std::io::Error::last_os_error());
-    }
 }
 
 /// Gives memory back that loading took: type information of the kernel is parsed into some 10 MB and thrown away.
@@ -161,15 +151,15 @@ impl Reader<'_> {
     }
 
     async fn attach(&mut self) {
-        let now = tokio::time::Instant::now();
-        self.attach_at = match self.collector.attach_until(Instant::now() + ATTACH_TURN).await {
+        let pause = match self.collector.attach_until(Instant::now() + ATTACH_TURN).await {
             Ok(true) => None,
-            Ok(false) => Some(now + ATTACH_TURN),
+            Ok(false) => Some(ATTACH_TURN),
             Err(error) => {
                 tracing::warn!("attach to interfaces: {error}");
-                Some(now + TICK)
+                Some(TICK)
             }
         };
+        self.attach_at = pause.map(|pause| tokio::time::Instant::now() + pause);
     }
 
     fn publish(&mut self) {

@@ -1,6 +1,6 @@
 //! The clsact qdisc, which holds the program of an interface before Linux 6.6.
 
-use std::io;
+use std::{io, time::Duration};
 
 use aya::programs::{
     TcAttachType,
@@ -9,6 +9,9 @@ use aya::programs::{
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::tc::TcHandle;
 use tracker_common::names;
+
+/// How long the kernel may take to answer: the detector waits meanwhile.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// Puts it on an interface; whether it is tracker's own to remove.
 pub(super) fn add(interface: &str) -> Result<bool, TcError> {
@@ -32,7 +35,8 @@ fn remove_stale(interface: &str) -> bool {
 /// Removes it from the interface of this index, unless someone else has put a filter on it. Must run inside a Tokio
 /// runtime, in the namespace of the interface.
 pub async fn remove(index: u32) {
-    match try_remove(index).await {
+    let limited = tokio::time::timeout(LIMIT, try_remove(index)).await;
+    match limited.unwrap_or_else(|_| Err(rtnetlink::Error::NamespaceError("the kernel does not answer".into()))) {
         // With the interface its qdisc is gone too.
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => {}
         Err(error) => tracing::warn!(index, "the empty clsact qdisc stays on the interface: {error}"),

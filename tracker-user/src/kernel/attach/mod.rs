@@ -43,8 +43,6 @@ impl Watched {
 /// A turn of attaching. The detector shares the thread, so that many interfaces take several turns.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// Whether it is the first since the interfaces were listed. What was refused is tried again then.
-    pub is_first: bool,
     /// When it is over.
     pub end: Instant,
 }
@@ -62,6 +60,8 @@ pub struct Attachments {
     watched: BTreeMap<u32, Watched>,
     unwatched: Vec<Unwatched>,
     missing: Vec<Unwatched>,
+    /// Whether interfaces that were refused are tried again: once after each listing.
+    tries_again: bool,
     free_slots: BTreeSet<u16>,
     /// What interfaces received that are no longer watched.
     departed: InterfaceCounters,
@@ -78,9 +78,15 @@ impl Attachments {
             watched: BTreeMap::new(),
             unwatched: Vec::new(),
             missing: Vec::new(),
+            tries_again: true,
             free_slots,
             departed: InterfaceCounters::default(),
         }
+    }
+
+    /// The interfaces were listed again: those that were refused are tried once more.
+    pub fn listed_again(&mut self) {
+        self.tries_again = true;
     }
 
     /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what the turn
@@ -96,6 +102,8 @@ impl Attachments {
         turn: Turn,
     ) -> Result<bool, KernelError> {
         let choices = interface_policy::choose(links, &self.patterns);
+        let is_there = |name: &String| links.values().any(|link| link.name == *name);
+        self.missing.retain(|missing| self.patterns.contains(&missing.name) || is_there(&missing.name));
         for index in self.stale(&choices) {
             self.forget(index, maps).await?;
             if turn.is_over() {
@@ -120,6 +128,7 @@ impl Attachments {
                 Err(error) => result = Err(error),
             }
         }
+        self.tries_again = false;
         for (index, choice) in &choices {
             if let Choice::SeenOn(lower) = choice {
                 self.watch_via_lower(maps, &links[index], *lower)?;
@@ -153,7 +162,7 @@ impl Attachments {
         turn: Turn,
     ) -> Result<bool, KernelError> {
         let is_named = self.patterns.contains(&link.name);
-        let tried = before.iter().find(|missing| missing.name == link.name).filter(|_| !turn.is_first);
+        let tried = before.iter().find(|missing| missing.name == link.name).filter(|_| !self.tries_again);
         match choice {
             Choice::Watch if self.watched.contains_key(&link.index) => self.rename(link.index, &link.name),
             Choice::Watch if tried.is_some() => self.missing.extend(tried.cloned()),
