@@ -28,7 +28,7 @@ macro_rules! for_each_map {
                 interface_counters: PerCpuArray<InterfaceCounters> = INTERFACE_COUNTERS "INTERFACE_CTRS";
                 /// Set of local host addresses.
                 local_addresses: HashMap<[u8; 16], u8> = LOCAL_ADDRESSES "LOCAL_ADDRS";
-                /// Local addresses by [`crate::hash::bucket_index`]; of several at one place only one.
+                /// Local addresses by `hash::bucket_index`; of several at one place only one.
                 local_places: Array<AddrWords> = LOCAL_PLACES "LOCAL_PLACES";
                 /// Local prefixes wider than a host, mapped form.
                 local_prefixes: LpmTrie<[u8; 16], u8> = LOCAL_PREFIXES "LOCAL_PREFIXES";
@@ -87,17 +87,17 @@ macro_rules! for_each_map {
                 bind_failures: HashMap<BindFailureKey, Failure> = BIND_FAILURES "BIND_FAILURES";
                 /// One entry.
                 socket_query: Array<SocketQuery> = SOCKET_QUERY "SOCKET_QUERY";
-                /// A counter for each [`crate::counters::Loss`].
+                /// A counter for each `counters::Loss`.
                 losses: PerCpuArray<u64> = LOSSES "LOSSES";
             }
             kernel {
                 /// Who may listen, by port.
                 Array<Port> = PORTS "PORTS";
-                /// Listeners on single addresses, by [`crate::listener::exact_index`].
+                /// Listeners on single addresses, by `listener::exact_index`.
                 Array<ExactListener> = EXACT_LISTENERS "EXACT_LISTENERS";
-                /// Connections of the sample, by [`crate::flows::index`].
+                /// Connections of the sample, by `flows::index`.
                 Array<Flow> = FLOWS "FLOWS";
-                /// Connections that are timed, by [`crate::lifetimes::index`].
+                /// Connections that are timed, by `lifetimes::index`.
                 Array<Bucket> = TIMED "TIMED";
                 /// Calls of `bind()` under way, by thread: descriptor and where the address is.
                 LruHashMap<u64, [u64; 2]> = BIND_CALLS "BIND_CALLS";

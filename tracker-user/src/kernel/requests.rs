@@ -14,8 +14,9 @@ use super::{KernelError, SocketsAsked, SocketsFound};
 pub const WAITING: usize = 16;
 /// The pause after a search for sockets, in lengths of it.
 const SEARCH_PAUSE: u32 = 4;
-/// Between two readings on request. Those who ask meanwhile share the next.
-const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a reading on request, in lengths of it, and at most this long. Those who ask meanwhile share the next.
+const REFRESH_PAUSE: u32 = 9;
+const MOST_REFRESH_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the thread is asked for, and where the answer goes.
 pub enum Request {
@@ -67,7 +68,6 @@ impl Requests {
                 // Work that is due goes first: it makes room for requests.
                 biased;
                 () = sleep_until(self.may_refresh), if !self.refreshes.is_empty() => {
-                    self.may_refresh = Instant::now() + REFRESH_PAUSE;
                     return Work::Refresh(std::mem::take(&mut self.refreshes));
                 }
                 () = sleep_until(self.may_search), if !self.searches.is_empty() => {
@@ -96,6 +96,11 @@ impl Requests {
         }
     }
 
+    /// A reading has taken this long; the next waits for a multiple of it.
+    pub fn refreshed(&mut self, took: Duration) {
+        self.may_refresh = Instant::now() + MOST_REFRESH_PAUSE.min(took * REFRESH_PAUSE);
+    }
+
     /// A search has taken this long; the next waits for a multiple of it.
     pub fn searched(&mut self, took: Duration) {
         self.may_search = Instant::now() + took * SEARCH_PAUSE;
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_ask_again_and_again_share_ten_readings_a_second() {
+    async fn those_who_ask_again_and_again_share_readings_with_pauses_between() {
         let (asks, incoming) = mpsc::channel(WAITING);
         let mut requests = Requests::new(incoming);
         let asking = async {
@@ -130,6 +135,7 @@ mod tests {
             loop {
                 if let Work::Refresh(asked) = requests.next().await {
                     (readings, answers) = (readings + 1, answers + asked.len());
+                    requests.refreshed(Duration::from_millis(12));
                 }
             }
         };

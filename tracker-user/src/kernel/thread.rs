@@ -135,12 +135,14 @@ impl Reader<'_> {
         // Nobody waits any more when sending fails.
         match work {
             Work::Refresh(answers) => {
+                let begun = Instant::now();
                 self.collector.census_on_request();
                 if let Some(snapshot) = self.publish_reading() {
                     for answer in answers {
                         let _ = answer.send(snapshot.clone());
                     }
                 }
+                self.requests.refreshed(begun.elapsed());
             }
             Work::Sockets(asked, answer) => {
                 let begun = Instant::now();
