@@ -17,7 +17,7 @@ use tracker_model::{
 
 /// A socket counts when it has heard nothing of its peer for so long.
 pub const SILENT: Duration = Duration::from_secs(limits::SILENT_SECONDS as u64);
-/// So many of them are a leak; fewer may be slow clients.
+/// This many of them are a leak; fewer may be slow clients.
 const LEAK: u32 = 50;
 /// In so many looks running.
 const LOOKS: u32 = 2;

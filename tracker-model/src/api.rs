@@ -183,7 +183,7 @@ pub struct Program {
     pub id: u32,
     /// How many times it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
     pub run_count: u64,
-    /// Time it ran, seconds; as above.
+    /// Time it ran, seconds; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
     pub run_seconds: f64,
 }
 

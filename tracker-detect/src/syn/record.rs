@@ -24,7 +24,7 @@ pub(super) enum Subject {
 pub(super) enum Unknown {
     /// The listener closed while it was flooded.
     Closed(Timestamp),
-    /// It is open again, or its counters began anew.
+    /// It is open again, or its counters started again.
     Restarted(Timestamp),
     /// There was no observation between the two.
     Gap(Timestamp, Timestamp),

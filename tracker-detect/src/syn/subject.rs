@@ -14,7 +14,7 @@ pub(super) struct Moment<'a> {
     pub at: Duration,
     /// The time of day.
     pub wall: Timestamp,
-    /// The namespace's counters of late.
+    /// The namespace's recent counters.
     pub namespace: &'a NamespaceHistory,
     /// Why the last census failed.
     pub census_error: Option<&'a str>,
