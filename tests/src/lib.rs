@@ -4,11 +4,11 @@
 
 pub mod api;
 pub mod bench;
+pub mod bind_cases;
 pub mod bpf;
 pub mod client;
 pub mod command;
 pub mod counters;
-pub mod crowd;
 pub mod daemon;
 pub mod detection;
 pub mod docs;
@@ -17,6 +17,7 @@ pub mod frames;
 pub mod golden;
 pub mod http;
 pub mod link;
+pub mod load_clients;
 pub mod metrics;
 pub mod namespace;
 pub mod nginx;
@@ -30,7 +31,6 @@ pub mod segment;
 pub mod serial;
 pub mod server;
 pub mod sink;
-pub mod situation;
 pub mod ss;
 pub mod wire;
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum OnClose {
     /// It is held as long as the server lives.
     Hold,
     /// It is closed when the client has closed it. The next one waits for that.
@@ -42,16 +42,16 @@ pub struct Sink {
 
 impl Sink {
     /// Starts one in a namespace.
-    pub fn start(namespace: &Namespace, address: SocketAddr, manner: Manner) -> Result<Self> {
+    pub fn start(namespace: &Namespace, address: SocketAddr, on_close: OnClose) -> Result<Self> {
         let listener = Arc::new(listen(namespace, address, ListenOptions::default())?);
         let stopping = Arc::new(AtomicBool::new(false));
         let (theirs, flag) = (Arc::clone(&listener), Arc::clone(&stopping));
-        let thread = namespace.on_thread("sink", move || serve(&theirs, &flag, manner))?;
+        let thread = namespace.on_thread("sink", move || serve(&theirs, &flag, on_close))?;
         Ok(Self { listener, stopping, thread: Some(thread) })
     }
 }
 
-fn serve(listener: &TcpListener, stopping: &AtomicBool, manner: Manner) {
+fn serve(listener: &TcpListener, stopping: &AtomicBool, on_close: OnClose) {
     let mut held: Vec<TcpStream> = Vec::new();
     while !stopping.load(Ordering::Relaxed) {
         let mut stream = match listener.accept() {
@@ -60,14 +60,14 @@ fn serve(listener: &TcpListener, stopping: &AtomicBool, manner: Manner) {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::InvalidInput) => continue,
             Err(error) => panic!("accept: {error}"),
         };
-        match manner {
-            Manner::Hold => held.push(stream),
-            Manner::Close => {}
-            Manner::Follow => {
+        match on_close {
+            OnClose::Hold => held.push(stream),
+            OnClose::Close => {}
+            OnClose::Follow => {
                 stream.set_read_timeout(Some(Duration::from_secs(10))).expect("SO_RCVTIMEO");
                 wait_for_close(&mut stream);
             }
-            Manner::Reset => reset_on_close(&stream),
+            OnClose::Reset => reset_on_close(&stream),
         }
     }
 }

@@ -15,9 +15,10 @@ use super::{
     watch::{Reading, Watch},
 };
 use crate::{
-    Family, crowd,
+    Family,
     daemon::Daemon,
     flood::{self, Flood, Kind, Pace, Sent, Sources},
+    load_clients,
 };
 
 /// Connections a second of real clients, and their addresses.
@@ -220,7 +221,7 @@ impl Run<'_> {
         let mut watch = Watch::new(lab::api(self.daemon), &self.lab.client)?;
         let before = self.counted()?;
         let visible_before = self.outcomes()?;
-        let crowd = self.clients()?;
+        let clients = self.clients()?;
         watch.until(LOOK, LEAD, |_| false)?;
 
         let floods = self.floods()?;
@@ -234,12 +235,12 @@ impl Run<'_> {
             Expect::Flood(_) => watch.until(LOOK, END, |reading| ports.iter().all(|port| is_over(reading, *port)))?,
             Expect::Visible(_) => watch.until(LOOK, Duration::from_secs(2), |_| false)?,
         };
-        let crowd = crowd.stop()?;
+        let clients = clients.stop()?;
         self.settle()?;
         let after = self.counted()?;
         let listeners = lab::api(self.daemon).fresh_listeners()?;
         let visible = (visible_before, self.outcomes()?);
-        Ok(Truth { watch, sent, firsts, crowd, before, after, listeners, visible })
+        Ok(Truth { watch, sent, firsts, clients, before, after, listeners, visible })
     }
 
     /// The ports that it hits.
@@ -255,12 +256,12 @@ impl Run<'_> {
         (self.port..self.port + self.attack.ports).map(Lab::port).collect()
     }
 
-    fn clients(&self) -> Result<crowd::Running> {
+    fn clients(&self) -> Result<load_clients::Running> {
         let targets = self.served_ports().into_iter().map(|port| self.lab.target(self.family, port)).collect();
         // Nine addresses to two ports: each address comes to each port.
         let sources = lab::clients(self.family, CLIENTS);
         let sources = if self.attack.ports == 2 { [&sources[..], &sources[..1]].concat() } else { sources };
-        crowd::Plan::requests(targets, sources, CLIENTS_RATE).start(&self.lab.pair.client)
+        load_clients::Plan::requests(targets, sources, CLIENTS_RATE).start(&self.lab.pair.client)
     }
 
     fn floods(&self) -> Result<Vec<flood::Running>> {
@@ -328,7 +329,7 @@ pub struct Truth<'a> {
     /// When its first frame was.
     pub firsts: Vec<Instant>,
     /// What the real clients saw.
-    pub crowd: crowd::Seen,
+    pub clients: load_clients::Seen,
     /// The kernel's counts before.
     pub before: Counted,
     /// And after.

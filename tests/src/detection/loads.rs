@@ -13,8 +13,8 @@ use anyhow::Result;
 use super::lab::{self, Lab};
 use crate::{
     Family,
-    crowd::{Manner, Plan, Running, Seen},
     flood::{Flood, Pace, Sources},
+    load_clients::{Behaviour, Plan, Running, Seen},
     nginx::Nginx,
     pair::Pair,
     server::{ListenOptions, listen},
@@ -30,16 +30,16 @@ fn rest(time: Duration, end: Instant) {
     sleep_until((Instant::now() + time).min(end));
 }
 
-/// Ends crowds and sums up what they saw.
-fn sum(crowds: impl IntoIterator<Item = Running>) -> Result<Seen> {
+/// Ends clients and sums up what they saw.
+fn sum(clients: impl IntoIterator<Item = Running>) -> Result<Seen> {
     let mut seen = Seen::default();
-    for crowd in crowds {
-        seen.add(&crowd.stop()?);
+    for clients in clients {
+        seen.add(&clients.stop()?);
     }
     Ok(seen)
 }
 
-/// A crowd of each family against one port.
+/// Load clients of each family against one port.
 fn both(lab: &Lab, port: u16, sources: u16, plan: impl Fn(Plan) -> Plan) -> Result<Vec<Running>> {
     let start = |family| {
         let requests = Plan::requests(vec![lab.target(family, port)], lab::clients(family, sources), 50.0);
@@ -54,9 +54,9 @@ pub(super) fn surge(lab: &Lab, end: Instant) -> Result<Seen> {
     for family in Family::BOTH.into_iter().cycle().take_while(|_| Instant::now() < end) {
         let requests = Plan::requests(vec![lab.target(family, Lab::port(0))], lab::clients(family, 20_000), 1.0);
         let pace = Pace::Rising { start: 50.0, growth: 3.0 };
-        let crowd = Plan { pace, at_once: 1_000, ..requests }.start(&lab.pair.client)?;
+        let clients = Plan { pace, at_once: 1_000, ..requests }.start(&lab.pair.client)?;
         rest(Duration::from_secs(20), end);
-        seen.add(&crowd.stop()?);
+        seen.add(&clients.stop()?);
         rest(Duration::from_secs(10), end);
     }
     Ok(seen)
@@ -66,7 +66,7 @@ pub(super) fn surge(lab: &Lab, end: Instant) -> Result<Seen> {
 pub(super) fn restart(lab: &Lab, end: Instant) -> Result<Seen> {
     let port = Lab::port(0);
     let mut nginx = Nginx::start(&lab.pair.server, port)?;
-    let crowds = both(lab, port, 200, |plan| Plan { pace: Pace::Steady(250.0), ..plan })?;
+    let clients = both(lab, port, 200, |plan| Plan { pace: Pace::Steady(250.0), ..plan })?;
     for away in [Duration::ZERO, Duration::from_secs(2)].into_iter().cycle() {
         rest(Duration::from_secs(20), end);
         nginx.stop()?;
@@ -76,7 +76,7 @@ pub(super) fn restart(lab: &Lab, end: Instant) -> Result<Seen> {
         thread::sleep(away);
         nginx = Nginx::start(&lab.pair.server, port)?;
     }
-    sum(crowds)
+    sum(clients)
 }
 
 /// 2,000 connections at once, kept for some seconds: with room for each, and with room for a quarter.
@@ -89,10 +89,10 @@ pub(super) fn client_pool(lab: &Lab, end: Instant) -> Result<Seen> {
         let next = Instant::now() + Duration::from_secs(15);
         let requests = Plan::requests(vec![lab.target(family, port)], lab::clients(family, 4), 1.0);
         let pace = Pace::Pulse { rate: 1e6, on: Duration::from_millis(2), period: Duration::from_hours(1) };
-        let manner = Manner::Hold(Duration::from_secs(8));
-        let crowd = Plan { pace, manner, ..requests }.start(&lab.pair.client)?;
+        let behaviour = Behaviour::Hold(Duration::from_secs(8));
+        let clients = Plan { pace, behaviour, ..requests }.start(&lab.pair.client)?;
         thread::sleep(Duration::from_secs(5));
-        seen.add(&crowd.stop()?);
+        seen.add(&clients.stop()?);
         sleep_until(next.min(end));
     }
     Ok(seen)
@@ -113,15 +113,15 @@ pub(super) fn slow_pair() -> Result<Pair> {
 /// Clients behind such a link.
 pub(super) fn slow_network(lab: &Lab, end: Instant) -> Result<Seen> {
     let patience = Duration::from_secs(20);
-    let crowds = both(lab, Lab::port(0), 50, |plan| Plan { pace: Pace::Steady(100.0), patience, ..plan })?;
+    let clients = both(lab, Lab::port(0), 50, |plan| Plan { pace: Pace::Steady(100.0), patience, ..plan })?;
     sleep_until(end);
-    sum(crowds)
+    sum(clients)
 }
 
 /// Connects that are reset at once, and SYNs whose SYN-ACK is answered by a reset.
 pub(super) fn health_checks(lab: &Lab, end: Instant) -> Result<Seen> {
     let port = Lab::port(0);
-    let crowds = both(lab, port, 2, |plan| Plan { manner: Manner::Reset, ..plan })?;
+    let clients = both(lab, port, 2, |plan| Plan { behaviour: Behaviour::Reset, ..plan })?;
     let mut half_open = Vec::new();
     for family in Family::BOTH {
         // An address that the client's kernel holds: it knows of no connection, and resets.
@@ -132,12 +132,12 @@ pub(super) fn health_checks(lab: &Lab, end: Instant) -> Result<Seen> {
     }
     sleep_until(end);
     half_open.into_iter().try_for_each(|flood| flood.wait().map(drop))?;
-    sum(crowds)
+    sum(clients)
 }
 
 /// One source tries all ports below those of nginx, where real clients are.
 pub(super) fn port_scan(lab: &Lab, end: Instant) -> Result<Seen> {
-    let crowds = both(lab, Lab::port(0), 8, |plan| plan)?;
+    let clients = both(lab, Lab::port(0), 8, |plan| plan)?;
     for family in Family::BOTH.into_iter().cycle().take_while(|_| Instant::now() < end) {
         let sources = Sources::One(lab::clients(family, 20)[19]);
         let left = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(40));
@@ -145,7 +145,7 @@ pub(super) fn port_scan(lab: &Lab, end: Instant) -> Result<Seen> {
         Flood { ports: 7_999, frames: 7_999, ..scan }.start(&lab.pair.client, lab.route())?.wait()?;
         rest(Duration::from_secs(20), end);
     }
-    sum(crowds)
+    sum(clients)
 }
 
 /// An application of our own that serves, but does not accept for 20 s of each minute.
@@ -164,9 +164,9 @@ pub(super) fn slow_accept(lab: &Lab, end: Instant) -> Result<Seen> {
             listener.set_nonblocking(true)?;
             scope.spawn(|| serve(listener, &done, &accepts));
         }
-        let seen = both(lab, port, 50, |plan| plan).and_then(|crowds| {
+        let seen = both(lab, port, 50, |plan| plan).and_then(|clients| {
             sleep_until(end);
-            sum(crowds)
+            sum(clients)
         });
         done.store(true, Ordering::Relaxed);
         seen

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod attack;
-mod judge;
+pub mod benign;
+mod evaluate;
 pub mod lab;
-pub mod legit;
 mod loads;
 pub mod many;
 pub mod record;
@@ -13,4 +13,4 @@ pub mod table;
 pub mod watch;
 
 pub use attack::{ATTACKS, Attack, Expect, Run};
-pub use judge::{Bounds, Outcome};
+pub use evaluate::{Bounds, Outcome};

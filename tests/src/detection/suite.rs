@@ -14,9 +14,9 @@ use tempfile::TempDir;
 
 use super::{
     attack::{ATTACKS, Attack, Expect, Run},
-    judge::{self, Outcome},
+    benign::{LOADS, Load, Watched},
+    evaluate::{self, Outcome},
     lab::{self, Lab},
-    legit::{LOADS, Load, Watched},
     many::Many,
     record::{Expectation, Recording},
     table::Results,
@@ -140,7 +140,7 @@ impl Plan {
         for (index, &family) in families.iter().enumerate() {
             let port = u16::try_from(index)? * attack.ports;
             let run = Run { lab: &lab, daemon: &daemon, attack: *attack, family, cookies: *cookies, port };
-            let setting = judge::setting(family, *cookies);
+            let setting = evaluate::setting(family, *cookies);
             let outcome = run.run().unwrap_or_else(|error| Outcome::broken(attack.name, &setting, &error));
             progress.say(&line(&outcome));
             if let (Some((_, file)), Some(directory)) = (&recorder, &self.record) {

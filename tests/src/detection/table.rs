@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use super::{
     attack::{ATTACKS, Attack, Expect},
-    judge::{Bounds, Outcome},
-    legit::{LOADS, Watched},
+    benign::{LOADS, Watched},
+    evaluate::{Bounds, Outcome},
     many::Many,
 };
 

@@ -1,4 +1,4 @@
-//! When the frames of a flood, or the connections of a crowd, are due: each at a moment of its own, counted from the
+//! When the frames of a flood, or the connections of load clients, are due: each at a moment of its own, counted from the
 //! first.
 
 use std::time::Duration;

@@ -12,8 +12,8 @@ use std::{
 use socket2::Socket;
 
 use super::{
+    protocol::{Call, Calls, Keep, Options, Tally},
     sockets::{connect, name_of, open},
-    words::{Call, Calls, Keep, Options, Tally},
 };
 
 /// All calls of this process.

@@ -2,9 +2,9 @@
 //! whom tracker names.
 
 mod calls;
+mod protocol;
 mod serve;
 mod sockets;
-mod words;
 
 use std::{
     cell::RefCell,
@@ -19,11 +19,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use protocol::{Call, Calls, Keep, Options, SocketId, Source, Tally};
 pub use serve::serve;
-pub use words::{Call, Calls, Keep, Options, SocketId, Source, Tally};
 
 use crate::namespace::Namespace;
-use words::{Ask, Reply};
+use protocol::{Ask, Reply};
 
 /// What [`Peer::bind`] and the like answer when the call succeeded; otherwise it is the name of the error.
 pub const OK: &str = "ok";

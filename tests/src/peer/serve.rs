@@ -18,8 +18,8 @@ use socket2::Socket;
 
 use super::{
     calls::Callers,
+    protocol::{Ask, Reply, SocketId},
     sockets::{connect, name_of, open},
-    words::{Ask, Reply, SocketId},
 };
 
 /// Argument of `listen()`.

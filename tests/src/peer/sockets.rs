@@ -8,7 +8,7 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::words::Options;
+use super::protocol::Options;
 
 /// How long `accept()` and `connect()` may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,14 +11,14 @@ use nix::sys::signal::Signal;
 use tracker_model::api::{Alert, AlertKind, AlertState, Class};
 use tracker_tests::{
     Family,
-    crowd::Plan,
     daemon::Daemon,
     detection::{
         Attack, Outcome, Run,
+        benign::Load,
         lab::{self, Lab, api},
-        legit::Load,
     },
     flood::{Flood, Pace, Sources},
+    load_clients::Plan,
     serial,
 };
 
@@ -77,7 +77,7 @@ fn a_listener_that_vanishes_in_mid_flood_is_still_under_it() -> Result<()> {
     let _alone = serial::alone();
     let mut lab = Lab::new(1, 1)?;
     let target = lab.target(Family::Ipv4, Lab::port(0));
-    let crowd = Plan::requests(vec![target], lab::clients(Family::Ipv4, 8), 50.0).start(&lab.pair.client)?;
+    let clients = Plan::requests(vec![target], lab::clients(Family::Ipv4, 8), 50.0).start(&lab.pair.client)?;
     let nginx = lab.take_nginx().context("no nginx")?;
     let daemon = lab.daemon(None)?;
     thread::sleep(Duration::from_secs(2));
@@ -97,7 +97,7 @@ fn a_listener_that_vanishes_in_mid_flood_is_still_under_it() -> Result<()> {
         thread::sleep(Duration::from_millis(100));
     }
     flood.stop()?;
-    drop(crowd);
+    drop(clients);
     eventually("its end is called", || Ok(floods()?.iter().all(|alert| alert.state == AlertState::Resolved)))?;
     assert_eq!(floods()?.len(), 1);
     daemon.stop(Signal::SIGTERM)

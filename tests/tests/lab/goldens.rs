@@ -23,7 +23,7 @@ use tracker_tests::{
     peer::{Calls, Keep, OK, Options, Peer},
     segment::Route,
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -90,10 +90,10 @@ fn metrics_and_fields_are_those_of_the_golden() -> Result<()> {
     let api = Api::at(daemon.socket());
 
     let _servers = [
-        Sink::start(host, wildcard(Family::Ipv4, SERVED), Manner::Hold)?,
-        Sink::start(&pair.client, wildcard(Family::Ipv4, 90), Manner::Close)?,
-        Sink::start(&pair.client, wildcard(Family::Ipv4, 91), Manner::Hold)?,
-        Sink::start(&pair.client, wildcard(Family::Ipv4, 92), Manner::Follow)?,
+        Sink::start(host, wildcard(Family::Ipv4, SERVED), OnClose::Hold)?,
+        Sink::start(&pair.client, wildcard(Family::Ipv4, 90), OnClose::Close)?,
+        Sink::start(&pair.client, wildcard(Family::Ipv4, 91), OnClose::Hold)?,
+        Sink::start(&pair.client, wildcard(Family::Ipv4, 92), OnClose::Follow)?,
     ];
     let outside = |port| pair.link.left.socket(Family::Ipv4, port);
     let visitor = Peer::start(&pair.client, "visitor")?;

@@ -13,11 +13,11 @@ use tracker_model::{
 };
 use tracker_tests::{
     api::Api,
+    bind_cases::{Situation, Words, make, situations},
     daemon::Daemon,
     pair::Pair,
     peer::{OK, Peer, SocketId},
     serial,
-    situation::{Situation, Words, make, situations},
 };
 
 /// Each situation has a port of its own from here on, below those that the kernel chooses.

@@ -14,7 +14,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Calls, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -42,7 +42,7 @@ fn other_namespaces_are_looked_at_with_their_own_settings_until_they_are_gone() 
     let api = Api::at(daemon.socket());
     let caller = Peer::start(&pair.client, "caller")?;
     for family in Family::BOTH {
-        let _server = Sink::start(&pair.server, wildcard(family, 80), Manner::Hold)?;
+        let _server = Sink::start(&pair.server, wildcard(family, 80), OnClose::Hold)?;
         let target = pair.link.right.socket(family, 80);
         let tally = caller.call(&Calls::held(target, u32::from(FEW) + 7))?;
         ensure!(tally.connected == u32::from(FEW), "{tally:?}");
@@ -87,7 +87,7 @@ fn a_connect_on_a_socket_that_was_refused_before_wants_a_port_too() -> Result<()
     let daemon = daemon::settings(&pair.client)?.start()?;
     let api = Api::at(daemon.socket());
     for family in Family::BOTH {
-        let _server = Sink::start(&pair.server, wildcard(family, 80), Manner::Hold)?;
+        let _server = Sink::start(&pair.server, wildcard(family, 80), OnClose::Hold)?;
         let [target, closed] = [80, 81].map(|port| pair.link.right.socket(family, port));
         let socket = pair.client.enter(|| Socket::new(Domain::for_address(target), Type::STREAM, None))?;
         let refused = socket.connect(&closed.into()).map_err(|error| error.raw_os_error());

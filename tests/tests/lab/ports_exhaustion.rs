@@ -19,7 +19,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Call, Calls, Keep, OK, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -74,10 +74,10 @@ fn ports_that_run_out_are_seen_foretold_and_counted() -> Result<()> {
     let api = Api::at(daemon.socket());
     let on_loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 82);
     let _servers = [
-        Sink::start(&pair.server, wildcard(Family::Ipv4, 80), Manner::Hold)?,
-        Sink::start(&pair.server, wildcard(Family::Ipv4, 81), Manner::Follow)?,
-        Sink::start(&pair.client, wildcard(Family::Ipv4, 82), Manner::Follow)?,
-        Sink::start(&pair.server, wildcard(Family::Ipv4, 83), Manner::Hold)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv4, 80), OnClose::Hold)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv4, 81), OnClose::Follow)?,
+        Sink::start(&pair.client, wildcard(Family::Ipv4, 82), OnClose::Follow)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv4, 83), OnClose::Hold)?,
     ];
     // Ports in TIME_WAIT are taken again on loopback alone, as by default.
     let to = |port| pair.link.right.socket(Family::Ipv4, port);

@@ -14,7 +14,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Calls, Keep, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::support::{counts, eventually, stranger, wildcard};
@@ -38,7 +38,7 @@ fn other_failures_of_connect_are_no_exhaustion() -> Result<()> {
             peer.begin(&Calls::held(target, 1))?;
         }
         for family in Family::BOTH {
-            let _server = Sink::start(&pair.server, wildcard(family, 80), Manner::Reset)?;
+            let _server = Sink::start(&pair.server, wildcard(family, 80), OnClose::Reset)?;
             let refused = caller.call(&Calls::held(pair.link.right.socket(family, 81), 20))?;
             ensure!(refused.failed == counts([("ECONNREFUSED", 20)]), "{refused:?}");
             let reset = caller

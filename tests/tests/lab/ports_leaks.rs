@@ -15,7 +15,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Calls, Keep, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
     ss,
 };
 
@@ -40,9 +40,9 @@ fn leaks_are_named_and_short_lived_sockets_are_none() -> Result<()> {
     let daemon = Daemon::start(&pair.client)?;
     let api = Api::at(daemon.socket());
     let _servers = [
-        Sink::start(&pair.server, wildcard(Family::Ipv4, 80), Manner::Close)?,
-        Sink::start(&pair.server, wildcard(Family::Ipv6, 80), Manner::Close)?,
-        Sink::start(&pair.server, wildcard(Family::Ipv4, 81), Manner::Hold)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv4, 80), OnClose::Close)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv6, 80), OnClose::Close)?,
+        Sink::start(&pair.server, wildcard(Family::Ipv4, 81), OnClose::Hold)?,
     ];
     let target = |family, port| pair.link.right.socket(family, port);
     let peer = |name| Peer::start(&pair.client, name);

@@ -16,7 +16,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Calls, Keep, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -41,8 +41,8 @@ fn a_hundred_thousand_destinations() -> Result<()> {
     keep_time_wait(here)?;
     let daemon = Daemon::start(here)?;
     let api = Api::at(daemon.socket());
-    let server = |port, manner| Sink::start(here, wildcard(Family::Ipv4, port), manner);
-    let _servers = [server(80, Manner::Follow)?, server(81, Manner::Follow)?, server(90, Manner::Hold)?];
+    let server = |port, on_close| Sink::start(here, wildcard(Family::Ipv4, port), on_close);
+    let _servers = [server(80, OnClose::Follow)?, server(81, OnClose::Follow)?, server(90, OnClose::Hold)?];
 
     let heavy = Peer::start(here, "heavy")?;
     let counts: Vec<(SocketAddr, u32)> = (0..HEAVY)

@@ -20,7 +20,7 @@ use tracker_tests::{
     peer::{Calls, Keep, OK, Options, Peer, Source},
     serial,
     server::{ListenOptions, connected, listen},
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -45,7 +45,7 @@ impl<'a> Few<'a> {
         let daemon = Daemon::start(&pair.client)?;
         let addresses = servers.iter().flat_map(|port| Family::BOTH.map(|family| wildcard(family, *port)));
         let servers =
-            addresses.map(|address| Sink::start(&pair.server, address, Manner::Hold)).collect::<Result<_>>()?;
+            addresses.map(|address| Sink::start(&pair.server, address, OnClose::Hold)).collect::<Result<_>>()?;
         let (api, caller) = (Api::at(daemon.socket()), Peer::start(&pair.client, "caller")?);
         Ok(Self { pair, daemon, api, caller, _servers: servers })
     }
@@ -256,7 +256,7 @@ fn a_time_wait_keeps_what_bind_chose() -> Result<()> {
     pair.client.sysctl("net.ipv4.tcp_tw_reuse", "1")?;
     keep_time_wait(&pair.client)?;
     let few = Few::new(&pair, 20, &[80])?;
-    let _closing = Sink::start(&pair.server, wildcard(Family::Ipv4, 81), Manner::Follow)?;
+    let _closing = Sink::start(&pair.server, wildcard(Family::Ipv4, 81), OnClose::Follow)?;
     let source = Some(Source { address: pair.link.left.ip(Family::Ipv4), without_port: false });
     let closed = Calls { source, keep: Keep::Close, ..Calls::held(few.target(Family::Ipv4, 81), 8) };
     assert_eq!(few.caller.call(&closed)?.connected, 8);
@@ -280,7 +280,7 @@ fn a_namespace_has_a_range_of_its_own() -> Result<()> {
     let daemon = Daemon::start(&pair.server)?;
     let api = Api::at(daemon.socket());
     let _servers = [&pair.client, &pair.server]
-        .map(|namespace| Sink::start(namespace, wildcard(Family::Ipv4, 80), Manner::Hold))
+        .map(|namespace| Sink::start(namespace, wildcard(Family::Ipv4, 80), OnClose::Hold))
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
     let (inside, outside) = (Peer::start(&pair.server, "inside")?, Peer::start(&pair.client, "outside")?);

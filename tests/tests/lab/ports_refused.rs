@@ -17,7 +17,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{OK, Options, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -135,7 +135,7 @@ fn a_port_that_the_process_chose_and_that_is_taken_is_no_want_of_ports() -> Resu
     let daemon = Daemon::start(&pair.client)?;
     let api = Api::at(daemon.socket());
     for family in Family::BOTH {
-        let _server = Sink::start(&pair.server, wildcard(family, 80), Manner::Hold)?;
+        let _server = Sink::start(&pair.server, wildcard(family, 80), OnClose::Hold)?;
         let (target, own) = (pair.link.right.socket(family, 80), pair.link.left.socket(family, 5_555));
         let caller = Peer::start(&pair.client, "caller")?;
         let options = Options { ipv6: family == Family::Ipv6, reuse_address: true, ..Options::default() };

@@ -16,7 +16,7 @@ use tracker_tests::{
     pair::Pair,
     peer::{Calls, Keep, OK, Options, Peer},
     serial,
-    sink::{Manner, Sink},
+    sink::{OnClose, Sink},
 };
 
 use crate::{
@@ -118,7 +118,7 @@ fn ports_in_time_wait_are_taken_again_as_tracker_says() -> Result<()> {
             let each = move |family| [STAMPED, UNSTAMPED].map(|port| (namespace, wildcard(family, port)));
             Family::BOTH.into_iter().flat_map(each)
         })
-        .map(|(namespace, address)| Sink::start(namespace, address, Manner::Follow))
+        .map(|(namespace, address)| Sink::start(namespace, address, OnClose::Follow))
         .collect::<Result<Vec<_>>>()?;
     let (api, caller) = (Api::at(daemon.socket()), Peer::start(&pair.client, "caller")?);
     let mut lab = Lab { pair: &pair, api, caller, taken: BTreeMap::new() };
@@ -156,7 +156,7 @@ fn ports_in_time_wait_are_taken_again_as_tracker_says() -> Result<()> {
         }
     }
     // The server holds its side open: FIN_WAIT2, which is kept like TIME_WAIT and is another state.
-    let _holding = Sink::start(&pair.server, wildcard(Family::Ipv4, HALF), Manner::Hold)?;
+    let _holding = Sink::start(&pair.server, wildcard(Family::Ipv4, HALF), OnClose::Hold)?;
     let target = pair.link.right.socket(Family::Ipv4, HALF);
     for _ in 0..PORTS {
         let socket = lab.caller.open(&Options::default())?;

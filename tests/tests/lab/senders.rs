@@ -1,15 +1,14 @@
-//! The lab's own floods and crowds: they send what they say.
+//! The lab's own floods and clients: they send what they say.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use tracker_tests::{
-    Family,
-    crowd::Plan,
-    daemon,
+    Family, daemon,
     detection::lab::{self, Lab, api},
     flood::{Flood, Pace, Sources},
+    load_clients::Plan,
     serial,
 };
 
@@ -51,15 +50,15 @@ fn each_frame_of_a_flood_arrives_and_is_answered_by_nobody() -> Result<()> {
 }
 
 #[test]
-fn a_crowd_is_counted_as_the_kernel_counts_it() -> Result<()> {
+fn load_clients_are_counted_as_the_kernel_counts_it() -> Result<()> {
     let _alone = serial::alone();
     let lab = Lab::new(2, 1)?;
     for family in Family::BOTH {
         let before = (lab.client.syns_sent()?, lab.server.tcp("PassiveOpens")?);
         let targets = vec![lab.target(family, Lab::port(0))];
-        let crowd = Plan::requests(targets, lab::clients(family, 8), 500.0).start(&lab.pair.client)?;
+        let clients = Plan::requests(targets, lab::clients(family, 8), 500.0).start(&lab.pair.client)?;
         std::thread::sleep(Duration::from_secs(2));
-        let seen = crowd.stop()?;
+        let seen = clients.stop()?;
         println!("{family:?}: {seen:?}");
         let after = (lab.client.syns_sent()? - before.0, lab.server.tcp("PassiveOpens")? - before.1);
         assert_eq!((after, seen.done), ((seen.attempted, seen.established), seen.attempted), "{seen:?}");

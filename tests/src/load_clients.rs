@@ -24,7 +24,7 @@ use crate::{flood::Pace, namespace::Namespace};
 
 /// What a client does with its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// Asks for `/`, reads the answer, and lets the server close.
     Request,
     /// Resets it at once, as health checks of load balancers do.
@@ -33,7 +33,7 @@ pub enum Manner {
     Hold(Duration),
 }
 
-/// What a crowd does.
+/// What load clients do.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where it connects to, in turn.
@@ -43,14 +43,14 @@ pub struct Plan {
     /// When each client begins.
     pub pace: Pace,
     /// What it does.
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     /// How long it waits, for all of it.
     pub patience: Duration,
     /// How many there may be at once: beyond it they begin later.
     pub at_once: usize,
 }
 
-/// What became of a crowd.
+/// What became of them.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Calls of `connect()`.
@@ -75,7 +75,7 @@ impl Seen {
     }
 }
 
-/// A crowd that goes on. Dropping it ends it.
+/// Load clients that go on. Dropping this ends them.
 #[derive(Debug)]
 pub struct Running {
     state: Arc<State>,
@@ -93,15 +93,15 @@ impl Plan {
     #[must_use]
     pub fn requests(targets: Vec<SocketAddr>, sources: Vec<IpAddr>, rate: f64) -> Self {
         let patience = Duration::from_secs(3);
-        Self { targets, sources, pace: Pace::Steady(rate), manner: Manner::Request, patience, at_once: 4_000 }
+        Self { targets, sources, pace: Pace::Steady(rate), behaviour: Behaviour::Request, patience, at_once: 4_000 }
     }
 
     /// Starts it, in a namespace.
     pub fn start(self, namespace: &Namespace) -> Result<Running> {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
-        let socket_maker = namespace.on_thread("crowd", move || Crowd::new(self, &shared)?.run(&shared));
-        Ok(Running { state, thread: Some(socket_maker.context("start a crowd")?) })
+        let socket_maker = namespace.on_thread("clients", move || Load::new(self, &shared)?.run(&shared));
+        Ok(Running { state, thread: Some(socket_maker.context("start load clients")?) })
     }
 }
 
@@ -124,12 +124,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::Relaxed);
         if let Some(Ok(Err(error))) = self.thread.take().map(JoinHandle::join) {
-            eprintln!("lab: a crowd broke: {error:#}");
+            eprintln!("lab: load clients failed: {error:#}");
         }
     }
 }
 
-struct Crowd {
+struct Load {
     plan: Plan,
     epoll: Epoll,
     clients: Vec<Option<Client>>,
@@ -147,7 +147,7 @@ struct Client {
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 
-impl Crowd {
+impl Load {
     fn new(plan: Plan, _state: &State) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (clients, free, deadlines) = (Vec::new(), Vec::new(), VecDeque::new());
@@ -209,17 +209,17 @@ impl Crowd {
     }
 
     fn lifetime(&self) -> Duration {
-        match self.plan.manner {
-            Manner::Hold(time) => time,
+        match self.plan.behaviour {
+            Behaviour::Hold(time) => time,
             _ => self.plan.patience,
         }
     }
 
     /// Goes on with a client whose socket is ready.
     fn step(&mut self, slot: usize) {
-        let manner = self.plan.manner;
+        let behaviour = self.plan.behaviour;
         let Some(client) = &mut self.clients[slot] else { return };
-        match client.advance(manner, &mut self.seen.established) {
+        match client.advance(behaviour, &mut self.seen.established) {
             Ok(false) => {}
             Ok(true) => {
                 self.seen.done += 1;
@@ -237,7 +237,7 @@ impl Crowd {
         let now = Instant::now();
         while let Some((_, slot, number)) = self.deadlines.pop_front_if(|(deadline, ..)| *deadline <= now) {
             let Some(client) = self.clients[slot].as_ref().filter(|client| client.number == number) else { continue };
-            if client.established && matches!(self.plan.manner, Manner::Hold(_)) {
+            if client.established && matches!(self.plan.behaviour, Behaviour::Hold(_)) {
                 self.seen.done += 1;
             } else {
                 self.fail(&io::Error::from(ErrorKind::TimedOut));
@@ -262,7 +262,7 @@ impl Crowd {
 
 impl Client {
     /// Does what its socket allows; whether all is done.
-    fn advance(&mut self, manner: Manner, established: &mut u64) -> io::Result<bool> {
+    fn advance(&mut self, behaviour: Behaviour, established: &mut u64) -> io::Result<bool> {
         if !self.established {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error);
@@ -273,19 +273,19 @@ impl Client {
             }
             self.established = true;
             *established += 1;
-            match manner {
-                Manner::Request => self.stream.write_all(REQUEST)?,
-                Manner::Reset => {
+            match behaviour {
+                Behaviour::Request => self.stream.write_all(REQUEST)?,
+                Behaviour::Reset => {
                     SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
                     return Ok(true);
                 }
-                Manner::Hold(_) => {}
+                Behaviour::Hold(_) => {}
             }
         }
         let mut buffer = [0; 1_024];
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) if manner == Manner::Request => return Ok(true),
+                Ok(0) if behaviour == Behaviour::Request => return Ok(true),
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),

@@ -92,18 +92,18 @@ impl Outcome {
 impl Run<'_> {
     /// Does it and judges.
     pub fn run(&self) -> Result<Outcome> {
-        Ok(judge(self, &self.observe()?))
+        Ok(evaluate(self, &self.observe()?))
     }
 }
 
 /// Compares a run with its truth.
-fn judge(run: &Run<'_>, truth: &Truth<'_>) -> Outcome {
+fn evaluate(run: &Run<'_>, truth: &Truth<'_>) -> Outcome {
     let mut outcome = Outcome {
         name: run.attack.name.to_owned(),
         setting: setting(run.family, run.cookies),
         frames: truth.sent.iter().map(|sent| sent.frames).sum(),
         span: truth.sent.first().map(|sent| (sent.start, sent.end())),
-        served: (truth.crowd.done, truth.crowd.attempted),
+        served: (truth.clients.done, truth.clients.attempted),
         api: truth.watch.slowest(),
         ..Outcome::default()
     };
@@ -365,8 +365,8 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
         ));
     }
     // With cookies nobody is turned away: what a client has seen established, is.
-    if run.cookies > 0 && dropped == 0 && truth.crowd.established != accepted {
-        wrong.push(format!("{} established for clients, {accepted} for nginx", truth.crowd.established));
+    if run.cookies > 0 && dropped == 0 && truth.clients.established != accepted {
+        wrong.push(format!("{} established for clients, {accepted} for nginx", truth.clients.established));
     }
     if !run.attack.served {
         let port = run.ports()[0];

@@ -16,7 +16,7 @@ use super::{
     loads,
     watch::Watch,
 };
-use crate::{crowd::Seen, pair::Pair};
+use crate::{load_clients::Seen, pair::Pair};
 
 /// How often the daemon is asked.
 const LOOK: Duration = Duration::from_millis(500);
@@ -146,7 +146,7 @@ impl Load {
             (seen, watched.join().expect("the watcher does not panic"))
         });
         let (watch, watched_all) = watched;
-        let mut result = self.judge(&watch, seen?);
+        let mut result = self.evaluate(&watch, seen?);
         result.minutes = start.elapsed().as_secs_f64() / 60.0;
         if let Err(error) = watched_all {
             result.failures.push(format!("the daemon stopped answering: {error:#}"));
@@ -155,7 +155,7 @@ impl Load {
         Ok(result)
     }
 
-    fn judge(&self, watch: &Watch<'_>, seen: Seen) -> Watched {
+    fn evaluate(&self, watch: &Watch<'_>, seen: Seen) -> Watched {
         let mut failures = Vec::new();
         let mut alerts = Vec::new();
         for kind in [AlertKind::SynFlood, AlertKind::AcceptOverflow, AlertKind::PortScan] {
