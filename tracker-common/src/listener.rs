@@ -74,7 +74,7 @@ abi! {
     /// Who may listen at a port. Entry of [`crate::maps::PORTS`], by port.
     ///
     /// It only says where to look: the [`Slot`] or [`Listener`] that it leads to says whether anybody listens. It is
-    /// written when a listener is entered and never cleared, so there is no order of events in which it is wrong.
+    /// written when a listener is entered, and cleared only of the shared slot 0, which does not say that.
     pub struct Port {
         /// Slot plus one of the last listener on 0.0.0.0; 0 for none.
         pub any_v4: u32,

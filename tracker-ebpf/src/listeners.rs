@@ -149,7 +149,7 @@ pub(crate) unsafe fn opened<M: Memory>(socket: *const u8, family: usize) {
     // too. The first socket, or the first after the last one closed, makes it a new listener.
     unsafe {
         atomic::add(&raw mut (*listener).version, 1);
-        if change(listener, 1, dual) == 0 {
+        if add_socket(&key, listener, dual) == 0 {
             (*listener).opened_ns = bpf_ktime_get_boot_ns();
             (*listener).cgroup = fields::cgroup::<M>(socket);
             (*listener).uid = M::read(socket, &fields::OFF_UID);
@@ -172,7 +172,8 @@ pub(crate) unsafe fn closed<M: Memory>(socket: *const u8, family: usize) {
     // counts.
     unsafe {
         atomic::add(&raw mut (*listener).version, 1);
-        if atomic::fetch_add(&raw mut (*listener).sockets, MINUS_ONE) == 0 {
+        let before = atomic::fetch_add(&raw mut (*listener).sockets, MINUS_ONE);
+        if before == 0 {
             // It listened before the daemon came and no census had counted it yet.
             atomic::add(&raw mut (*listener).sockets, 1);
             return;
@@ -181,22 +182,32 @@ pub(crate) unsafe fn closed<M: Memory>(socket: *const u8, family: usize) {
             atomic::add(&raw mut (*listener).dual, MINUS_ONE);
         }
         change_slot((*listener).slot, MINUS_ONE, dual);
+        if before == 1 && (*listener).slot == 0 {
+            withdraw(&key);
+            // A socket that began to listen meanwhile has made it known before it was withdrawn.
+            if read_volatile(&raw const (*listener).sockets) != 0 {
+                publish(&key, 0);
+            }
+        }
     }
 }
 
-/// Counts one more socket of a listener, or one less; returns how many there were. `by` is one or [`MINUS_ONE`].
+/// Counts one more socket of a listener; returns how many there were.
 ///
 /// # Safety
-/// `listener` is an entry of a map.
+/// `listener` is the entry of `key` in the map.
 #[inline(always)]
-unsafe fn change(listener: *mut Listener, by: u64, dual: bool) -> u64 {
+unsafe fn add_socket(key: &ListenerKey, listener: *mut Listener, dual: bool) -> u64 {
     // SAFETY: the caller's `listener`, whose counts are aligned.
     unsafe {
-        let before = atomic::fetch_add(&raw mut (*listener).sockets, by);
+        let before = atomic::fetch_add(&raw mut (*listener).sockets, 1);
         if dual {
-            atomic::add(&raw mut (*listener).dual, by);
+            atomic::add(&raw mut (*listener).dual, 1);
         }
-        change_slot((*listener).slot, by, dual);
+        change_slot((*listener).slot, 1, dual);
+        if before == 0 && (*listener).slot == 0 {
+            publish(key, 0);
+        }
         before
     }
 }
@@ -243,7 +254,7 @@ pub(crate) unsafe fn found<M: Memory>(socket: *const u8, family: usize) -> Optio
     unsafe {
         if (*listener).sockets == 0 {
             // One is enough to be found; the daemon sets the number when the census is complete.
-            change(listener, 1, dual);
+            add_socket(&key, listener, dual);
         }
         if (*listener).slot == 0 {
             give_slot(&key, listener);
@@ -339,6 +350,26 @@ fn publish(key: &ListenerKey, slot: u32) {
                 publish_exact(key, slot);
                 write_volatile(&raw mut (*port).specific, 1);
             }
+        }
+    }
+}
+
+/// Takes a wildcard listener back that has no slot of its own: the slot that it shares does not say who still listens.
+#[inline(always)]
+fn withdraw(key: &ListenerKey) {
+    let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
+    let shift = match wildcard(key) {
+        Slot::ANY_V4 => 0,
+        Slot::ANY_V6 => 32,
+        _ => return,
+    };
+    let both = port.cast::<u64>();
+    // SAFETY: an entry of the map is aligned to 8 bytes, of which the first 8 are `any_v4` and `any_v6`.
+    unsafe {
+        let before = read_volatile(both);
+        if before >> shift & 0xffff_ffff == 1 {
+            // Where another CPU writes at the same time it stays, and SYNs count for the shared slot as before.
+            atomic::exchange_if(both, before, before & !(1 << shift));
         }
     }
 }

@@ -20,7 +20,7 @@ use tracker_tests::{
 };
 use tracker_user::kernel::clsact;
 
-use crate::support::{counted, eventually, wildcard};
+use crate::support::{counted, eventually, send_syns, wildcard};
 
 /// Interfaces that are counted apart.
 const COUNTED_APART: usize = 255;
@@ -46,6 +46,15 @@ fn a_listener_that_came_while_the_table_was_full_is_judged_when_it_is_not() -> R
     for address in late {
         assert_eq!(find(daemon.listeners()?, address).context("it is known")?.verdict, None);
     }
+
+    let port = pair.link.right.socket(Family::Ipv4, 81);
+    let closing = listen(&pair.server, wildcard(Family::Ipv4, 81), ListenOptions::default())?;
+    let no_listener = || -> Result<u64> { Ok(daemon.listeners()?.no_listener.syns_received) };
+    assert_eq!(client::connect(&pair.client, port, 3).streams.len(), 3);
+    assert_eq!(no_listener()?, 0, "it listens, without a slot of its own");
+    drop(closing);
+    send_syns(&pair, Family::Ipv4, port, 5)?;
+    eventually("nothing listens there any more", || Ok(no_listener()? == 5))?;
 
     drop(many);
     eventually("they are judged", || {
