@@ -80,7 +80,7 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Family {
-    /// Neither, or the frame ended before it could be told.
+    /// Neither, or the frame ended before its protocol.
     None = 0,
     /// By its `EtherType`, IPv4.
     Ipv4 = 1,

@@ -77,7 +77,7 @@ struct Clients {
 }
 
 impl Clients {
-    /// Connects until there are so many.
+    /// Connects until there are that many.
     fn connect(&mut self, namespace: &Namespace, wanted: u32) -> Result<()> {
         while self.connections < wanted {
             let target: SocketAddr = (Ipv4Addr::LOCALHOST, 1_000 + u16::try_from(self.processes.len())?).into();

@@ -19,9 +19,9 @@ use crate::{
 
 const ROUNDS: usize = 15;
 const REPEAT: u32 = 1_000_000;
-/// At most this over the empty program, nanoseconds.
+/// Budget of a packet without SYN, nanoseconds over the empty program.
 const NO_SYN: f64 = 8.0;
-/// As above.
+/// Budget of a SYN, nanoseconds over the empty program.
 const WITH_SYN: f64 = 60.0;
 const LISTENING: u16 = 80;
 const LISTENING_AT: u16 = 81;

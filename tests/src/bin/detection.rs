@@ -24,7 +24,7 @@ struct Arguments {
     /// Only these cases
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
-    /// Runs each attack once, and writes what the detector was told to DIR/NAME.jsonl
+    /// Runs each attack once, and writes what the detector saw to DIR/NAME.jsonl
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Writes the table to this file too

@@ -38,12 +38,12 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A lab with SYN cookies as told, and nginx on `ports` ports from [`Self::port`] 0 on.
+    /// A lab with this setting of SYN cookies, and nginx on `ports` ports from [`Self::port`] 0 on.
     pub fn new(cookies: u8, ports: u16) -> Result<Self> {
         Self::on(Pair::plain()?, cookies, ports)
     }
 
-    /// The same on a link of the caller's.
+    /// As [`Self::new`], on a link of the caller's.
     pub fn on(pair: Pair, cookies: u8, ports: u16) -> Result<Self> {
         let device = &pair.link.right.device;
         pair.server.sysctl("net.ipv4.tcp_syncookies", &cookies.to_string())?;

@@ -37,7 +37,7 @@ pub struct Many {
 }
 
 impl Many {
-    /// Sends a flood of so many frames, as fast as the machine does.
+    /// Sends a flood of this many frames, as fast as the machine does.
     pub fn run(family: Family, frames: u64) -> Result<Self> {
         let lab = Lab::new(1, 1)?;
         let daemon = lab.daemon(None)?;

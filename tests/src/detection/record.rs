@@ -1,4 +1,4 @@
-//! Recordings of what the detector was told, cut down to be kept as files that a test replays without root.
+//! Recordings of what the detector saw, cut down to be kept as files that a test replays without root.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ pub struct Expectation {
     pub kind: Option<String>,
     /// Seconds on the clock of the observations.
     pub onset: Option<f64>,
-    /// The same.
+    /// End of the flood on that clock.
     pub end: Option<f64>,
     /// How many alerts of that kind for each port.
     pub incidents: u32,

@@ -188,7 +188,7 @@ fn load_recording(load: &Load) -> Recording {
     Recording { case: load.name.to_owned(), expect, flood: None }
 }
 
-/// Does all the work, so many at a time.
+/// Does all the work, `lanes` at a time.
 fn in_lanes<T: Send>(work: Vec<T>, lanes: usize, act: impl Fn(T) + Sync) {
     let queue = Mutex::new(VecDeque::from(work));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -219,8 +219,8 @@ fn line(outcome: &Outcome) -> String {
     let class = class.map_or("-", tracker_model::api::Class::name);
     let time = |value: &Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2} s"));
     let (alert, end) = (time(alert_after), time(end_after));
-    let told = said(&outcome.failures);
-    format!("{name} {setting}: {frames} frames, {class} after {alert}, over after {end}, {told}")
+    let failures = said(&outcome.failures);
+    format!("{name} {setting}: {frames} frames, {class} after {alert}, over after {end}, {failures}")
 }
 
 fn said(failures: &[String]) -> String {

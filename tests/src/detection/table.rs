@@ -237,7 +237,7 @@ fn verdict(holds: bool) -> &'static str {
     if holds { "ok" } else { "**FAIL**" }
 }
 
-/// The line below the heads of so many columns.
+/// The line below the heads of this many columns.
 fn rule(columns: usize) -> String {
     format!("|{}\n", " --- |".repeat(columns))
 }

@@ -144,7 +144,7 @@ impl Carried<'_> {
             ip_number::AUTH => self.behind_authentication(),
             other if Ipv6RawExtHeaderSlice::header_type_supported(other) => {
                 Ipv6RawExtHeaderSlice::from_slice(self.payload)
-                    .map_err(|_| self.unfit())
+                    .map_err(|_| self.cut_off())
                     .map(|header| self.behind(header.next_header(), header.slice()))
             }
             _ => return None,
@@ -152,7 +152,7 @@ impl Carried<'_> {
     }
 
     fn behind_fragment(&self) -> Result<Self, Outcome> {
-        let header = Ipv6FragmentHeaderSlice::from_slice(self.payload).map_err(|_| self.unfit())?;
+        let header = Ipv6FragmentHeaderSlice::from_slice(self.payload).map_err(|_| self.cut_off())?;
         if header.fragment_offset().value() != 0 {
             return Err(Outcome::Fragment);
         }
@@ -168,7 +168,7 @@ impl Carried<'_> {
             // etherparse asks for the fixed part before it looks at the length. Eight bytes of it tell a length that cannot
             // be, as those of all extension headers do.
             Err(Len(_)) if matches!(self.payload, [_, 0, _, _, _, _, _, _, ..]) => Err(Outcome::MalformedLength),
-            Err(Len(_)) => Err(self.unfit()),
+            Err(Len(_)) => Err(self.cut_off()),
         }
     }
 
@@ -177,18 +177,18 @@ impl Carried<'_> {
     }
 
     /// A header that goes on behind the packet's end goes on in the next fragment, if there is one.
-    fn unfit(&self) -> Outcome {
+    fn cut_off(&self) -> Outcome {
         if self.fragmented { Outcome::Fragment } else { Outcome::MalformedLength }
     }
 
     /// Outcome by the transport header, and the port that TCP's is meant for.
     fn outcome(&self, icmp: IpNumber) -> (Outcome, Option<u16>) {
-        let whole = |whole: bool, outcome| if whole { outcome } else { self.unfit() };
+        let whole = |whole: bool, outcome| if whole { outcome } else { self.cut_off() };
         match self.protocol {
             ip_number::TCP => match TcpSlice::from_slice(self.payload) {
                 Ok(tcp) => (segment(&tcp), Some(tcp.destination_port())),
                 Err(err::tcp::HeaderSliceError::Content(_)) => (Outcome::MalformedLength, None),
-                Err(err::tcp::HeaderSliceError::Len(_)) => (self.unfit(), None),
+                Err(err::tcp::HeaderSliceError::Len(_)) => (self.cut_off(), None),
             },
             ip_number::UDP => (whole(UdpHeaderSlice::from_slice(self.payload).is_ok(), Outcome::Udp), None),
             // ICMP's first eight bytes are alike in both versions, and ICMPv6's slice minds nothing else.

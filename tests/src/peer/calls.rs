@@ -128,7 +128,7 @@ fn close(socket: &Socket) {
     while socket.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
 }
 
-/// The address so many after another, with the same port.
+/// The address this many after another, with the same port.
 fn successor(address: SocketAddr, steps: u32) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) + steps).into()),

@@ -53,7 +53,7 @@ pub enum Keep {
     Close,
     /// Only its side that writes is closed, and it is held.
     Half,
-    /// It is held for so many milliseconds.
+    /// It is held for this many milliseconds.
     Milliseconds(u64),
 }
 

@@ -54,7 +54,7 @@ pub fn serve(name: &str, user: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-/// The sockets that it was told to make.
+/// The sockets that it was asked to make.
 #[derive(Default)]
 struct Sockets {
     open: BTreeMap<SocketId, Socket>,

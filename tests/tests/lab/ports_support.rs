@@ -20,7 +20,7 @@ pub(crate) const NO_PORT: &str = "EADDRNOTAVAIL";
 /// Lowest port of the ranges here.
 pub(crate) const LOW: u16 = 40_000;
 
-/// Narrows the ports that the kernel chooses from to so many.
+/// Narrows the ports that the kernel chooses from to this many.
 pub(crate) fn narrow(namespace: &Namespace, ports: u16) -> Result<()> {
     namespace.sysctl("net.ipv4.ip_local_port_range", &format!("{LOW} {}", LOW + ports - 1))
 }
@@ -121,7 +121,7 @@ pub(crate) fn assert_full(api: &Api, caller: &Peer, calls: &Calls, count: u32) -
     Ok(row.clone())
 }
 
-/// So many ports in one state: what is zero is left out.
+/// This many ports in one state: what is zero is left out.
 pub(crate) fn of_state(state: &str, count: u32) -> BTreeMap<String, u32> {
     (count > 0).then(|| (state.to_owned(), count)).into_iter().collect()
 }

@@ -97,7 +97,7 @@ impl<'a> Sender<'a> {
         self.segment(source, port, |header| header.syn = true)
     }
 
-    /// SYNs from so many strangers, one each.
+    /// SYNs from this many strangers, one each.
     pub(crate) fn syns(&self, family: Family, count: u16, port: u16) -> Result<()> {
         (1..=count).try_for_each(|host| self.syn((stranger(family, host), 1_024).into(), port))
     }
@@ -109,7 +109,7 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Waits until there are so many half-open requests of a family, as ss counts them.
+/// Waits until there are this many half-open requests of a family, as ss counts them.
 pub(crate) fn half_open(namespace: &Namespace, family: Family, count: u64) -> Result<()> {
     eventually(&format!("{count} half-open requests of {}", family.name()), || {
         Ok(ss::count(namespace, family)?.get("half_open").copied().unwrap_or(0) == count)

@@ -81,7 +81,7 @@ pub struct Collector {
     syns: u64,
     read_at: Instant,
     started_at: Timestamp,
-    /// The same by a clock that never jumps.
+    /// `started_at` by a clock that never jumps.
     begun: Instant,
     netns: u32,
     lifetime_sample: u32,
@@ -170,11 +170,20 @@ impl Collector {
             self.try_census(false);
         }
         self.census.round(&mut self.object, &mut self.maps, &mut self.ports, false);
+        self.observe_ports();
     }
 
     fn try_census(&mut self, asked: bool) {
         if let Err(error) = self.take_census(asked) {
             tracing::warn!("census: {error}");
+        }
+        self.observe_ports();
+    }
+
+    /// Shows the detectors what the passes over sockets saw. A reading that fails keeps none of it waiting.
+    fn observe_ports(&mut self) {
+        for observation in self.ports.take_observations() {
+            self.detectors.observe(&observation);
         }
     }
 
@@ -264,14 +273,11 @@ impl Collector {
         })
     }
 
-    /// Shows the other detectors what was seen since the last reading.
+    /// Shows the detectors how complete the view of the host is.
     fn detect(&mut self, (at, wall): (Instant, Timestamp), maps: &[MapFill], missing: &[Unwatched]) {
         let now = ObservedAt { at: at.saturating_duration_since(self.begun), wall };
         let (maps, missing) = (maps.to_vec(), missing.to_vec());
-        let host = Observation::Host(HostObservation { now, netns: self.netns, maps, missing });
-        for observation in self.ports.take_observations().iter().chain([&host]) {
-            self.detectors.observe(observation);
-        }
+        self.detectors.observe(&Observation::Host(HostObservation { now, netns: self.netns, maps, missing }));
     }
 
     /// Lets the flood detector judge, which writes its verdicts into `open`.

@@ -15,7 +15,7 @@ use super::{Settings, SocketEvents, btf, object};
 pub enum Verdict {
     /// All is well.
     Ok,
-    /// Something is not to be had; the daemon runs without it.
+    /// Something is missing; the daemon runs without it.
     Limited,
     /// The daemon cannot run.
     Failed,

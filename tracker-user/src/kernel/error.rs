@@ -38,7 +38,7 @@ pub enum KernelError {
     /// The process may not load programs.
     #[error(
         "no right to load BPF programs; run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN \
-         (`tracker doctor` tells which is missing)"
+         (`tracker doctor` says which is missing)"
     )]
     NoRight,
     /// The object does not load.
@@ -79,7 +79,7 @@ pub enum KernelError {
     /// The number of CPUs is not known.
     #[error("{path}: {source}")]
     Cpus {
-        /// File that tells it.
+        /// File that says it.
         path: &'static str,
         /// Why.
         source: std::io::Error,
@@ -115,7 +115,7 @@ pub enum KernelError {
         /// `RLIMIT_NOFILE`.
         limit: u64,
     },
-    /// The kernel does not tell its interfaces or routes.
+    /// The kernel did not list its interfaces or routes.
     #[error("netlink: {0}")]
     Netlink(String),
     /// The thread that owns the kernel side panicked.
@@ -160,7 +160,7 @@ fn gist(error: &ProgramError) -> String {
 }
 
 impl KernelError {
-    /// An error of loading, told apart by its cause.
+    /// An error of loading, by its cause.
     pub(super) fn program(name: &'static str, source: ProgramError) -> Self {
         if let ProgramError::LoadError { verifier_log, .. } = &source {
             tracing::debug!(program = name, "verifier log:\n{verifier_log}");

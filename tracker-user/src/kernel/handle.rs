@@ -87,7 +87,7 @@ impl KernelHandle {
     }
 }
 
-/// The thread that owns the kernel side. It ends, and detaches everything, when this is dropped or told to stop.
+/// The thread that owns the kernel side. It ends, and detaches everything, when this is dropped or [`Self::stop`] is called.
 pub struct KernelThread {
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<Result<(), KernelError>>,
@@ -120,7 +120,7 @@ impl KernelThread {
         Ok(Self { stop: Some(stop), ended })
     }
 
-    /// Tells the thread to detach everything and to end.
+    /// Makes the thread detach everything and end.
     pub fn stop(&mut self) {
         self.stop = None;
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_thread_ends_when_it_is_told_to() {
+    async fn the_thread_ends_when_it_is_stopped() {
         let mut thread = KernelThread::spawn(|stop| {
             let _ = stop.blocking_recv();
             Ok(())

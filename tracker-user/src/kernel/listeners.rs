@@ -38,7 +38,7 @@ const RATE_OVER: Duration = Duration::from_millis(900);
 #[derive(Default)]
 pub struct Listeners {
     closed: HashMap<ListenerKey, Instant>,
-    /// Listeners that the last census did not find though no event told of their end.
+    /// Listeners that the last census did not find, though no event of their end came.
     unseen: HashSet<ListenerKey>,
     drops: HashMap<ListenerKey, Drops>,
     rates: HashMap<ListenerKey, Rate>,

@@ -46,7 +46,7 @@ fn place(address: &[u8; 16]) -> u32 {
 pub struct LocalAddresses {
     known: BTreeSet<(u8, [u8; 16])>,
     /// Those that did not fit; SYNs to them count as to other hosts.
-    unfit: BTreeSet<(u8, [u8; 16])>,
+    left_out: BTreeSet<(u8, [u8; 16])>,
 }
 
 impl LocalAddresses {
@@ -61,7 +61,7 @@ impl LocalAddresses {
                 let _ = maps.local_prefixes.delete(&Key::new(u32::from(*length), *address));
             }
         }
-        let mut unfit = BTreeSet::new();
+        let mut left_out = BTreeSet::new();
         for prefix in present.difference(&self.known) {
             let (length, address) = *prefix;
             let result = if length == HOST {
@@ -72,14 +72,14 @@ impl LocalAddresses {
             match result {
                 Ok(()) => drop(known.insert(*prefix)),
                 Err(error) => {
-                    if unfit.is_empty() && self.unfit.is_empty() {
+                    if left_out.is_empty() && self.left_out.is_empty() {
                         tracing::warn!("a local address does not fit: {error}");
                     }
-                    unfit.insert(*prefix);
+                    left_out.insert(*prefix);
                 }
             }
         }
-        (self.known, self.unfit) = (known, unfit);
+        (self.known, self.left_out) = (known, left_out);
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl LocalAddresses {
             IpAddr::V6(address) => address,
         };
         let bits = u128::from(address);
-        self.known.iter().chain(&self.unfit).any(|(length, prefix)| {
+        self.known.iter().chain(&self.left_out).any(|(length, prefix)| {
             let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
             (bits ^ u128::from_be_bytes(*prefix)) & mask == 0
         })
@@ -104,7 +104,7 @@ impl LocalAddresses {
 
     /// How many host addresses and how many wider prefixes there are, those that did not fit included.
     pub fn counts(&self) -> (u64, u64) {
-        let all = || self.known.iter().chain(&self.unfit);
+        let all = || self.known.iter().chain(&self.left_out);
         let hosts = all().filter(|(length, _)| *length == HOST).count() as u64;
         (hosts, all().count() as u64 - hosts)
     }

@@ -26,7 +26,7 @@ impl MissedEvents {
         sockets: impl FnOnce() -> Result<SocketCounters, E>,
     ) -> Result<(SocketCounters, u64), E> {
         // The kernel's count is read before the programs', so that one that comes in between is not missing there; the
-        // first time after it, so that it is not missing ever after.
+        // first time after it, so that it is not missing for good.
         let now = self.opened_before.and_then(|_| opened());
         let sockets = sockets()?;
         let seen: u64 = sockets.transitions.iter().map(|table| table[usize::from(LISTEN)][usize::from(SYN_RECV)]).sum();
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    fn told(events: u64) -> SocketCounters {
+    fn counters(events: u64) -> SocketCounters {
         let mut sockets = SocketCounters::default();
         sockets.transitions[0][usize::from(LISTEN)][usize::from(SYN_RECV)] = events - events / 3;
         sockets.transitions[1][usize::from(LISTEN)][usize::from(SYN_RECV)] = events / 3;
@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn look(missed: &mut MissedEvents, opened: Option<u64>, events: u64) -> u64 {
-        missed.count(|| opened, || Ok::<_, Infallible>(told(events))).unwrap().1
+        missed.count(|| opened, || Ok::<_, Infallible>(counters(events))).unwrap().1
     }
 
     fn count(missed: &mut MissedEvents, opened: u64, events: u64) -> u64 {

@@ -134,7 +134,7 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     Ok("raw_tp")
 }
 
-/// Attaches what sees the end of `bind()`, and tells how: `fexit`, `tracepoints` or `no`. The tracepoints only when they are
+/// Attaches what sees the end of `bind()`, and says how: `fexit`, `tracepoints` or `no`. The tracepoints only when they are
 /// asked for: they slow every system call.
 pub fn attach_bind(object: &mut Ebpf, trace: bool) -> Result<&'static str, KernelError> {
     let Err(error) = attach_fexit(object) else { return Ok("fexit") };

@@ -39,9 +39,9 @@ pub fn stream_from(seed: u64, shortest: usize) -> impl Iterator<Item = Vec<u8>> 
     })
 }
 
-/// One in so many frames stays as it was built.
+/// One in this many frames stays as it was built.
 const UNHARMED: u8 = 3;
-/// A frame suffers at most so many mutations.
+/// A frame suffers at most this many mutations.
 const MUTATIONS: u8 = 3;
 
 struct Source {
