@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{SourcesSeen, settings::BLOCK};
+use super::{observation::SourcesSeen, settings::BLOCK};
 use tracker_model::api::{Class, SourceShare};
 
 /// Addresses kept: 95 % of the shares are then within 3 % of the truth.
@@ -27,7 +27,7 @@ const MOST: f64 = 0.8;
 
 /// A source or prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Origin {
+pub struct Origin {
     network: IpAddr,
     bits: u8,
 }
@@ -61,7 +61,7 @@ impl Origin {
     }
 
     /// Whether it is of IPv4.
-    pub(super) const fn is_ipv4(self) -> bool {
+    pub const fn is_ipv4(self) -> bool {
         self.network.is_ipv4()
     }
 
@@ -79,7 +79,7 @@ impl fmt::Display for Origin {
 
 /// Where a flood comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whence {
+pub struct Whence {
     /// Its class.
     pub class: Class,
     /// The source or prefix, unless it is all over.
@@ -88,7 +88,7 @@ pub(super) struct Whence {
 
 impl Whence {
     /// All over, or not known better.
-    pub(super) const ALL_OVER: Self = Self { class: Class::Spoofed, origin: None };
+    pub const ALL_OVER: Self = Self { class: Class::Spoofed, origin: None };
 }
 
 /// An address of the sample.
@@ -102,7 +102,7 @@ struct Drawn {
 
 /// The last sampled addresses of a subject.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub struct Sample {
     drawn: VecDeque<Drawn>,
 }
 
@@ -117,7 +117,7 @@ struct Share {
 impl Sample {
     /// Takes in what was seen since the last time.
     #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
-    pub(super) fn add(&mut self, at: Duration, seen: &SourcesSeen) {
+    pub fn add(&mut self, at: Duration, seen: &SourcesSeen) {
         // No more than is kept, whatever is handed over.
         let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
         let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
@@ -130,12 +130,12 @@ impl Sample {
     }
 
     /// Forgets all.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.drawn = VecDeque::new();
     }
 
     /// How many addresses there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.drawn.len()
     }
 
@@ -161,7 +161,7 @@ impl Sample {
     }
 
     /// Sources and prefixes with the largest shares. Of a large sample, those drawn once say nothing and are left out.
-    pub(super) fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
+    pub fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
         let (shares, n) = self.shares();
         let least = if self.drawn.len() > FEW { 2 } else { 1 };
         let shown = |share: &Share| SourceShare {
@@ -185,7 +185,7 @@ impl Sample {
 
     /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source usually
     /// sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood comes from.
-    pub(super) fn whence(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Whence> {
+    pub fn whence(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Whence> {
         if self.drawn.len() < LEAST {
             return None;
         }
@@ -219,7 +219,7 @@ type SourceRate = (IpAddr, f64);
 
 /// The largest sources while all is well. Learnt as [`super::baseline::Usual`] is: a block late.
 #[derive(Debug, Default)]
-pub(super) struct UsualSources {
+pub struct UsualSources {
     rates: Vec<SourceRate>,
     held: Vec<SourceRate>,
     block: HashMap<IpAddr, f64>,
@@ -229,7 +229,7 @@ pub(super) struct UsualSources {
 impl UsualSources {
     /// Takes in what was seen in so many seconds, while there was no suspicion.
     #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-    pub(super) fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
+    pub fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
         self.seconds += seconds;
         let weight = seen.syns as f64 / seen.sample.len().max(1) as f64;
         for address in seen.sample.iter().take(ADDRESSES).map(IpAddr::to_canonical) {
@@ -247,7 +247,7 @@ impl UsualSources {
     }
 
     /// Forgets what is not yet taken for usual: there is suspicion.
-    pub(super) fn suspect(&mut self) {
+    pub fn suspect(&mut self) {
         self.block.clear();
         self.held.clear();
         self.seconds = 0.0;

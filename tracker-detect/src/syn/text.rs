@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::record::{Record, Subject, Unknown};
+use super::{
+    facts::facts,
+    record::{Record, Subject, Unknown},
+};
 use crate::alert::Report;
 use tracker_model::{
     api::{AlertKind, Class, Evidence, FloodEvidence},
@@ -13,11 +16,12 @@ use tracker_model::{
 const SMALL_BACKLOG: u32 = 1_024;
 
 /// All that is said of an alert.
-pub(super) fn render(record: &Record) -> Report {
+pub fn render(record: &Record) -> Report {
     let evidence = Evidence::Flood(record.evidence.clone());
     Report {
         class: Some(record.whence.class),
         headline: headline(record),
+        facts: facts(&record.evidence, record.firing, matches!(record.subject, Subject::Listener(_))),
         advice: advice(record),
         unknown: record.unknown.iter().map(unknown).collect(),
         ..Report::new(record.kind, record.severity(), record.subject.for_api(), evidence)
@@ -189,6 +193,7 @@ mod tests {
         Record {
             kind,
             whence: Whence::ALL_OVER,
+            firing: true,
             subject: Subject::Listener(ListenerId { netns: 1, address: "203.0.113.5".parse().unwrap(), port: 80 }),
             evidence: FloodEvidence {
                 syn_rate: 5_010.2,
