@@ -1,18 +1,20 @@
 //! A detector, and what it is shown.
 
-use std::{fmt::Debug, time::Duration};
+use std::{any::Any, fmt::Debug, time::Duration};
 
 use jiff::Timestamp;
 use tracker_model::api::{AlertKind, MapFill, Unwatched};
 
-use crate::alert::ObservedAt;
+use crate::{alert::ObservedAt, syn::SynObservation};
 
 /// What a detector is shown.
 #[derive(Clone, Debug)]
 pub enum Observation {
+    /// SYNs and handshakes, at each reading.
+    Syns(Box<SynObservation>),
     /// The daemon itself, at each reading.
     Host(HostObservation),
-    /// The processes of a network namespace that hold sockets whose peer is silent, some four times a minute.
+    /// The processes of a network namespace that hold sockets whose peer is silent, about four times a minute.
     Leaks(LeaksSeen),
     /// A network namespace is gone.
     NetnsGone {
@@ -37,15 +39,15 @@ pub struct HostObservation {
 }
 
 /// Turns observations into alerts.
-pub trait Detector: Debug + Send {
+pub trait Detector: Any + Debug + Send {
     /// The kinds of alert that it opens.
     fn kinds(&self) -> &'static [AlertKind];
 
-    /// Takes in an observation. Those that are none of its business are left out.
+    /// Takes in an observation. It ignores those of other kinds than it looks at.
     fn observe(&mut self, observation: &Observation);
 }
 
-/// What a look at all processes of a network namespace saw, some four times a minute.
+/// What a look at all processes of a network namespace saw.
 #[derive(Clone, Debug)]
 pub struct LeaksSeen {
     /// When, by a clock that never jumps.

@@ -49,7 +49,7 @@ impl Detector for Leaks {
         match observation {
             Observation::Leaks(seen) => self.step(seen),
             Observation::NetnsGone { netns, wall } => self.forget(*netns, *wall),
-            Observation::Host(_) => {}
+            _ => {}
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What tracker's figures mean: the flood detector, alerts, the model of local ports, and the rules of `tracker explain`.
-//! Plain values in, plain values out. No kernel, no clock, no runtime; time is an argument.
+//! What tracker's figures mean: detectors and their alerts, the model of local ports, and the rules of `tracker
+//! explain`. Plain values in, plain values out. No kernel, no clock, no runtime; time is an argument.
 #![forbid(unsafe_code)]
 
 pub mod alert;
@@ -12,3 +12,4 @@ mod map_pressure;
 pub mod ports;
 pub mod registry;
 pub mod syn;
+pub mod syn_flood;

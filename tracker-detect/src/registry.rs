@@ -1,20 +1,31 @@
 //! The list of detectors.
 //!
-//! A detector is one file and one line of [`DETECTORS`]: its thresholds, its text and its advice stand in its file. The
-//! flood detector and the port model are not on the list. They also answer questions (verdicts, what to read next, how
-//! ports stand), so the collectors that ask them hold them; their alerts are in the same store.
+//! A detector is one file and one line of [`DETECTORS`]: its thresholds, its text and its advice stand in its file.
+//!
+//! Some detectors also answer questions, such as what to read next. The answers are of types of their own and are asked for at
+//! several places, so a collector takes the detector from the list by its type ([`Detectors::get`]). A value that all detectors
+//! write answers into would copy them for each listener, four times a second, and would know every detector.
+
+use std::any::Any;
 
 use crate::{
     alert::AlertStore,
     detector::{Detector, Observation},
     hook_detached, leaks, map_pressure,
+    syn::Sensitivity,
+    syn_flood,
 };
 
 /// Makes a detector whose alerts go into a store.
-type NewDetector = fn(AlertStore) -> Box<dyn Detector>;
+type NewDetector = fn(Sensitivity, AlertStore) -> Box<dyn Detector>;
 
 /// All of them.
-pub const DETECTORS: &[NewDetector] = &[leaks::detector, map_pressure::detector, hook_detached::detector];
+pub const DETECTORS: &[NewDetector] = &[
+    syn_flood::detector,
+    |_, alerts| leaks::detector(alerts),
+    |_, alerts| map_pressure::detector(alerts),
+    |_, alerts| hook_detached::detector(alerts),
+];
 
 /// One of each.
 #[derive(Debug)]
@@ -23,8 +34,8 @@ pub struct Detectors(Vec<Box<dyn Detector>>);
 impl Detectors {
     /// Detectors that have seen nothing, whose alerts go into `alerts`.
     #[must_use]
-    pub fn new(alerts: &AlertStore) -> Self {
-        Self(DETECTORS.iter().map(|new| new(alerts.clone())).collect())
+    pub fn new(sensitivity: Sensitivity, alerts: &AlertStore) -> Self {
+        Self(DETECTORS.iter().map(|new| new(sensitivity, alerts.clone())).collect())
     }
 
     /// Shows an observation to all of them.
@@ -33,6 +44,17 @@ impl Detectors {
             detector.observe(observation);
         }
     }
+
+    /// The detector of this type, to ask it questions.
+    ///
+    /// # Panics
+    ///
+    /// When none is on the list.
+    #[must_use]
+    pub fn get<T: Detector>(&self) -> &T {
+        let found = self.0.iter().find_map(|detector| (&**detector as &dyn Any).downcast_ref());
+        found.unwrap_or_else(|| panic!("{} is not in DETECTORS", std::any::type_name::<T>()))
+    }
 }
 
 #[cfg(test)]
@@ -40,14 +62,15 @@ mod tests {
     use tracker_model::api::AlertKind;
 
     use super::*;
-    use crate::{ports, syn};
+    use crate::{ports, syn_flood::SynFlood};
 
     #[test]
     fn each_kind_of_alert_has_one_detector() {
-        let listed = Detectors::new(&AlertStore::default());
-        let listed = listed.0.iter().flat_map(|detector| detector.kinds());
-        let mut kinds: Vec<_> = listed.chain(syn::KINDS).chain(ports::KINDS).copied().collect();
+        let listed = Detectors::new(Sensitivity::Medium, &AlertStore::default());
+        let kinds = listed.0.iter().flat_map(|detector| detector.kinds());
+        let mut kinds: Vec<_> = kinds.chain(ports::KINDS).copied().collect();
         kinds.sort();
         assert_eq!(kinds, AlertKind::ALL);
+        assert!(listed.get::<SynFlood>().kinds().contains(&AlertKind::SynFlood));
     }
 }

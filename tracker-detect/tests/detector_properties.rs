@@ -7,8 +7,9 @@ use proptest::{collection::vec, prelude::*};
 use tracker_common::histogram::{BUCKETS, HANDSHAKE_SHIFT, edge_us};
 use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{
-    Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen,
+    ListenerId, ListenerSeen, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen, SynObservation,
 };
+use tracker_detect::syn_flood::SynFlood;
 use tracker_model::{
     api::{AlertKind, AlertState},
     counters::{FlowSample, ListenerQueues, NamespaceCounters},
@@ -16,9 +17,9 @@ use tracker_model::{
 
 const ID: ListenerId = ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
 
-fn observation(millisecond: u64, seen: Counters) -> Observation {
+fn observation(millisecond: u64, seen: Counters) -> SynObservation {
     let at = Duration::from_millis(millisecond);
-    Observation {
+    SynObservation {
         netns: 1,
         at,
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_millis(i64::try_from(millisecond).unwrap()),
@@ -126,8 +127,8 @@ struct Outcome {
     called: Option<usize>,
 }
 
-fn run(series: &[Observation]) -> (Detector, Outcome) {
-    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
+fn run(series: &[SynObservation]) -> (SynFlood, Outcome) {
+    let mut detector = SynFlood::new(Sensitivity::Medium, AlertStore::default());
     let mut outcome = Outcome { statistics: Vec::new(), called: None };
     for (index, observation) in series.iter().enumerate() {
         detector.step(observation);
@@ -140,7 +141,7 @@ fn run(series: &[Observation]) -> (Detector, Outcome) {
 }
 
 /// Observations of a load and of so many unanswered SYNs besides.
-fn series(steps: &[u64], load: &Load, unanswered: impl Fn(u64) -> u64) -> Vec<Observation> {
+fn series(steps: &[u64], load: &Load, unanswered: impl Fn(u64) -> u64) -> Vec<SynObservation> {
     let mut now = 0;
     let mut series = Vec::new();
     for step in steps {
@@ -210,7 +211,7 @@ proptest! {
         let onset = Duration::from_secs(20);
         let end = onset + Duration::from_secs(u64::try_from(rates.len()).unwrap());
         let latest = end + Duration::from_secs(10);
-        let mut detector = Detector::new(sensitivity, AlertStore::default());
+        let mut detector = SynFlood::new(sensitivity, AlertStore::default());
         let mut called = false;
         for observation in &series {
             let at = observation.at;
@@ -230,7 +231,7 @@ proptest! {
     /// Nothing that is observed makes it panic, lose its bounds or contradict itself.
     #[test]
     fn garbage_does_no_harm(observations in vec(garbage(), 1..80)) {
-        let mut detector = Detector::new(Sensitivity::High, AlertStore::default());
+        let mut detector = SynFlood::new(Sensitivity::High, AlertStore::default());
         for observation in &observations {
             detector.step(observation);
             let alerts = detector.alerts();
@@ -303,7 +304,7 @@ fn listener() -> impl Strategy<Value = ListenerSeen> {
     })
 }
 
-fn garbage() -> impl Strategy<Value = Observation> {
+fn garbage() -> impl Strategy<Value = SynObservation> {
     let refused = (counter(), any::<u32>(), vec((0..200_u16, counter()), 0..80), vec(any::<u16>(), 0..4), sources());
     let parts = (
         prop_oneof![0..20_000_u64, 0..20_000_u64, any::<u64>()],
@@ -313,7 +314,7 @@ fn garbage() -> impl Strategy<Value = Observation> {
         proptest::option::of(counter()),
         proptest::option::of(".{0,300}"),
     );
-    parts.prop_map(|(at, wall, listeners, refused, overflows, census_error)| Observation {
+    parts.prop_map(|(at, wall, listeners, refused, overflows, census_error)| SynObservation {
         netns: 1,
         at: Duration::from_millis(at),
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(wall.into()),

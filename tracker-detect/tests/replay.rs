@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tracker_detect::alert::AlertStore;
-use tracker_detect::syn::{Detector, Observation, Sensitivity};
+use tracker_detect::syn::{Sensitivity, SynObservation};
+use tracker_detect::syn_flood::SynFlood;
 use tracker_model::api::{Alert, AlertKind, AlertState, Class};
 
 /// An alarm must be called within this of the onset, seconds,
@@ -51,14 +52,14 @@ struct Said {
 }
 
 fn replay(lines: &[&str], expected: &Expected) -> Said {
-    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
+    let mut detector = SynFlood::new(Sensitivity::Medium, AlertStore::default());
     let mut said = Said::default();
     for line in lines {
-        let observation: Observation = serde_json::from_str(line).unwrap();
+        let observation: SynObservation = serde_json::from_str(line).unwrap();
         let at = observation.at.as_secs_f64();
         detector.step(&observation);
-        let verdicts = observation.listeners.iter().filter_map(|seen| detector.verdict(&seen.id));
-        said.classes.extend(verdicts.chain(detector.no_listener()).map(|verdict| verdict.class));
+        let verdicts = observation.listeners.iter().filter_map(|seen| detector.listener(&seen.id).verdict);
+        said.classes.extend(verdicts.chain(detector.no_listener().verdict).map(|verdict| verdict.class));
         said.classes.sort_unstable();
         said.classes.dedup();
         said.alerts = detector.alerts();

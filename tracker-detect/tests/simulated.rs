@@ -5,7 +5,8 @@ mod support;
 
 use support::{From, Run, Server, To, Traffic, World, seconds};
 use tracker_detect::alert::AlertStore;
-use tracker_detect::syn::{Detector, Sensitivity};
+use tracker_detect::syn::Sensitivity;
+use tracker_detect::syn_flood::SynFlood;
 use tracker_model::api::{AlertKind, AlertState, Class};
 
 /// A flood of so many SYNs per second from second 30 to second 45.
@@ -202,7 +203,7 @@ fn a_slow_flood_that_keeps_the_syn_queue_full_is_called() {
 #[test]
 fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
     let mut observations = World::new(1).with(flood(From::Anywhere, To::Listener(0), 1_000.0)).run(60.0).observations;
-    let second = |observation: &tracker_detect::syn::Observation| observation.at.as_secs_f64();
+    let second = |observation: &tracker_detect::syn::SynObservation| observation.at.as_secs_f64();
     observations.retain(|observation| !(33.0..40.0).contains(&second(observation)));
     for observation in &mut observations {
         let at = second(observation);
@@ -214,7 +215,7 @@ fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
             (seen.syns, seen.completed) = (seen.syns - 11_000, 0);
         }
     }
-    let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
+    let mut detector = SynFlood::new(Sensitivity::Medium, AlertStore::default());
     for observation in &observations {
         detector.step(observation);
         let (at, alerts) = (second(observation), detector.alerts());
@@ -228,7 +229,7 @@ fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
     assert_eq!((alert.class, alert.evidence.flood().unwrap().pulses), (Some(Class::Spoofed), 0));
     assert!(alert.until >= Some(alert.since));
     assert!(alert.unknown[0].starts_with("nothing was observed from 2026-03-04 02:13:3"), "{:?}", alert.unknown);
-    assert!(alert.unknown[1].starts_with("the listener's counters began anew"), "{:?}", alert.unknown);
+    assert!(alert.unknown[1].starts_with("the listener's counters began again"), "{:?}", alert.unknown);
 }
 
 /// Legitimate load for ten minutes, or so long as it lasts.

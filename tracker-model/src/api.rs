@@ -1,6 +1,8 @@
 //! Answers of the local API: their field names are a contract (docs/api.md).
 
-mod alerts;
+mod alert;
+mod fact;
+mod flood;
 mod ports;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -9,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracker_common::names;
 
-pub use alerts::*;
+pub use alert::*;
+pub use fact::*;
+pub use flood::*;
 pub use ports::*;
 
 use crate::{

@@ -156,17 +156,101 @@ pub fn used(share: f64) -> String {
     }
 }
 
+/// How long ago something was.
+#[must_use]
+pub fn ago(time: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", length(now.duration_since(time).max(SignedDuration::ZERO)))
+}
+
+/// A share, in percent: with one decimal while it is small.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent == 0.0 || percent >= 9.95 { format!("{percent:.0} %") } else { format!("{percent:.1} %") }
+}
+
+/// A process. What it calls itself is not safe to print, see [`printable`].
+#[must_use]
+pub fn process(pid: u32, comm: &str) -> String {
+    format!("{comm}({pid})")
+}
+
+/// Address and port, as they are written in a URL.
+#[must_use]
+pub fn address_port(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// Text without control characters, which must not reach a terminal: a process may give itself any name.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => safe.push(character),
+            _ => safe.extend(character.escape_debug()),
+        }
+    }
+    safe
+}
+
+/// A short time, in the unit that suits it.
+#[must_use]
+pub fn short(seconds: f64) -> String {
+    match seconds {
+        ..1e-3 => format!("{:.0}µs", seconds * 1e6),
+        ..1.0 => format!("{:.1}ms", seconds * 1e3),
+        _ => format!("{seconds:.1}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short_and_not_false() {
+    fn counts_and_rates_are_short_and_not_false() {
+        let shown = [0, 7, 999, 1_000, 12_345, 1_234_567, u64::MAX].map(grouped);
+        assert_eq!(shown, ["0", "7", "999", "1,000", "12,345", "1,234,567", "18,446,744,073,709,551,615"]);
+        assert_eq!((known(None::<u64>), known(Some(1_000_u32))), ("-".to_owned(), "1,000".to_owned()));
         assert_eq!([0.04, 4.2, 9.99, 1_234_567.4].map(number), ["0", "4.2", "10", "1,234,567"]);
-        assert_eq!(
-            [-1.0, 59.9, 119.0, 120.0, 299.0, 7_200.0].map(span),
-            ["0 s", "59 s", "119 s", "2 min", "4 min", "2 h"]
-        );
+        assert_eq!([0.0, 0.04, 12.34, 99.94, 99.96, 12_345.6].map(rate), ["0", "0.0", "12.3", "99.9", "100", "12,346"]);
+        assert_eq!([0.04, 3.54, -1.25].map(growth), ["~0", "~+3.5", "~-1.2"]);
         assert_eq!([1, 2, 1_000].map(|count| counted(count, "port")), ["1 port", "2 ports", "1,000 ports"]);
+    }
+
+    #[test]
+    fn shares_are_percent_and_what_is_used_up_is_100_and_nothing_less() {
+        let shown = [0.0, 0.004, 0.0994, 0.0996, 0.5, 1.0].map(percent);
+        assert_eq!(shown, ["0 %", "0.4 %", "9.9 %", "10 %", "50 %", "100 %"]);
+        let shown = [0.0, 0.000_1, 0.051_2, 0.777, 0.999_9, 1.0].map(used);
+        assert_eq!(shown, ["0", "<0.1", "5.1", "78", "99", "100"]);
+    }
+
+    #[test]
+    fn an_ipv6_address_has_brackets() {
+        assert_eq!(address_port("::", 443), "[::]:443");
+        assert_eq!(address_port("192.0.2.1", 22), "192.0.2.1:22");
+    }
+
+    #[test]
+    fn what_would_steer_the_terminal_is_spelt_out() {
+        assert_eq!(printable("a\u{1b}[2J\n\u{202e}b"), "a\\u{1b}[2J\\n\\u{202e}b");
+        assert_eq!(printable("it's \"é\" \\"), "it's \"é\" \\");
+    }
+
+    #[test]
+    fn times_are_in_two_units_at_most() {
+        let shown = [0, 5, 59, 60, 3_599, 7_500, 86_400, 90_000, 950_000].map(|s| length(SignedDuration::from_secs(s)));
+        assert_eq!(shown, ["0s", "5s", "59s", "1m", "59m", "2h 5m", "1d", "1d 1h", "10d 23h"]);
+        let now = Timestamp::from_second(1_000).unwrap();
+        assert_eq!(ago(Timestamp::from_millisecond(997_600).unwrap(), now), "2s ago");
+        assert_eq!(ago(Timestamp::from_second(1_001).unwrap(), now), "0s ago", "clocks step");
+        assert_eq!([0.000_012, 0.002_04, 1.26].map(short), ["12µs", "2.0ms", "1.3s"]);
+        assert_eq!((full_in(62.0, 0.99), full_in(0.0, 1.0)), ("~1m 2s".to_owned(), "now".to_owned()));
+        let shown = [0.4, 12.3, 62.0, 120.0, 612.0, 1e300].map(until);
+        assert_eq!(shown, ["0.4s", "12s", "1m 2s", "2m", "10m", "11574d 1h"]);
+        let shown = [-1.0, 59.9, 119.0, 120.0, 299.0, 7_200.0].map(span);
+        assert_eq!(shown, ["0 s", "59 s", "119 s", "2 min", "4 min", "2 h"]);
     }
 }

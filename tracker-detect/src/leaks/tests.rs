@@ -8,25 +8,26 @@ fn watch() -> Leaks {
 }
 
 fn process(close_wait: u32, oldest: u64) -> LeakSeen {
-    LeakSeen {
-        pid: 815,
-        comm: "nginx".to_owned(),
-        close_wait,
-        close_wait_oldest: Duration::from_secs(oldest),
-        fin_wait2: 0,
-        fin_wait2_oldest: Duration::ZERO,
-    }
+    let close_wait_oldest = Duration::from_secs(oldest);
+    LeakSeen { pid: 815, comm: "nginx".to_owned(), close_wait, close_wait_oldest, ..LeakSeen::default() }
+}
+
+/// A look at a namespace; whether it counted all processes.
+fn look_at(watch: &mut Leaks, at: u32, netns: u32, processes: Vec<LeakSeen>, complete: bool) -> Vec<Alert> {
+    watch.step(&LeaksSeen { at: Duration::from_secs(at.into()), wall: wall(at.into()), netns, processes, complete });
+    watch.alerts.alerts()
 }
 
 fn look(watch: &mut Leaks, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
-    watch.step(&LeaksSeen {
-        at: Duration::from_secs(at.into()),
-        wall: wall(at.into()),
-        netns: 1,
-        processes,
-        complete: true,
-    });
-    watch.alerts.alerts()
+    look_at(watch, at, 1, processes, true)
+}
+
+/// One that watches a leak.
+fn leaking() -> Leaks {
+    let mut watch = watch();
+    look(&mut watch, 0, vec![process(60, 90)]);
+    look(&mut watch, 15, vec![process(60, 105)]);
+    watch
 }
 
 #[test]
@@ -79,62 +80,23 @@ fn each_state_and_process_has_an_alert_of_its_own() {
 
 #[test]
 fn one_namespace_says_nothing_of_another() {
-    let mut watch = watch();
-    look(&mut watch, 0, vec![process(60, 90)]);
-    look(&mut watch, 15, vec![process(60, 90)]);
-    watch.step(&LeaksSeen {
-        at: Duration::from_secs(16),
-        wall: wall(16.0),
-        netns: 2,
-        processes: Vec::new(),
-        complete: true,
-    });
-    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
+    let alerts = look_at(&mut leaking(), 16, 2, Vec::new(), true);
+    assert_eq!(alerts[0].state, AlertState::Firing);
 }
 
 #[test]
 fn a_process_that_was_not_counted_has_not_stopped() {
-    let mut watch = watch();
-    look(&mut watch, 0, vec![process(60, 90)]);
-    look(&mut watch, 15, vec![process(60, 105)]);
-    let crowded = |at: u32, processes| LeaksSeen {
-        at: Duration::from_secs(at.into()),
-        wall: wall(at.into()),
-        netns: 1,
-        processes,
-        complete: false,
-    };
+    let mut watch = leaking();
     // Its other state was counted.
-    watch.step(&crowded(30, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }]));
-    watch.step(&crowded(31, Vec::new()));
-    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
+    look_at(&mut watch, 30, 1, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }], false);
+    assert_eq!(look_at(&mut watch, 31, 1, Vec::new(), false)[0].state, AlertState::Firing);
     assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved, "all were counted");
     look(&mut watch, 60, vec![process(60, 90)]);
     look(&mut watch, 75, vec![process(60, 105)]);
     for at in 76..84 {
-        watch.step(&crowded(at, Vec::new()));
-        assert_eq!(watch.alerts.alerts()[0].state, AlertState::Firing);
+        // Looks at another namespace, that count no process either, do not keep the alert.
+        assert_eq!(look_at(&mut watch, at, 1, Vec::new(), false)[0].state, AlertState::Firing);
+        look_at(&mut watch, at, 2, Vec::new(), false);
     }
-    watch.step(&crowded(84, Vec::new()));
-    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Resolved, "it is gone");
-}
-
-#[test]
-fn looks_at_another_namespace_do_not_keep_the_alert_of_a_process_that_is_gone() {
-    let mut watch = watch();
-    look(&mut watch, 0, vec![process(60, 90)]);
-    look(&mut watch, 15, vec![process(60, 105)]);
-    // Both namespaces are looked at in turn, and neither look counts every process.
-    for at in 16..40 {
-        let crowded = |netns| LeaksSeen {
-            at: Duration::from_secs(at),
-            wall: wall(u32::try_from(at).unwrap().into()),
-            netns,
-            processes: Vec::new(),
-            complete: false,
-        };
-        watch.step(&crowded(1));
-        watch.step(&crowded(2));
-    }
-    assert_eq!(watch.alerts.alerts()[0].state, AlertState::Resolved);
+    assert_eq!(look_at(&mut watch, 84, 1, Vec::new(), false)[0].state, AlertState::Resolved, "it is gone");
 }

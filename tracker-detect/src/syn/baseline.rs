@@ -4,14 +4,14 @@ use super::settings::{BACKGROUND, BLOCK, USUAL};
 
 /// An exponentially decayed mean of a rate. While it is younger than its time constant it is a plain mean.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Average {
+pub struct Average {
     value: f64,
     age: f64,
 }
 
 impl Average {
     /// Takes in a rate that held for so many seconds.
-    pub(super) fn add(&mut self, rate: f64, seconds: f64, constant: f64) {
+    pub fn add(&mut self, rate: f64, seconds: f64, constant: f64) {
         if seconds > 0.0 {
             let weight = (-(-seconds / constant).exp_m1()).max(seconds / (self.age + seconds));
             self.value += (rate - self.value) * weight;
@@ -20,14 +20,14 @@ impl Average {
     }
 
     /// The mean; zero before the first rate.
-    pub(super) const fn get(&self) -> f64 {
+    pub const fn get(&self) -> f64 {
         self.value
     }
 }
 
 /// Usual rates.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usual {
+pub struct Usual {
     /// SYNs per second.
     pub syns: Average,
     /// Completions per second. Learnt always, so that what is normal never depends on what was unanswered.
@@ -42,7 +42,7 @@ pub(super) struct Usual {
 
 impl Usual {
     /// Takes in rates that held for so many seconds. Nothing is learnt under suspicion: a flood is not usual.
-    pub(super) fn learn(&mut self, syns: f64, unanswered: f64, seconds: f64, suspicious: bool) {
+    pub fn learn(&mut self, syns: f64, unanswered: f64, seconds: f64, suspicious: bool) {
         if suspicious {
             (self.block, self.held) = ((0.0, 0.0), None);
             return;
@@ -59,7 +59,7 @@ impl Usual {
     }
 
     /// Unanswered SYNs per second that are usual.
-    pub(super) const fn unanswered(&self) -> f64 {
+    pub const fn unanswered(&self) -> f64 {
         self.unanswered.get()
     }
 }

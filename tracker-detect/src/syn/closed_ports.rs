@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use tracker_model::api::{AlertKind, Class, SourceShare};
+
 use super::{
-    RefusedSeen,
     cusum::{Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, onset, quiet},
+    incident::{Incident, firing, onset, quiet},
+    observation::RefusedSeen,
     record::{Subject, Unknown},
     scan::Scan,
-    settings::{AGAIN, PATIENCE, Settings, WINDOW},
-    sources::{Sample, UsualSources, Whence},
-    subject::{Moment, Sight},
+    settings::{AGAIN, PATIENCE, Settings},
+    sources::{UsualSources, Whence},
+    subject::{Moment, Sight, SubjectState, SubjectStatus},
 };
-use crate::alert::AlertStore;
-use tracker_model::api::{AlertKind, Class, SourceShare, Verdict};
 
 /// Ports that are followed. What is not among the busiest is no flood.
 const PORTS: usize = 128;
@@ -40,7 +40,7 @@ struct Port {
 
 impl Port {
     fn fires(&self) -> bool {
-        self.incident.as_ref().is_some_and(|incident| incident.firing)
+        firing(self.incident.as_ref())
     }
 
     fn matters(&self, at: Duration) -> bool {
@@ -50,34 +50,26 @@ impl Port {
 
 /// All SYNs that meet no listener.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     settings: Settings,
     netns: u32,
     /// All ports together.
     all: Gauge,
     ports: BTreeMap<u16, Port>,
     scan: Scan,
-    sample: Sample,
-    /// Distinct sources since they are watched, and the SYNs that this covers.
-    distinct: (f64, u64),
-    watched: bool,
-    /// The last verdict; none before the second observation.
-    pub verdict: Option<Verdict>,
+    state: SubjectState,
 }
 
 impl Refused {
     /// What is first seen now.
-    pub(super) fn new(settings: Settings, seen: &RefusedSeen, at: Duration) -> Self {
+    pub fn new(settings: Settings, seen: &RefusedSeen, at: Duration) -> Self {
         let mut refused = Self {
             settings,
             netns: 0,
             all: Gauge::new(settings, point(seen.syns, at)),
             ports: BTreeMap::new(),
             scan: Scan::default(),
-            sample: Sample::default(),
-            distinct: (0.0, 0),
-            watched: false,
-            verdict: None,
+            state: SubjectState::default(),
         };
         refused.list(seen, &[], at, at);
         refused
@@ -85,28 +77,19 @@ impl Refused {
 
     /// Takes in an observation. Ports in `followed` are those of flooded listeners that have closed: their SYNs belong to
     /// those floods.
-    pub(super) fn step(
-        &mut self,
-        seen: &RefusedSeen,
-        followed: &[u16],
-        netns: Option<u32>,
-        moment: &Moment,
-        alerts: &AlertStore,
-    ) {
+    pub fn step(&mut self, seen: &RefusedSeen, followed: &[u16], netns: Option<u32>, moment: &Moment) {
         self.netns = netns.unwrap_or(self.netns);
         let before = self.all.history.last().at;
         let all = self.all.step(point(seen.syns, moment.at), Duration::ZERO);
         if let Some(sources) = &seen.sources {
-            if self.watched {
-                self.distinct = (sources.distinct_total, sources.syns_total);
-            }
-            self.sample.add(moment.at, sources);
+            self.state.count_distinct(sources);
+            self.state.sample.add(moment.at, sources);
         }
         let fresh =
             self.list(seen, followed, before, moment.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
         self.forget(followed, moment.at);
-        self.step_ports(seen, moment, alerts);
-        self.step_scan(all.as_ref(), fresh, moment, alerts);
+        self.step_ports(seen, moment);
+        self.step_scan(all.as_ref(), fresh, moment);
         self.watch();
         self.judge(moment);
     }
@@ -148,7 +131,7 @@ impl Refused {
         });
     }
 
-    fn step_ports(&mut self, seen: &RefusedSeen, moment: &Moment, alerts: &AlertStore) {
+    fn step_ports(&mut self, seen: &RefusedSeen, moment: &Moment) {
         let mut ports = std::mem::take(&mut self.ports);
         for (number, port) in &mut ports {
             let counted = seen.ports.iter().take(LISTED).find(|(listed, _)| listed == number);
@@ -159,42 +142,40 @@ impl Refused {
             }
             port.served |= seen.served_before.contains(number);
             let step = port.gauge.step(point(syns, moment.at), Duration::ZERO);
-            self.follow(port, step.as_ref(), moment, alerts);
+            self.follow(port, step.as_ref(), moment);
             if !port.fires() && step.is_some() {
-                self.decide(*number, port, moment, alerts);
+                self.decide(*number, port, moment);
             }
         }
         self.ports = ports;
     }
 
     fn sight<'a>(&'a self, gauge: &'a Gauge, moment: &'a Moment) -> Sight<'a> {
-        Sight { moment, gauge, sample: &self.sample, distinct: self.distinct, flow: None, queues: None }
+        Sight { moment, gauge, state: &self.state, flow: None, queues: None }
     }
 
-    fn follow(&self, port: &mut Port, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
+    fn follow(&self, port: &mut Port, step: Option<&Step>, moment: &Moment) {
         let whence = self.whence(&port.gauge);
         let Some(incident) = &mut port.incident else { return };
-        let before = incident.firing;
+        let before = incident.firing();
         let on = step.is_some_and(|step| step.significant);
-        incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment), alerts);
+        incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment));
         if on && incident.is_strong(step) {
             incident.revise(whence, moment);
-        } else if before && !incident.firing {
+        } else if before && !incident.firing() {
             port.gauge.end();
         }
-        incident.publish(alerts);
+        incident.publish(moment);
     }
 
     fn whence(&self, gauge: &Gauge) -> Option<Whence> {
-        let to = gauge.history.known().at;
-        let from = gauge.excursion().map_or(Duration::ZERO, |excursion| excursion.first.at);
-        let from = from.max(to.saturating_sub(WINDOW));
+        let (from, to) = gauge.window();
         let span = |gauge: &Gauge| gauge.history.span(from, to).map(|span| rate(&span, |point| point.syns));
         let (port, all) = (span(gauge)?, span(&self.all)?);
-        if port > 0.0 { self.sample.whence(all.max(port), port, &UsualSources::default()) } else { None }
+        if port > 0.0 { self.state.sample.whence(all.max(port), port, &UsualSources::default()) } else { None }
     }
 
-    fn decide(&self, number: u16, port: &mut Port, moment: &Moment, alerts: &AlertStore) {
+    fn decide(&self, number: u16, port: &mut Port, moment: &Moment) {
         let (Some(excursion), Some(ready)) = (port.gauge.excursion().copied(), port.gauge.ready()) else { return };
         let whence = self.whence(&port.gauge);
         let waited = moment.at.saturating_sub(ready);
@@ -204,19 +185,12 @@ impl Refused {
         if whence.is_none() && waited < PATIENCE {
             return;
         }
-        let sight = self.sight(&port.gauge, moment);
-        let class = whence.unwrap_or(Whence::ALL_OVER);
-        let returning = port.incident.take().filter(|incident| incident.may_return(moment.at));
-        let mut incident = if let Some(mut incident) = returning {
-            incident.reopen(class, &excursion, &sight, alerts);
-            incident
-        } else {
-            let subject = Subject::Port(self.netns, number);
-            Incident::open(AlertKind::SynFlood, subject, class, &excursion, &sight, alerts)
-        };
+        let (subject, class) = (Subject::Port(self.netns, number), whence.unwrap_or(Whence::ALL_OVER));
+        let (previous, sight) = (port.incident.take(), self.sight(&port.gauge, moment));
+        let mut incident = Incident::begin(previous, AlertKind::SynFlood, subject, class, &excursion, &sight);
         if whence.is_none() {
             incident.record.note(Unknown::Sources);
-            incident.publish(alerts);
+            incident.publish(moment);
         }
         port.incident = Some(incident);
     }
@@ -224,15 +198,15 @@ impl Refused {
     /// Whether sources are plainly forged: clients of a service that is gone try again, from the same addresses.
     #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn forged(&self, whence: Option<Whence>) -> bool {
-        let (distinct, covered) = self.distinct;
+        let (distinct, covered) = self.state.distinct;
         whence.is_some_and(|whence| whence.class != Class::SingleSource)
             && covered >= FORGED
             && distinct >= FORGED_SHARE * covered as f64
     }
 
-    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment, alerts: &AlertStore) {
+    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment) {
         let mut scan = std::mem::take(&mut self.scan);
-        scan.step(step, fresh, self.netns, &self.sight(&self.all, moment), alerts);
+        scan.step(step, fresh, self.netns, &self.sight(&self.all, moment));
         self.scan = scan;
     }
 
@@ -240,36 +214,26 @@ impl Refused {
         let watched =
             self.scan.firing().is_some() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
         // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its own.
-        if !watched || !self.watched {
-            self.distinct = (0.0, 0);
-        }
-        self.watched = watched;
+        self.state.set_watched(watched);
     }
 
     /// Brings the verdict up to date: a flood before a scan, the older flood before the younger.
     fn judge(&mut self, moment: &Moment) {
-        let floods = self.ports.values().filter_map(|port| port.incident.as_ref()).filter(|incident| incident.firing);
+        let floods = self.ports.values().filter_map(|port| port.incident.as_ref()).filter(|incident| incident.firing());
         let incident = floods.min_by_key(|incident| incident.alert).or(self.scan.firing());
-        let (class, alert) = incident.map_or((Class::None, None), |it| (it.record.whence.class, Some(it.alert)));
-        let before = self.verdict.unwrap_or_default();
-        let since = if before.class == class { before.since } else { Some(moment.wall) };
-        self.verdict = Some(Verdict { class, since, alert });
+        let class = incident.map_or(Class::None, |incident| incident.record.whence.class);
+        self.state.set_verdict(class, incident.map(|incident| incident.alert), moment.wall);
     }
 
-    /// When that began for which they are watched.
-    pub(super) fn onset(&self) -> Option<Duration> {
+    /// What there is to say of them.
+    pub fn status(&self) -> SubjectStatus {
         let suspected = self.ports.values().filter(|port| port.gauge.suspicious());
-        suspected.filter_map(|port| Some(onset(port.gauge.excursion()?, &port.gauge))).min()
-    }
-
-    /// Whether sources are to be read at every observation.
-    pub(super) const fn watched(&self) -> bool {
-        self.watched
+        self.state.status(suspected.filter_map(|port| Some(onset(port.gauge.excursion()?, &port.gauge))).min())
     }
 
     /// Sources with the largest shares.
-    pub(super) fn sources(&self) -> Vec<SourceShare> {
-        self.sample.top().0
+    pub fn sources(&self) -> Vec<SourceShare> {
+        self.state.sample.top().0
     }
 }
 

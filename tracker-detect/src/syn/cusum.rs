@@ -9,7 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{
     baseline::Usual,
     history::{History, Known, Point},
-    settings::{GAP, LEAST_NORM, MOST_STATISTIC, SUSPICION, Settings, USUAL},
+    settings::{GAP, LEAST_NORM, MOST_STATISTIC, SUSPICION, Settings, USUAL, WINDOW},
 };
 
 /// Intervals that are asked whether the excess lasts.
@@ -21,7 +21,7 @@ const LONG: f64 = 1.2;
 
 /// Time since the statistic left zero.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Excursion {
+pub struct Excursion {
     /// The start of its first interval: still quiet.
     pub before: Point,
     /// The end of its first interval.
@@ -34,9 +34,16 @@ pub(super) struct Excursion {
     pub ready: Option<Duration>,
 }
 
+impl Excursion {
+    /// One that begins at a point.
+    pub const fn from_point(point: Point, usual_syns: f64, usual_completed: f64, ready: Option<Duration>) -> Self {
+        Self { before: point, first: point, usual_syns, usual_completed, ready }
+    }
+}
+
 /// What a step brought.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub struct Step {
     /// The interval.
     pub known: Known,
     /// Whether so much in it was unanswered that a flood which is on goes on.
@@ -47,7 +54,7 @@ pub(super) struct Step {
 
 /// The statistic and what it rests on.
 #[derive(Debug)]
-pub(super) struct Gauge {
+pub struct Gauge {
     settings: Settings,
     /// Counters of late.
     pub history: History,
@@ -59,15 +66,11 @@ pub(super) struct Gauge {
     excursion: Option<Excursion>,
     /// Of the last known intervals: length in seconds, and whether it had an excess.
     recent: VecDeque<(f64, bool)>,
-    /// Observations that were too far apart since the beginning: how often.
-    pub gaps: u32,
-    /// How often its counters fell.
-    pub falls: u32,
 }
 
 impl Gauge {
     /// A gauge of a subject that is first seen now.
-    pub(super) fn new(settings: Settings, point: Point) -> Self {
+    pub fn new(settings: Settings, point: Point) -> Self {
         Self {
             settings,
             history: History::new(point),
@@ -76,18 +79,14 @@ impl Gauge {
             statistic: 0.0,
             excursion: None,
             recent: VecDeque::new(),
-            gaps: 0,
-            falls: 0,
         }
     }
 
     /// Takes in counters. The answer is what has become known by them, if anything; nothing when they are another's or come
     /// after a gap, of which nothing is known.
-    pub(super) fn step(&mut self, point: Point, lag: Duration) -> Option<Step> {
+    pub fn step(&mut self, point: Point, lag: Duration) -> Option<Step> {
         let last = *self.history.last();
-        if !self.history.continues(&point) || point.at.saturating_sub(last.at) > GAP {
-            self.falls = self.falls.saturating_add(u32::from(!self.history.continues(&point)));
-            self.gaps += u32::from(point.at.saturating_sub(last.at) > GAP);
+        if self.breaks(&point) != (false, false) {
             self.rebase(point);
             return None;
         }
@@ -103,15 +102,20 @@ impl Gauge {
         Some(Step { known, significant: self.significant(&known), some: self.some(&known) })
     }
 
-    /// Begins anew with counters that began anew.
-    pub(super) fn rebase(&mut self, point: Point) {
+    /// Whether `point` comes after a gap, and whether its counters began again.
+    pub fn breaks(&self, point: &Point) -> (bool, bool) {
+        (point.at.saturating_sub(self.history.last().at) > GAP, !self.history.continues(point))
+    }
+
+    /// Starts again with counters that began again.
+    pub fn rebase(&mut self, point: Point) {
         self.history.rebase(point);
         self.recent.clear();
         self.end();
     }
 
     /// Forgets the excursion: the incident it led to is over.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.statistic = 0.0;
         self.excursion = None;
     }
@@ -151,7 +155,7 @@ impl Gauge {
     }
 
     /// Unanswered SYNs for each completion that are nobody's concern.
-    pub(super) const fn share(&self) -> f64 {
+    pub const fn share(&self) -> f64 {
         self.settings.share
     }
 
@@ -192,22 +196,29 @@ impl Gauge {
     }
 
     /// The statistic: seconds of the subject's usual completions (at least 100/s) that went unanswered.
-    pub(super) const fn statistic(&self) -> f64 {
+    pub const fn statistic(&self) -> f64 {
         self.statistic
     }
 
     /// Whether it is worth a closer look.
-    pub(super) fn suspicious(&self) -> bool {
+    pub fn suspicious(&self) -> bool {
         self.statistic > SUSPICION * self.threshold()
     }
 
+    /// The known part of the excursion, as far as rates are over it: its last two seconds.
+    pub fn window(&self) -> (Duration, Duration) {
+        let to = self.history.known().at;
+        let from = self.excursion.map_or(Duration::ZERO, |excursion| excursion.first.at);
+        (from.max(to.saturating_sub(WINDOW)), to)
+    }
+
     /// The excursion, if the statistic is not zero.
-    pub(super) const fn excursion(&self) -> Option<&Excursion> {
+    pub const fn excursion(&self) -> Option<&Excursion> {
         self.excursion.as_ref()
     }
 
     /// Since when it speaks for an alarm.
-    pub(super) fn ready(&self) -> Option<Duration> {
+    pub fn ready(&self) -> Option<Duration> {
         self.excursion.and_then(|excursion| excursion.ready)
     }
 }
@@ -221,7 +232,7 @@ fn lasts(recent: &VecDeque<(f64, bool)>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::syn::{Sensitivity, settings::UNKNOWN_LAG};
+    use crate::syn::settings::{Sensitivity, UNKNOWN_LAG};
 
     /// A gauge after counters read every 250 ms, and the step at which it first spoke for an alarm.
     fn run(counters: impl Iterator<Item = (u64, u64)>) -> (Gauge, Option<u64>) {

@@ -15,14 +15,7 @@ const PEAK: f64 = 0.9;
 
 /// Brings the figures up to date with `syns` more, and with rates from `from` at the earliest to `to`, the end of a known
 /// interval.
-pub(super) fn update(
-    evidence: &mut FloodEvidence,
-    syns: u64,
-    before: &Before,
-    from: Duration,
-    to: Duration,
-    sight: &Sight,
-) {
+pub fn update(evidence: &mut FloodEvidence, syns: u64, before: &Before, from: Duration, to: Duration, sight: &Sight) {
     evidence.syns = evidence.syns.saturating_add(syns);
     rates(evidence, from, to, sight);
     distinct_sources(evidence, sight);
@@ -36,9 +29,9 @@ pub(super) fn update(
 }
 
 /// Brings the shares of the sources up to date.
-pub(super) fn sources(evidence: &mut FloodEvidence, sight: &Sight) {
-    if sight.sample.len() > 0 {
-        (evidence.top_sources, evidence.top_prefixes) = sight.sample.top();
+pub fn sources(evidence: &mut FloodEvidence, sight: &Sight) {
+    if sight.state.sample.len() > 0 {
+        (evidence.top_sources, evidence.top_prefixes) = sight.state.sample.top();
     }
 }
 
@@ -60,7 +53,7 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
 /// distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
 #[expect(clippy::cast_precision_loss, reason = "an estimate is rounded anyway")]
 fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
-    let (distinct, covered) = sight.distinct;
+    let (distinct, covered) = sight.state.distinct;
     if covered == 0 || distinct <= 0.0 {
         return;
     }

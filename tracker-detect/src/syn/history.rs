@@ -11,7 +11,7 @@ const SPAN: Duration = Duration::from_secs(8);
 
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Point {
+pub struct Point {
     /// When, on the detector's clock.
     pub at: Duration,
     /// SYNs.
@@ -28,7 +28,7 @@ pub(super) struct Point {
 
 /// An interval old enough that what was to be answered in it has been.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub struct Known {
     /// Its start.
     pub from: Point,
     /// Its end.
@@ -41,19 +41,19 @@ pub(super) struct Known {
 
 impl Known {
     /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was steady.
-    pub(super) fn surplus(&self) -> u64 {
+    pub fn surplus(&self) -> u64 {
         (self.to.syns - self.from.syns).saturating_sub(self.to.completed - self.from.completed)
     }
 
     /// Its length, seconds.
-    pub(super) fn seconds(&self) -> f64 {
+    pub fn seconds(&self) -> f64 {
         (self.to.at.saturating_sub(self.from.at)).as_secs_f64()
     }
 }
 
 /// What is remembered of the counters.
 #[derive(Debug)]
-pub(super) struct History {
+pub struct History {
     points: VecDeque<Point>,
     /// The last known point.
     known: Point,
@@ -67,19 +67,19 @@ pub(super) struct History {
 
 impl History {
     /// A history that begins here. SYNs that are under way count as unanswered of old.
-    pub(super) fn new(point: Point) -> Self {
+    pub fn new(point: Point) -> Self {
         let bound = surplus(point.syns, point.completed);
         Self { points: VecDeque::from([point]), known: point, bound, excused: 0, credit: 0 }
     }
 
     /// Whether these counters went on from the last.
-    pub(super) fn continues(&self, point: &Point) -> bool {
+    pub fn continues(&self, point: &Point) -> bool {
         let last = self.last();
         last.at < point.at && last.syns <= point.syns && last.completed <= point.completed
     }
 
     /// Begins anew, because the counters did. Sums go on.
-    pub(super) fn rebase(&mut self, point: Point) {
+    pub fn rebase(&mut self, point: Point) {
         let point = Point { unanswered: self.known.unanswered, ..point };
         *self = Self::new(point);
     }
@@ -90,7 +90,7 @@ impl History {
     /// D = syns(now - lag) - completed(now) never exceeds the SYNs that were unanswered then, as long as a handshake takes
     /// at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises. The surplus of SYNs over
     /// completions at that moment is an upper bound; handshakes that came later than `lag` are taken back by it.
-    pub(super) fn push(&mut self, mut point: Point, lag: Duration) -> Option<Known> {
+    pub fn push(&mut self, mut point: Point, lag: Duration) -> Option<Known> {
         let before = *self.last();
         point.unanswered = self.known.unanswered;
         self.keep(point);
@@ -133,7 +133,7 @@ impl History {
     }
 
     /// Forgets what an idle subject's points repeat: hundreds of idle listeners cost next to nothing.
-    pub(super) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         let same = |a: &Point, b: &Point| (a.syns, a.completed, a.drops) == (b.syns, b.completed, b.drops);
         while let [.., a, b, c] = *self.points.make_contiguous()
             && same(&a, &b)
@@ -146,17 +146,17 @@ impl History {
     }
 
     /// The last point.
-    pub(super) fn last(&self) -> &Point {
+    pub fn last(&self) -> &Point {
         self.points.back().unwrap_or(&self.known)
     }
 
     /// The last known point.
-    pub(super) const fn known(&self) -> &Point {
+    pub const fn known(&self) -> &Point {
         &self.known
     }
 
     /// The first point at or after `from` and the last at or before `to`, if those are two.
-    pub(super) fn span(&self, from: Duration, to: Duration) -> Option<(Point, Point)> {
+    pub fn span(&self, from: Duration, to: Duration) -> Option<(Point, Point)> {
         let first = self.points.iter().find(|point| point.at >= from)?;
         let last = self.points.iter().rfind(|point| point.at <= to)?;
         (first.at < last.at).then_some((*first, *last))
@@ -169,7 +169,7 @@ fn surplus(syns: u64, completed: u64) -> i128 {
 
 /// Events per second between two points.
 #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-pub(super) fn rate(points: &(Point, Point), count: impl Fn(&Point) -> u64) -> f64 {
+pub fn rate(points: &(Point, Point), count: impl Fn(&Point) -> u64) -> f64 {
     let seconds = points.1.at.saturating_sub(points.0.at).as_secs_f64();
     if seconds > 0.0 { count(&points.1).saturating_sub(count(&points.0)) as f64 / seconds } else { 0.0 }
 }

@@ -13,34 +13,30 @@ use super::{
     subject::{Before, Moment, Sight},
     text,
 };
-use crate::alert::AlertStore;
 
 /// Part of the highest rate of SYNs that must go unanswered for the sources to say what an incident comes from.
 const STRONG: f64 = 0.3;
 
 /// An incident that goes on, or is over and may begin again.
 #[derive(Debug)]
-pub(super) struct Incident {
+pub struct Incident {
     /// Its alert,
     pub alert: u64,
     /// and what is known of it.
     pub record: Record,
-    /// Whether it goes on.
-    pub firing: bool,
     /// When it was called, the last time.
     pub called: Duration,
     /// Whether it was called for a SYN queue full of old requests, and not for its rate.
     pub slow: bool,
-    /// What was before it.
     pub before: Before,
     /// Rates are not over a time before this: it had not begun.
-    pub window_from: Duration,
+    window_from: Duration,
     /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients that are
     /// answered early hide some of it for a moment, in the one before.
     rates_to: Duration,
     /// The end of the last interval with a significant number of unanswered SYNs.
     pub last: Duration,
-    /// How long it is known that there were none since.
+    /// For how long it is known that there were none since.
     quiet: Duration,
     /// SYNs in that time.
     pub pending: u64,
@@ -49,48 +45,60 @@ pub(super) struct Incident {
 }
 
 impl Incident {
-    /// Calls an alarm: opens an alert.
-    pub(super) fn open(
+    /// Calls an alarm. The alert of `previous` fires again if that ended less than a minute ago; otherwise one is opened.
+    pub fn begin(
+        previous: Option<Self>,
         kind: AlertKind,
         subject: Subject,
         whence: Whence,
         excursion: &Excursion,
         sight: &Sight,
-        alerts: &AlertStore,
     ) -> Self {
         let moment = sight.moment;
-        let known = *sight.gauge.history.known();
-        let record = Record {
-            kind,
-            whence,
-            subject,
-            evidence: FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() },
-            unknown: Vec::new(),
-        };
-        let mut incident = Self {
-            alert: 0,
-            record,
-            firing: true,
-            called: moment.at,
-            slow: false,
-            before: Before {
-                point: excursion.before,
-                flow: sight.flow,
-                namespace: moment.namespace.before(excursion.before.at),
-            },
-            window_from: excursion.first.at,
-            rates_to: known.at,
-            last: known.at,
-            quiet: Duration::ZERO,
-            pending: known.syns.saturating_sub(excursion.before.syns),
-            candidate: None,
-        };
-        incident.update_figures(known.at, sight);
+        let recent = |incident: &Self| !incident.record.firing && moment.at.saturating_sub(incident.last) <= AGAIN;
+        let returning = previous.filter(recent);
+        let returns = returning.is_some();
+        let mut incident = returning.unwrap_or_else(|| Self::new(kind, subject, whence, excursion, sight));
+        let known = sight.gauge.history.known().at;
+        (incident.called, incident.window_from, incident.rates_to) = (moment.at, excursion.first.at, known);
+        (incident.last, incident.quiet, incident.candidate) = (known, Duration::ZERO, None);
+        (incident.record.firing, incident.record.whence) = (true, whence);
+        incident.record.evidence.pulses += u32::from(returns);
+        incident.update_figures(known, sight);
         evidence::sources(&mut incident.record.evidence, sight);
-        incident.record.note_census(moment.census_error);
-        let since = moment.wall_of(onset(excursion, sight.gauge));
-        incident.alert = alerts.open(text::render(&incident.record), since);
+        if returns {
+            moment.alerts.reopen(incident.alert);
+            incident.publish(moment);
+        } else {
+            incident.record.note_census(moment.census_error);
+            let since = moment.wall_of(onset(excursion, sight.gauge));
+            incident.alert = moment.alerts.open(text::render(&incident.record), since);
+        }
         incident
+    }
+
+    /// One that no alert was opened for yet.
+    fn new(kind: AlertKind, subject: Subject, whence: Whence, excursion: &Excursion, sight: &Sight) -> Self {
+        let evidence = FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() };
+        let before = excursion.before;
+        Self {
+            alert: 0,
+            record: Record { kind, whence, subject, firing: true, evidence, unknown: Vec::new() },
+            called: Duration::ZERO,
+            slow: false,
+            before: Before { point: before, flow: sight.flow, namespace: sight.moment.namespace.before(before.at) },
+            window_from: Duration::ZERO,
+            rates_to: Duration::ZERO,
+            last: Duration::ZERO,
+            quiet: Duration::ZERO,
+            pending: sight.gauge.history.known().syns.saturating_sub(before.syns),
+            candidate: None,
+        }
+    }
+
+    /// Whether it goes on.
+    pub const fn firing(&self) -> bool {
+        self.record.firing
     }
 
     /// Brings the figures up to date, with rates over the time before `to`.
@@ -100,41 +108,16 @@ impl Incident {
     }
 
     /// Shows what is known now.
-    pub(super) fn publish(&self, alerts: &AlertStore) {
-        alerts.update(self.alert, |report| *report = text::render(&self.record));
-    }
-
-    /// Whether a flood that begins now is this one again.
-    pub(super) fn may_return(&self, at: Duration) -> bool {
-        !self.firing && at.saturating_sub(self.last) <= AGAIN
-    }
-
-    /// Goes on after a pause.
-    pub(super) fn reopen(&mut self, whence: Whence, excursion: &Excursion, sight: &Sight, alerts: &AlertStore) {
-        (self.firing, self.called) = (true, sight.moment.at);
-        (self.window_from, self.rates_to) = (excursion.first.at, sight.gauge.history.known().at);
-        (self.last, self.quiet, self.candidate) = (sight.gauge.history.known().at, Duration::ZERO, None);
-        self.record.whence = whence;
-        self.record.evidence.pulses += 1;
-        self.update_figures(self.last, sight);
-        evidence::sources(&mut self.record.evidence, sight);
-        alerts.reopen(self.alert);
-        self.publish(alerts);
+    pub fn publish(&self, moment: &Moment) {
+        moment.alerts.update(self.alert, |report| *report = text::render(&self.record));
     }
 
     /// Takes in a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as `quiet`.
-    pub(super) fn follow(
-        &mut self,
-        step: Option<&Step>,
-        goes_on: bool,
-        quiet: Duration,
-        sight: &Sight,
-        alerts: &AlertStore,
-    ) {
+    pub fn follow(&mut self, step: Option<&Step>, goes_on: bool, quiet: Duration, sight: &Sight) {
         let Some(step) = step else { return };
         let known = &step.known;
         self.pending = self.pending.saturating_add(known.to.syns - known.from.syns);
-        if !self.firing {
+        if !self.firing() {
             return;
         }
         if goes_on {
@@ -149,30 +132,30 @@ impl Incident {
         }
         self.quiet += known.to.at.saturating_sub(known.from.at);
         if self.quiet >= quiet {
-            self.resolve(sight.moment, alerts);
+            self.resolve(sight.moment);
         }
     }
 
     /// It is over, since the last interval with unanswered SYNs.
-    pub(super) fn resolve(&mut self, moment: &Moment, alerts: &AlertStore) {
-        self.firing = false;
-        self.publish(alerts);
-        alerts.resolve(self.alert, moment.wall_of(self.last));
+    pub fn resolve(&mut self, moment: &Moment) {
+        self.record.firing = false;
+        self.publish(moment);
+        moment.alerts.resolve(self.alert, moment.wall_of(self.last));
     }
 
     /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill the SYN
     /// queue for a while, and what is then unanswered are the listener's own clients: they are part of the incident, but
     /// not what it came from.
     #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-    pub(super) fn is_strong(&self, step: Option<&Step>) -> bool {
+    pub fn is_strong(&self, step: Option<&Step>) -> bool {
         let Some(step) = step else { return false };
         let rate = step.known.unanswered as f64 / step.known.seconds().max(f64::EPSILON);
         rate >= STRONG * self.record.evidence.peak_syn_rate
     }
 
     /// Takes in what the sources say now, while it goes on: the class is revised when they agree for a while.
-    pub(super) fn revise(&mut self, whence: Option<Whence>, moment: &Moment) {
-        let (Some(whence), true) = (whence, self.firing) else { return };
+    pub fn revise(&mut self, whence: Option<Whence>, moment: &Moment) {
+        let (Some(whence), true) = (whence, self.firing()) else { return };
         let record = &mut self.record;
         record.unknown.retain(|unknown| *unknown != Unknown::Sources);
         if whence == record.whence {
@@ -191,15 +174,20 @@ impl Incident {
     }
 }
 
+/// Whether there is an incident and it goes on.
+pub fn firing(incident: Option<&Incident>) -> bool {
+    incident.is_some_and(Incident::firing)
+}
+
 /// The quiet time after which a flood is over.
-pub(super) const fn quiet(slow: bool) -> Duration {
+pub const fn quiet(slow: bool) -> Duration {
     // A slow flood may pause by chance: few SYNs a second.
     if slow { Duration::from_secs(5) } else { QUIET }
 }
 
-/// When the excursion began: within its first interval, as far before its end as its SYNs tell.
+/// When the excursion began: within its first interval, as far before its end as its SYNs say.
 #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
-pub(super) fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
+pub fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
     let first = excursion.first.at;
     let interval = first.saturating_sub(excursion.before.at);
     let known = gauge.history.known();

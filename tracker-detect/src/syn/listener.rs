@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
+use tracker_model::{
+    api::{AlertKind, Class},
+    counters::FlowSample,
+};
+
 use super::{
-    ListenerId, QueuesSeen, SourcesSeen,
     cusum::{Excursion, Gauge, Step},
     history::{Point, rate},
-    incident::{Incident, onset, quiet},
+    incident::{Incident, firing, onset, quiet},
+    observation::{ListenerId, QueuesSeen, SourcesSeen},
     queues::Queues,
     record::{Subject, Unknown},
     settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
-    sources::{Sample, UsualSources, Whence},
-    subject::{Moment, Sight},
+    sources::{UsualSources, Whence},
+    subject::{Moment, Sight, SubjectState, SubjectStatus},
     surge::Surge,
 };
-use crate::alert::AlertStore;
-use tracker_model::api::{AlertKind, Class, Verdict};
-use tracker_model::counters::FlowSample;
 
 /// A slow accept queue is taken for the effect of a flood only after so long: by then clients would have repeated their SYNs
 /// twice, after 1 s and 3 s (RFC 6298).
@@ -24,18 +26,14 @@ const SECOND_LOOK: Duration = Duration::from_millis(3_500);
 
 /// What a listener shows at an observation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'a> {
-    /// SYNs.
+pub struct Input<'a> {
     pub syns: u64,
-    /// Handshakes completed.
     pub completed: u64,
     /// 95 % of its handshakes took this long at most, microseconds.
     pub handshake_p95_us: Option<u64>,
     /// The sample of its SYNs; none while it is closed.
     pub flow: Option<FlowSample>,
-    /// Queues.
     pub queues: Option<QueuesSeen>,
-    /// Sources.
     pub sources: Option<&'a SourcesSeen>,
     /// Whether it is open; otherwise these are the SYNs to its port.
     pub open: bool,
@@ -43,22 +41,17 @@ pub(super) struct Input<'a> {
 
 /// A listener.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub struct Listener {
     id: ListenerId,
     gauge: Gauge,
-    sample: Sample,
+    state: SubjectState,
     usual_sources: UsualSources,
     sources_at: Duration,
-    /// Distinct sources since it is watched, and the SYNs that this covers.
-    distinct: (f64, u64),
     queues: Queues,
     flow: Option<FlowSample>,
     flood: Option<Incident>,
     accept: Option<Incident>,
     surge: Surge,
-    /// The last verdict; none before the second observation.
-    pub verdict: Option<Verdict>,
-    watched: bool,
     open: bool,
     /// When it was last in an observation.
     pub seen: Duration,
@@ -66,52 +59,49 @@ pub(super) struct Listener {
 
 impl Listener {
     /// A listener that is first seen now.
-    pub(super) fn new(id: ListenerId, settings: Settings, input: &Input, at: Duration) -> Self {
+    pub fn new(id: ListenerId, settings: Settings, input: &Input, at: Duration) -> Self {
         Self {
             id,
             gauge: Gauge::new(settings, point(input, at)),
-            sample: Sample::default(),
+            state: SubjectState::default(),
             usual_sources: UsualSources::default(),
             sources_at: at,
-            distinct: (0.0, 0),
             queues: Queues::default(),
             flow: input.flow,
             flood: None,
             accept: None,
             surge: Surge::default(),
-            verdict: None,
-            watched: false,
             open: true,
             seen: at,
         }
     }
 
     /// Takes in an observation.
-    pub(super) fn step(&mut self, input: &Input, moment: &Moment, alerts: &AlertStore) {
+    pub fn step(&mut self, input: &Input, moment: &Moment) {
         self.seen = moment.at;
-        let before = (*self.gauge.history.last(), self.gauge.gaps, self.gauge.falls);
-        let point = point(input, moment.at);
-        let step = if input.open == self.open {
-            self.gauge.step(point, lag(input.handshake_p95_us))
+        let (before, point) = (*self.gauge.history.last(), point(input, moment.at));
+        let mut step = None;
+        if input.open == self.open {
+            let (gap, restarted) = self.gauge.breaks(&point);
+            step = self.gauge.step(point, lag(input.handshake_p95_us));
+            if gap {
+                self.note_gap(&before, &point, moment);
+            }
+            if restarted {
+                self.note(&Unknown::Restarted(moment.wall));
+            }
         } else {
             self.turn(input.open, point, moment);
-            None
-        };
-        if self.gauge.gaps > before.1 {
-            self.note_gap(&before.0, &point, moment);
-        }
-        if self.gauge.falls > before.2 {
-            self.note(&Unknown::Restarted(moment.wall));
         }
         self.flow = input.flow.or(self.flow);
         self.queues.see(input.queues, *self.gauge.history.known());
         self.take_sources(input.sources, moment.at);
-        self.follow(step.as_ref(), moment, alerts);
-        self.decide(step.as_ref(), moment, alerts);
+        self.follow(step.as_ref(), moment);
+        self.decide(step.as_ref(), moment);
         self.watch();
         self.judge(step.as_ref(), moment);
         for incident in self.incidents_firing() {
-            incident.publish(alerts);
+            incident.publish(moment);
         }
     }
 
@@ -132,7 +122,7 @@ impl Listener {
     }
 
     fn incidents_firing(&mut self) -> impl Iterator<Item = &mut Incident> {
-        [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing)
+        [&mut self.flood, &mut self.accept].into_iter().flatten().filter(|incident| incident.firing())
     }
 
     /// Nothing was observed for a while. Its SYNs were counted, if not when.
@@ -147,37 +137,28 @@ impl Listener {
         let Some(seen) = sources else { return };
         let seconds = at.saturating_sub(self.sources_at).as_secs_f64();
         self.sources_at = at;
-        if self.watched {
-            self.distinct = (seen.distinct_total, seen.syns_total);
-        }
-        if self.watched || self.gauge.suspicious() {
+        self.state.count_distinct(seen);
+        if self.state.watched || self.gauge.suspicious() {
             self.usual_sources.suspect();
-            self.sample.add(at, seen);
+            self.state.sample.add(at, seen);
         } else {
             self.usual_sources.learn(seen, seconds);
         }
     }
 
     fn sight<'a>(&'a self, moment: &'a Moment) -> Sight<'a> {
-        Sight {
-            moment,
-            gauge: &self.gauge,
-            sample: &self.sample,
-            distinct: self.distinct,
-            flow: self.flow,
-            queues: self.queues.last(),
-        }
+        Sight { moment, gauge: &self.gauge, state: &self.state, flow: self.flow, queues: self.queues.last() }
     }
 
     /// Lets incidents take in the step.
-    fn follow(&mut self, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
+    fn follow(&mut self, step: Option<&Step>, moment: &Moment) {
         let (mut flood, mut accept) = (self.flood.take(), self.accept.take());
         let flooded = firing(flood.as_ref());
         let sight = self.sight(moment);
         if let Some(incident) = &mut flood {
             let slow = incident.slow && self.queues.filled();
             let on = step.is_some_and(|step| self.goes_on(step) || (slow && step.some));
-            incident.follow(step, on, quiet(slow), &sight, alerts);
+            incident.follow(step, on, quiet(slow), &sight);
             if on && incident.is_strong(step) {
                 incident.revise(self.whence(), moment);
             }
@@ -185,9 +166,9 @@ impl Listener {
         if let Some(incident) = &mut accept {
             // A full queue turns the next connection away, even if none comes.
             let on = step.is_some_and(|step| step.significant) || self.queues.stays_full(moment.at);
-            incident.follow(step, on, quiet(false), &sight, alerts);
+            incident.follow(step, on, quiet(false), &sight);
         }
-        for incident in [&mut flood, &mut accept].into_iter().flatten().filter(|incident| incident.firing) {
+        for incident in [&mut flood, &mut accept].into_iter().flatten().filter(|incident| incident.firing()) {
             incident.record.note_census(moment.census_error);
         }
         if flooded && !firing(flood.as_ref()) {
@@ -206,16 +187,14 @@ impl Listener {
 
     /// Where the unanswered SYNs come from.
     fn whence(&self) -> Option<Whence> {
-        let to = self.gauge.history.known().at;
-        let from = self.gauge.excursion().map_or(Duration::ZERO, |excursion| excursion.first.at);
-        let from = from.max(to.saturating_sub(WINDOW));
+        let (from, to) = self.gauge.window();
         let span = self.gauge.history.span(from, to)?;
         let (syns, unanswered) = (rate(&span, |point| point.syns), rate(&span, |point| point.unanswered));
-        if unanswered > 0.0 { self.sample.whence(syns, unanswered, &self.usual_sources) } else { None }
+        if unanswered > 0.0 { self.state.sample.whence(syns, unanswered, &self.usual_sources) } else { None }
     }
 
     /// Calls an alarm, if there is one to be called.
-    fn decide(&mut self, step: Option<&Step>, moment: &Moment, alerts: &AlertStore) {
+    fn decide(&mut self, step: Option<&Step>, moment: &Moment) {
         if firing(self.flood.as_ref()) || !self.open || step.is_none() {
             return;
         }
@@ -223,12 +202,12 @@ impl Listener {
         let Some(excursion) = self.gauge.excursion().copied().or_else(|| self.trickle(moment.at)) else { return };
         if firing(self.accept.as_ref()) {
             if self.flooded_behind(&excursion, moment) {
-                self.open_flood(&excursion, moment, alerts);
+                self.open_flood(&excursion, moment);
             }
             return;
         }
         if self.queues.overflows(moment.at) {
-            self.open_accept(&excursion, moment, alerts);
+            self.open_accept(&excursion, moment);
             return;
         }
         let ready = self.gauge.ready();
@@ -238,9 +217,9 @@ impl Listener {
         let waited = ready.is_none_or(|ready| moment.at.saturating_sub(ready) >= PATIENCE);
         let fresh = self.queues.age(moment.at).is_some_and(|age| age <= FRESH);
         if self.explained(&excursion, moment) {
-            self.open_accept(&excursion, moment, alerts);
+            self.open_accept(&excursion, moment);
         } else if waited || (fresh && self.whence().is_some()) {
-            self.open_flood(&excursion, moment, alerts);
+            self.open_flood(&excursion, moment);
         }
     }
 
@@ -250,8 +229,7 @@ impl Listener {
         let (before, _) = self.gauge.history.span(at.saturating_sub(2 * WINDOW), to.at)?;
         let usual = &self.gauge.usual;
         let before = self.queues.since().filter(|since| since.at < before.at).unwrap_or(before);
-        let (usual_syns, usual_completed) = (usual.syns.get(), usual.completed.get());
-        Some(Excursion { before, first: before, usual_syns, usual_completed, ready: None })
+        Some(Excursion::from_point(before, usual.syns.get(), usual.completed.get(), None))
     }
 
     /// Unanswered SYNs per second of late.
@@ -280,7 +258,7 @@ impl Listener {
     #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn flooded_behind(&self, excursion: &Excursion, moment: &Moment) -> bool {
         let Some(accept) = &self.accept else { return false };
-        let (distinct, covered) = self.distinct;
+        let (distinct, covered) = self.state.distinct;
         let (Some(now), Some(before)) = (self.flow, accept.before.flow) else { return false };
         let repeated = now.repeated.saturating_sub(before.repeated) as f64;
         let first = now.first.saturating_sub(before.first) as f64;
@@ -292,21 +270,13 @@ impl Listener {
             && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * covered as f64)
     }
 
-    fn open_flood(&mut self, excursion: &Excursion, moment: &Moment, alerts: &AlertStore) {
-        if let Some(mut accept) = self.accept.take().filter(|accept| accept.firing) {
-            accept.resolve(moment, alerts);
+    fn open_flood(&mut self, excursion: &Excursion, moment: &Moment) {
+        if let Some(mut accept) = self.accept.take().filter(Incident::firing) {
+            accept.resolve(moment);
         }
-        let whence = self.whence();
-        let returning = self.flood.take().filter(|flood| flood.may_return(moment.at));
-        let sight = self.sight(moment);
-        let class = whence.unwrap_or(Whence::ALL_OVER);
-        let mut incident = if let Some(mut incident) = returning {
-            incident.reopen(class, excursion, &sight, alerts);
-            incident
-        } else {
-            let subject = Subject::Listener(self.id);
-            Incident::open(AlertKind::SynFlood, subject, class, excursion, &sight, alerts)
-        };
+        let (previous, whence) = (self.flood.take(), self.whence());
+        let mut incident =
+            self.begin(previous, AlertKind::SynFlood, whence.unwrap_or(Whence::ALL_OVER), excursion, moment);
         incident.slow = self.gauge.ready().is_none();
         if whence.is_none() {
             incident.record.note(Unknown::Sources);
@@ -317,74 +287,65 @@ impl Listener {
         self.flood = Some(incident);
     }
 
-    fn open_accept(&mut self, excursion: &Excursion, moment: &Moment, alerts: &AlertStore) {
-        let whence = Whence { class: Class::SlowAccept, origin: None };
-        let returning = self.accept.take().filter(|accept| accept.may_return(moment.at));
-        let sight = self.sight(moment);
-        let incident = if let Some(mut incident) = returning {
-            incident.reopen(whence, excursion, &sight, alerts);
-            incident
-        } else {
-            Incident::open(AlertKind::AcceptOverflow, Subject::Listener(self.id), whence, excursion, &sight, alerts)
-        };
-        self.accept = Some(incident);
+    fn open_accept(&mut self, excursion: &Excursion, moment: &Moment) {
+        let (previous, whence) = (self.accept.take(), Whence { class: Class::SlowAccept, origin: None });
+        self.accept = Some(self.begin(previous, AlertKind::AcceptOverflow, whence, excursion, moment));
+    }
+
+    fn begin(
+        &self,
+        previous: Option<Incident>,
+        kind: AlertKind,
+        whence: Whence,
+        excursion: &Excursion,
+        moment: &Moment,
+    ) -> Incident {
+        Incident::begin(previous, kind, Subject::Listener(self.id), whence, excursion, &self.sight(moment))
     }
 
     /// Decides whether its sources are to be read at every observation.
     fn watch(&mut self) {
-        let returns = |incident: &Incident| incident.firing || self.seen.saturating_sub(incident.last) <= AGAIN;
+        let returns = |incident: &Incident| incident.firing() || self.seen.saturating_sub(incident.last) <= AGAIN;
         let watched = self.gauge.suspicious()
             || self.queues.suspicious()
             || self.flood.as_ref().is_some_and(returns)
             || firing(self.accept.as_ref());
         if !watched {
-            self.sample.clear();
+            self.state.sample.clear();
         }
-        if !watched || !self.watched {
-            self.distinct = (0.0, 0);
-        }
-        self.watched = watched;
+        self.state.set_watched(watched);
     }
 
-    /// Brings the verdict up to date.
     fn judge(&mut self, step: Option<&Step>, moment: &Moment) {
-        let incident = [&self.flood, &self.accept].into_iter().flatten().find(|incident| incident.firing);
-        let class = incident.map(|incident| incident.record.whence.class);
-        let alert = incident.map(|incident| incident.alert);
+        let incident = [&self.flood, &self.accept].into_iter().flatten().find(|incident| incident.firing());
         let surges = self.surge.step(&self.gauge, step, incident.is_some());
-        let class = class.unwrap_or(if surges { Class::Surge } else { Class::None });
-        let before = self.verdict.unwrap_or_default();
-        let since = if before.class == class { before.since } else { Some(moment.wall) };
-        self.verdict = Some(Verdict { class, since, alert });
+        let calm = if surges { Class::Surge } else { Class::None };
+        let class = incident.map_or(calm, |incident| incident.record.whence.class);
+        self.state.set_verdict(class, incident.map(|incident| incident.alert), moment.wall);
     }
 
-    /// When the excursion began that it is watched for.
-    pub(super) fn onset(&self) -> Option<Duration> {
-        self.gauge.excursion().map(|excursion| onset(excursion, &self.gauge))
+    /// What there is to say of it.
+    pub fn status(&self) -> SubjectStatus {
+        self.state.status(self.gauge.excursion().map(|excursion| onset(excursion, &self.gauge)))
     }
 
-    /// Whether sources are to be read at every observation.
-    pub(super) const fn watched(&self) -> bool {
-        self.watched
-    }
-
-    /// The statistic.
-    pub(super) const fn statistic(&self) -> f64 {
+    /// The statistic (see [`Gauge::statistic`]).
+    pub const fn statistic(&self) -> f64 {
         self.gauge.statistic()
     }
 
     /// Whether a flood of it goes on.
-    pub(super) fn flooded(&self) -> bool {
+    pub fn flooded(&self) -> bool {
         firing(self.flood.as_ref())
     }
 
     /// Whether an incident goes on.
-    pub(super) fn fires(&self) -> bool {
+    pub fn fires(&self) -> bool {
         self.flooded() || firing(self.accept.as_ref())
     }
 
     /// Whether queues of now would help.
-    pub(super) fn wants_queues(&self, at: Duration) -> bool {
+    pub fn wants_queues(&self, at: Duration) -> bool {
         let most = match (self.fires(), self.gauge.suspicious() || self.queues.suspicious()) {
             (true, _) => Duration::from_secs(1),
             (false, true) => Duration::from_millis(250),
@@ -394,18 +355,14 @@ impl Listener {
     }
 
     /// It has closed with no flood going on: what is on ends, for nothing of it is left to be followed.
-    pub(super) fn close(&mut self, moment: &Moment, alerts: &AlertStore) {
+    pub fn close(&mut self, moment: &Moment) {
         for incident in self.incidents_firing() {
             incident.record.note(Unknown::Closed(moment.wall));
-            incident.resolve(moment, alerts);
+            incident.resolve(moment);
         }
         self.gauge.end();
-        self.watched = false;
+        self.state.watched = false;
     }
-}
-
-fn firing(incident: Option<&Incident>) -> bool {
-    incident.is_some_and(|incident| incident.firing)
 }
 
 fn point(input: &Input, at: Duration) -> Point {

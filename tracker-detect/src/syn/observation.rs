@@ -20,7 +20,7 @@ pub struct ListenerId {
 
 /// Everything the detector is told at one moment, some four times a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Observation {
+pub struct SynObservation {
     /// Time since the daemon started, by a clock that never jumps: all reckoning is done with it.
     pub at: Duration,
     /// The time of day, only shown; it may jump.
@@ -51,7 +51,7 @@ pub struct ListenerSeen {
     pub handshake_p95_us: Option<u64>,
     /// The sample of its SYNs.
     pub sample: FlowSample,
-    /// Its queues at the last census that saw it, and when that was on the clock of [`Observation::at`].
+    /// Its queues at the last census that saw it, and when that was on the clock of [`SynObservation::at`].
     pub queues: Option<QueuesSeen>,
     /// Sources of its SYNs since the last observation that had them; none when they were not read this time.
     pub sources: Option<SourcesSeen>,
@@ -60,7 +60,7 @@ pub struct ListenerSeen {
 /// Queues of a listener at a census.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueuesSeen {
-    /// When the census was taken, on the clock of [`Observation::at`].
+    /// When the census was taken, on the clock of [`SynObservation::at`].
     pub at: Duration,
     /// What it saw. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
     pub queues: ListenerQueues,
@@ -73,7 +73,7 @@ pub struct SourcesSeen {
     pub syns: u64,
     /// Distinct source addresses among them, an estimate (HyperLogLog of 8,192 registers: standard error 1.2 %).
     pub distinct: f64,
-    /// The same since [`super::Detector::watches`] became true for this listener; equal to `distinct` before that.
+    /// The same since [`super::SubjectStatus::watched`] became true for this listener; equal to `distinct` before that.
     pub distinct_total: f64,
     /// SYNs that `distinct_total` covers: also those of a moment before the listener was watched.
     pub syns_total: u64,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{QueuesSeen, history::Point, settings::FRESH};
+use super::{history::Point, observation::QueuesSeen, settings::FRESH};
 use tracker_model::counters::ListenerQueues;
 
 /// A state of the queues is lasting when two censuses so far apart, and those between them, saw it.
@@ -56,7 +56,7 @@ impl State {
 
 /// What the last censuses saw of a listener.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Queues {
+pub struct Queues {
     last: Option<QueuesSeen>,
     /// The accept queue is full.
     full: State,
@@ -66,7 +66,7 @@ pub(super) struct Queues {
 
 impl Queues {
     /// Takes in the queues of an observation, together with the last known counters.
-    pub(super) fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
+    pub fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
         let Some(seen) = seen.filter(|seen| self.last.is_none_or(|last| last.at < seen.at)) else { return };
         self.last = Some(seen);
         self.full.see(is_full(&seen.queues), seen, known);
@@ -74,48 +74,48 @@ impl Queues {
     }
 
     /// The last queues.
-    pub(super) const fn last(&self) -> Option<QueuesSeen> {
+    pub const fn last(&self) -> Option<QueuesSeen> {
         self.last
     }
 
     /// Their age.
-    pub(super) fn age(&self, at: Duration) -> Option<Duration> {
+    pub fn age(&self, at: Duration) -> Option<Duration> {
         self.last.map(|last| at.saturating_sub(last.at))
     }
 
     /// Whether the accept queue was full a moment ago.
-    pub(super) fn full_now(&self, at: Duration) -> bool {
+    pub fn full_now(&self, at: Duration) -> bool {
         self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= FRESH)
     }
 
     /// Whether the accept queue is full for all that is known.
-    pub(super) fn stays_full(&self, at: Duration) -> bool {
+    pub fn stays_full(&self, at: Duration) -> bool {
         self.full.last.is_some_and(|(seen, _)| at.saturating_sub(seen.at) <= STALE)
     }
 
     /// Whether the accept queue has been full for a while and connections are turned away.
-    pub(super) fn overflows(&self, at: Duration) -> bool {
+    pub fn overflows(&self, at: Duration) -> bool {
         self.stays_full(at) && self.full.lasts(0.0)
     }
 
     /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
     /// counter of the kernel tells but that of repeated SYN-ACKs.
-    pub(super) fn slow_flood(&self, share: f64) -> bool {
+    pub fn slow_flood(&self, share: f64) -> bool {
         self.filled.lasts(share)
     }
 
     /// Whether the SYN queue is filled with old requests.
-    pub(super) const fn filled(&self) -> bool {
+    pub const fn filled(&self) -> bool {
         self.filled.first.is_some()
     }
 
     /// Whether a second look would help.
-    pub(super) const fn suspicious(&self) -> bool {
+    pub const fn suspicious(&self) -> bool {
         self.full.first.is_some() || self.filled()
     }
 
     /// The counters when the present state began.
-    pub(super) fn since(&self) -> Option<Point> {
+    pub fn since(&self) -> Option<Point> {
         self.full.first.or(self.filled.first).map(|(_, point)| point)
     }
 }

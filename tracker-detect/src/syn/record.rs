@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{ListenerId, sources::Whence};
+use super::{observation::ListenerId, sources::Whence};
 use tracker_model::api::{AlertKind, AlertSubject, FloodEvidence, Severity};
 
 /// Notes of what is not known, for each alert.
@@ -10,7 +10,7 @@ const NOTES: usize = 8;
 
 /// What an alert is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub enum Subject {
     /// A listener.
     Listener(ListenerId),
     /// A port where nothing listens, in a network namespace.
@@ -21,7 +21,7 @@ pub(super) enum Subject {
 
 /// Something that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub enum Unknown {
     /// The listener closed while it was flooded.
     Closed(Timestamp),
     /// It is open again, or its counters started again.
@@ -38,29 +38,27 @@ pub(super) enum Unknown {
 
 /// What is known of an alert.
 #[derive(Debug)]
-pub(super) struct Record {
-    /// What it is about.
+pub struct Record {
     pub kind: AlertKind,
     /// Class and origin.
     pub whence: Whence,
-    /// What it is about.
     pub subject: Subject,
-    /// Figures.
+    /// Whether it goes on.
+    pub firing: bool,
     pub evidence: FloodEvidence,
-    /// What is not known.
     pub unknown: Vec<Unknown>,
 }
 
 impl Record {
     /// Notes what is not known, once.
-    pub(super) fn note(&mut self, unknown: Unknown) {
+    pub fn note(&mut self, unknown: Unknown) {
         if !self.unknown.contains(&unknown) && self.unknown.len() < NOTES {
             self.unknown.push(unknown);
         }
     }
 
     /// Notes whether the last census failed.
-    pub(super) fn note_census(&mut self, error: Option<&str>) {
+    pub fn note_census(&mut self, error: Option<&str>) {
         self.unknown.retain(|unknown| !matches!(unknown, Unknown::Census(_)));
         if let Some(error) = error {
             self.note(Unknown::Census(error.chars().take(200).collect()));
@@ -68,7 +66,7 @@ impl Record {
     }
 
     /// How bad it is.
-    pub(super) const fn severity(&self) -> Severity {
+    pub const fn severity(&self) -> Severity {
         match (self.kind, self.subject) {
             (AlertKind::SynFlood, Subject::Listener(_)) => Severity::Critical,
             (AlertKind::SynFlood | AlertKind::AcceptOverflow, _) => Severity::Warning,
@@ -79,7 +77,7 @@ impl Record {
 
 impl Subject {
     /// The same for the API.
-    pub(super) fn for_api(self) -> AlertSubject {
+    pub fn for_api(self) -> AlertSubject {
         let (netns, address, port) = match self {
             Self::Listener(id) => (id.netns, Some(id.address), Some(id.port)),
             Self::Port(netns, port) => (netns, None, Some(port)),

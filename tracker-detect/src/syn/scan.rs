@@ -2,6 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use tracker_model::api::{AlertKind, Class};
+
 use super::{
     cusum::{Excursion, Step},
     history::Point,
@@ -10,8 +12,6 @@ use super::{
     sources::Whence,
     subject::Sight,
 };
-use crate::alert::AlertStore;
-use tracker_model::api::{AlertKind, Class};
 
 /// Ports tried within [`TIME`] that make a scan.
 const MANY: u32 = 50;
@@ -19,23 +19,23 @@ const TIME: Duration = Duration::from_secs(10);
 /// Ports tried within this that keep it going.
 const SOME: u32 = 5;
 const SOON: Duration = Duration::from_secs(3);
-/// It is over after so long without.
+/// It is over after this long without.
 const QUIET: Duration = Duration::from_secs(5);
 /// Steps remembered.
 const STEPS: usize = 64;
 const PORTS: u32 = 65_536;
 
-/// Ports tried of late, and the scan that they make.
+/// Ports tried recently, and the scan that they make.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
-    /// Counters before a step in which ports were tried that had not been of late, and the number of those.
+pub struct Scan {
+    /// Counters before a step in which ports were tried that had not been tried recently, and the number of those.
     tried: VecDeque<(Point, Duration, u32)>,
     incident: Option<Incident>,
 }
 
 impl Scan {
-    /// Takes in a step of all SYNs that met no listener, with the number of ports that had not been tried of late.
-    pub(super) fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight, alerts: &AlertStore) {
+    /// Takes in a step of all SYNs that met no listener, with the number of ports that had not been tried recently.
+    pub fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight) {
         let at = sight.moment.at;
         if let Some(step) = step
             && fresh > 0
@@ -48,9 +48,9 @@ impl Scan {
         }
         let on = self.within(SOON, at) >= SOME;
         if let Some(incident) = &mut self.incident {
-            incident.follow(step, on, QUIET, sight, alerts);
-            if incident.firing {
-                self.count(fresh, sight, alerts);
+            incident.follow(step, on, QUIET, sight);
+            if incident.firing() {
+                self.count(fresh, sight);
                 return;
             }
         }
@@ -59,7 +59,7 @@ impl Scan {
             && ports >= MANY
             && step.is_some()
         {
-            self.open(before, ports, netns, sight, alerts);
+            self.open(before, ports, netns, sight);
         }
     }
 
@@ -68,31 +68,24 @@ impl Scan {
         late.fold(0, |sum, (_, _, fresh)| sum.saturating_add(*fresh))
     }
 
-    fn open(&mut self, before: Point, ports: u32, netns: u32, sight: &Sight, alerts: &AlertStore) {
+    fn open(&mut self, before: Point, ports: u32, netns: u32, sight: &Sight) {
         let whence = Whence { class: Class::Scan, origin: None };
-        let excursion =
-            Excursion { before, first: before, usual_syns: 0.0, usual_completed: 0.0, ready: Some(sight.moment.at) };
-        let returning = self.incident.take().filter(|incident| incident.may_return(sight.moment.at));
-        let incident = if let Some(mut incident) = returning {
-            incident.reopen(whence, &excursion, sight, alerts);
-            incident
-        } else {
-            Incident::open(AlertKind::PortScan, Subject::Ports(netns), whence, &excursion, sight, alerts)
-        };
-        self.incident = Some(incident);
-        self.count(ports, sight, alerts);
+        let excursion = Excursion::from_point(before, 0.0, 0.0, Some(sight.moment.at));
+        let (previous, subject) = (self.incident.take(), Subject::Ports(netns));
+        self.incident = Some(Incident::begin(previous, AlertKind::PortScan, subject, whence, &excursion, sight));
+        self.count(ports, sight);
     }
 
-    fn count(&mut self, ports: u32, sight: &Sight, alerts: &AlertStore) {
+    fn count(&mut self, ports: u32, sight: &Sight) {
         let Some(incident) = &mut self.incident else { return };
         let evidence = &mut incident.record.evidence;
         evidence.ports = Some(evidence.ports.unwrap_or_default().saturating_add(ports).min(PORTS));
         incident.record.note_census(sight.moment.census_error);
-        incident.publish(alerts);
+        incident.publish(sight.moment);
     }
 
     /// The scan that goes on.
-    pub(super) fn firing(&self) -> Option<&Incident> {
-        self.incident.as_ref().filter(|incident| incident.firing)
+    pub fn firing(&self) -> Option<&Incident> {
+        self.incident.as_ref().filter(|incident| incident.firing())
     }
 }

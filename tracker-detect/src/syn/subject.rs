@@ -1,15 +1,25 @@
-//! All that is known at one moment of a listener, or of a port without one.
+//! All that is known at one moment of a listener, or of the ports without one.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tracker_model::counters::{FlowSample, NamespaceCounters};
+use tracker_model::{
+    api::{Class, Verdict},
+    counters::{FlowSample, NamespaceCounters},
+};
 
-use super::{QueuesSeen, cusum::Gauge, history::Point, sources::Sample, tcp_ext::NamespaceHistory};
+use super::{
+    cusum::Gauge,
+    history::Point,
+    observation::{QueuesSeen, SourcesSeen},
+    sources::Sample,
+    tcp_ext::NamespaceHistory,
+};
+use crate::alert::AlertStore;
 
 /// The moment of an observation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment<'a> {
+pub struct Moment<'a> {
     /// On the detector's clock.
     pub at: Duration,
     /// The time of day.
@@ -18,11 +28,13 @@ pub(super) struct Moment<'a> {
     pub namespace: &'a NamespaceHistory,
     /// Why the last census failed.
     pub census_error: Option<&'a str>,
+    /// Where alerts go.
+    pub alerts: &'a AlertStore,
 }
 
 impl Moment<'_> {
-    /// The time of day at an earlier moment, as the clock of today tells it.
-    pub(super) fn wall_of(&self, at: Duration) -> Timestamp {
+    /// The time of day at an earlier moment, by today's clock.
+    pub fn wall_of(&self, at: Duration) -> Timestamp {
         let ago = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or_default();
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }
@@ -30,28 +42,80 @@ impl Moment<'_> {
 
 /// All that is known of a subject at a moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sight<'a> {
-    /// The moment.
+pub struct Sight<'a> {
     pub moment: &'a Moment<'a>,
-    /// Its counters.
     pub gauge: &'a Gauge,
-    /// Its sources.
-    pub sample: &'a Sample,
-    /// Distinct sources since it is watched, and the SYNs that this covers.
-    pub distinct: (f64, u64),
+    pub state: &'a SubjectState,
     /// The sample of its SYNs, while it has one.
     pub flow: Option<FlowSample>,
-    /// Its queues.
     pub queues: Option<QueuesSeen>,
 }
 
 /// What was before the onset.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
+pub struct Before {
     /// The subject's counters.
     pub point: Point,
     /// The sample of its SYNs.
     pub flow: Option<FlowSample>,
     /// The namespace's counters.
     pub namespace: Option<NamespaceCounters>,
+}
+
+/// What the detector says of a subject after an observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SubjectStatus {
+    /// The verdict; none before the second observation.
+    pub verdict: Option<Verdict>,
+    /// Whether it is under suspicion or alarm, or was a minute ago: its sources are then to be read at every observation.
+    pub watched: bool,
+    /// When that began for which it is watched, on the clock of [`super::SynObservation::at`], as far as it is known.
+    pub onset: Option<Duration>,
+}
+
+impl SubjectStatus {
+    /// If it is watched: since when its distinct sources are to be summed up. `now` stands for an onset that is not known.
+    #[must_use]
+    pub fn watched_from(&self, now: Duration) -> Option<Duration> {
+        self.watched.then(|| self.onset.unwrap_or(now))
+    }
+}
+
+/// What a listener and the ports without one both keep: their sources and the verdict.
+#[derive(Debug, Default)]
+pub struct SubjectState {
+    pub sample: Sample,
+    /// Distinct sources since it is watched, and the SYNs that this covers.
+    pub distinct: (f64, u64),
+    pub watched: bool,
+    verdict: Option<Verdict>,
+}
+
+impl SubjectState {
+    /// Takes over the distinct sources since it is watched.
+    pub fn count_distinct(&mut self, seen: &SourcesSeen) {
+        if self.watched {
+            self.distinct = (seen.distinct_total, seen.syns_total);
+        }
+    }
+
+    /// Says whether its sources are to be read at every observation.
+    pub fn set_watched(&mut self, watched: bool) {
+        if !watched || !self.watched {
+            self.distinct = (0.0, 0);
+        }
+        self.watched = watched;
+    }
+
+    /// Brings the verdict up to date.
+    pub fn set_verdict(&mut self, class: Class, alert: Option<u64>, wall: Timestamp) {
+        let before = self.verdict.unwrap_or_default();
+        let since = if before.class == class { before.since } else { Some(wall) };
+        self.verdict = Some(Verdict { class, since, alert });
+    }
+
+    /// What there is to say of it; `onset` is when its excursion began.
+    pub const fn status(&self, onset: Option<Duration>) -> SubjectStatus {
+        SubjectStatus { verdict: self.verdict, watched: self.watched, onset }
+    }
 }

@@ -15,13 +15,13 @@ const LEAST: f64 = 100.0;
 
 /// Whether a listener has a surge.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Surge {
+pub struct Surge {
     on: bool,
 }
 
 impl Surge {
     /// Takes in a step, if there was one. `alarm` says that an incident goes on.
-    pub(super) fn step(&mut self, gauge: &Gauge, step: Option<&Step>, alarm: bool) -> bool {
+    pub fn step(&mut self, gauge: &Gauge, step: Option<&Step>, alarm: bool) -> bool {
         let Some(step) = step else { return self.on && !alarm };
         let to = step.known.to.at;
         if let Some(span) = gauge.history.span(to.saturating_sub(WINDOW), to) {

@@ -9,13 +9,13 @@ const READINGS: usize = 512;
 
 /// Readings of the counters.
 #[derive(Debug, Default)]
-pub(super) struct NamespaceHistory {
+pub struct NamespaceHistory {
     readings: VecDeque<(Duration, NamespaceCounters)>,
 }
 
 impl NamespaceHistory {
     /// Takes in a reading, if there is one.
-    pub(super) fn push(&mut self, at: Duration, counters: Option<NamespaceCounters>) {
+    pub fn push(&mut self, at: Duration, counters: Option<NamespaceCounters>) {
         let Some(counters) = counters else { return };
         if self.readings.len() == READINGS {
             self.readings.pop_front();
@@ -24,18 +24,18 @@ impl NamespaceHistory {
     }
 
     /// The last reading.
-    pub(super) fn last(&self) -> Option<NamespaceCounters> {
+    pub fn last(&self) -> Option<NamespaceCounters> {
         self.readings.back().map(|(_, counters)| *counters)
     }
 
     /// The last reading at or before `at`, or else the first.
-    pub(super) fn before(&self, at: Duration) -> Option<NamespaceCounters> {
+    pub fn before(&self, at: Duration) -> Option<NamespaceCounters> {
         let index = self.readings.partition_point(|(reading, _)| *reading <= at);
         self.readings.get(index.saturating_sub(1)).map(|(_, counters)| *counters)
     }
 
     /// Connections turned away since then because an accept queue was full; none when it is not known.
-    pub(super) fn overflows_since(&self, at: Duration) -> Option<u64> {
+    pub fn overflows_since(&self, at: Duration) -> Option<u64> {
         Some(self.last()?.listen_overflows.saturating_sub(self.before(at)?.listen_overflows))
     }
 }

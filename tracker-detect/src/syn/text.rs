@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::record::{Record, Subject, Unknown};
+use super::{
+    facts::facts,
+    record::{Record, Subject, Unknown},
+};
 use crate::alert::Report;
 use tracker_model::{
     api::{AlertKind, Class, Evidence, FloodEvidence},
@@ -13,11 +16,12 @@ use tracker_model::{
 const SMALL_BACKLOG: u32 = 1_024;
 
 /// All that is said of an alert.
-pub(super) fn render(record: &Record) -> Report {
+pub fn render(record: &Record) -> Report {
     let evidence = Evidence::Flood(record.evidence.clone());
     Report {
         class: Some(record.whence.class),
         headline: headline(record),
+        facts: facts(&record.evidence, record.firing, matches!(record.subject, Subject::Listener(_))),
         advice: advice(record),
         unknown: record.unknown.iter().map(unknown).collect(),
         ..Report::new(record.kind, record.severity(), record.subject.for_api(), evidence)
@@ -49,7 +53,7 @@ fn flood(record: &Record) -> String {
         distinct if distinct >= 1.5 => format!("about {} sources", number(distinct)),
         _ => "sources".to_owned(),
     };
-    let _ = match record.whence.origin {
+    let _ = match record.whence.origin_name() {
         Some(origin) if record.whence.class == Class::SingleSource => write!(line, "one source, {origin}"),
         Some(origin) => write!(line, "{sources} in {origin}"),
         None if record.unknown.contains(&Unknown::Sources) => write!(line, "sources not known yet"),
@@ -88,9 +92,9 @@ fn flood_advice(record: &Record) -> String {
         Subject::Port(_, port) => port,
         Subject::Ports(_) => 0,
     };
-    match record.whence.origin {
+    match record.whence.origin_name() {
         Some(origin) => {
-            let family = if origin.is_ipv4() { "ip" } else { "ip6" };
+            let family = if origin.contains(':') { "ip6" } else { "ip" };
             advice.push(format!(
                 "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless real \
                  clients are there: sources can be forged."
@@ -156,7 +160,7 @@ fn accept_advice(evidence: &FloodEvidence) -> String {
 fn unknown(unknown: &Unknown) -> String {
     match unknown {
         Unknown::Closed(at) => format!("the listener closed at {} UTC; SYNs to its port are followed", time(*at)),
-        Unknown::Restarted(at) => format!("the listener's counters began anew at {} UTC", time(*at)),
+        Unknown::Restarted(at) => format!("the listener's counters began again at {} UTC", time(*at)),
         Unknown::Gap(from, to) => {
             format!("nothing was observed from {} to {} UTC; it may have paused", time(*from), time_after(*from, *to))
         }
@@ -181,14 +185,16 @@ fn percent(evidence: &FloodEvidence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::syn::{ListenerId, sources::Whence};
     use tracker_model::api::SourceShare;
+
+    use super::*;
+    use crate::syn::{observation::ListenerId, sources::Whence};
 
     fn record(kind: AlertKind) -> Record {
         Record {
             kind,
             whence: Whence::ALL_OVER,
+            firing: true,
             subject: Subject::Listener(ListenerId { netns: 1, address: "203.0.113.5".parse().unwrap(), port: 80 }),
             evidence: FloodEvidence {
                 syn_rate: 5_010.2,
@@ -196,6 +202,8 @@ mod tests {
                 distinct_sources: 9_800.3,
                 accept_queue: Some(512),
                 accept_queue_max: Some(511),
+                ports: Some(1_200),
+                top_sources: vec![SourceShare { source: "192.0.2.9".into(), share: 0.99, error: 0.01 }],
                 ..FloodEvidence::default()
             },
             unknown: Vec::new(),
@@ -203,52 +211,37 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_told_in_one_line() {
-        let record = record(AlertKind::SynFlood);
-        assert_eq!(
-            headline(&record),
-            "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered"
-        );
-    }
-
-    #[test]
-    fn a_slow_application_is_told_from_it() {
-        let mut record = record(AlertKind::AcceptOverflow);
-        record.evidence.unanswered_rate = 42.0;
-        assert_eq!(
-            headline(&record),
-            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 42 connections/s turned away"
-        );
-        assert!(advice(&record).contains("backlog of 511"));
-    }
-
-    #[test]
-    fn a_scan_names_who_does_it() {
-        let mut record = record(AlertKind::PortScan);
-        record.evidence.ports = Some(1_200);
-        record.evidence.top_sources = vec![SourceShare { source: "192.0.2.9".into(), share: 0.99, error: 0.01 }];
-        assert_eq!(
-            headline(&record),
-            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s"
-        );
+    fn each_kind_is_said_in_one_line() {
+        let lines =
+            [AlertKind::SynFlood, AlertKind::AcceptOverflow, AlertKind::PortScan].map(|kind| headline(&record(kind)));
+        let expected = [
+            "SYN flood of 203.0.113.5:80: 5,010 SYN/s from about 9,800 sources all over (spoofed), 98 % unanswered",
+            "203.0.113.5:80 accepts too slowly: accept queue 512 of 511, 4,910 connections/s turned away",
+            "Port scan: up to 1,200 ports without a listener tried, mostly from 192.0.2.9, 5,010 SYN/s",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
     fn advice_fits_the_counters() {
-        let mut record = record(AlertKind::SynFlood);
-        record.evidence.namespace.insert("TCPReqQFullDrop".into(), 12_000);
-        assert!(advice(&record).contains("(12,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"));
-        let evidence = &mut record.evidence;
-        evidence.namespace.clear();
-        (evidence.syn_queue, evidence.syn_queue_max, evidence.dropped) = (Some(380), Some(384), Some(9_000));
-        assert!(
-            advice(&record).contains("(9,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"),
-            "{}",
-            advice(&record)
-        );
-        record.evidence.syn_queue = Some(20);
-        assert!(!advice(&record).contains("tcp_syncookies"), "turned away for another reason");
-        record.evidence.namespace.insert("SyncookiesSent".into(), 5);
-        assert!(advice(&record).contains("real clients still get through"));
+        assert!(advice(&record(AlertKind::AcceptOverflow)).contains("backlog of 511"));
+        let advised = |change: &dyn Fn(&mut FloodEvidence), words: &str| {
+            let mut record = record(AlertKind::SynFlood);
+            change(&mut record.evidence);
+            advice(&record).contains(words)
+        };
+        let counted = |name: &str, count| [(name.to_owned(), count)].into();
+        let off = "(12,000 SYNs dropped): sysctl net.ipv4.tcp_syncookies=1";
+        assert!(advised(&|evidence| evidence.namespace = counted("TCPReqQFullDrop", 12_000), off));
+        let queue = |length| {
+            move |evidence: &mut FloodEvidence| {
+                (evidence.syn_queue, evidence.syn_queue_max, evidence.dropped) =
+                    (Some(length), Some(384), Some(12_000));
+            }
+        };
+        assert!(advised(&queue(380), off));
+        assert!(!advised(&queue(20), "tcp_syncookies"), "turned away for another reason");
+        let real = "real clients still get through";
+        assert!(advised(&|evidence| evidence.namespace = counted("SyncookiesSent", 5), real));
     }
 }

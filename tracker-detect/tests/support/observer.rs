@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_detect::alert::AlertStore;
-use tracker_detect::syn::{Detector, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen};
+use tracker_detect::syn::{ListenerSeen, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen, SynObservation};
+use tracker_detect::syn_flood::SynFlood;
 use tracker_model::{
     api::{Alert, AlertKind, Class, Verdict},
     counters::ListenerQueues,
@@ -17,7 +18,7 @@ const SAMPLE: usize = 256;
 
 /// What came out of a run.
 pub struct Run {
-    pub observations: Vec<Observation>,
+    pub observations: Vec<SynObservation>,
     /// Seconds at which the first flood was called, and at which each alert's state was first seen resolved.
     pub called: Option<f64>,
     pub over: Option<f64>,
@@ -48,7 +49,7 @@ pub fn seconds(time: Timestamp) -> f64 {
 impl World {
     /// Runs for so many seconds, observed as the daemon would.
     pub fn run(mut self, seconds: f64) -> Run {
-        let mut detector = Detector::new(Sensitivity::Medium, AlertStore::default());
+        let mut detector = SynFlood::new(Sensitivity::Medium, AlertStore::default());
         let mut run = Run {
             observations: Vec::new(),
             called: None,
@@ -83,7 +84,7 @@ impl World {
         run
     }
 
-    fn note(&self, run: &mut Run, detector: &Detector) {
+    fn note(&self, run: &mut Run, detector: &SynFlood) {
         let alerts = detector.alerts();
         let flood = alerts.iter().find(|alert| alert.kind == AlertKind::SynFlood);
         if let Some(flood) = flood {
@@ -93,8 +94,8 @@ impl World {
         run.firing.push((self.now, alerts));
         let verdict = |verdict: Option<Verdict>| verdict.unwrap_or_default().class;
         for (classes, class) in [
-            (&mut run.classes, verdict(detector.verdict(&self.servers[0].seen.id))),
-            (&mut run.refused_classes, verdict(detector.no_listener())),
+            (&mut run.classes, verdict(detector.listener(&self.servers[0].seen.id).verdict)),
+            (&mut run.refused_classes, verdict(detector.no_listener().verdict)),
         ] {
             if classes.last() != Some(&class) {
                 classes.push(class);
@@ -148,26 +149,26 @@ impl World {
         seen
     }
 
-    fn observe(&mut self, detector: &Detector, regular: bool) -> Observation {
+    fn observe(&mut self, detector: &SynFlood, regular: bool) -> SynObservation {
         let mut listeners = Vec::new();
         for index in 0..self.servers.len() {
             if !self.servers[index].was_open {
                 continue;
             }
-            let watched = detector.watches(&self.servers[index].seen.id);
+            let watched = detector.listener(&self.servers[index].seen.id).watched;
             let sources =
                 (watched || regular).then(|| self.sources(|traffic| traffic.to == To::Listener(index), watched));
             let server = &self.servers[index];
             listeners.push(ListenerSeen { handshake_p95_us: server.handshake_p95_us, sources, ..server.seen.clone() });
         }
-        let watched = detector.watches_no_listener();
+        let watched = detector.no_listener().watched;
         let closed: Vec<bool> = self.servers.iter().map(|server| !server.was_open).collect();
         let none = |traffic: &Traffic| match traffic.to {
             To::Listener(index) => closed[index],
             To::Port(_) | To::Ports(_) => true,
         };
         let sources = (watched || regular).then(|| self.sources(none, watched));
-        Observation {
+        SynObservation {
             netns: 1,
             at: Duration::from_secs_f64(self.now),
             wall: start() + SignedDuration::from_secs_f64(self.now),

@@ -59,7 +59,7 @@ fn row(alert: &Alert, view: View) -> Vec<String> {
         alert.until.map_or_else(|| UNKNOWN.to_owned(), |until| ago(until, view.now)),
         alert.kind.name().to_owned(),
         alert.class.map_or(UNKNOWN, Class::name).to_owned(),
-        evidence::subject(alert),
+        printable(&alert.about()),
     ]
 }
 
@@ -116,7 +116,7 @@ ID  SEVERITY  STATE     SINCE      ENDED   KIND             CLASS        SUBJECT
  1  warning   resolved  1h 1m ago  1h ago  accept_overflow  slow_accept  [::]:443 nginx(815)
     [::]:443 accepts too slowly: accept queue 512 of 511, 4 connections/s turned away; from 2027-01-15 06:58:20 to 07:00:00 UTC
     rates        20.0 SYN/s at the end, 30.0 at most; 4.0/s unanswered; 16.0/s completed, usually 15.0/s
-    since onset  2,000 SYNs, about 20 % of them repeats, began anew after 1 pause
+    since onset  2,000 SYNs, about 20 % of them repeats, began again after 1 pause
     sources      ~40 distinct (standard error 1.2 %)
     listener     half-open 12, SYN queue 12/511 (2 young), accept queue 512/511, 2 turned away since onset
     advice       See why nginx does not call accept().

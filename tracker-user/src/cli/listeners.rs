@@ -10,8 +10,7 @@ use tracker_model::{
 };
 
 use super::{
-    evidence::share,
-    format::{UNKNOWN, address_port, ago, count, length, rate},
+    format::{UNKNOWN, address_port, ago, count, length, printable, rate},
     output::View,
     table::{self, Column},
 };
@@ -107,7 +106,7 @@ fn no_listener_verdict(refused: &NoListener, view: View) -> Option<String> {
     }
     let mut line = format!("verdict {}", verdict(refused.verdict, view.now));
     let most = if view.wide { usize::MAX } else { TOP_SOURCES };
-    let sources: Vec<_> = refused.top_sources.iter().take(most).map(share).collect();
+    let sources: Vec<_> = refused.top_sources.iter().take(most).map(|share| printable(&share.to_string())).collect();
     if !sources.is_empty() {
         let _ = write!(line, "; of late from {}", sources.join(", "));
     }

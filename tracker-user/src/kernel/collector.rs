@@ -17,6 +17,7 @@ use tracker_detect::{
     alert::{AlertStore, ObservedAt},
     detector::{HostObservation, Observation},
     registry::Detectors,
+    syn_flood::SynFlood,
 };
 use tracker_model::{
     Snapshot,
@@ -114,11 +115,11 @@ impl Collector {
             notifications_lost: false,
             listeners: Listeners::default(),
             closed_ports: ClosedPorts::default(),
-            floods: FloodCollector::new(settings.sensitivity, recording, &alerts),
+            floods: FloodCollector::new(recording),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
             ports: Ports::new(netns, &alerts, settings.all_netns, bind_seen_by),
-            detectors: Detectors::new(&alerts),
+            detectors: Detectors::new(settings.sensitivity, &alerts),
             alerts,
             census,
             syns: 0,
@@ -215,7 +216,7 @@ impl Collector {
 
     /// Whether the detector would be helped by a census, and one may be taken again.
     pub fn wants_census(&self) -> bool {
-        self.floods.wants_census() && self.census.may_be_taken()
+        self.detectors.get::<SynFlood>().wants_census() && self.census.may_be_taken()
     }
 
     /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a call
@@ -300,7 +301,7 @@ impl Collector {
             census_error: self.census.error.as_deref(),
             namespace,
         };
-        self.floods.observe(&mut self.maps, open, &context)
+        self.floods.observe(&mut self.detectors, &mut self.maps, open, &context)
     }
 
     /// What is wrong with the daemon itself.

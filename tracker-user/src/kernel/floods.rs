@@ -1,4 +1,4 @@
-//! What the flood detector sees: gathered from the maps at each reading.
+//! Collects what the flood detector looks at, from the maps at each reading.
 
 use std::{
     cmp::Reverse,
@@ -13,8 +13,10 @@ use tracker_common::{
     limits,
 };
 use tracker_detect::{
-    alert::AlertStore,
-    syn::{Detector, ListenerId, ListenerSeen, Observation, QueuesSeen, RefusedSeen, Sensitivity},
+    detector::Observation,
+    registry::Detectors,
+    syn::{ListenerId, ListenerSeen, QueuesSeen, RefusedSeen, SynObservation},
+    syn_flood::SynFlood,
 };
 use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener, snapshot::Floods};
 
@@ -33,10 +35,9 @@ const HANDSHAKES_FADE: Duration = Duration::from_mins(2);
 /// A share of fewer handshakes says nothing.
 const ENOUGH_HANDSHAKES: f64 = 20.0;
 
-/// The detector, and what is kept to see what is new.
+/// What is kept between two readings to see what is new.
 pub struct FloodCollector {
     begun: Instant,
-    detector: Detector,
     sources: Sources,
     handshakes: HashMap<ListenerId, Handshakes>,
     closed_ports: ClosedPorts,
@@ -67,11 +68,10 @@ pub struct ReadContext<'a> {
 }
 
 impl FloodCollector {
-    /// A detector that has seen nothing, and where to record what it sees.
-    pub fn new(sensitivity: Sensitivity, recording: Option<Recording>, alerts: &AlertStore) -> Self {
+    /// Nothing was read yet; `recording` is where to record what the detector is shown.
+    pub fn new(recording: Option<Recording>) -> Self {
         Self {
             begun: Instant::now(),
-            detector: Detector::new(sensitivity, alerts.clone()),
             sources: Sources::default(),
             handshakes: HashMap::new(),
             closed_ports: ClosedPorts::default(),
@@ -91,27 +91,24 @@ impl FloodCollector {
         self.busy
     }
 
-    /// Whether queues of this moment would help the detector.
-    pub fn wants_census(&self) -> bool {
-        self.detector.wants_census()
-    }
-
-    /// Shows the detector what was read, and writes its verdicts into `open`.
+    /// Shows `detectors` what was read, and writes the verdicts into `open`.
     pub fn observe(
         &mut self,
+        detectors: &mut Detectors,
         maps: &mut Maps,
         open: &mut [Open],
         context: &ReadContext<'_>,
     ) -> Result<Floods, KernelError> {
         let at = context.at.saturating_duration_since(self.begun);
         self.closed_ports.served(open, at);
+        let detector = detectors.get();
         let mut listeners = Vec::with_capacity(open.len());
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
-            listeners.push(self.seen(maps, *slot, listener, at, context)?);
+            listeners.push(self.listener(detector, maps, *slot, listener, at, context)?);
         }
-        let refused = self.closed_ports(maps, &listeners, at)?;
+        let refused = self.closed_ports(detector, maps, &listeners, at)?;
         self.sample(maps, at, context.syns)?;
-        let observation = Observation {
+        let observation = SynObservation {
             at,
             wall: context.wall,
             netns: context.netns,
@@ -123,12 +120,13 @@ impl FloodCollector {
         if let Some(recording) = &mut self.recording {
             recording.write(&observation);
         }
-        self.detector.step(&observation);
-        Ok(self.floods(open))
+        detectors.observe(&Observation::Syns(Box::new(observation)));
+        Ok(self.floods(detectors.get(), open))
     }
 
-    fn seen(
+    fn listener(
         &mut self,
+        detector: &SynFlood,
         maps: &mut Maps,
         slot: u32,
         listener: &mut Listener,
@@ -137,8 +135,7 @@ impl FloodCollector {
     ) -> Result<ListenerSeen, KernelError> {
         let id = id(listener);
         let syns = listener.syns_received;
-        let watched = self.detector.watches(&id).then(|| self.detector.watched_from(&id).unwrap_or(at));
-        let sources = self.sources.read(maps, slot, syns, at, watched)?;
+        let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
         listener.distinct_sources = self.sources.distinct(slot);
         let census_at = context.census_at.saturating_duration_since(self.begun);
         Ok(ListenerSeen {
@@ -154,18 +151,17 @@ impl FloodCollector {
 
     fn closed_ports(
         &mut self,
+        detector: &SynFlood,
         maps: &mut Maps,
         listeners: &[ListenerSeen],
         at: Duration,
     ) -> Result<RefusedSeen, KernelError> {
-        let detector = &self.detector;
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
-        self.handshakes.retain(|id, _| open.contains(id) || detector.watches(id));
+        self.handshakes.retain(|id, _| open.contains(id) || detector.listener(id).watched);
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
         let mut refused = self.closed_ports.read(maps, &vanished, at);
-        let detector = &self.detector;
-        let watched = detector.watches_no_listener().then(|| detector.no_listener_watched_from().unwrap_or(at));
-        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched)?;
+        let watched_from = detector.no_listener().watched_from(at);
+        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched_from)?;
         Ok(refused)
     }
 
@@ -186,15 +182,15 @@ impl FloodCollector {
         maps.sampling.update(0, Sampling { mask, epoch })
     }
 
-    fn floods(&mut self, open: &mut [Open]) -> Floods {
-        let detector = &self.detector;
-        self.busy = detector.watches_no_listener();
+    fn floods(&mut self, detector: &SynFlood, open: &mut [Open]) -> Floods {
+        let no_listener = detector.no_listener();
+        self.busy = no_listener.watched;
         for (_, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
-            let id = id(listener);
-            listener.verdict = detector.verdict(&id);
-            self.busy |= detector.watches(&id);
+            let status = detector.listener(&id(listener));
+            listener.verdict = status.verdict;
+            self.busy |= status.watched;
         }
-        Floods { no_listener: detector.no_listener(), no_listener_sources: detector.no_listener_sources() }
+        Floods { no_listener: no_listener.verdict, no_listener_sources: detector.no_listener_sources() }
     }
 
     /// A slot was freed.
@@ -275,13 +271,13 @@ impl ClosedPorts {
     }
 
     fn read(&mut self, maps: &Maps, always: &HashSet<u16>, at: Duration) -> RefusedSeen {
-        let mut seen = RefusedSeen::default();
+        let mut refused = RefusedSeen::default();
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
         for (port, (syns, before)) in (0..=u16::MAX).zip(maps.refused_syns.read().zip(&mut self.before)) {
-            seen.syns += syns;
+            refused.syns += syns;
             let changed = syns != *before && !self.first;
-            seen.ports_touched += u32::from(changed);
+            refused.ports_touched += u32::from(changed);
             if changed || always.contains(&port) {
                 listed.push((port, syns, *before));
             }
@@ -301,9 +297,9 @@ impl ClosedPorts {
         listed.sort_unstable_by_key(most);
         let is_served =
             |port: &u16| self.served[usize::from(*port)].is_some_and(|served| at.saturating_sub(served) <= SERVED);
-        seen.served_before = listed.iter().map(|(port, ..)| *port).filter(is_served).collect();
-        seen.before = listed.iter().map(|(.., before)| *before).collect();
-        seen.ports = listed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
-        seen
+        refused.served_before = listed.iter().map(|(port, ..)| *port).filter(is_served).collect();
+        refused.before = listed.iter().map(|(.., before)| *before).collect();
+        refused.ports = listed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
+        refused
     }
 }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tracker_detect::syn::Observation;
+use tracker_detect::syn::SynObservation;
 
 use super::error::KernelError;
 
@@ -64,7 +64,7 @@ impl Recording {
     }
 
     /// Adds an observation, without waiting.
-    pub fn write(&mut self, observation: &Observation) {
+    pub fn write(&mut self, observation: &SynObservation) {
         let Some(lines) = self.lines.as_ref().filter(|_| self.why_ended().is_none()) else { return };
         let mut line = match serde_json::to_vec(observation) {
             Ok(line) => line,
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn observations(recording: &mut Recording, count: usize) {
-        let observation = Observation {
+        let observation = SynObservation {
             at: Duration::ZERO,
             wall: jiff::Timestamp::UNIX_EPOCH,
             netns: 0,
@@ -173,7 +173,7 @@ mod tests {
             drop(recording);
             let text = fs::read_to_string(&path).unwrap();
             assert_eq!(text.lines().count(), count);
-            assert!(text.lines().all(|line| serde_json::from_str::<Observation>(line).is_ok()), "{text}");
+            assert!(text.lines().all(|line| serde_json::from_str::<SynObservation>(line).is_ok()), "{text}");
         }
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
     }

@@ -102,7 +102,7 @@ mod tests {
     use tracker_fixtures as sample;
     use tracker_model::api::Evidence;
 
-    use super::super::{render, subject};
+    use super::super::render;
     use super::*;
 
     fn alert(id: u64) -> Alert {
@@ -166,7 +166,7 @@ mod tests {
         let of = |id, change: fn(&mut Alert)| {
             let mut alert = alert(id);
             change(&mut alert);
-            subject(&alert)
+            alert.about()
         };
         let told = [
             of(11, |_| {}),

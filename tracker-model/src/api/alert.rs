@@ -1,4 +1,4 @@
-//! Alerts, and the verdicts and figures of the flood detector.
+//! Alerts, and what they are about.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::{ByName, PortEvidence};
-use crate::{explain::Protocol, process::Process};
+use super::{ByName, Class, Fact, FactValue, FloodEvidence, PortEvidence};
+use crate::{
+    explain::Protocol,
+    process::Process,
+    text::{address_port, process},
+};
 
 /// Answer of `GET /v1/alerts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ pub struct Alerts {
 pub struct Alert {
     /// Stays the same as long as it is the same alert, and is never used again while the daemon runs.
     pub id: u64,
-    /// What it is about.
+    /// Its kind.
     pub kind: AlertKind,
     /// How bad it is, and has been: it may rise while it goes on, and does not fall.
     pub severity: Severity,
@@ -34,7 +38,7 @@ pub struct Alert {
     pub since: Timestamp,
     /// End; null while it fires.
     pub until: Option<Timestamp>,
-    /// What it befalls.
+    /// What it is about.
     pub subject: AlertSubject,
     /// Class of the flood detector; null for other kinds.
     pub class: Option<Class>,
@@ -42,7 +46,7 @@ pub struct Alert {
     pub summary: String,
     /// The figures that it rests on, by name.
     pub evidence: Evidence,
-    /// Figures with all that is needed to print them; empty for kinds whose `evidence` has types of its own.
+    /// Figures with all that is needed to print them.
     #[serde(default)]
     pub facts: Vec<Fact>,
     /// What to do.
@@ -85,7 +89,7 @@ pub struct AlertSummary {
     pub summary: String,
 }
 
-/// What an alert is about.
+/// The kind of an alert.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray,
 )]
@@ -170,8 +174,8 @@ impl AlertState {
     }
 }
 
-/// What an alert befalls. Source and destination are those of connections that are made here, and are left out of alerts
-/// that know none.
+/// What an alert is about. Source and destination are those of connections that are made here; alerts without them leave them
+/// out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertSubject {
     /// Network namespace.
@@ -197,6 +201,61 @@ pub struct AlertSubject {
     pub object: Option<String>,
     /// Process that listens, holds most of the ports, failed most often or leaks; null when it is not known.
     pub process: Option<Process>,
+}
+
+impl Alert {
+    /// What it is about, in a few words: place and process.
+    #[must_use]
+    pub fn about(&self) -> String {
+        let process = self.subject.process.as_ref().map(|of| process(of.pid, &of.comm));
+        let parts: Vec<_> = self.subject.place(self.kind).into_iter().chain(process).collect();
+        if parts.is_empty() { "process not known".to_owned() } else { parts.join(" ") }
+    }
+}
+
+impl AlertSubject {
+    /// The place: a listener, a connection, a call of `bind()`, or the object; none of an alert about a process. The kind of
+    /// alert says what a subject without addresses is.
+    fn place(&self, kind: AlertKind) -> Option<String> {
+        use AlertKind::{AcceptOverflow, BindConflict, PortAllocationFailed, PortExhaustion, PortScan, SynFlood};
+        match kind {
+            SynFlood | AcceptOverflow | PortScan => Some(self.listener()),
+            BindConflict => Some(self.bound()),
+            PortExhaustion | PortAllocationFailed => Some(self.connection()),
+            _ => self.object.clone(),
+        }
+    }
+
+    fn listener(&self) -> String {
+        match (self.address, self.port) {
+            (Some(address), Some(port)) => address_port(&address.to_string(), port),
+            (Some(address), None) => address.to_string(),
+            (None, Some(port)) => format!("port {port}, no listener"),
+            (None, None) => "no listener".to_owned(),
+        }
+    }
+
+    /// Source and destination, of which the source may not be known; without a destination the ports of `bind()`.
+    fn connection(&self) -> String {
+        let source = self.source.map(|source| source.to_string());
+        match (source, self.destination) {
+            (Some(source), None) => format!("bind() on {source}"),
+            (source, Some(destination)) => {
+                let destination = address_port(&destination.to_string(), self.destination_port.unwrap_or_default());
+                source.map_or_else(|| format!("-> {destination}"), |source| format!("{source} -> {destination}"))
+            }
+            (None, None) => "any destination".to_owned(),
+        }
+    }
+
+    fn bound(&self) -> String {
+        let address = self.address.map_or_else(|| "any address".to_owned(), |address| address.to_string());
+        let udp = if self.protocol == Some(Protocol::Udp) { " (UDP)" } else { "" };
+        match self.port.filter(|port| *port != 0) {
+            Some(port) => format!("bind() to {}{udp}", address_port(&address, port)),
+            None => format!("bind() to {address}, any port{udp}"),
+        }
+    }
 }
 
 /// The figures that an alert rests on: which they are depends on its kind.
@@ -225,195 +284,12 @@ impl Evidence {
     }
 }
 
-/// A figure that an alert rests on. Any view can print it without knowing the kind of the alert.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fact {
-    /// Name in `evidence`.
-    pub name: String,
-    /// What a person reads before the value.
-    pub label: String,
-    /// The value.
-    pub value: FactValue,
-    /// Unit of the value.
-    pub unit: Unit,
-}
-
-impl Fact {
-    /// A figure.
-    #[must_use]
-    pub fn new(name: &str, label: &str, value: impl Into<FactValue>, unit: Unit) -> Self {
-        Self { name: name.to_owned(), label: label.to_owned(), value: value.into(), unit }
-    }
-}
-
-/// The value of a fact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum FactValue {
-    /// A count.
-    Count(u64),
-    /// A measure.
-    Number(f64),
-    /// A name, a reason.
-    Text(String),
-}
-
-impl From<u64> for FactValue {
-    fn from(value: u64) -> Self {
-        Self::Count(value)
-    }
-}
-
-impl From<f64> for FactValue {
-    fn from(value: f64) -> Self {
-        Self::Number(value)
-    }
-}
-
-impl From<&str> for FactValue {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
-/// Unit of a fact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// A plain number, or text.
-    None,
-    /// Seconds; a lower bound.
-    SecondsAtLeast,
-}
-
-/// What the flood detector says of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Class {
-    /// Nothing unusual.
-    #[default]
-    None,
-    /// A SYN flood from sources all over.
-    Spoofed,
-    /// A SYN flood from one source.
-    SingleSource,
-    /// A SYN flood from one prefix.
-    Prefix,
-    /// Much more than usual, and answered: legitimate, no alarm.
-    Surge,
-    /// The application does not accept as fast as connections come.
-    SlowAccept,
-    /// SYNs to many ports where nothing listens. Never of a listener.
-    Scan,
-}
-
-impl Class {
-    /// All of them that a listener can have.
-    pub const OF_LISTENERS: [Self; 6] =
-        [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Surge, Self::SlowAccept];
-    /// All of them that the SYNs to no listener can have.
-    pub const OF_NO_LISTENER: [Self; 5] = [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Scan];
-
-    /// The name in metrics and JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// Whether it is a SYN flood.
-    #[must_use]
-    pub const fn is_flood(self) -> bool {
-        matches!(self, Self::Spoofed | Self::SingleSource | Self::Prefix)
-    }
-}
-
-/// What the flood detector says of one subject.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The class.
-    #[serde(rename = "verdict")]
-    pub class: Class,
-    /// When it last changed; null while it never did.
-    #[serde(rename = "verdict_since")]
-    pub since: Option<Timestamp>,
-    /// The alert that it belongs to, if it is one for an alarm.
-    pub alert: Option<u64>,
-}
-
-/// The figures that a verdict rests on. Those of a rate are over the last two seconds or, of an alert that is over, the
-/// last two seconds in which it went on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FloodEvidence {
-    /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
-    pub syns: u64,
-    /// When the time ends that the rates are over: a moment ago, or the end of the flood; null before there are any.
-    pub rates_until: Option<Timestamp>,
-    /// How long it is, seconds: two, or less just after the onset.
-    pub rates_seconds: f64,
-    /// SYNs per second.
-    pub syn_rate: f64,
-    /// Highest `syn_rate` since the onset.
-    pub peak_syn_rate: f64,
-    /// SYNs per second that no handshake followed, not even after the usual time.
-    pub unanswered_rate: f64,
-    /// Handshakes completed per second.
-    pub completed_rate: f64,
-    /// Handshakes completed per second before the onset.
-    pub usual_completed_rate: f64,
-    /// Distinct sources since the onset, an estimate with a standard error of `distinct_sources_error`.
-    pub distinct_sources: f64,
-    /// Relative standard error of `distinct_sources`, such as 0.012.
-    pub distinct_sources_error: f64,
-    /// Sources with the largest shares of the last SYNs, at most ten.
-    pub top_sources: Vec<SourceShare>,
-    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when it
-    /// holds hardly more than a narrower one in it.
-    pub top_prefixes: Vec<SourceShare>,
-    /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
-    pub repeated_share: Option<f64>,
-    /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was sampled.
-    /// Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
-    pub completed_share: Option<f64>,
-    /// Half-open requests at the last census; null before it, as all that follow.
-    pub half_open: Option<u32>,
-    /// Requests in the SYN queue.
-    pub syn_queue: Option<u32>,
-    /// Those of them whose SYN-ACK was not yet repeated.
-    pub syn_queue_young: Option<u32>,
-    /// Limit of the SYN queue.
-    pub syn_queue_max: Option<u32>,
-    /// Connections that wait for `accept()`.
-    pub accept_queue: Option<u32>,
-    /// Limit of the accept queue.
-    pub accept_queue_max: Option<u32>,
-    /// SYNs that the listener turned away since the onset.
-    pub dropped: Option<u64>,
-    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all listeners.
-    pub namespace: ByName<u64>,
-    /// Ports without a listener that were tried since the onset, at most so many: only of a scan.
-    pub ports: Option<u32>,
-    /// Times that it began anew after a pause of less than a minute, as pulsed floods do.
-    pub pulses: u32,
-}
-
-/// A source address or prefix and its share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SourceShare {
-    /// `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/64`.
-    pub source: String,
-    /// Share of the SYNs, 0 to 1, an estimate from a random sample.
-    pub share: f64,
-    /// Half of the 95 % confidence interval of `share`.
-    pub error: f64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn evidence_is_that_of_its_kind_and_a_flood_is_told_as_before() {
+    fn evidence_is_that_of_its_kind_and_a_flood_is_not_wrapped() {
         let flood = Evidence::Flood(FloodEvidence { syns: 7, ..FloodEvidence::default() });
         let json = serde_json::to_value(&flood).unwrap();
         assert_eq!(json, serde_json::to_value(flood.flood().unwrap()).unwrap());
@@ -433,18 +309,14 @@ mod tests {
 
     #[test]
     fn names_are_those_of_json() {
-        let json = |value: serde_json::Value| value.as_str().map(str::to_owned).unwrap();
-        for kind in AlertKind::ALL.iter().copied() {
-            assert_eq!(json(serde_json::to_value(kind).unwrap()), kind.name());
+        fn same<T: Serialize>(all: &[T], name: impl Fn(&T) -> &'static str) {
+            for value in all {
+                assert_eq!(serde_json::to_value(value).unwrap(), name(value));
+            }
         }
-        for severity in Severity::ALL.iter().copied() {
-            assert_eq!(json(serde_json::to_value(severity).unwrap()), severity.name());
-        }
-        for state in [AlertState::Firing, AlertState::Resolved] {
-            assert_eq!(json(serde_json::to_value(state).unwrap()), state.name());
-        }
-        for class in Class::OF_LISTENERS.into_iter().chain(Class::OF_NO_LISTENER) {
-            assert_eq!(json(serde_json::to_value(class).unwrap()), class.name());
-        }
+        same(AlertKind::ALL, |kind| kind.name());
+        same(Severity::ALL, |severity| severity.name());
+        same(&[AlertState::Firing, AlertState::Resolved], |state| state.name());
+        same(&[&Class::OF_LISTENERS[..], &Class::OF_NO_LISTENER].concat(), |class| class.name());
     }
 }

@@ -1,0 +1,188 @@
+//! The flood detector: from counts of SYNs and completed handshakes to a verdict that an operator can act on.
+//!
+//! For each listener a statistic (`syn/cusum`) of SYNs that are known to be unanswered (`history`) and more than usual
+//! (`baseline`). When it is large and lasts, queues (`queues`) and sources (`sources`) say what it is, and an incident
+//! (`incident`) carries it from onset to end as one alert. SYNs to no listener: `closed_ports`, and `scan`. The method and its
+//! limits: docs/detection.md.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tracker_model::api::{Alert, AlertKind, SourceShare};
+
+use crate::{
+    alert::AlertStore,
+    detector::{Detector, Observation},
+    syn::{
+        ListenerId, ListenerSeen, Sensitivity, SubjectStatus, SynObservation,
+        closed_ports::Refused,
+        listener::{Input, Listener},
+        settings::{AGAIN, Settings},
+        subject::Moment,
+        tcp_ext::NamespaceHistory,
+    },
+};
+
+/// Listeners that are remembered after they closed: a service that restarts has the usual rates it had.
+const CLOSED: usize = 256;
+
+/// Watches all listeners of a host, and its ports without one.
+#[derive(Debug)]
+pub struct SynFlood {
+    sensitivity: Sensitivity,
+    at: Option<Duration>,
+    listeners: BTreeMap<ListenerId, Listener>,
+    refused: Option<Refused>,
+    namespace: NamespaceHistory,
+    alerts: AlertStore,
+}
+
+/// The detector, whose alerts go into `alerts`.
+pub(crate) fn detector(sensitivity: Sensitivity, alerts: AlertStore) -> Box<dyn Detector> {
+    Box::new(SynFlood::new(sensitivity, alerts))
+}
+
+impl Detector for SynFlood {
+    /// They are one detector: each is decided against the others.
+    fn kinds(&self) -> &'static [AlertKind] {
+        &[AlertKind::SynFlood, AlertKind::AcceptOverflow, AlertKind::PortScan]
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        if let Observation::Syns(observation) = observation {
+            self.step(observation);
+        }
+    }
+}
+
+impl SynFlood {
+    /// A detector that has seen nothing, whose alerts go into `alerts`.
+    #[must_use]
+    pub fn new(sensitivity: Sensitivity, alerts: AlertStore) -> Self {
+        Self {
+            sensitivity,
+            at: None,
+            listeners: BTreeMap::new(),
+            refused: None,
+            namespace: NamespaceHistory::default(),
+            alerts,
+        }
+    }
+
+    /// Takes in an observation. One that is not later than the last is ignored.
+    pub fn step(&mut self, observation: &SynObservation) {
+        if self.at.is_some_and(|at| at >= observation.at) {
+            return;
+        }
+        self.at = Some(observation.at);
+        let (mut namespace, alerts) = (std::mem::take(&mut self.namespace), self.alerts.clone());
+        namespace.push(observation.at, observation.namespace);
+        let moment = Moment {
+            at: observation.at,
+            wall: observation.wall,
+            namespace: &namespace,
+            census_error: observation.census_error.as_deref(),
+            alerts: &alerts,
+        };
+        for seen in &observation.listeners {
+            self.step_listener(seen, &moment);
+        }
+        let followed = self.step_closed(observation, &moment);
+        let netns = Some(observation.netns).filter(|netns| *netns != 0);
+        if let Some(refused) = &mut self.refused {
+            refused.step(&observation.refused, &followed, netns, &moment);
+        } else {
+            let settings = Settings::port(self.sensitivity);
+            self.refused = Some(Refused::new(settings, &observation.refused, observation.at));
+        }
+        self.namespace = namespace;
+    }
+
+    fn step_listener(&mut self, seen: &ListenerSeen, moment: &Moment) {
+        let input = Input {
+            syns: seen.syns,
+            completed: seen.completed,
+            handshake_p95_us: seen.handshake_p95_us,
+            flow: Some(seen.sample),
+            queues: seen.queues,
+            sources: seen.sources.as_ref(),
+            open: true,
+        };
+        match self.listeners.get_mut(&seen.id) {
+            // Named twice in one observation.
+            Some(listener) if listener.seen == moment.at => {}
+            Some(listener) => listener.step(&input, moment),
+            None => {
+                let settings = Settings::listener(self.sensitivity);
+                self.listeners.insert(seen.id, Listener::new(seen.id, settings, &input, moment.at));
+            }
+        }
+    }
+
+    /// Follows the ports of listeners that have closed during a flood, and returns them.
+    fn step_closed(&mut self, observation: &SynObservation, moment: &Moment) -> Vec<u16> {
+        let mut followed = Vec::new();
+        for (id, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen < moment.at) {
+            // SYNs to a port without a listener are counted by port alone. When two listeners of one port close during a
+            // flood, such as 0.0.0.0:80 and [::]:80, the first follows the port and the alert of the other ends.
+            if listener.flooded() && !followed.contains(&id.port) {
+                let counted = observation.refused.ports.iter().find(|(port, _)| *port == id.port);
+                let input = Input {
+                    syns: counted.map_or(0, |(_, syns)| *syns),
+                    completed: 0,
+                    handshake_p95_us: None,
+                    flow: None,
+                    queues: None,
+                    sources: observation.refused.sources.as_ref(),
+                    open: false,
+                };
+                listener.step(&input, moment);
+                followed.push(id.port);
+            } else {
+                listener.close(moment);
+            }
+        }
+        self.listeners.retain(|_, listener| moment.at.saturating_sub(listener.seen) <= AGAIN);
+        while self.listeners.len() > observation.listeners.len() + CLOSED {
+            let closed = self.listeners.iter().min_by_key(|(_, listener)| listener.seen).map(|(id, _)| *id);
+            closed.map(|id| self.listeners.remove(&id));
+        }
+        followed
+    }
+
+    /// What there is to say of a listener.
+    #[must_use]
+    pub fn listener(&self, id: &ListenerId) -> SubjectStatus {
+        self.listeners.get(id).map(Listener::status).unwrap_or_default()
+    }
+
+    /// What there is to say of the SYNs that meet no listener.
+    #[must_use]
+    pub fn no_listener(&self) -> SubjectStatus {
+        self.refused.as_ref().map(Refused::status).unwrap_or_default()
+    }
+
+    /// Sources of the SYNs that meet no listener, with the largest shares, at most ten.
+    #[must_use]
+    pub fn no_listener_sources(&self) -> Vec<SourceShare> {
+        self.refused.as_ref().map(Refused::sources).unwrap_or_default()
+    }
+
+    /// The statistic of a listener: seconds of its usual completions (taken as 100/s at least) that went unanswered beyond what
+    /// is usual. For tests and for tuning.
+    #[must_use]
+    pub fn statistic(&self, listener: &ListenerId) -> Option<f64> {
+        self.listeners.get(listener).map(Listener::statistic)
+    }
+
+    /// All alerts of the store that it writes to: firing ones first, then resolved ones, each newest first.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.alerts.alerts()
+    }
+
+    /// Whether a census now would help: a listener is under suspicion, or an alarm needs to be followed.
+    #[must_use]
+    pub fn wants_census(&self) -> bool {
+        self.at.is_some_and(|at| self.listeners.values().any(|listener| listener.wants_queues(at)))
+    }
+}

@@ -1,0 +1,137 @@
+//! The verdicts and figures of the flood detector.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
+
+use super::ByName;
+
+/// What the flood detector says of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Class {
+    /// Nothing unusual.
+    #[default]
+    None,
+    /// A SYN flood from sources all over.
+    Spoofed,
+    /// A SYN flood from one source.
+    SingleSource,
+    /// A SYN flood from one prefix.
+    Prefix,
+    /// Much more than usual, and answered: legitimate, no alarm.
+    Surge,
+    /// The application does not accept as fast as connections come.
+    SlowAccept,
+    /// SYNs to many ports where nothing listens. Never of a listener.
+    Scan,
+}
+
+impl Class {
+    /// All of them that a listener can have.
+    pub const OF_LISTENERS: [Self; 6] =
+        [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Surge, Self::SlowAccept];
+    /// All of them that the SYNs to no listener can have.
+    pub const OF_NO_LISTENER: [Self; 5] = [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Scan];
+
+    /// The name in metrics and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether it is a SYN flood.
+    #[must_use]
+    pub const fn is_flood(self) -> bool {
+        matches!(self, Self::Spoofed | Self::SingleSource | Self::Prefix)
+    }
+}
+
+/// What the flood detector says of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The class.
+    #[serde(rename = "verdict")]
+    pub class: Class,
+    /// When it last changed; null while it never did.
+    #[serde(rename = "verdict_since")]
+    pub since: Option<Timestamp>,
+    /// The alert that it belongs to, if it is one for an alarm.
+    pub alert: Option<u64>,
+}
+
+/// The figures that a verdict rests on. Those of a rate are over the last two seconds or, of an alert that is over, the
+/// last two seconds in which it went on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FloodEvidence {
+    /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
+    pub syns: u64,
+    /// When the time ends that the rates are over: a moment ago, or the end of the flood; null before there are any.
+    pub rates_until: Option<Timestamp>,
+    /// How long it is, seconds: two, or less just after the onset.
+    pub rates_seconds: f64,
+    /// SYNs per second.
+    pub syn_rate: f64,
+    /// Highest `syn_rate` since the onset.
+    pub peak_syn_rate: f64,
+    /// SYNs per second that were not completed, not even after the usual time.
+    pub unanswered_rate: f64,
+    /// Handshakes completed per second.
+    pub completed_rate: f64,
+    /// Handshakes completed per second before the onset.
+    pub usual_completed_rate: f64,
+    /// Distinct sources since the onset, an estimate with a standard error of `distinct_sources_error`.
+    pub distinct_sources: f64,
+    /// Relative standard error of `distinct_sources`, such as 0.012.
+    pub distinct_sources_error: f64,
+    /// Sources with the largest shares of the last SYNs, at most ten.
+    pub top_sources: Vec<SourceShare>,
+    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when it
+    /// holds hardly more than a narrower one in it.
+    pub top_prefixes: Vec<SourceShare>,
+    /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
+    pub repeated_share: Option<f64>,
+    /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was sampled.
+    /// Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
+    pub completed_share: Option<f64>,
+    /// Half-open requests at the last census; null before it, as all below.
+    pub half_open: Option<u32>,
+    /// Requests in the SYN queue.
+    pub syn_queue: Option<u32>,
+    /// Those of them whose SYN-ACK was not yet repeated.
+    pub syn_queue_young: Option<u32>,
+    /// Limit of the SYN queue.
+    pub syn_queue_max: Option<u32>,
+    /// Connections that wait for `accept()`.
+    pub accept_queue: Option<u32>,
+    /// Limit of the accept queue.
+    pub accept_queue_max: Option<u32>,
+    /// SYNs that the listener turned away since the onset.
+    pub dropped: Option<u64>,
+    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all listeners.
+    pub namespace: ByName<u64>,
+    /// Upper bound of the ports without a listener that were tried since the onset: only of a scan.
+    pub ports: Option<u32>,
+    /// Times that it began again after a pause of less than a minute, as pulsed floods do.
+    pub pulses: u32,
+}
+
+/// A source address or prefix and its share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceShare {
+    /// `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/64`.
+    pub source: String,
+    /// Share of the SYNs, 0 to 1, an estimate from a random sample.
+    pub share: f64,
+    /// Half of the 95 % confidence interval of `share`.
+    pub error: f64,
+}
+
+impl fmt::Display for SourceShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:.1}±{:.1} %", self.source, self.share * 100.0, self.error * 100.0)
+    }
+}
