@@ -110,7 +110,7 @@ fn every_field_of_the_api_has_a_row() {
 /// Alerts of the daemon's own view, by the detectors on the list.
 fn alerts_of_the_daemon() -> Vec<Alert> {
     let store = AlertStore::default();
-    let mut detectors = Detectors::new(&store);
+    let mut detectors = Detectors::new(tracker_detect::syn::Sensitivity::default(), &store);
     for second in [0, 60] {
         detectors.observe(&Observation::Host(HostObservation {
             now: ObservedAt { at: Duration::from_secs(second), wall: Timestamp::UNIX_EPOCH },
