@@ -1,11 +1,11 @@
-//! How active each port was of late, from readings of a counter for each.
+//! How active each port was recently, from readings of a counter for each.
 
 use std::{cmp::Ordering, time::Duration};
 
 use tracker_model::{counters::PortSyns, snapshot::NoListener};
 
 const PORTS: usize = 65_536;
-/// What happened so long ago weighs a third (1/e) of what happens now.
+/// An event this long ago weighs a third (1/e) of one now.
 pub const TIME_CONSTANT: Duration = Duration::from_mins(1);
 /// A port below this rate, one SYN in a quarter of an hour, is quiet: its rate is zero.
 const QUIET: f32 = 0.001;
@@ -26,10 +26,8 @@ impl Default for PortRates {
 }
 
 impl PortRates {
-    /// Takes in a reading of all ports, in any order, `at` a time that does not go back. The answer names the `most`
-    /// active ports: by rate, then by count.
-    ///
-    /// As long as no time has passed, as at the first reading, nothing is taken in; the next one will see it.
+    /// Takes in a reading of all ports, in any order, and returns the `most` active ones: by rate, then by count. `at` is a time
+    /// that does not go back. While no time has passed, as at the first reading, rates stay; the next reading sees the rest.
     pub fn update(&mut self, at: Duration, counts: impl Iterator<Item = (u16, u64)>, most: usize) -> NoListener {
         let step = Step::new(at.saturating_sub(*self.at.get_or_insert(at)));
         self.at = self.at.max(Some(at));
@@ -96,12 +94,15 @@ fn order(a: &PortSyns, b: &PortSyns) -> Ordering {
 mod tests {
     use super::*;
 
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+    fn update(rates: &mut PortRates, at: u64, counts: &[(u16, u64)]) -> NoListener {
+        rates.update(Duration::from_secs(at), counts.iter().copied(), 3)
     }
 
-    fn update(rates: &mut PortRates, at: u64, counts: &[(u16, u64)]) -> NoListener {
-        rates.update(seconds(at), counts.iter().copied(), 3)
+    /// One that was read at second 0, when nothing had come.
+    fn rates() -> PortRates {
+        let mut rates = PortRates::default();
+        update(&mut rates, 0, &[]);
+        rates
     }
 
     fn ports(seen: &NoListener) -> Vec<u16> {
@@ -111,55 +112,38 @@ mod tests {
     #[test]
     fn a_steady_port_has_its_rate_however_often_it_is_read() {
         for interval in [1, 15, 60] {
-            let mut rates = PortRates::default();
-            let rate = |rates: &mut PortRates, at: u64| update(rates, at, &[(443, at * 5)]).top_ports[0].syn_rate;
-            rates.update(seconds(0), std::iter::empty(), 3);
-            for at in (interval..600).step_by(usize::try_from(interval).unwrap()) {
-                rate(&mut rates, at);
-            }
-            let rate = rate(&mut rates, 600);
+            let mut rates = rates();
+            let read = (interval..=600).step_by(usize::try_from(interval).unwrap());
+            let rate = read.map(|at| update(&mut rates, at, &[(443, at * 5)]).syn_rate).last().unwrap();
             assert!((rate - 5.0).abs() < 0.01, "{rate}");
         }
     }
 
     #[test]
     fn a_burst_fades_with_the_time_constant_and_ends_at_zero() {
-        let mut rates = PortRates::default();
-        update(&mut rates, 0, &[]);
-        let mut rate = |at| update(&mut rates, at, &[(443, 1_200)]).top_ports[0].syn_rate;
-        let burst = rate(1);
+        let mut rates = rates();
+        let [burst, later, late, quiet] = [1, 61, 541, 661].map(|at| update(&mut rates, at, &[(443, 1_200)]).syn_rate);
         assert!((burst - 20.0).abs() < 0.2, "{burst}: 1,200 in a minute");
-        let later = rate(61);
         assert!((later / burst - (-1.0_f64).exp()).abs() < 1e-5, "{later}");
-        assert!(rate(541) > 0.0);
-        assert!(rate(661).abs() < f64::EPSILON, "quiet");
+        assert!(late > 0.0 && quiet.abs() < f64::EPSILON, "{late}, {quiet}");
     }
 
     #[test]
     fn a_port_that_begins_now_outranks_those_with_more_in_the_past() {
-        let mut rates = PortRates::default();
-        update(&mut rates, 0, &[]);
+        let mut rates = rates();
         update(&mut rates, 1, &[(1, 9_000), (2, 8_000), (3, 7_000), (4, 6_000)]);
         let counts = [(1, 9_000), (2, 8_000), (3, 7_000), (4, 6_000), (443, 50)];
         let seen = update(&mut rates, 601, &counts);
-        assert_eq!((ports(&seen), seen.ports), (vec![443, 1, 2], 5));
-        assert_eq!(seen.top_ports[0].syns, 50);
+        assert_eq!((ports(&seen), seen.ports, seen.top_ports[0].syns), (vec![443, 1, 2], 5, 50));
         let seen = update(&mut rates, 3_600, &counts);
         assert_eq!((ports(&seen), seen.syn_rate), (vec![1, 2, 3], 0.0), "all quiet: by count");
     }
 
     #[test]
-    fn what_came_before_the_first_reading_has_its_count_at_once_and_its_rate_at_the_next() {
-        let mut rates = PortRates::default();
-        let seen = update(&mut rates, 7, &[(22, 6)]);
-        assert_eq!(seen.top_ports, [PortSyns { port: 22, syns: 6, syn_rate: 0.0 }]);
-        assert!((update(&mut rates, 8, &[(22, 6)]).top_ports[0].syn_rate - 0.1).abs() < 0.001);
-    }
-
-    #[test]
     fn readings_at_one_moment_or_with_time_going_back_lose_nothing() {
         let mut rates = PortRates::default();
-        update(&mut rates, 10, &[]);
+        let first = update(&mut rates, 10, &[(22, 60)]);
+        assert_eq!(first.top_ports, [PortSyns { port: 22, syns: 60, syn_rate: 0.0 }], "the count at once");
         for at in [10, 9, 10] {
             assert!(update(&mut rates, at, &[(22, 60)]).syn_rate.abs() < f64::EPSILON);
         }
@@ -168,9 +152,7 @@ mod tests {
 
     #[test]
     fn a_scan_of_all_ports_keeps_the_list_short() {
-        let mut rates = PortRates::default();
-        update(&mut rates, 0, &[]);
-        let seen = rates.update(seconds(1), (0..=u16::MAX).map(|port| (port, 1)), 10);
+        let seen = rates().update(Duration::from_secs(1), (0..=u16::MAX).map(|port| (port, 1)), 10);
         assert_eq!((ports(&seen), seen.ports), ((0..10).collect(), 65_536));
         assert!((seen.syn_rate - 65_536.0 / 60.0).abs() < 10.0, "{}", seen.syn_rate);
     }

@@ -1,4 +1,4 @@
-//! How many distinct sources there were, from the registers that the kernel side keeps.
+//! How many distinct sources there were, from the registers that the kernel programs keep.
 
 use tracker_common::sources::{REGISTER_BITS, REGISTERS, Registers};
 
@@ -8,7 +8,7 @@ pub const ERROR: f64 = 0.011_49;
 /// Highest rank that a register can hold.
 const HIGHEST: usize = 64 - REGISTER_BITS as usize + 1;
 
-/// Takes what `from` has seen into `into`.
+/// Adds what `from` has counted to `into`.
 pub fn merge(into: &mut Registers, from: &Registers) {
     for (mine, theirs) in into.ranks.iter_mut().zip(&from.ranks) {
         *mine = (*mine).max(*theirs);
@@ -82,11 +82,6 @@ mod tests {
         registers
     }
 
-    #[test]
-    fn none_are_none() {
-        assert!(estimate(&Registers::default()).abs() < f64::EPSILON);
-    }
-
     /// The errors of many keys are spread as the theory says, whatever the addresses have in common: their mean square is that
     /// of [`ERROR`], or less for few.
     #[test]
@@ -107,7 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_twice_counts_once() {
+    fn none_are_none_and_what_is_seen_twice_counts_once() {
+        assert!(estimate(&Registers::default()).abs() < f64::EPSILON);
         let mut one = of(0..5_000, 1);
         let before = estimate(&one);
         merge(&mut one, &of(0..5_000, 1));

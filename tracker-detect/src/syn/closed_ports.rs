@@ -15,6 +15,7 @@ use super::{
     sources::{UsualSources, Whence},
     subject::{Moment, Sight, SubjectState, SubjectStatus},
 };
+use crate::estimators::rate::float;
 
 /// Ports that are followed. What is not among the busiest is no flood.
 const PORTS: usize = 128;
@@ -196,12 +197,11 @@ impl Refused {
     }
 
     /// Whether sources are plainly forged: clients of a service that is gone try again, from the same addresses.
-    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn forged(&self, whence: Option<Whence>) -> bool {
         let (distinct, covered) = self.state.distinct;
         whence.is_some_and(|whence| whence.class != Class::SingleSource)
             && covered >= FORGED
-            && distinct >= FORGED_SHARE * covered as f64
+            && distinct >= FORGED_SHARE * float(covered)
     }
 
     fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment) {

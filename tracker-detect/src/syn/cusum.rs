@@ -11,6 +11,7 @@ use super::{
     history::{History, Known, Point},
     settings::{GAP, LEAST_NORM, MOST_STATISTIC, SUSPICION, Settings, USUAL, WINDOW},
 };
+use crate::estimators::rate::float;
 
 /// Intervals that are asked whether the excess lasts.
 const RECENT: usize = 4;
@@ -120,17 +121,15 @@ impl Gauge {
         self.excursion = None;
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     fn learn_completions(&mut self, last: &Point, point: &Point) {
         let seconds = point.at.saturating_sub(last.at).as_secs_f64();
-        self.usual.completed.add((point.completed - last.completed) as f64 / seconds, seconds, USUAL);
+        self.usual.completed.add(float(point.completed - last.completed) / seconds, seconds, USUAL);
     }
 
     /// Unanswered SYNs beyond what is nobody's concern; below zero when there are fewer.
-    #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
     fn excess(&self, known: &Known) -> f64 {
         let usual = 2.0 * self.background() + self.settings.floor;
-        known.unanswered as f64 - self.settings.share * known.completed as f64 - usual * known.seconds()
+        float(known.unanswered) - self.settings.share * float(known.completed) - usual * known.seconds()
     }
 
     /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is learnt, and must
@@ -142,16 +141,14 @@ impl Gauge {
 
     /// Whether a flood goes on: half of the margin, so that what hardly was an alarm doesn't end and begin anew. The interval
     /// itself must show it: clients that are answered early hide some unanswered SYNs at first, which come to light later.
-    #[expect(clippy::cast_precision_loss, reason = "a statistic is rounded anyway")]
     fn significant(&self, known: &Known) -> bool {
         let usual = 2.0 * self.background() + self.settings.floor / 2.0;
-        let completed = self.settings.share / 2.0 * known.completed as f64;
-        known.unanswered.min(known.surplus()) as f64 > completed + usual * known.seconds()
+        let completed = self.settings.share / 2.0 * float(known.completed);
+        float(known.unanswered.min(known.surplus())) > completed + usual * known.seconds()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn some(&self, known: &Known) -> bool {
-        known.unanswered as f64 > self.settings.share * known.completed as f64
+        float(known.unanswered) > self.settings.share * float(known.completed)
     }
 
     /// Unanswered SYNs for each completion that are nobody's concern.
@@ -181,12 +178,11 @@ impl Gauge {
         excursion.ready = if lasting { excursion.ready.or(Some(self.history.last().at)) } else { None };
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     fn learn(&mut self, known: &Known) {
         let seconds = known.seconds();
-        let syns = (known.to.syns - known.from.syns) as f64 / seconds;
+        let syns = float(known.to.syns - known.from.syns) / seconds;
         let suspicious = self.suspicious();
-        self.usual.learn(syns, known.unanswered as f64 / seconds, seconds, suspicious);
+        self.usual.learn(syns, float(known.unanswered) / seconds, seconds, suspicious);
     }
 
     /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as come in the

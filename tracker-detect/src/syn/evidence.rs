@@ -8,6 +8,7 @@ use super::{
     subject::{Before, Sight},
 };
 use crate::estimators::hll;
+use crate::estimators::rate::float;
 use tracker_model::api::FloodEvidence;
 
 /// Rates over less than this, seconds, are no peak: they may be those of a burst.
@@ -51,29 +52,27 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
 /// Distinct sources are summed up only since the subject is watched, a step or two after the onset. What came before is put at
 /// the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new when the
 /// distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
-#[expect(clippy::cast_precision_loss, reason = "an estimate is rounded anyway")]
 fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
     let (distinct, covered) = sight.state.distinct;
     if covered == 0 || distinct <= 0.0 {
         return;
     }
-    let share = (distinct / covered as f64).min(1.0);
-    let missed = evidence.syns.saturating_sub(covered) as f64 * share * share;
+    let share = (distinct / float(covered)).min(1.0);
+    let missed = float(evidence.syns.saturating_sub(covered)) * share * share;
     evidence.distinct_sources = distinct + missed;
     evidence.distinct_sources_error = hll::ERROR.hypot(0.25 * missed / evidence.distinct_sources);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share is rounded anyway")]
 fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     if let (Some(now), Some(before)) = (sight.flow, before.flow) {
         let repeated = now.repeated.saturating_sub(before.repeated);
         let first = now.first.saturating_sub(before.first);
         let all = first.saturating_add(repeated);
-        evidence.repeated_share = if all > 0 { Some(repeated as f64 / all as f64) } else { evidence.repeated_share };
+        evidence.repeated_share = if all > 0 { Some(float(repeated) / float(all)) } else { evidence.repeated_share };
         if first > 0 {
             // Those that began just before the onset may be completed after it.
             let completed = now.completed.saturating_sub(before.completed).min(first);
-            evidence.completed_share = Some(completed as f64 / first as f64);
+            evidence.completed_share = Some(float(completed) / float(first));
         }
     }
 }

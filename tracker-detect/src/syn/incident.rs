@@ -13,6 +13,7 @@ use super::{
     subject::{Before, Moment, Sight},
     text,
 };
+use crate::estimators::rate::float;
 
 /// Part of the highest rate of SYNs that must go unanswered for the sources to say what an incident comes from.
 const STRONG: f64 = 0.3;
@@ -146,10 +147,9 @@ impl Incident {
     /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill the SYN
     /// queue for a while, and what is then unanswered are the listener's own clients: they are part of the incident, but
     /// not what it came from.
-    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     pub fn is_strong(&self, step: Option<&Step>) -> bool {
         let Some(step) = step else { return false };
-        let rate = step.known.unanswered as f64 / step.known.seconds().max(f64::EPSILON);
+        let rate = float(step.known.unanswered) / step.known.seconds().max(f64::EPSILON);
         rate >= STRONG * self.record.evidence.peak_syn_rate
     }
 
@@ -186,16 +186,15 @@ pub const fn quiet(slow: bool) -> Duration {
 }
 
 /// When the excursion began: within its first interval, as far before its end as its SYNs say.
-#[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
 pub fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
     let first = excursion.first.at;
     let interval = first.saturating_sub(excursion.before.at);
     let known = gauge.history.known();
     let seconds = known.at.saturating_sub(first).as_secs_f64();
-    let later = known.unanswered.saturating_sub(excursion.first.unanswered) as f64;
+    let later = float(known.unanswered.saturating_sub(excursion.first.unanswered));
     if seconds <= 0.0 || later <= 0.0 {
         return excursion.before.at;
     }
-    let begun = (excursion.first.unanswered - excursion.before.unanswered) as f64 * seconds / later;
+    let begun = float(excursion.first.unanswered - excursion.before.unanswered) * seconds / later;
     first.saturating_sub(Duration::try_from_secs_f64(begun).unwrap_or(interval).min(interval))
 }

@@ -19,6 +19,7 @@ use super::{
     subject::{Moment, Sight, SubjectState, SubjectStatus},
     surge::Surge,
 };
+use crate::estimators::rate::float;
 
 /// A slow accept queue is taken for the effect of a flood only after so long: by then clients would have repeated their SYNs
 /// twice, after 1 s and 3 s (RFC 6298).
@@ -179,10 +180,9 @@ impl Listener {
 
     /// Whether a flood that is on goes on. Nobody answers at the port of a listener that closed, so that only more SYNs than
     /// its clients usually send, and send again, are its flood.
-    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn goes_on(&self, step: &Step) -> bool {
         let clients = if self.open { 0.0 } else { 3.0 * self.gauge.usual.syns.get() * step.known.seconds() };
-        step.significant && step.known.unanswered as f64 > clients
+        step.significant && float(step.known.unanswered) > clients
     }
 
     /// Where the unanswered SYNs come from.
@@ -255,19 +255,18 @@ impl Listener {
 
     /// Whether an accept queue is full while SYNs come in a flood: each from another source and never again, where clients
     /// that are turned away repeat theirs.
-    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn flooded_behind(&self, excursion: &Excursion, moment: &Moment) -> bool {
         let Some(accept) = &self.accept else { return false };
         let (distinct, covered) = self.state.distinct;
         let (Some(now), Some(before)) = (self.flow, accept.before.flow) else { return false };
-        let repeated = now.repeated.saturating_sub(before.repeated) as f64;
-        let first = now.first.saturating_sub(before.first) as f64;
+        let repeated = float(now.repeated.saturating_sub(before.repeated));
+        let first = float(now.first.saturating_sub(before.first));
         moment.at.saturating_sub(accept.called) >= SECOND_LOOK
             && self.gauge.ready().is_some()
             && self.unanswered_rate() > 5.0 * excursion.usual_syns.max(LEAST_NORM)
             && repeated < 0.05 * (first + repeated)
             && covered >= 1_000
-            && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * covered as f64)
+            && (self.whence().is_some_and(|whence| whence.class != Class::Spoofed) || distinct >= 0.8 * float(covered))
     }
 
     fn open_flood(&mut self, excursion: &Excursion, moment: &Moment) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{history::Point, observation::QueuesSeen, settings::FRESH};
+use crate::estimators::rate::float;
 use tracker_model::counters::ListenerQueues;
 
 /// A state of the queues is lasting when two censuses so far apart, and those between them, saw it.
@@ -42,7 +43,6 @@ impl State {
     }
 
     /// Whether it lasts, and of late SYNs went unanswered or were turned away, more than `share` for each completion.
-    #[expect(clippy::cast_precision_loss, reason = "a threshold")]
     fn lasts(&self, share: f64) -> bool {
         let (Some((first, before)), Some((last, now))) = (self.before, self.last) else { return false };
         let unanswered = now.unanswered.saturating_sub(before.unanswered);
@@ -50,7 +50,7 @@ impl State {
         let count = unanswered.max(dropped);
         last.at.saturating_sub(first.at) >= LASTING
             && count >= LEAST_UNANSWERED
-            && count as f64 > share * now.completed.saturating_sub(before.completed) as f64
+            && float(count) > share * float(now.completed.saturating_sub(before.completed))
     }
 }
 
@@ -148,37 +148,27 @@ mod tests {
         Point { unanswered, ..Point::default() }
     }
 
-    const FULL: ListenerQueues = ListenerQueues {
-        sockets: 1,
-        syn_queue: 0,
-        syn_queue_young: 0,
-        syn_queue_max: 128,
-        accept_queue: 129,
-        accept_queue_max: 128,
-        half_open: 0,
-        connected: 0,
-        drops: 0,
-        half_open_unnamed: 0,
-        defer_accept: 0,
-    };
+    fn full() -> ListenerQueues {
+        ListenerQueues { syn_queue_max: 128, accept_queue: 129, accept_queue_max: 128, ..ListenerQueues::default() }
+    }
 
     #[test]
     fn a_full_accept_queue_overflows_when_it_lasts_and_turns_away() {
         let mut queues = Queues::default();
         let at = Duration::from_secs(5);
-        queues.see(Some(seen(4_000, FULL)), unanswered(0));
+        queues.see(Some(seen(4_000, full())), unanswered(0));
         assert!(queues.suspicious() && queues.full_now(at) && !queues.overflows(at));
-        queues.see(Some(seen(5_000, FULL)), unanswered(0));
+        queues.see(Some(seen(5_000, full())), unanswered(0));
         assert!(!queues.overflows(at), "nobody was turned away");
-        queues.see(Some(seen(5_500, ListenerQueues { drops: 9, ..FULL })), unanswered(0));
+        queues.see(Some(seen(5_500, ListenerQueues { drops: 9, ..full() })), unanswered(0));
         assert!(queues.overflows(Duration::from_secs(6)));
-        queues.see(Some(seen(6_000, ListenerQueues { accept_queue: 3, ..FULL })), unanswered(9));
+        queues.see(Some(seen(6_000, ListenerQueues { accept_queue: 3, ..full() })), unanswered(9));
         assert!(!queues.suspicious());
     }
 
     #[test]
     fn a_syn_queue_of_old_requests_is_a_slow_flood() {
-        let old = ListenerQueues { syn_queue: 100, syn_queue_young: 20, accept_queue: 0, ..FULL };
+        let old = ListenerQueues { syn_queue: 100, syn_queue_young: 20, accept_queue: 0, ..full() };
         let mut queues = Queues::default();
         queues.see(Some(seen(1_000, old)), unanswered(10));
         queues.see(Some(seen(1_000, old)), unanswered(20));

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use tracker_model::api::{Class, SourceShare};
 
 use super::{observation::SourcesSeen, settings::BLOCK};
+use crate::estimators::rate::float;
 
 /// Addresses kept: 95 % of the shares are then within 3 % of the truth.
 const ADDRESSES: usize = 1_024;
@@ -87,10 +88,10 @@ struct Share {
 
 impl Sample {
     /// Takes in what was seen since the last time.
-    #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
     pub fn add(&mut self, at: Duration, seen: &SourcesSeen) {
         // No more than is kept, whatever is handed over.
         let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
+        #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
         let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
         self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
         while self.drawn.len() > ADDRESSES
@@ -202,10 +203,9 @@ pub struct UsualSources {
 
 impl UsualSources {
     /// Takes in what was seen in so many seconds, while there was no suspicion.
-    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
     pub fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
         self.seconds += seconds;
-        let weight = seen.syns as f64 / seen.sample.len().max(1) as f64;
+        let weight = float(seen.syns) / float(seen.sample.len().max(1) as u64);
         for address in seen.sample.iter().take(ADDRESSES).map(IpAddr::to_canonical) {
             if self.block.len() < 2 * USUAL || self.block.contains_key(&address) {
                 *self.block.entry(address).or_default() += weight;

@@ -1,7 +1,6 @@
 //! What the flood detector says, and what it rests on. No source of a packet is ever a label.
 
 use crate::metrics::series::Split;
-use jiff::Timestamp;
 use prometheus::proto::MetricFamily;
 use tracker_model::{
     Snapshot,
@@ -66,16 +65,16 @@ pub(super) static METRICS: [&Metric; 9] = [
 
 /// The families of this file.
 pub(super) fn families(snapshot: &Snapshot, split: &Split<'_>) -> Vec<MetricFamily> {
-    let mut evictions = EVICTIONS.samples();
+    let [mut evictions, mut begun] = [&EVICTIONS, &ALERTS_TOTAL].map(Metric::samples);
     evictions.count(&[], split.evicted);
-    let mut families = vec![evictions.family(), firing(&snapshot.alerts)];
-    let mut begun = ALERTS_TOTAL.samples();
     for &kind in AlertKind::ALL {
         begun.count(&[kind.name()], snapshot.alerts_opened.get(&kind).copied().unwrap_or_default());
     }
-    families.push(begun.family());
+    let mut families = vec![evictions.family(), begun.family(), firing(&snapshot.alerts)];
     families.extend(listeners(split));
-    families.extend(no_listener(snapshot.floods.no_listener));
+    let mut no_listener = [&NO_LISTENER_VERDICT, &NO_LISTENER_CHANGE].map(Metric::samples);
+    verdict(&mut no_listener, &[], &Class::OF_NO_LISTENER, snapshot.floods.no_listener);
+    families.extend(no_listener.map(Samples::family));
     families.extend(tcp_ext(snapshot));
     families
 }
@@ -95,40 +94,28 @@ fn firing(alerts: &[Alert]) -> MetricFamily {
 }
 
 /// Listeners without a series of their own have no verdict: there is none on several together.
-fn listeners(split: &Split<'_>) -> [MetricFamily; 3] {
-    let [mut verdicts, mut changes, mut sources] = [&VERDICT, &VERDICT_CHANGE, &SYN_SOURCES].map(Metric::samples);
+fn listeners(split: &Split<'_>) -> impl Iterator<Item = MetricFamily> {
+    let mut verdicts = [&VERDICT, &VERDICT_CHANGE].map(Metric::samples);
+    let mut sources = SYN_SOURCES.samples();
     for listener in &split.own {
         let labels = [listener.netns.to_string(), listener.address.to_string(), listener.port.to_string()];
         let labels = labels.each_ref().map(String::as_str);
-        if let Some(verdict) = listener.verdict {
-            states(&mut verdicts, &labels, &Class::OF_LISTENERS, verdict.class);
-            if let Some(since) = verdict.since {
-                changes.add(&labels, seconds(since));
-            }
-        }
+        verdict(&mut verdicts, &labels, &Class::OF_LISTENERS, listener.verdict);
         if let Some(distinct) = listener.distinct_sources {
             sources.add(&labels, distinct);
         }
     }
-    [verdicts, changes, sources].map(Samples::family)
+    verdicts.into_iter().chain([sources]).map(Samples::family)
 }
 
-fn no_listener(verdict: Option<Verdict>) -> [MetricFamily; 2] {
-    let [mut verdicts, mut change] = [&NO_LISTENER_VERDICT, &NO_LISTENER_CHANGE].map(Metric::samples);
-    if let Some(verdict) = verdict {
-        states(&mut verdicts, &[], &Class::OF_NO_LISTENER, verdict.class);
-        if let Some(since) = verdict.since {
-            change.add(&[], seconds(since));
-        }
-    }
-    [verdicts, change].map(Samples::family)
-}
-
-/// A series for each of `classes`: 1 for the one that holds.
-fn states(samples: &mut Samples, labels: &[&str], classes: &[Class], holds: Class) {
+/// A series for each of `classes`, 1 for the one that holds; and when it changed.
+fn verdict([verdicts, changes]: &mut [Samples; 2], labels: &[&str], classes: &[Class], verdict: Option<Verdict>) {
+    let Some(verdict) = verdict else { return };
     for class in classes {
-        let labels: Vec<_> = labels.iter().copied().chain([class.name()]).collect();
-        samples.count(&labels, u64::from(*class == holds));
+        verdicts.count(&[labels, &[class.name()]].concat(), u64::from(*class == verdict.class));
+    }
+    if let Some(since) = verdict.since {
+        changes.add(labels, since.as_duration().as_secs_f64());
     }
 }
 
@@ -140,10 +127,6 @@ fn tcp_ext(snapshot: &Snapshot) -> Option<MetricFamily> {
         samples.count(&[&netns, name], count);
     }
     Some(samples.family())
-}
-
-fn seconds(time: Timestamp) -> f64 {
-    time.as_duration().as_secs_f64()
 }
 
 #[cfg(test)]
@@ -191,18 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_the_namespace_are_left_out_when_they_cannot_be_read() {
+    fn what_cannot_be_read_and_verdicts_before_the_second_observation_are_left_out() {
         let mut snapshot = sample::snapshot();
-        let sent = |snapshot: &Snapshot| value(&of(snapshot), "tracker_tcp_ext_total", &[NETNS, "SyncookiesSent"]);
+        let value = |snapshot: &Snapshot, name, labels: &[&str]| value(&of(snapshot), name, labels);
+        assert_eq!(value(&snapshot, "tracker_listener_verdict", &[NETNS, "::", "443", "none"]), None);
+        assert_eq!(value(&snapshot, "tracker_no_listener_verdict", &["none"]), None);
+        let sent = |snapshot: &Snapshot| value(snapshot, "tracker_tcp_ext_total", &[NETNS, "SyncookiesSent"]);
         assert_eq!(sent(&snapshot), Some(9.0));
         snapshot.tcp_counters = None;
         assert_eq!(sent(&snapshot), None);
-    }
-
-    #[test]
-    fn before_the_first_look_there_is_no_verdict() {
-        let families = of(&sample::snapshot());
-        assert_eq!(value(&families, "tracker_listener_verdict", &[NETNS, "::", "443", "none"]), None);
-        assert_eq!(value(&families, "tracker_no_listener_verdict", &["none"]), None);
     }
 }
