@@ -43,7 +43,7 @@ pub trait Detector: Any + Debug + Send {
     /// The kinds of alert that it opens.
     fn kinds(&self) -> &'static [AlertKind];
 
-    /// Takes in an observation. It ignores those of other kinds than it looks at.
+    /// Adds an observation. Each detector ignores those that it does not look at.
     fn observe(&mut self, observation: &Observation);
 }
 
@@ -71,11 +71,11 @@ pub struct LeakSeen {
     pub comm: String,
     /// Those in `CLOSE_WAIT`: the peer has closed, the process has not.
     pub close_wait: u32,
-    /// Time since the last segment from the peer of the oldest of them: it has been in `CLOSE_WAIT` for as long at least,
-    /// since the peer's FIN was a segment too.
+    /// Time since the last segment from the peer of the oldest of them: it has been in `CLOSE_WAIT` for as long at
+    /// least, since the peer's FIN was a segment too.
     pub close_wait_oldest: Duration,
     /// Those in `FIN_WAIT2`: the process has closed its side (`shutdown()`), the peer has not.
     pub fin_wait2: u32,
-    /// As `close_wait_oldest`.
+    /// The same time for those in `FIN_WAIT2`.
     pub fin_wait2_oldest: Duration,
 }

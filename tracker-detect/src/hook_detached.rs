@@ -9,8 +9,8 @@ use crate::{
     detector::{Detector, HostObservation, Observation},
 };
 
-/// An interface is an alert when it was missing for this long. One that goes while it is attached to is missing for a moment,
-/// as happens all the time on a host of containers.
+/// An interface is an alert when it was missing for this long. One that goes while it is attached to is missing for a
+/// moment, as happens all the time on a host of containers.
 const LASTS: Duration = Duration::from_secs(5);
 
 /// The interfaces that are not watched, by name, with when each was missing first.

@@ -15,13 +15,13 @@ use tracker_model::{
     text::{counted, span},
 };
 
-/// A socket counts when it has heard nothing of its peer for so long.
+/// A socket counts when it has heard nothing of its peer for this long.
 pub const SILENT: Duration = Duration::from_secs(limits::SILENT_SECONDS as u64);
 /// This many of them are a leak; fewer may be slow clients.
 const LEAK: u32 = 50;
-/// In so many looks running.
+/// They are an alert after this many looks in a row.
 const LOOKS: u32 = 2;
-/// In so many looks running a process may be missing that could not be counted; then it is gone.
+/// A process that could not be counted is taken for gone after this many looks in a row.
 const MISSED: u32 = 8;
 
 /// Which leak of which process.
@@ -70,7 +70,7 @@ impl Leaks {
         Self { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
     }
 
-    /// Takes in a look. Those that are not later than the last of that namespace are left out.
+    /// Adds a look. One that is not later than the last of its namespace is ignored.
     fn step(&mut self, seen: &LeaksSeen) {
         if self.at.get(&seen.netns).is_some_and(|at| *at >= seen.at) {
             return;
@@ -83,7 +83,7 @@ impl Leaks {
                 (AlertKind::FinWaitLeak, process.fin_wait2, process.fin_wait2_oldest),
             ];
             for (kind, count, oldest) in kinds {
-                // None is not known to be none when not all were counted.
+                // A process without any may have some when not all were counted.
                 if count > 0 || seen.complete {
                     counts.insert((seen.netns, process.pid, kind), (process, count, oldest));
                 }

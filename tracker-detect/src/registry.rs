@@ -2,9 +2,10 @@
 //!
 //! A detector is one file and one line of [`DETECTORS`]: its thresholds, its text and its advice stand in its file.
 //!
-//! Some detectors also answer questions, such as what to read next. The answers are of types of their own and are asked for at
-//! several places, so a collector takes the detector from the list by its type ([`Detectors::get`]). A value that all detectors
-//! write answers into would copy them for each listener, four times a second, and would know every detector.
+//! Some detectors also answer questions, such as what to read next. The answers are of types of their own and are asked
+//! for at several places, so a collector takes the detector from the list by its type ([`Detectors::get`]). A value
+//! that all detectors write answers into would copy them for each listener, four times a second, and would know every
+//! detector.
 
 use std::any::Any;
 

@@ -2,12 +2,15 @@
 //!
 //! For each listener a statistic (`syn/cusum`) of SYNs that are known to be unanswered (`history`) and more than usual
 //! (`baseline`). When it is large and lasts, queues (`queues`) and sources (`sources`) say what it is, and an incident
-//! (`incident`) carries it from onset to end as one alert. SYNs to no listener: `closed_ports`, and `scan`. The method and its
-//! limits: docs/detection.md.
+//! (`incident`) carries it from onset to end as one alert. SYNs to no listener: `closed_ports`, and `scan`. The method
+//! and its limits: docs/detection.md.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tracker_model::api::{Alert, AlertKind, SourceShare};
+use tracker_model::{
+    api::{Alert, AlertKind, SourceShare},
+    counters::FlowSample,
+};
 
 use crate::{
     alert::AlertStore,
@@ -15,7 +18,7 @@ use crate::{
     syn::{
         ListenerId, ListenerSeen, Sensitivity, SubjectStatus, SynObservation,
         closed_ports::Refused,
-        listener::{Input, Listener},
+        listener::Listener,
         settings::{AGAIN, Settings},
         subject::Moment,
         tcp_ext::NamespaceHistory,
@@ -68,7 +71,7 @@ impl SynFlood {
         }
     }
 
-    /// Takes in an observation. One that is not later than the last is ignored.
+    /// Adds an observation. One that is not later than the last is ignored.
     pub fn step(&mut self, observation: &SynObservation) {
         if self.at.is_some_and(|at| at >= observation.at) {
             return;
@@ -98,22 +101,13 @@ impl SynFlood {
     }
 
     fn step_listener(&mut self, seen: &ListenerSeen, moment: &Moment) {
-        let input = Input {
-            syns: seen.syns,
-            completed: seen.completed,
-            handshake_p95_us: seen.handshake_p95_us,
-            flow: Some(seen.sample),
-            queues: seen.queues,
-            sources: seen.sources.as_ref(),
-            open: true,
-        };
         match self.listeners.get_mut(&seen.id) {
             // Named twice in one observation.
             Some(listener) if listener.seen == moment.at => {}
-            Some(listener) => listener.step(&input, moment),
+            Some(listener) => listener.step(seen, true, moment),
             None => {
                 let settings = Settings::listener(self.sensitivity);
-                self.listeners.insert(seen.id, Listener::new(seen.id, settings, &input, moment.at));
+                self.listeners.insert(seen.id, Listener::new(settings, seen, moment.at));
             }
         }
     }
@@ -122,20 +116,20 @@ impl SynFlood {
     fn step_closed(&mut self, observation: &SynObservation, moment: &Moment) -> Vec<u16> {
         let mut followed = Vec::new();
         for (id, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen < moment.at) {
-            // SYNs to a port without a listener are counted by port alone. When two listeners of one port close during a
-            // flood, such as 0.0.0.0:80 and [::]:80, the first follows the port and the alert of the other ends.
+            // SYNs to a port without a listener are counted by port alone. When two listeners of one port close during
+            // a flood, such as 0.0.0.0:80 and [::]:80, the first follows the port and the alert of the other ends.
             if listener.flooded() && !followed.contains(&id.port) {
                 let counted = observation.refused.ports.iter().find(|(port, _)| *port == id.port);
-                let input = Input {
+                let seen = ListenerSeen {
+                    id: *id,
                     syns: counted.map_or(0, |(_, syns)| *syns),
                     completed: 0,
                     handshake_p95_us: None,
-                    flow: None,
+                    sample: FlowSample::default(),
                     queues: None,
-                    sources: observation.refused.sources.as_ref(),
-                    open: false,
+                    sources: observation.refused.sources.clone(),
                 };
-                listener.step(&input, moment);
+                listener.step(&seen, false, moment);
                 followed.push(id.port);
             } else {
                 listener.close(moment);
@@ -167,8 +161,8 @@ impl SynFlood {
         self.refused.as_ref().map(Refused::sources).unwrap_or_default()
     }
 
-    /// The statistic of a listener: seconds of its usual completions (taken as 100/s at least) that went unanswered beyond what
-    /// is usual. For tests and for tuning.
+    /// The statistic of a listener: seconds of its usual completions (taken as 100/s at least) that went unanswered
+    /// beyond what is usual. For tests and for tuning.
     #[must_use]
     pub fn statistic(&self, listener: &ListenerId) -> Option<f64> {
         self.listeners.get(listener).map(Listener::statistic)

@@ -53,7 +53,7 @@ struct Burst {
 
 /// Handshakes of which nothing is known are given 400 milliseconds; this is less by what the series rounds.
 const UNKNOWN_LAG: u64 = 390;
-/// Handshakes that are known to be slow are given so many at most.
+/// Handshakes that are known to be slow are given this many at most.
 const MOST_LAG: u64 = 3_000;
 
 /// What a listener has seen: first SYNs, repeats, and completed handshakes.
@@ -71,7 +71,7 @@ const REPEATS: [u64; 3] = [1_000, 3_000, 7_000];
 #[derive(Clone, Debug)]
 struct Load {
     bursts: Vec<Burst>,
-    /// Steady load besides: connections per second, each answered after so many milliseconds.
+    /// Steady load besides: connections per second, and milliseconds until each is answered.
     steady: (u64, u64),
     /// What the listener's handshakes are known to take.
     p95_us: Option<u64>,
@@ -93,13 +93,14 @@ impl Load {
     }
 }
 
-/// What 95 of 100 handshakes are known to take at most when none takes longer than this: the edge of a histogram's bucket.
+/// What 95 of 100 handshakes are known to take at most when none takes longer than this: the edge of a histogram's
+/// bucket.
 fn p95_us(slowest: u64) -> Option<u64> {
     (0..BUCKETS).filter_map(|bucket| edge_us(bucket, HANDSHAKE_SHIFT)).find(|edge| *edge >= slowest * 1_000)
 }
 
-/// Load over a minute, on a network on which a handshake takes so many milliseconds at most; at up to `rate` a second besides
-/// bursts. Of a fast one it may not be known yet how fast it is.
+/// Load over a minute, on a network on which a handshake takes `slowest` milliseconds at most; at up to `rate` a second
+/// besides bursts. Of a fast one it may not be known yet how fast it is.
 fn load(slowest: impl Strategy<Value = u64>, rate: u64) -> impl Strategy<Value = Load> {
     (slowest, any::<bool>()).prop_flat_map(move |(slowest, learnt)| {
         let burst = (0..60_000_u64, prop_oneof![1..100_u64, 1..20_000_u64], 0..=slowest);
@@ -114,7 +115,8 @@ fn steps() -> impl Strategy<Value = Vec<u64>> {
     vec(prop_oneof![200..300_u64, 200..300_u64, 10..1_500_u64], 250)
 }
 
-/// Unanswered SYNs by then of a flood from second 20 on, with a rate for each second, the last of which is the 30th.
+/// Unanswered SYNs until `now` of a flood from second 20 on, with a rate for each second, the last of which is the
+/// 30th.
 fn flood(rates: &[u64], now: u64) -> u64 {
     let whole = now.saturating_sub(20_000);
     let rate = |second: u64| rates.get(usize::try_from(second).unwrap()).copied().unwrap_or(0);
@@ -140,7 +142,7 @@ fn run(series: &[SynObservation]) -> (SynFlood, Outcome) {
     (detector, outcome)
 }
 
-/// Observations of a load and of so many unanswered SYNs besides.
+/// Observations of a load and of unanswered SYNs besides.
 fn series(steps: &[u64], load: &Load, unanswered: impl Fn(u64) -> u64) -> Vec<SynObservation> {
     let mut now = 0;
     let mut series = Vec::new();
@@ -195,8 +197,8 @@ proptest! {
         prop_assert_eq!(outcome.called, None);
     }
 
-    /// A flood as large as the legitimate load is called while it lasts, and its end within 10 s of the last unanswered SYN,
-    /// and not before.
+    /// A flood as large as the legitimate load is called while it lasts, and its end within 10 s of the last unanswered
+    /// SYN, and not before.
     #[test]
     fn there_is_always_an_end(
         sensitivity in prop_oneof![Just(Sensitivity::Medium), Just(Sensitivity::High)],

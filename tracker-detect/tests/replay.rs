@@ -1,4 +1,5 @@
-//! Replays recorded series: each file of `recorded/` has what is expected in its first line and an observation in every other.
+//! Replays recorded series: each file of `recorded/` has what is expected in its first line and an observation in every
+//! other.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -27,7 +28,8 @@ struct Expected {
     class: Option<Class>,
     /// Kind of its alert.
     kind: Option<AlertKind>,
-    /// First and last SYN of it, seconds on the clock of the observations; the end is null when the series stops before.
+    /// First and last SYN of it, seconds on the clock of the observations; the end is null when the series stops
+    /// before.
     onset: Option<f64>,
     end: Option<f64>,
     /// Alerts of this kind, for each of the ports.
@@ -85,7 +87,8 @@ fn wrong(said: &Said, expected: &Expected) -> Vec<String> {
             wrong.push(what);
         }
     };
-    // The class of a flood is that of its alert, below: the samples of a recording are short, and the first guess may differ.
+    // The class of a flood is that of its alert, below: the samples of a recording are short, and the first guess may
+    // differ.
     for class in said.classes.iter().filter(|_| expected.kind.is_none()) {
         let allowed = !class.is_flood();
         must(allowed, format!("verdict {}", class.name()));

@@ -9,7 +9,7 @@ use tracker_detect::syn::Sensitivity;
 use tracker_detect::syn_flood::SynFlood;
 use tracker_model::api::{AlertKind, AlertState, Class};
 
-/// A flood of so many SYNs per second from second 30 to second 45.
+/// A flood of `rate` SYNs per second from second 30 to second 45.
 fn flood(from: From, to: To, rate: f64) -> Traffic {
     Traffic::flood(from, to, move |t| if (30.0..45.0).contains(&t) { rate } else { 0.0 })
 }
@@ -232,7 +232,7 @@ fn gaps_clock_jumps_and_counters_that_fall_are_no_end() {
     assert!(alert.unknown[1].starts_with("the listener's counters began again"), "{:?}", alert.unknown);
 }
 
-/// Legitimate load for ten minutes, or so long as it lasts.
+/// Legitimate load for `seconds`.
 fn legitimate(seconds: f64, may: &[Class], world: impl Fn(u64) -> World) -> Run {
     let mut last = None;
     for seed in 0..3 {

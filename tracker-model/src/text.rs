@@ -8,7 +8,7 @@ pub fn time(time: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime("%F %T").to_string()
 }
 
-/// The same, without the date when it is that of `from`.
+/// A date and time, without the date when it is that of `from`.
 #[must_use]
 pub fn time_after(from: Timestamp, time: Timestamp) -> String {
     let [from, time] = [from, time].map(|time| time.to_zoned(TimeZone::UTC));

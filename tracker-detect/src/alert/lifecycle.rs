@@ -51,7 +51,7 @@ impl<K: Ord + Clone> ActiveAlerts<K> {
         self.active.contains_key(key)
     }
 
-    /// Opens an alert for `key`, or takes `report` over into the one that fires. `peak` carries what only grows over from the
+    /// Opens an alert for `key`, or updates the one that fires with `report`. `peak` keeps what only grows from the
     /// evidence before. The cause was last seen at `last`.
     pub fn report(
         &mut self,
@@ -73,14 +73,14 @@ impl<K: Ord + Clone> ActiveAlerts<K> {
         }
     }
 
-    /// Changes what is said of the alert for `key`, without news of its cause.
+    /// Changes the text of the alert for `key`; its cause was not seen again.
     pub fn amend(&self, key: &K, change: impl FnOnce(&mut Report)) {
         if let Some(alert) = self.active.get(key) {
             self.store.update(alert.id, change);
         }
     }
 
-    /// The cause of the alert for `key` is still there.
+    /// The causes of these alerts are still there.
     pub fn hold(&mut self, now: ObservedAt, is_there: impl Fn(&K) -> bool) {
         for (_, alert) in self.active.iter_mut().filter(|(key, _)| is_there(key)) {
             alert.last = now;

@@ -12,8 +12,8 @@ use tracker_model::{
     text::period,
 };
 
-/// Alerts of one kind that are remembered. Each kind has places of its own: refused `bind()` calls, of which any process can
-/// cause as many as it likes, push out no alert of another kind.
+/// Alerts of one kind that are remembered. Each kind has places of its own: refused `bind()` calls, of which any
+/// process can cause as many as it likes, push out no alert of another kind.
 pub const MOST: usize = 256;
 
 /// What a detector says of an alert at one moment.
@@ -29,9 +29,9 @@ pub struct Report {
     pub class: Option<Class>,
     /// One line, without the time; the store adds it.
     pub headline: String,
-    /// The figures, by name,
+    /// The figures, by name.
     pub evidence: Evidence,
-    /// and with all that is needed to print them.
+    /// The figures with all that is needed to print them.
     pub facts: Vec<Fact>,
     /// What to do.
     pub advice: String,
@@ -86,7 +86,8 @@ struct Alerts {
     opened: BTreeMap<AlertKind, u64>,
 }
 
-/// All alerts of the daemon. A clone is the same store, so that each detector can hold one; no two alerts have the same id.
+/// All alerts of the daemon. A clone is the same store, so that each detector can hold one; no two alerts have the same
+/// id.
 #[derive(Clone, Debug, Default)]
 pub struct AlertStore(Arc<Mutex<Alerts>>);
 
@@ -95,8 +96,8 @@ impl AlertStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens an alert and returns its id; the first is 1. When the kind has no place left, its oldest alert that is over is
-    /// forgotten; when none is over, the new one is only counted: those before it are no less urgent.
+    /// Opens an alert and returns its id; the first is 1. When the kind has no place left, its oldest alert that is
+    /// over is forgotten; when none is over, the new one is only counted: those before it are no less urgent.
     #[must_use]
     pub fn open(&self, report: Report, since: Timestamp) -> u64 {
         let mut alerts = self.lock();

@@ -26,8 +26,9 @@ impl Default for PortRates {
 }
 
 impl PortRates {
-    /// Takes in a reading of all ports, in any order, and returns the `most` active ones: by rate, then by count. `at` is a time
-    /// that does not go back. While no time has passed, as at the first reading, rates stay; the next reading sees the rest.
+    /// Takes in a reading of all ports, in any order, and returns the `most` active ones: by rate, then by count. `at`
+    /// is a time that does not go back. While no time has passed, as at the first reading, rates stay; the next reading
+    /// sees the rest.
     pub fn update(&mut self, at: Duration, counts: impl Iterator<Item = (u16, u64)>, most: usize) -> NoListener {
         let step = Step::new(at.saturating_sub(*self.at.get_or_insert(at)));
         self.at = self.at.max(Some(at));

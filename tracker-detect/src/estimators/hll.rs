@@ -15,9 +15,9 @@ pub fn merge(into: &mut Registers, from: &Registers) {
     }
 }
 
-/// The number of distinct sources that set these registers, by the improved estimator of Ertl ("New cardinality estimation
-/// algorithms for `HyperLogLog` sketches", 2017, algorithm 6): unbiased from none to billions, without the thresholds and
-/// tables of earlier ones.
+/// The number of distinct sources that set these registers, by the improved estimator of Ertl ("New cardinality
+/// estimation algorithms for `HyperLogLog` sketches", 2017, algorithm 6): unbiased from none to billions, without the
+/// thresholds and tables of earlier ones.
 #[must_use]
 pub fn estimate(registers: &Registers) -> f64 {
     let mut counts = [0u32; HIGHEST + 1];
@@ -82,8 +82,8 @@ mod tests {
         registers
     }
 
-    /// The errors of many keys are spread as the theory says, whatever the addresses have in common: their mean square is that
-    /// of [`ERROR`], or less for few.
+    /// The errors of many keys are spread as the theory says, whatever the addresses have in common: their mean square
+    /// is that of [`ERROR`], or less for few.
     #[test]
     fn the_error_is_what_is_stated() {
         let patterns: [fn(u32) -> u32; 4] =

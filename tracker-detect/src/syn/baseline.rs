@@ -10,7 +10,7 @@ pub struct Average {
 }
 
 impl Average {
-    /// Takes in a rate that held for so many seconds.
+    /// Adds a rate, observed for `seconds`.
     pub fn add(&mut self, rate: f64, seconds: f64, constant: f64) {
         if seconds > 0.0 {
             let weight = (-(-seconds / constant).exp_m1()).max(seconds / (self.age + seconds));
@@ -41,7 +41,7 @@ pub struct Usual {
 }
 
 impl Usual {
-    /// Takes in rates that held for so many seconds. Nothing is learnt under suspicion: a flood is not usual.
+    /// Adds rates, observed for `seconds`. Nothing is learnt under suspicion: a flood is not usual.
     pub fn learn(&mut self, syns: f64, unanswered: f64, seconds: f64, suspicious: bool) {
         if suspicious {
             (self.block, self.held) = ((0.0, 0.0), None);

@@ -21,9 +21,10 @@ use crate::estimators::rate::float;
 const PORTS: usize = 128;
 /// Ports handed over at an observation, at most.
 const LISTED: usize = 64;
-/// A port is forgotten when it was not among the busiest for so long.
+/// A port is forgotten when it was not among the busiest for this long.
 const FORGET: Duration = Duration::from_secs(30);
-/// SYNs to a port that was served are taken for its clients, unless so many came, nearly each from another source, for so long.
+/// SYNs to a port that was served are taken for its clients, unless at least this many came, this share of them from
+/// different sources, for at least this long.
 const FORGED: u64 = 2_000;
 const FORGED_SHARE: f64 = 0.9;
 const FORGED_TIME: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ const FORGED_TIME: Duration = Duration::from_secs(2);
 struct Port {
     gauge: Gauge,
     incident: Option<Incident>,
-    /// Whether something has listened there: told only when the port is among the busiest.
+    /// Whether something has listened there: known only when the port was among the busiest.
     served: bool,
     /// When it was last among the busiest.
     listed: Duration,
@@ -76,7 +77,7 @@ impl Refused {
         refused
     }
 
-    /// Takes in an observation. Ports in `followed` are those of flooded listeners that have closed: their SYNs belong to
+    /// Adds an observation. Ports in `followed` are those of flooded listeners that have closed: their SYNs belong to
     /// those floods.
     pub fn step(&mut self, seen: &RefusedSeen, followed: &[u16], netns: Option<u32>, moment: &Moment) {
         self.netns = netns.unwrap_or(self.netns);
@@ -95,7 +96,7 @@ impl Refused {
         self.judge(moment);
     }
 
-    /// Takes up ports that are new. The answer is their number.
+    /// Adds ports that are new, and returns their number.
     fn list(&mut self, seen: &RefusedSeen, followed: &[u16], before: Duration, at: Duration) -> u32 {
         let mut new = 0;
         let listed = seen.ports.iter().enumerate().take(LISTED);
@@ -213,7 +214,8 @@ impl Refused {
     fn watch(&mut self) {
         let watched =
             self.scan.firing().is_some() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
-        // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its own.
+        // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its
+        // own.
         self.state.set_watched(watched);
     }
 

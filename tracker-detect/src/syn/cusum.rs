@@ -1,8 +1,8 @@
 //! The statistic of one subject: how much more goes unanswered than is usual.
 //!
-//! A non-parametric CUSUM (H. Wang, D. Zhang, K. Shin: Detecting SYN flooding attacks, INFOCOM 2002; SYN-dog, ICDCS 2002)
-//! of unanswered SYNs, less what is usual, over the subject's own average of completions. It needs no model of the traffic and
-//! adds up what is small and lasting as well as what is large.
+//! A non-parametric CUSUM (H. Wang, D. Zhang, K. Shin: Detecting SYN flooding attacks, INFOCOM 2002; SYN-dog, ICDCS
+//! 2002) of unanswered SYNs, less what is usual, over the subject's own average of completions. It needs no model of
+//! the traffic and adds up what is small and lasting as well as what is large.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::estimators::rate::float;
 
-/// Intervals that are asked whether the excess lasts.
+/// The excess lasts if most of this many intervals have it.
 const RECENT: usize = 4;
-/// So many of them must have it: a burst of a moment, cut in two by an observation, is in two at most.
+/// This many of them must have it: a short burst that an observation cuts in two is in two at most.
 const LASTING: usize = 3;
-/// Or two, when they are so long together, seconds: observations come once a second on a quiet host.
+/// Or two, when they are this long together, seconds: observations come once a second on a quiet host.
 const LONG: f64 = 1.2;
 
 /// Time since the statistic left zero.
@@ -57,7 +57,7 @@ pub struct Step {
 #[derive(Debug)]
 pub struct Gauge {
     settings: Settings,
-    /// Counters of late.
+    /// Recent counters.
     pub history: History,
     /// Time that a handshake is allowed now.
     lag: Duration,
@@ -83,8 +83,8 @@ impl Gauge {
         }
     }
 
-    /// Takes in counters. The answer is what has become known by them, if anything; nothing when they are another's or come
-    /// after a gap, of which nothing is known.
+    /// Adds counters, and returns the interval that has become known by them, if any; none when they began again or
+    /// come after a gap.
     pub fn step(&mut self, point: Point, lag: Duration) -> Option<Step> {
         let last = *self.history.last();
         if self.breaks(&point) != (false, false) {
@@ -126,21 +126,22 @@ impl Gauge {
         self.usual.completed.add(float(point.completed - last.completed) / seconds, seconds, USUAL);
     }
 
-    /// Unanswered SYNs beyond what is nobody's concern; below zero when there are fewer.
+    /// Unanswered SYNs beyond what is harmless; below zero when there are fewer.
     fn excess(&self, known: &Known) -> f64 {
         let usual = 2.0 * self.background() + self.settings.floor;
         float(known.unanswered) - self.settings.share * float(known.completed) - usual * known.seconds()
     }
 
-    /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is learnt, and must
-    /// not raise the margin beyond what health checks and strays make.
+    /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is
+    /// learnt, and must not raise the margin beyond what health checks and strays make.
     fn background(&self) -> f64 {
         let most = self.settings.floor + self.settings.share * self.usual.completed.get();
         self.usual.unanswered().min(most)
     }
 
-    /// Whether a flood goes on: half of the margin, so that what hardly was an alarm doesn't end and begin anew. The interval
-    /// itself must show it: clients that are answered early hide some unanswered SYNs at first, which come to light later.
+    /// Whether a flood goes on: half of the margin, so that what hardly was an alarm does not end and begin again. The
+    /// interval itself must show it: clients that are answered early hide some unanswered SYNs at first, which are
+    /// counted later.
     fn significant(&self, known: &Known) -> bool {
         let usual = 2.0 * self.background() + self.settings.floor / 2.0;
         let completed = self.settings.share / 2.0 * float(known.completed);
@@ -151,7 +152,7 @@ impl Gauge {
         float(known.unanswered) > self.settings.share * float(known.completed)
     }
 
-    /// Unanswered SYNs for each completion that are nobody's concern.
+    /// Unanswered SYNs for each completion that are harmless.
     pub const fn share(&self) -> f64 {
         self.settings.share
     }
@@ -185,8 +186,8 @@ impl Gauge {
         self.usual.learn(syns, float(known.unanswered) / seconds, seconds, suspicious);
     }
 
-    /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as come in the
-    /// lag at most; when they stop these come to light at once, and are no flood.
+    /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as
+    /// come in the lag at most; when they stop these come to light at once, and are no flood.
     fn threshold(&self) -> f64 {
         self.settings.alarm * (2.0 * self.lag.as_secs_f64()).max(1.0)
     }
@@ -256,22 +257,8 @@ mod tests {
         assert!(gauge.statistic() > 1.0);
     }
 
-    #[test]
-    fn one_burst_is_no_alarm_and_suspicion_passes() {
-        let (gauge, alarm) = run((1..120).map(|step: u64| if step < 20 { (0, 0) } else { (2_000, 500) }));
-        assert_eq!(alarm, None);
-        assert!(!gauge.suspicious());
-    }
-
-    #[test]
-    fn a_small_steady_rest_is_none() {
-        let (_, alarm) = run((1..2_000).map(|step: u64| (step * 5, 0)));
-        assert_eq!(alarm, None, "20/s");
-        let (_, alarm) = run((1..2_000).map(|step: u64| (step * 285, step * 250)));
-        assert_eq!(alarm, None, "1,000/s completed, 140/s not");
-    }
-
-    /// A flood that is always just below what is usual by then, and so raises what is usual, must not go on for ever.
+    /// A flood that stays just below what is usual at each moment, and so raises what is usual, must not go on for
+    /// ever.
     #[test]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of SYNs")]
     fn a_flood_does_not_teach_itself() {

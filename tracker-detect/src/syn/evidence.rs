@@ -14,8 +14,8 @@ use tracker_model::api::FloodEvidence;
 /// Rates over less than this, seconds, are no peak: they may be those of a burst.
 const PEAK: f64 = 0.9;
 
-/// Brings the figures up to date with `syns` more, and with rates from `from` at the earliest to `to`, the end of a known
-/// interval.
+/// Brings the figures up to date with `syns` more, and with rates from `from` at the earliest to `to`, the end of a
+/// known interval.
 pub fn update(evidence: &mut FloodEvidence, syns: u64, before: &Before, from: Duration, to: Duration, sight: &Sight) {
     evidence.syns = evidence.syns.saturating_add(syns);
     rates(evidence, from, to, sight);
@@ -49,9 +49,9 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
     }
 }
 
-/// Distinct sources are summed up only since the subject is watched, a step or two after the onset. What came before is put at
-/// the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new when the
-/// distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
+/// Distinct sources are summed up only since the subject is watched, a step or two after the onset. What came before is
+/// put at the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new
+/// when the distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
 fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
     let (distinct, covered) = sight.state.distinct;
     if covered == 0 || distinct <= 0.0 {
@@ -91,7 +91,7 @@ fn queues(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     evidence.syn_queue_max = Some(queues.syn_queue_max);
     evidence.accept_queue_max = Some(queues.accept_queue_max);
     if let Some(before) = before.point.drops {
-        // The count is that of the sockets: one that was opened anew began at zero.
+        // The count is that of the sockets: one that was opened again began at zero.
         evidence.dropped = Some(queues.drops.checked_sub(before).unwrap_or(queues.drops));
     }
 }

@@ -42,7 +42,8 @@ pub struct Known {
 }
 
 impl Known {
-    /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was steady.
+    /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was
+    /// steady.
     pub fn surplus(&self) -> u64 {
         (self.to.syns - self.from.syns).saturating_sub(self.to.completed - self.from.completed)
     }
@@ -63,12 +64,12 @@ pub struct History {
     bound: i128,
     /// Repeats that are not counted among the SYNs, up to the last known point.
     excused: u64,
-    /// Completions of late for each of which one repeat may still be excused.
+    /// Recent completions for each of which one repeat may still be excused.
     credit: u64,
 }
 
 impl History {
-    /// A history that begins here. SYNs that are under way count as unanswered of old.
+    /// A history that begins here. SYNs that are under way count as unanswered before it.
     pub fn new(point: Point) -> Self {
         let bound = surplus(point.syns, point.completed);
         Self { points: VecDeque::from([point]), known: point, bound, excused: 0, credit: 0 }
@@ -80,18 +81,19 @@ impl History {
         last.at < point.at && last.syns <= point.syns && last.completed <= point.completed
     }
 
-    /// Begins anew, because the counters did. Sums go on.
+    /// Starts again, because the counters did. Totals are kept.
     pub fn rebase(&mut self, point: Point) {
         let point = Point { unanswered: self.known.unanswered, ..point };
         *self = Self::new(point);
     }
 
-    /// Takes in the counters of now. The answer is the interval that has become known by it, if any.
+    /// Adds the present counters, and returns the interval that has become known by them, if any.
     ///
-    /// A SYN counts as unanswered when it is older than `lag` and completions, of whichever SYNs, do not make up for it:
-    /// D = syns(now - lag) - completed(now) never exceeds the SYNs that were unanswered then, as long as a handshake takes
-    /// at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises. The surplus of SYNs over
-    /// completions at that moment is an upper bound; handshakes that came later than `lag` are taken back by it.
+    /// A SYN counts as unanswered when it is older than `lag` and completions, of whichever SYNs, do not make up for
+    /// it: D = syns(now - lag) - completed(now) never exceeds the SYNs that were unanswered then, as long as a
+    /// handshake takes at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises.
+    /// The surplus of SYNs over completions at that moment is an upper bound; handshakes that came later than `lag` are
+    /// taken back by it.
     pub fn push(&mut self, mut point: Point, lag: Duration) -> Option<Known> {
         let before = *self.last();
         point.unanswered = self.known.unanswered;

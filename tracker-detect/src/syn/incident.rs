@@ -32,8 +32,8 @@ pub struct Incident {
     pub before: Before,
     /// Rates are not over a time before this: it had not begun.
     window_from: Duration,
-    /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients that are
-    /// answered early hide some of it for a moment, in the one before.
+    /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients
+    /// that are answered early hide some of it for a moment, in the one before.
     rates_to: Duration,
     /// The end of the last interval with a significant number of unanswered SYNs.
     pub last: Duration,
@@ -46,7 +46,8 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// Calls an alarm. The alert of `previous` fires again if that ended less than a minute ago; otherwise one is opened.
+    /// Calls an alarm. The alert of `previous` fires again if that ended less than a minute ago; otherwise one is
+    /// opened.
     pub fn begin(
         previous: Option<Self>,
         kind: AlertKind,
@@ -113,7 +114,8 @@ impl Incident {
         moment.alerts.update(self.alert, |report| *report = text::render(&self.record));
     }
 
-    /// Takes in a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as `quiet`.
+    /// Adds a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as
+    /// `quiet`.
     pub fn follow(&mut self, step: Option<&Step>, goes_on: bool, quiet: Duration, sight: &Sight) {
         let Some(step) = step else { return };
         let known = &step.known;
@@ -144,16 +146,16 @@ impl Incident {
         moment.alerts.resolve(self.alert, moment.wall_of(self.last));
     }
 
-    /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill the SYN
-    /// queue for a while, and what is then unanswered are the listener's own clients: they are part of the incident, but
-    /// not what it came from.
+    /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill
+    /// the SYN queue for a while, and what is then unanswered are the listener's own clients: they are part of the
+    /// incident, but not what it came from.
     pub fn is_strong(&self, step: Option<&Step>) -> bool {
         let Some(step) = step else { return false };
         let rate = float(step.known.unanswered) / step.known.seconds().max(f64::EPSILON);
         rate >= STRONG * self.record.evidence.peak_syn_rate
     }
 
-    /// Takes in what the sources say now, while it goes on: the class is revised when they agree for a while.
+    /// Considers what the sources say now, while it goes on: the class is revised when they agree for a while.
     pub fn revise(&mut self, whence: Option<Whence>, moment: &Moment) {
         let (Some(whence), true) = (whence, self.firing()) else { return };
         let record = &mut self.record;

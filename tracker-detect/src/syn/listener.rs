@@ -11,7 +11,7 @@ use super::{
     cusum::{Excursion, Gauge, Step},
     history::{Point, rate},
     incident::{Incident, firing, onset, quiet},
-    observation::{ListenerId, QueuesSeen, SourcesSeen},
+    observation::{ListenerId, ListenerSeen, SourcesSeen},
     queues::Queues,
     record::{Subject, Unknown},
     settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
@@ -21,24 +21,9 @@ use super::{
 };
 use crate::estimators::rate::float;
 
-/// A slow accept queue is taken for the effect of a flood only after so long: by then clients would have repeated their SYNs
+/// A slow accept queue is taken for the effect of a flood only after this long: clients would have repeated their SYNs
 /// twice, after 1 s and 3 s (RFC 6298).
 const SECOND_LOOK: Duration = Duration::from_millis(3_500);
-
-/// What a listener shows at an observation.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    pub syns: u64,
-    pub completed: u64,
-    /// 95 % of its handshakes took this long at most, microseconds.
-    pub handshake_p95_us: Option<u64>,
-    /// The sample of its SYNs; none while it is closed.
-    pub flow: Option<FlowSample>,
-    pub queues: Option<QueuesSeen>,
-    pub sources: Option<&'a SourcesSeen>,
-    /// Whether it is open; otherwise these are the SYNs to its port.
-    pub open: bool,
-}
 
 /// A listener.
 #[derive(Debug)]
@@ -49,7 +34,7 @@ pub struct Listener {
     usual_sources: UsualSources,
     sources_at: Duration,
     queues: Queues,
-    flow: Option<FlowSample>,
+    flow: FlowSample,
     flood: Option<Incident>,
     accept: Option<Incident>,
     surge: Surge,
@@ -60,15 +45,15 @@ pub struct Listener {
 
 impl Listener {
     /// A listener that is first seen now.
-    pub fn new(id: ListenerId, settings: Settings, input: &Input, at: Duration) -> Self {
+    pub fn new(settings: Settings, seen: &ListenerSeen, at: Duration) -> Self {
         Self {
-            id,
-            gauge: Gauge::new(settings, point(input, at)),
+            id: seen.id,
+            gauge: Gauge::new(settings, point(seen, at)),
             state: SubjectState::default(),
             usual_sources: UsualSources::default(),
             sources_at: at,
             queues: Queues::default(),
-            flow: input.flow,
+            flow: seen.sample,
             flood: None,
             accept: None,
             surge: Surge::default(),
@@ -77,14 +62,14 @@ impl Listener {
         }
     }
 
-    /// Takes in an observation.
-    pub fn step(&mut self, input: &Input, moment: &Moment) {
+    /// Adds an observation. Of a listener that is not open it has the SYNs to its port.
+    pub fn step(&mut self, seen: &ListenerSeen, open: bool, moment: &Moment) {
         self.seen = moment.at;
-        let (before, point) = (*self.gauge.history.last(), point(input, moment.at));
+        let (before, point) = (*self.gauge.history.last(), point(seen, moment.at));
         let mut step = None;
-        if input.open == self.open {
+        if open == self.open {
             let (gap, restarted) = self.gauge.breaks(&point);
-            step = self.gauge.step(point, lag(input.handshake_p95_us));
+            step = self.gauge.step(point, lag(seen.handshake_p95_us));
             if gap {
                 self.note_gap(&before, &point, moment);
             }
@@ -92,11 +77,13 @@ impl Listener {
                 self.note(&Unknown::Restarted(moment.wall));
             }
         } else {
-            self.turn(input.open, point, moment);
+            self.turn(open, point, moment);
         }
-        self.flow = input.flow.or(self.flow);
-        self.queues.see(input.queues, *self.gauge.history.known());
-        self.take_sources(input.sources, moment.at);
+        if open {
+            self.flow = seen.sample;
+        }
+        self.queues.see(seen.queues, *self.gauge.history.known());
+        self.take_sources(seen.sources.as_ref(), moment.at);
         self.follow(step.as_ref(), moment);
         self.decide(step.as_ref(), moment);
         self.watch();
@@ -106,7 +93,7 @@ impl Listener {
         }
     }
 
-    /// The listener has closed in mid-flood, and its port is followed; or it is open again.
+    /// The listener has closed during a flood, and its port is followed; or it is open again.
     fn turn(&mut self, open: bool, point: Point, moment: &Moment) {
         self.open = open;
         self.gauge.rebase(point);
@@ -148,7 +135,7 @@ impl Listener {
     }
 
     fn sight<'a>(&'a self, moment: &'a Moment) -> Sight<'a> {
-        Sight { moment, gauge: &self.gauge, state: &self.state, flow: self.flow, queues: self.queues.last() }
+        Sight { moment, gauge: &self.gauge, state: &self.state, flow: Some(self.flow), queues: self.queues.last() }
     }
 
     /// Lets incidents take in the step.
@@ -178,8 +165,8 @@ impl Listener {
         (self.flood, self.accept) = (flood, accept);
     }
 
-    /// Whether a flood that is on goes on. Nobody answers at the port of a listener that closed, so that only more SYNs than
-    /// its clients usually send, and send again, are its flood.
+    /// Whether a flood that is on goes on. Nobody answers at the port of a listener that closed, so that only more SYNs
+    /// than its clients usually send, and send again, are its flood.
     fn goes_on(&self, step: &Step) -> bool {
         let clients = if self.open { 0.0 } else { 3.0 * self.gauge.usual.syns.get() * step.known.seconds() };
         step.significant && float(step.known.unanswered) > clients
@@ -232,7 +219,7 @@ impl Listener {
         Some(Excursion::from_point(before, usual.syns.get(), usual.completed.get(), None))
     }
 
-    /// Unanswered SYNs per second of late.
+    /// Unanswered SYNs per second over the last two seconds.
     fn unanswered_rate(&self) -> f64 {
         let (history, to) = (&self.gauge.history, self.gauge.history.known().at);
         history.span(to.saturating_sub(WINDOW), to).map_or(0.0, |span| rate(&span, |point| point.unanswered))
@@ -253,12 +240,12 @@ impl Listener {
         unanswered > 0 && overflows.min(dropped).saturating_mul(2) >= unanswered
     }
 
-    /// Whether an accept queue is full while SYNs come in a flood: each from another source and never again, where clients
-    /// that are turned away repeat theirs.
+    /// Whether an accept queue is full while SYNs come in a flood: each from another source and never again, where
+    /// clients that are turned away repeat theirs.
     fn flooded_behind(&self, excursion: &Excursion, moment: &Moment) -> bool {
         let Some(accept) = &self.accept else { return false };
         let (distinct, covered) = self.state.distinct;
-        let (Some(now), Some(before)) = (self.flow, accept.before.flow) else { return false };
+        let (now, Some(before)) = (self.flow, accept.before.flow) else { return false };
         let repeated = float(now.repeated.saturating_sub(before.repeated));
         let first = float(now.first.saturating_sub(before.first));
         moment.at.saturating_sub(accept.called) >= SECOND_LOOK
@@ -364,13 +351,13 @@ impl Listener {
     }
 }
 
-fn point(input: &Input, at: Duration) -> Point {
+fn point(seen: &ListenerSeen, at: Duration) -> Point {
     Point {
         at,
-        syns: input.syns,
-        completed: input.completed,
+        syns: seen.syns,
+        completed: seen.completed,
         unanswered: 0,
-        repeated: input.flow.map_or(0, |flow| flow.repeated),
-        drops: input.queues.map(|seen| seen.queues.drops),
+        repeated: seen.sample.repeated,
+        drops: seen.queues.map(|seen| seen.queues.drops),
     }
 }

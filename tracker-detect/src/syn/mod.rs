@@ -1,7 +1,7 @@
 //! What the flood detector ([`crate::syn_flood`]) is made of: what it is shown, its estimators, and its incidents.
 //!
-//! Here belongs what reasons about SYNs and handshakes. How alerts are kept is [`crate::alert`]'s; what is read when is the
-//! collector's.
+//! Here belongs what reasons about SYNs and handshakes. How alerts are kept is [`crate::alert`]'s; what is read when is
+//! the collector's.
 
 mod baseline;
 pub(crate) mod closed_ports;

@@ -1,4 +1,4 @@
-//! What the detector is told at one moment. Plain values, so that a series of them can be written to a file and replayed.
+//! What the detector is shown. Plain values, so that a series of them can be written to a file and replayed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,10 +18,10 @@ pub struct ListenerId {
     pub port: u16,
 }
 
-/// Everything the detector is told at one moment, some four times a second.
+/// Everything the detector is shown at one moment, up to four times a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SynObservation {
-    /// Time since the daemon started, by a clock that never jumps: all reckoning is done with it.
+    /// Time since the daemon started, by a clock that never jumps: all computation uses it.
     pub at: Duration,
     /// The time of day, only shown; it may jump.
     pub wall: Timestamp,
@@ -53,7 +53,7 @@ pub struct ListenerSeen {
     pub sample: FlowSample,
     /// Its queues at the last census that saw it, and when that was on the clock of [`SynObservation::at`].
     pub queues: Option<QueuesSeen>,
-    /// Sources of its SYNs since the last observation that had them; none when they were not read this time.
+    /// Sources of its SYNs since the last observation that had them; null when they were not read this time.
     pub sources: Option<SourcesSeen>,
 }
 
@@ -73,7 +73,8 @@ pub struct SourcesSeen {
     pub syns: u64,
     /// Distinct source addresses among them, an estimate (HyperLogLog of 8,192 registers: standard error 1.2 %).
     pub distinct: f64,
-    /// The same since [`super::SubjectStatus::watched`] became true for this listener; equal to `distinct` before that.
+    /// Distinct source addresses since [`super::SubjectStatus::watched`] became true for this listener; equal to
+    /// `distinct` before that.
     pub distinct_total: f64,
     /// SYNs that `distinct_total` covers: also those of a moment before the listener was watched.
     pub syns_total: u64,
@@ -88,10 +89,10 @@ pub struct RefusedSeen {
     pub syns: u64,
     /// How many ports received one since the last observation.
     pub ports_touched: u32,
-    /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon started.
-    /// Ports of listeners that have closed while the detector watched them are always in it.
+    /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon
+    /// started. Ports of listeners that have closed while the detector watched them are always in it.
     pub ports: Vec<(u16, u64)>,
-    /// What the count of each of `ports` was at the last observation, in the same order.
+    /// The count of each of `ports` at the last observation, in the same order.
     #[serde(default)]
     pub before: Vec<u64>,
     /// Ports of `ports` at which something has listened since the daemon started.

@@ -42,7 +42,7 @@ impl State {
         self.last = Some((seen, point));
     }
 
-    /// Whether it lasts, and of late SYNs went unanswered or were turned away, more than `share` for each completion.
+    /// Whether it lasts, and SYNs went unanswered or were turned away meanwhile, more than `share` for each completion.
     fn lasts(&self, share: f64) -> bool {
         let (Some((first, before)), Some((last, now))) = (self.before, self.last) else { return false };
         let unanswered = now.unanswered.saturating_sub(before.unanswered);
@@ -65,7 +65,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Takes in the queues of an observation, together with the last known counters.
+    /// Adds the queues of an observation, together with the last known counters.
     pub fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
         let Some(seen) = seen.filter(|seen| self.last.is_none_or(|last| last.at < seen.at)) else { return };
         self.last = Some(seen);
@@ -98,8 +98,8 @@ impl Queues {
         self.stays_full(at) && self.full.lasts(0.0)
     }
 
-    /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow that no
-    /// counter of the kernel tells but that of repeated SYN-ACKs.
+    /// Whether the SYN queue has been filled with old requests for a while and more SYNs go unanswered: a flood so slow
+    /// that of the kernel's counters only that of repeated SYN-ACKs shows it.
     pub fn slow_flood(&self, share: f64) -> bool {
         self.filled.lasts(share)
     }
@@ -120,14 +120,14 @@ impl Queues {
     }
 }
 
-/// Whether the next connection may be turned away (`sk_acceptq_is_full`: longer than its limit; a census that comes between an
-/// accept and the next ACK sees one less).
+/// Whether the next connection may be turned away (`sk_acceptq_is_full`: longer than its limit; a census that comes
+/// between an accept and the next ACK sees one less).
 fn is_full(queues: &ListenerQueues) -> bool {
     queues.accept_queue > 0 && queues.accept_queue >= queues.accept_queue_max
 }
 
-/// Whether three quarters of the SYN queue are taken, most of it by requests whose SYN-ACK was repeated. Behind a full accept
-/// queue requests grow old without a flood.
+/// Whether three quarters of the SYN queue are taken, most of it by requests whose SYN-ACK was repeated. Behind a full
+/// accept queue requests grow old without a flood.
 fn is_filled(queues: &ListenerQueues) -> bool {
     let old = queues.syn_queue.saturating_sub(queues.syn_queue_young);
     // An old recording does not have it.

@@ -76,7 +76,7 @@ impl Record {
 }
 
 impl Subject {
-    /// The same for the API.
+    /// As the API has it.
     pub fn for_api(self) -> AlertSubject {
         let (netns, address, port) = match self {
             Self::Listener(id) => (id.netns, Some(id.address), Some(id.port)),

@@ -34,7 +34,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Takes in a step of all SYNs that met no listener, with the number of ports that had not been tried recently.
+    /// Adds a step of all SYNs that met no listener, with the number of ports that had not been tried recently.
     pub fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight) {
         let at = sight.moment.at;
         if let Some(step) = step

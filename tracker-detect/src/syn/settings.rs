@@ -17,20 +17,24 @@ pub enum Sensitivity {
 /// The time that a legitimate handshake is allowed when nothing is known of the listener's own: beyond most
 /// round trip times of the Internet, below the first repeat of a SYN after 1 s (RFC 6298 2.1).
 pub const UNKNOWN_LAG: Duration = Duration::from_millis(400);
-/// The least when the listener's own handshakes are known to be fast: the sooner a SYN counts, the fewer of a flood are hidden
-/// behind clients that are answered early. A stall must last for three observations more to look like a flood.
+/// The least when the listener's own handshakes are known to be fast: the sooner a SYN counts, the fewer of a flood are
+/// hidden behind clients that are answered early. A stall must last for three observations more to look like a flood.
 pub const LEAST_LAG: Duration = Duration::from_millis(250);
 /// The most, so that a flood is called in time on a slow network too.
 pub const MOST_LAG: Duration = Duration::from_secs(3);
-/// What happened so long ago weighs a third (1/e) of what happens now, in a subject's usual rates.
+/// Time constant of a subject's usual rates, seconds: what happened this long ago weighs a third (1/e) of what happens
+/// now.
 pub const USUAL: f64 = 60.0;
-/// The same of its usual unanswered rate, seconds: slow, so that a flood that rises by 5 % a second stays far ahead of it.
+/// Time constant of its usual unanswered rate, seconds: slow, so that a flood that rises by 5 % a second stays far
+/// ahead.
 pub const BACKGROUND: f64 = 300.0;
-/// Unanswered SYNs enter the usual rate in blocks of this many seconds, one block late: what a flood begins with never does.
+/// Unanswered SYNs enter the usual rate in blocks of this many seconds, one block late: what a flood begins with never
+/// does.
 pub const BLOCK: f64 = 15.0;
 /// Rates of an alert are over this time.
 pub const WINDOW: Duration = Duration::from_secs(2);
-/// A flood is over after so long without: a pause of a second is none, and the end is called within 10 s even at [`MOST_LAG`].
+/// A flood is over after this long without: a pause of a second does not end it, and the end is called within 10 s even
+/// at [`MOST_LAG`].
 pub const QUIET: Duration = Duration::from_secs(3);
 /// A flood that begins again within this time is the same incident.
 pub const AGAIN: Duration = Duration::from_mins(1);
@@ -40,11 +44,11 @@ pub const GAP: Duration = Duration::from_secs(5);
 pub const FRESH: Duration = Duration::from_millis(1_500);
 /// An alarm waits no longer for fresh queues or sources.
 pub const PATIENCE: Duration = Duration::from_millis(500);
-/// A class is revised only after so long of agreement.
+/// A class is revised only after agreement for this long.
 pub const AGREEMENT: Duration = Duration::from_secs(1);
-/// Completions per second below which a subject is taken to have so many: a share of next to nothing means nothing.
+/// Fewer completions per second than this count as this many: a share of next to nothing means nothing.
 pub const LEAST_NORM: f64 = 100.0;
-/// The statistic is kept below so many times the threshold, so that suspicion ends soon after its cause.
+/// The statistic is kept below this many thresholds, so that suspicion ends soon after its cause.
 pub const MOST_STATISTIC: f64 = 10.0;
 /// Suspicion begins at this part of the threshold.
 pub const SUSPICION: f64 = 0.25;
@@ -54,9 +58,9 @@ pub const SUSPICION: f64 = 0.25;
 pub struct Settings {
     /// Threshold of the statistic: seconds of the subject's usual completions that went unanswered.
     pub alarm: f64,
-    /// Unanswered SYNs per second that are nobody's concern: strays of the Internet, half-open health checks.
+    /// Unanswered SYNs per second that are harmless: strays of the Internet, half-open health checks.
     pub floor: f64,
-    /// Unanswered SYNs for each completion that are nobody's concern: loss and repeats.
+    /// Unanswered SYNs for each completion that are harmless: loss and repeats.
     pub share: f64,
 }
 
@@ -70,17 +74,17 @@ impl Settings {
         }
     }
 
-    /// For ports without a listener: no SYN is answered there, so that only the rate tells; a client that tries again and
-    /// again makes some ten a second.
+    /// For ports without a listener: no SYN is answered there, so that only the rate counts; a client that tries again
+    /// and again makes some ten a second.
     pub const fn port(sensitivity: Sensitivity) -> Self {
         let Self { alarm, floor, share } = Self::listener(sensitivity);
         Self { alarm, floor: floor * 3.3, share }
     }
 }
 
-/// The lag of a listener whose handshakes took this long at most in 95 of 100 cases, microseconds. That figure is the edge of a
-/// histogram's bucket, up to twice the time itself: enough of an allowance, and more would hide what is unanswered while
-/// clients are answered early, and bring it to light all at once when they stop.
+/// The lag of a listener whose handshakes took this long at most in 95 of 100 cases, microseconds. That figure is the
+/// edge of a histogram's bucket, up to twice the time itself: enough of an allowance, and more would hide what is
+/// unanswered while clients are answered early, and bring it to light all at once when they stop.
 pub fn lag(handshake_p95_us: Option<u64>) -> Duration {
     handshake_p95_us.map_or(UNKNOWN_LAG, |p95| Duration::from_micros(p95).clamp(LEAST_LAG, MOST_LAG))
 }

@@ -87,7 +87,7 @@ struct Share {
 }
 
 impl Sample {
-    /// Takes in what was seen since the last time.
+    /// Adds what was seen since the last time.
     pub fn add(&mut self, at: Duration, seen: &SourcesSeen) {
         // No more than is kept, whatever is handed over.
         let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
@@ -158,8 +158,9 @@ impl Sample {
         (sources, prefixes)
     }
 
-    /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source usually
-    /// sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood comes from.
+    /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source
+    /// usually sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood
+    /// comes from.
     pub fn whence(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Whence> {
         if self.drawn.len() < LEAST {
             return None;
@@ -202,7 +203,7 @@ pub struct UsualSources {
 }
 
 impl UsualSources {
-    /// Takes in what was seen in so many seconds, while there was no suspicion.
+    /// Adds what was seen in `seconds`, while there was no suspicion.
     pub fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
         self.seconds += seconds;
         let weight = float(seen.syns) / float(seen.sample.len().max(1) as u64);

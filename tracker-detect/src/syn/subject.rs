@@ -67,14 +67,16 @@ pub struct Before {
 pub struct SubjectStatus {
     /// The verdict; none before the second observation.
     pub verdict: Option<Verdict>,
-    /// Whether it is under suspicion or alarm, or was a minute ago: its sources are then to be read at every observation.
+    /// Whether it is under suspicion or alarm, or was a minute ago: its sources are then to be read at every
+    /// observation.
     pub watched: bool,
     /// When that began for which it is watched, on the clock of [`super::SynObservation::at`], as far as it is known.
     pub onset: Option<Duration>,
 }
 
 impl SubjectStatus {
-    /// If it is watched: since when its distinct sources are to be summed up. `now` stands for an onset that is not known.
+    /// If it is watched: since when its distinct sources are to be summed up. `now` stands for an onset that is not
+    /// known.
     #[must_use]
     pub fn watched_from(&self, now: Duration) -> Option<Duration> {
         self.watched.then(|| self.onset.unwrap_or(now))

@@ -6,9 +6,9 @@ use super::{
     settings::WINDOW,
 };
 
-/// So many times the usual rate begin a surge,
+/// This many times the usual rate begin a surge,
 const BEGINS: f64 = 3.0;
-/// and fewer than so many end it.
+/// and fewer than this end it.
 const ENDS: f64 = 2.0;
 /// SYNs per second above the usual that it takes at least.
 const LEAST: f64 = 100.0;
@@ -20,7 +20,7 @@ pub struct Surge {
 }
 
 impl Surge {
-    /// Takes in a step, if there was one. `alarm` says that an incident goes on.
+    /// Adds a step, if there was one, and returns whether there is a surge. `alarm` says that an incident goes on.
     pub fn step(&mut self, gauge: &Gauge, step: Option<&Step>, alarm: bool) -> bool {
         let Some(step) = step else { return self.on && !alarm };
         let to = step.known.to.at;

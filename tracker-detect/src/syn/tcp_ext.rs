@@ -14,7 +14,7 @@ pub struct NamespaceHistory {
 }
 
 impl NamespaceHistory {
-    /// Takes in a reading, if there is one.
+    /// Adds a reading, if there is one.
     pub fn push(&mut self, at: Duration, counters: Option<NamespaceCounters>) {
         let Some(counters) = counters else { return };
         if self.readings.len() == READINGS {

@@ -1,4 +1,4 @@
-//! What is observed: the world as the daemon tells the detector of it, and what the detector says.
+//! What is observed: the world as the daemon shows it to the detector, and what the detector says.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub fn seconds(time: Timestamp) -> f64 {
 }
 
 impl World {
-    /// Runs for so many seconds, observed as the daemon would.
+    /// Runs for `seconds`, observed as the daemon would.
     pub fn run(mut self, seconds: f64) -> Run {
         let mut detector = SynFlood::new(Sensitivity::Medium, AlertStore::default());
         let mut run = Run {

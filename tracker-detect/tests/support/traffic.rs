@@ -8,7 +8,7 @@ use super::Random;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum From {
     One(u32),
-    /// A prefix of so many bits.
+    /// A prefix, and its length in bits.
     Prefix(u32, u8),
     /// An IPv6 /64.
     Six,

@@ -58,12 +58,12 @@ impl Server {
     }
 }
 
-/// A client's next deed.
+/// What a client does next.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
-    /// SYN number so many of traffic number so many.
+    /// A SYN: which traffic it is of, and its number.
     Syn(usize, u32),
-    /// The ACK of it.
+    /// Its ACK.
     Ack(usize, u32),
 }
 

@@ -174,8 +174,8 @@ impl AlertState {
     }
 }
 
-/// What an alert is about. Source and destination are those of connections that are made here; alerts without them leave them
-/// out.
+/// What an alert is about. Source and destination are those of connections that are made here; alerts without them
+/// leave them out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertSubject {
     /// Network namespace.
@@ -214,8 +214,8 @@ impl Alert {
 }
 
 impl AlertSubject {
-    /// The place: a listener, a connection, a call of `bind()`, or the object; none of an alert about a process. The kind of
-    /// alert says what a subject without addresses is.
+    /// The place: a listener, a connection, a call of `bind()`, or the object; none of an alert about a process. The
+    /// kind of alert says what a subject without addresses is.
     fn place(&self, kind: AlertKind) -> Option<String> {
         use AlertKind::{AcceptOverflow, BindConflict, PortAllocationFailed, PortExhaustion, PortScan, SynFlood};
         match kind {

@@ -89,13 +89,13 @@ pub struct FloodEvidence {
     pub distinct_sources_error: f64,
     /// Sources with the largest shares of the last SYNs, at most ten.
     pub top_sources: Vec<SourceShare>,
-    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when it
-    /// holds hardly more than a narrower one in it.
+    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when
+    /// it holds hardly more than a narrower one in it.
     pub top_prefixes: Vec<SourceShare>,
     /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
     pub repeated_share: Option<f64>,
-    /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was sampled.
-    /// Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
+    /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was
+    /// sampled. Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
     pub completed_share: Option<f64>,
     /// Half-open requests at the last census; null before it, as all below.
     pub half_open: Option<u32>,
@@ -111,7 +111,8 @@ pub struct FloodEvidence {
     pub accept_queue_max: Option<u32>,
     /// SYNs that the listener turned away since the onset.
     pub dropped: Option<u64>,
-    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all listeners.
+    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all
+    /// listeners.
     pub namespace: ByName<u64>,
     /// Upper bound of the ports without a listener that were tried since the onset: only of a scan.
     pub ports: Option<u32>,

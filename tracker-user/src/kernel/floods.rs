@@ -53,7 +53,7 @@ pub type Open = (u32, Listener);
 pub struct ReadContext<'a> {
     /// When the counts of the listeners were read.
     pub at: Instant,
-    /// The same as time of day.
+    /// The time of day at that moment.
     pub wall: Timestamp,
     /// Network namespace.
     pub netns: u32,

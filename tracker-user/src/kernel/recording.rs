@@ -1,5 +1,5 @@
-//! The recording of what the flood detector sees (`--detector.record`), which a replay can judge again. A thread of its own
-//! writes it, so that a slow disk does not stop detection. It has no holes: what cannot be kept up with ends it.
+//! The recording of what the flood detector sees (`--detector.record`), which a replay can judge again. A thread of its
+//! own writes it, so that a slow disk does not stop detection. It has no holes: what cannot be kept up with ends it.
 
 use std::{
     fs::{File, OpenOptions, Permissions},

@@ -93,7 +93,7 @@ fn firing(alerts: &[Alert]) -> MetricFamily {
     samples.family()
 }
 
-/// Listeners without a series of their own have no verdict: there is none on several together.
+/// Listeners without a series of their own have no verdict: it would be one on several together.
 fn listeners(split: &Split<'_>) -> impl Iterator<Item = MetricFamily> {
     let mut verdicts = [&VERDICT, &VERDICT_CHANGE].map(Metric::samples);
     let mut sources = SYN_SOURCES.samples();
