@@ -15,7 +15,7 @@ pub enum Observation {
     /// The daemon itself, at each reading.
     Host(HostObservation),
     /// The processes of a network namespace that hold sockets whose peer is silent, about four times a minute.
-    Leaks(LeaksSeen),
+    Leaks(LeaksObservation),
     /// A network namespace is gone.
     NetnsGone {
         /// Its number.
@@ -49,7 +49,7 @@ pub trait Detector: Any + Debug + Send {
 
 /// What a look at all processes of a network namespace saw.
 #[derive(Clone, Debug)]
-pub struct LeaksSeen {
+pub struct LeaksObservation {
     /// When, by a clock that never jumps.
     pub at: Duration,
     /// The time of day.
@@ -57,14 +57,14 @@ pub struct LeaksSeen {
     /// Network namespace.
     pub netns: u32,
     /// Processes that hold such sockets.
-    pub processes: Vec<LeakSeen>,
+    pub processes: Vec<LeakObservation>,
     /// Whether a process that is missing holds none. There may be more processes than are counted.
     pub complete: bool,
 }
 
 /// The sockets of a process that have heard nothing of their peer for [`crate::leaks::SILENT`] or longer.
 #[derive(Clone, Debug, Default)]
-pub struct LeakSeen {
+pub struct LeakObservation {
     /// Process id.
     pub pid: u32,
     /// Its name.

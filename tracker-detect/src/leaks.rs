@@ -7,7 +7,7 @@ use tracker_common::limits;
 
 use crate::{
     alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
-    detector::{Detector, LeakSeen, LeaksSeen, Observation},
+    detector::{Detector, LeakObservation, LeaksObservation, Observation},
 };
 use tracker_model::{
     api::{AlertKind, AlertSubject, Evidence, Fact, Severity, Unit},
@@ -71,7 +71,7 @@ impl Leaks {
     }
 
     /// Adds a look. One that is not later than the last of its namespace is ignored.
-    fn step(&mut self, seen: &LeaksSeen) {
+    fn step(&mut self, seen: &LeaksObservation) {
         if self.at.get(&seen.netns).is_some_and(|at| *at >= seen.at) {
             return;
         }
@@ -116,7 +116,7 @@ impl Leaks {
         self.alerts.resolve_where(|key, _| (key.0 == netns).then_some(wall));
     }
 
-    fn follow(&mut self, key: Key, process: &LeakSeen, count: u32, oldest: Duration, now: ObservedAt) {
+    fn follow(&mut self, key: Key, process: &LeakObservation, count: u32, oldest: Duration, now: ObservedAt) {
         let leak = self.suspected.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
         leak.looks += 1;
         let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
@@ -130,7 +130,7 @@ fn keep_peak(report: &mut Report, before: &Evidence) {
     report.keep_peak("leaked_peak", before);
 }
 
-fn report((netns, pid, kind): Key, process: &LeakSeen, count: u32, oldest: f64) -> Report {
+fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest: f64) -> Report {
     let (state, advice) = match kind {
         AlertKind::FinWaitLeak => (
             "FIN_WAIT2",

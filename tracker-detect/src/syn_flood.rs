@@ -9,18 +9,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracker_model::{
     api::{Alert, AlertKind, SourceShare},
-    counters::FlowSample,
+    counters::HandshakeStats,
 };
 
 use crate::{
     alert::AlertStore,
     detector::{Detector, Observation},
     syn::{
-        ListenerId, ListenerSeen, Sensitivity, SubjectStatus, SynObservation,
-        closed_ports::Refused,
+        ListenerId, ListenerObservation, Sensitivity, SubjectStatus, SynObservation,
+        closed_ports::ClosedPorts,
         listener::Listener,
         settings::{AGAIN, Settings},
-        subject::Moment,
+        subject::ObservationContext,
         tcp_ext::NamespaceHistory,
     },
 };
@@ -34,7 +34,7 @@ pub struct SynFlood {
     sensitivity: Sensitivity,
     at: Option<Duration>,
     listeners: BTreeMap<ListenerId, Listener>,
-    refused: Option<Refused>,
+    closed_ports: Option<ClosedPorts>,
     namespace: NamespaceHistory,
     alerts: AlertStore,
 }
@@ -65,7 +65,7 @@ impl SynFlood {
             sensitivity,
             at: None,
             listeners: BTreeMap::new(),
-            refused: None,
+            closed_ports: None,
             namespace: NamespaceHistory::default(),
             alerts,
         }
@@ -79,7 +79,7 @@ impl SynFlood {
         self.at = Some(observation.at);
         let (mut namespace, alerts) = (std::mem::take(&mut self.namespace), self.alerts.clone());
         namespace.push(observation.at, observation.namespace);
-        let moment = Moment {
+        let context = ObservationContext {
             at: observation.at,
             wall: observation.wall,
             namespace: &namespace,
@@ -87,55 +87,55 @@ impl SynFlood {
             alerts: &alerts,
         };
         for seen in &observation.listeners {
-            self.step_listener(seen, &moment);
+            self.step_listener(seen, &context);
         }
-        let followed = self.step_closed(observation, &moment);
+        let followed = self.step_closed(observation, &context);
         let netns = Some(observation.netns).filter(|netns| *netns != 0);
-        if let Some(refused) = &mut self.refused {
-            refused.step(&observation.refused, &followed, netns, &moment);
+        if let Some(closed_ports) = &mut self.closed_ports {
+            closed_ports.step(&observation.closed_ports, &followed, netns, &context);
         } else {
             let settings = Settings::port(self.sensitivity);
-            self.refused = Some(Refused::new(settings, &observation.refused, observation.at));
+            self.closed_ports = Some(ClosedPorts::new(settings, &observation.closed_ports, observation.at));
         }
         self.namespace = namespace;
     }
 
-    fn step_listener(&mut self, seen: &ListenerSeen, moment: &Moment) {
+    fn step_listener(&mut self, seen: &ListenerObservation, context: &ObservationContext) {
         match self.listeners.get_mut(&seen.id) {
             // Named twice in one observation.
-            Some(listener) if listener.seen == moment.at => {}
-            Some(listener) => listener.step(seen, true, moment),
+            Some(listener) if listener.seen == context.at => {}
+            Some(listener) => listener.step(seen, true, context),
             None => {
                 let settings = Settings::listener(self.sensitivity);
-                self.listeners.insert(seen.id, Listener::new(settings, seen, moment.at));
+                self.listeners.insert(seen.id, Listener::new(settings, seen, context.at));
             }
         }
     }
 
     /// Follows the ports of listeners that have closed during a flood, and returns them.
-    fn step_closed(&mut self, observation: &SynObservation, moment: &Moment) -> Vec<u16> {
+    fn step_closed(&mut self, observation: &SynObservation, context: &ObservationContext) -> Vec<u16> {
         let mut followed = Vec::new();
-        for (id, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen < moment.at) {
+        for (id, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen < context.at) {
             // SYNs to a port without a listener are counted by port alone. When two listeners of one port close during
             // a flood, such as 0.0.0.0:80 and [::]:80, the first follows the port and the alert of the other ends.
             if listener.flooded() && !followed.contains(&id.port) {
-                let counted = observation.refused.ports.iter().find(|(port, _)| *port == id.port);
-                let seen = ListenerSeen {
+                let counted = observation.closed_ports.ports.iter().find(|(port, _)| *port == id.port);
+                let seen = ListenerObservation {
                     id: *id,
                     syns: counted.map_or(0, |(_, syns)| *syns),
                     completed: 0,
                     handshake_p95_us: None,
-                    sample: FlowSample::default(),
+                    sample: HandshakeStats::default(),
                     queues: None,
-                    sources: observation.refused.sources.clone(),
+                    sources: observation.closed_ports.sources.clone(),
                 };
-                listener.step(&seen, false, moment);
+                listener.step(&seen, false, context);
                 followed.push(id.port);
             } else {
-                listener.close(moment);
+                listener.close(context);
             }
         }
-        self.listeners.retain(|_, listener| moment.at.saturating_sub(listener.seen) <= AGAIN);
+        self.listeners.retain(|_, listener| context.at.saturating_sub(listener.seen) <= AGAIN);
         while self.listeners.len() > observation.listeners.len() + CLOSED {
             let closed = self.listeners.iter().min_by_key(|(_, listener)| listener.seen).map(|(id, _)| *id);
             closed.map(|id| self.listeners.remove(&id));
@@ -152,13 +152,13 @@ impl SynFlood {
     /// What there is to say of the SYNs that meet no listener.
     #[must_use]
     pub fn no_listener(&self) -> SubjectStatus {
-        self.refused.as_ref().map(Refused::status).unwrap_or_default()
+        self.closed_ports.as_ref().map(ClosedPorts::status).unwrap_or_default()
     }
 
     /// Sources of the SYNs that meet no listener, with the largest shares, at most ten.
     #[must_use]
     pub fn no_listener_sources(&self) -> Vec<SourceShare> {
-        self.refused.as_ref().map(Refused::sources).unwrap_or_default()
+        self.closed_ports.as_ref().map(ClosedPorts::sources).unwrap_or_default()
     }
 
     /// The statistic of a listener: seconds of its usual completions (taken as 100/s at least) that went unanswered

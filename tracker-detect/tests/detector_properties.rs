@@ -7,12 +7,13 @@ use proptest::{collection::vec, prelude::*};
 use tracker_common::histogram::{BUCKETS, HANDSHAKE_SHIFT, edge_us};
 use tracker_detect::alert::AlertStore;
 use tracker_detect::syn::{
-    ListenerId, ListenerSeen, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen, SynObservation,
+    ClosedPortsObservation, ListenerId, ListenerObservation, QueuesObservation, Sensitivity, SourcesObservation,
+    SynObservation,
 };
 use tracker_detect::syn_flood::SynFlood;
 use tracker_model::{
     api::{AlertKind, AlertState},
-    counters::{FlowSample, ListenerQueues, NamespaceCounters},
+    counters::{HandshakeStats, ListenerQueues, NamespaceCounters},
 };
 
 const ID: ListenerId = ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
@@ -23,21 +24,21 @@ fn observation(millisecond: u64, seen: Counters) -> SynObservation {
         netns: 1,
         at,
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_millis(i64::try_from(millisecond).unwrap()),
-        listeners: vec![ListenerSeen {
+        listeners: vec![ListenerObservation {
             id: ID,
             syns: seen.first + seen.repeated,
             completed: seen.completed,
             handshake_p95_us: None,
-            sample: FlowSample {
+            sample: HandshakeStats {
                 first: seen.first,
                 repeated: seen.repeated,
                 completed: seen.completed,
-                ..FlowSample::default()
+                ..HandshakeStats::default()
             },
             queues: None,
             sources: None,
         }],
-        refused: RefusedSeen::default(),
+        closed_ports: ClosedPortsObservation::default(),
         namespace: None,
         census_error: None,
     }
@@ -257,11 +258,11 @@ fn counter() -> impl Strategy<Value = u64> {
     prop_oneof![0..10_u64, 0..100_000_u64, any::<u64>(), Just(u64::MAX)]
 }
 
-fn queues() -> impl Strategy<Value = Option<QueuesSeen>> {
+fn queues() -> impl Strategy<Value = Option<QueuesObservation>> {
     let queues = (0..20_000_u64, any::<[u32; 4]>(), counter(), any::<bool>());
     proptest::option::of(queues.prop_map(|(at, [a, b, c, d], drops, small)| {
         let most = if small { 200 } else { u32::MAX };
-        QueuesSeen {
+        QueuesObservation {
             at: Duration::from_millis(at),
             queues: ListenerQueues {
                 syn_queue: a % most,
@@ -275,9 +276,9 @@ fn queues() -> impl Strategy<Value = Option<QueuesSeen>> {
     }))
 }
 
-fn sources() -> impl Strategy<Value = Option<SourcesSeen>> {
+fn sources() -> impl Strategy<Value = Option<SourcesObservation>> {
     let sources = (counter(), 0.0..1e12, 0.0..1e12, vec(any::<IpAddr>(), 0..40));
-    proptest::option::of(sources.prop_map(|(syns, distinct, distinct_total, sample)| SourcesSeen {
+    proptest::option::of(sources.prop_map(|(syns, distinct, distinct_total, sample)| SourcesObservation {
         syns,
         distinct,
         distinct_total,
@@ -286,15 +287,15 @@ fn sources() -> impl Strategy<Value = Option<SourcesSeen>> {
     }))
 }
 
-fn listener() -> impl Strategy<Value = ListenerSeen> {
+fn listener() -> impl Strategy<Value = ListenerObservation> {
     let parts =
         (0..4_u16, counter(), counter(), proptest::option::of(counter()), queues(), sources(), any::<[u64; 5]>());
-    parts.prop_map(|(port, syns, completed, handshake_p95_us, queues, sources, sample)| ListenerSeen {
+    parts.prop_map(|(port, syns, completed, handshake_p95_us, queues, sources, sample)| ListenerObservation {
         id: ListenerId { port, ..ID },
         syns,
         completed,
         handshake_p95_us,
-        sample: FlowSample {
+        sample: HandshakeStats {
             first: sample[0],
             repeated: sample[1],
             completed: sample[2],
@@ -321,7 +322,7 @@ fn garbage() -> impl Strategy<Value = SynObservation> {
         at: Duration::from_millis(at),
         wall: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(wall.into()),
         listeners,
-        refused: RefusedSeen {
+        closed_ports: ClosedPortsObservation {
             before: refused.2.iter().map(|(_, syns)| syns / 2).collect(),
             syns: refused.0,
             ports_touched: refused.1,

@@ -82,7 +82,7 @@ namespace_counters! {
 /// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs. Repeats are rather
 /// too few: those of connections that made room for others count as first SYNs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowSample {
+pub struct HandshakeStats {
     /// First SYNs of a connection.
     pub first: u64,
     /// Repeats: the same addresses, ports and sequence number again.
@@ -95,7 +95,7 @@ pub struct FlowSample {
     pub repeated_variance: u64,
 }
 
-impl FlowSample {
+impl HandshakeStats {
     /// Half of the 95 % confidence interval of `repeated`: twice its standard deviation.
     #[must_use]
     #[expect(

@@ -9,7 +9,7 @@ use tracker_common::histogram::{HANDSHAKE_SHIFT, Histogram};
 
 use crate::{
     api::{NoListener, SourceCount, Verdict},
-    counters::{ByFamily, FlowSample, ListenerQueues},
+    counters::{ByFamily, HandshakeStats, ListenerQueues},
     field::{
         Field,
         Read::{self, Count, Each, Number},
@@ -85,7 +85,7 @@ pub struct Listener {
     pub verdict: Option<Verdict>,
     /// What became of a sample of its SYNs.
     #[serde(skip)]
-    pub sample: FlowSample,
+    pub sample: HandshakeStats,
     /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: repeats of connections that the
     /// sample has lost count as first SYNs.
     pub syns_repeated: u64,
@@ -122,7 +122,7 @@ impl Listener {
             handshakes_expired: None,
             queues: None,
             verdict: None,
-            sample: FlowSample::default(),
+            sample: HandshakeStats::default(),
             syns_repeated: 0,
             syns_repeated_error: 0,
             distinct_sources: None,

@@ -7,18 +7,24 @@ fn watch() -> Leaks {
     Leaks::new(AlertStore::default())
 }
 
-fn process(close_wait: u32, oldest: u64) -> LeakSeen {
+fn process(close_wait: u32, oldest: u64) -> LeakObservation {
     let close_wait_oldest = Duration::from_secs(oldest);
-    LeakSeen { pid: 815, comm: "nginx".to_owned(), close_wait, close_wait_oldest, ..LeakSeen::default() }
+    LeakObservation { pid: 815, comm: "nginx".to_owned(), close_wait, close_wait_oldest, ..LeakObservation::default() }
 }
 
 /// A look at a namespace; whether it counted all processes.
-fn look_at(watch: &mut Leaks, at: u32, netns: u32, processes: Vec<LeakSeen>, complete: bool) -> Vec<Alert> {
-    watch.step(&LeaksSeen { at: Duration::from_secs(at.into()), wall: wall(at.into()), netns, processes, complete });
+fn look_at(watch: &mut Leaks, at: u32, netns: u32, processes: Vec<LeakObservation>, complete: bool) -> Vec<Alert> {
+    watch.step(&LeaksObservation {
+        at: Duration::from_secs(at.into()),
+        wall: wall(at.into()),
+        netns,
+        processes,
+        complete,
+    });
     watch.alerts.alerts()
 }
 
-fn look(watch: &mut Leaks, at: u32, processes: Vec<LeakSeen>) -> Vec<Alert> {
+fn look(watch: &mut Leaks, at: u32, processes: Vec<LeakObservation>) -> Vec<Alert> {
     look_at(watch, at, 1, processes, true)
 }
 
@@ -67,8 +73,8 @@ fn looks_that_are_not_running_do_not_count() {
 #[test]
 fn each_state_and_process_has_an_alert_of_its_own() {
     let mut watch = watch();
-    let both = || LeakSeen { fin_wait2: 70, fin_wait2_oldest: Duration::from_secs(61), ..process(60, 90) };
-    let other = || LeakSeen { pid: 5, comm: "php".to_owned(), ..process(80, 7_300) };
+    let both = || LeakObservation { fin_wait2: 70, fin_wait2_oldest: Duration::from_secs(61), ..process(60, 90) };
+    let other = || LeakObservation { pid: 5, comm: "php".to_owned(), ..process(80, 7_300) };
     look(&mut watch, 0, vec![both(), other()]);
     let alerts = look(&mut watch, 15, vec![both(), other()]);
     assert_eq!(alerts.iter().map(|alert| alert.id).collect::<Vec<_>>(), [3, 2, 1]);
@@ -88,7 +94,7 @@ fn one_namespace_says_nothing_of_another() {
 fn a_process_that_was_not_counted_has_not_stopped() {
     let mut watch = leaking();
     // Its other state was counted.
-    look_at(&mut watch, 30, 1, vec![LeakSeen { fin_wait2: 3, ..process(0, 0) }], false);
+    look_at(&mut watch, 30, 1, vec![LeakObservation { fin_wait2: 3, ..process(0, 0) }], false);
     assert_eq!(look_at(&mut watch, 31, 1, Vec::new(), false)[0].state, AlertState::Firing);
     assert_eq!(look(&mut watch, 45, Vec::new())[0].state, AlertState::Resolved, "all were counted");
     look(&mut watch, 60, vec![process(60, 90)]);

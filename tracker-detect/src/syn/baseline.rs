@@ -4,12 +4,12 @@ use super::settings::{BACKGROUND, BLOCK, USUAL};
 
 /// An exponentially decayed mean of a rate. While it is younger than its time constant it is a plain mean.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Average {
+pub struct Ewma {
     value: f64,
     age: f64,
 }
 
-impl Average {
+impl Ewma {
     /// Adds a rate, observed for `seconds`.
     pub fn add(&mut self, rate: f64, seconds: f64, constant: f64) {
         if seconds > 0.0 {
@@ -25,22 +25,22 @@ impl Average {
     }
 }
 
-/// Usual rates.
+/// Baseline rates.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usual {
+pub struct Baseline {
     /// SYNs per second.
-    pub syns: Average,
+    pub syns: Ewma,
     /// Completions per second. Learnt always, so that what is normal never depends on what was unanswered.
-    pub completed: Average,
+    pub completed: Ewma,
     /// Unanswered SYNs per second.
-    unanswered: Average,
+    unanswered: Ewma,
     /// Unanswered SYNs of this block, and its seconds.
     block: (f64, f64),
     /// The rate of the block before.
     held: Option<f64>,
 }
 
-impl Usual {
+impl Baseline {
     /// Adds rates, observed for `seconds`. Nothing is learnt under suspicion: a flood is not usual.
     pub fn learn(&mut self, syns: f64, unanswered: f64, seconds: f64, suspicious: bool) {
         if suspicious {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_average_is_plain_at_first_and_decays_later() {
-        let mut average = Average::default();
+        let mut average = Ewma::default();
         average.add(10.0, 1.0, 60.0);
         average.add(20.0, 1.0, 60.0);
         near(average.get(), 15.0);
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_leads_to_suspicion_is_not_learnt() {
-        let mut usual = Usual::default();
+        let mut usual = Baseline::default();
         for _ in 0..70 {
             usual.learn(20.0, 20.0, 1.0, false);
         }

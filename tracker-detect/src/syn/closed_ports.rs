@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, time::Duration};
 use tracker_model::api::{AlertKind, Class, SourceShare};
 
 use super::{
-    cusum::{Gauge, Step},
+    cusum::{Cusum, Step},
     history::{Point, rate},
     incident::{Incident, firing, onset, quiet},
-    observation::RefusedSeen,
+    observation::ClosedPortsObservation,
     record::{Subject, Unknown},
     scan::Scan,
     settings::{AGAIN, PATIENCE, Settings},
-    sources::{UsualSources, Whence},
-    subject::{Moment, Sight, SubjectState, SubjectStatus},
+    sources::{Attribution, UsualSources},
+    subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
 };
 use crate::estimators::rate::float;
 
@@ -32,7 +32,7 @@ const FORGED_TIME: Duration = Duration::from_secs(2);
 /// A port.
 #[derive(Debug)]
 struct Port {
-    gauge: Gauge,
+    cusum: Cusum,
     incident: Option<Incident>,
     /// Whether something has listened there: known only when the port was among the busiest.
     served: bool,
@@ -52,23 +52,23 @@ impl Port {
 
 /// All SYNs that meet no listener.
 #[derive(Debug)]
-pub struct Refused {
+pub struct ClosedPorts {
     settings: Settings,
     netns: u32,
     /// All ports together.
-    all: Gauge,
+    all: Cusum,
     ports: BTreeMap<u16, Port>,
     scan: Scan,
     state: SubjectState,
 }
 
-impl Refused {
+impl ClosedPorts {
     /// What is first seen now.
-    pub fn new(settings: Settings, seen: &RefusedSeen, at: Duration) -> Self {
+    pub fn new(settings: Settings, seen: &ClosedPortsObservation, at: Duration) -> Self {
         let mut refused = Self {
             settings,
             netns: 0,
-            all: Gauge::new(settings, point(seen.syns, at)),
+            all: Cusum::new(settings, point(seen.syns, at)),
             ports: BTreeMap::new(),
             scan: Scan::default(),
             state: SubjectState::default(),
@@ -79,25 +79,31 @@ impl Refused {
 
     /// Adds an observation. Ports in `followed` are those of flooded listeners that have closed: their SYNs belong to
     /// those floods.
-    pub fn step(&mut self, seen: &RefusedSeen, followed: &[u16], netns: Option<u32>, moment: &Moment) {
+    pub fn step(
+        &mut self,
+        seen: &ClosedPortsObservation,
+        followed: &[u16],
+        netns: Option<u32>,
+        context: &ObservationContext,
+    ) {
         self.netns = netns.unwrap_or(self.netns);
         let before = self.all.history.last().at;
-        let all = self.all.step(point(seen.syns, moment.at), Duration::ZERO);
+        let all = self.all.step(point(seen.syns, context.at), Duration::ZERO);
         if let Some(sources) = &seen.sources {
             self.state.count_distinct(sources);
-            self.state.sample.add(moment.at, sources);
+            self.state.sample.add(context.at, sources);
         }
         let fresh =
-            self.list(seen, followed, before, moment.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
-        self.forget(followed, moment.at);
-        self.step_ports(seen, moment);
-        self.step_scan(all.as_ref(), fresh, moment);
+            self.list(seen, followed, before, context.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
+        self.forget(followed, context.at);
+        self.step_ports(seen, context);
+        self.step_scan(all.as_ref(), fresh, context);
         self.watch();
-        self.judge(moment);
+        self.update_verdict(context);
     }
 
     /// Adds ports that are new, and returns their number.
-    fn list(&mut self, seen: &RefusedSeen, followed: &[u16], before: Duration, at: Duration) -> u32 {
+    fn list(&mut self, seen: &ClosedPortsObservation, followed: &[u16], before: Duration, at: Duration) -> u32 {
         let mut new = 0;
         let listed = seen.ports.iter().enumerate().take(LISTED);
         for (index, &(number, syns)) in listed.filter(|(_, (port, _))| !followed.contains(port)) {
@@ -115,14 +121,14 @@ impl Refused {
             // What it had received before the last observation is known, unless a recording is older than that figure.
             let known = seen.before.get(index).filter(|_| before < at);
             let first = known.map_or(point(syns, at), |count| point((*count).min(syns), before));
-            let gauge = Gauge::new(self.settings, first);
-            self.ports.insert(number, Port { gauge, incident: None, served: false, listed: at });
+            let cusum = Cusum::new(self.settings, first);
+            self.ports.insert(number, Port { cusum, incident: None, served: false, listed: at });
         }
         new
     }
 
     /// How many of the listed ports are known, after all have been taken up.
-    fn known(&self, seen: &RefusedSeen) -> u32 {
+    fn known(&self, seen: &ClosedPortsObservation) -> u32 {
         let listed = seen.ports.iter().take(LISTED).filter(|(port, _)| self.ports.contains_key(port)).count();
         u32::try_from(listed).unwrap_or(u32::MAX)
     }
@@ -133,104 +139,104 @@ impl Refused {
         });
     }
 
-    fn step_ports(&mut self, seen: &RefusedSeen, moment: &Moment) {
+    fn step_ports(&mut self, seen: &ClosedPortsObservation, context: &ObservationContext) {
         let mut ports = std::mem::take(&mut self.ports);
         for (number, port) in &mut ports {
             let counted = seen.ports.iter().take(LISTED).find(|(listed, _)| listed == number);
             // One that is not listed has received none, or few beside others.
-            let syns = counted.map_or(port.gauge.history.last().syns, |(_, syns)| *syns);
-            if port.gauge.history.last().at == moment.at {
+            let syns = counted.map_or(port.cusum.history.last().syns, |(_, syns)| *syns);
+            if port.cusum.history.last().at == context.at {
                 continue;
             }
             port.served |= seen.served_before.contains(number);
-            let step = port.gauge.step(point(syns, moment.at), Duration::ZERO);
-            self.follow(port, step.as_ref(), moment);
+            let step = port.cusum.step(point(syns, context.at), Duration::ZERO);
+            self.advance(port, step.as_ref(), context);
             if !port.fires() && step.is_some() {
-                self.decide(*number, port, moment);
+                self.maybe_open(*number, port, context);
             }
         }
         self.ports = ports;
     }
 
-    fn sight<'a>(&'a self, gauge: &'a Gauge, moment: &'a Moment) -> Sight<'a> {
-        Sight { moment, gauge, state: &self.state, flow: None, queues: None }
+    fn view<'a>(&'a self, cusum: &'a Cusum, context: &'a ObservationContext) -> SubjectView<'a> {
+        SubjectView { context, cusum, state: &self.state, flow: None, queues: None }
     }
 
-    fn follow(&self, port: &mut Port, step: Option<&Step>, moment: &Moment) {
-        let whence = self.whence(&port.gauge);
+    fn advance(&self, port: &mut Port, step: Option<&Step>, context: &ObservationContext) {
+        let attribution = self.attribute(&port.cusum);
         let Some(incident) = &mut port.incident else { return };
         let before = incident.firing();
         let on = step.is_some_and(|step| step.significant);
-        incident.follow(step, on, quiet(false), &self.sight(&port.gauge, moment));
+        incident.advance(step, on, quiet(false), &self.view(&port.cusum, context));
         if on && incident.is_strong(step) {
-            incident.revise(whence, moment);
+            incident.revise(attribution, context);
         } else if before && !incident.firing() {
-            port.gauge.end();
+            port.cusum.end();
         }
-        incident.publish(moment);
+        incident.publish(context);
     }
 
-    fn whence(&self, gauge: &Gauge) -> Option<Whence> {
-        let (from, to) = gauge.window();
-        let span = |gauge: &Gauge| gauge.history.span(from, to).map(|span| rate(&span, |point| point.syns));
-        let (port, all) = (span(gauge)?, span(&self.all)?);
-        if port > 0.0 { self.state.sample.whence(all.max(port), port, &UsualSources::default()) } else { None }
+    fn attribute(&self, cusum: &Cusum) -> Option<Attribution> {
+        let (from, to) = cusum.window();
+        let span = |cusum: &Cusum| cusum.history.span(from, to).map(|span| rate(&span, |point| point.syns));
+        let (port, all) = (span(cusum)?, span(&self.all)?);
+        if port > 0.0 { self.state.sample.attribute(all.max(port), port, &UsualSources::default()) } else { None }
     }
 
-    fn decide(&self, number: u16, port: &mut Port, moment: &Moment) {
-        let (Some(excursion), Some(ready)) = (port.gauge.excursion().copied(), port.gauge.ready()) else { return };
-        let whence = self.whence(&port.gauge);
-        let waited = moment.at.saturating_sub(ready);
-        if port.served && !(waited >= FORGED_TIME && self.forged(whence)) {
+    fn maybe_open(&self, number: u16, port: &mut Port, context: &ObservationContext) {
+        let (Some(excursion), Some(ready)) = (port.cusum.excursion().copied(), port.cusum.ready()) else { return };
+        let attribution = self.attribute(&port.cusum);
+        let waited = context.at.saturating_sub(ready);
+        if port.served && !(waited >= FORGED_TIME && self.forged(attribution)) {
             return;
         }
-        if whence.is_none() && waited < PATIENCE {
+        if attribution.is_none() && waited < PATIENCE {
             return;
         }
-        let (subject, class) = (Subject::Port(self.netns, number), whence.unwrap_or(Whence::ALL_OVER));
-        let (previous, sight) = (port.incident.take(), self.sight(&port.gauge, moment));
-        let mut incident = Incident::begin(previous, AlertKind::SynFlood, subject, class, &excursion, &sight);
-        if whence.is_none() {
+        let (subject, class) = (Subject::Port(self.netns, number), attribution.unwrap_or(Attribution::ALL_OVER));
+        let (previous, view) = (port.incident.take(), self.view(&port.cusum, context));
+        let mut incident = Incident::begin(previous, AlertKind::SynFlood, subject, class, &excursion, &view);
+        if attribution.is_none() {
             incident.record.note(Unknown::Sources);
-            incident.publish(moment);
+            incident.publish(context);
         }
         port.incident = Some(incident);
     }
 
     /// Whether sources are plainly forged: clients of a service that is gone try again, from the same addresses.
-    fn forged(&self, whence: Option<Whence>) -> bool {
+    fn forged(&self, attribution: Option<Attribution>) -> bool {
         let (distinct, covered) = self.state.distinct;
-        whence.is_some_and(|whence| whence.class != Class::SingleSource)
+        attribution.is_some_and(|attribution| attribution.class != Class::SingleSource)
             && covered >= FORGED
             && distinct >= FORGED_SHARE * float(covered)
     }
 
-    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, moment: &Moment) {
+    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, context: &ObservationContext) {
         let mut scan = std::mem::take(&mut self.scan);
-        scan.step(step, fresh, self.netns, &self.sight(&self.all, moment));
+        scan.step(step, fresh, self.netns, &self.view(&self.all, context));
         self.scan = scan;
     }
 
     fn watch(&mut self) {
         let watched =
-            self.scan.firing().is_some() || self.ports.values().any(|port| port.gauge.suspicious() || port.fires());
+            self.scan.firing().is_some() || self.ports.values().any(|port| port.cusum.suspicious() || port.fires());
         // Not beyond the end, as that of a listener is: the next flood may be of another port, and has sources of its
         // own.
         self.state.set_watched(watched);
     }
 
     /// Brings the verdict up to date: a flood before a scan, the older flood before the younger.
-    fn judge(&mut self, moment: &Moment) {
+    fn update_verdict(&mut self, context: &ObservationContext) {
         let floods = self.ports.values().filter_map(|port| port.incident.as_ref()).filter(|incident| incident.firing());
         let incident = floods.min_by_key(|incident| incident.alert).or(self.scan.firing());
-        let class = incident.map_or(Class::None, |incident| incident.record.whence.class);
-        self.state.set_verdict(class, incident.map(|incident| incident.alert), moment.wall);
+        let class = incident.map_or(Class::None, |incident| incident.record.attribution.class);
+        self.state.set_verdict(class, incident.map(|incident| incident.alert), context.wall);
     }
 
     /// What there is to say of them.
     pub fn status(&self) -> SubjectStatus {
-        let suspected = self.ports.values().filter(|port| port.gauge.suspicious());
-        self.state.status(suspected.filter_map(|port| Some(onset(port.gauge.excursion()?, &port.gauge))).min())
+        let suspected = self.ports.values().filter(|port| port.cusum.suspicious());
+        self.state.status(suspected.filter_map(|port| Some(onset(port.cusum.excursion()?, &port.cusum))).min())
     }
 
     /// Sources with the largest shares.

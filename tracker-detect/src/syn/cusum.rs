@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    baseline::Usual,
-    history::{History, Known, Point},
+    baseline::Baseline,
+    history::{History, Point, SettledInterval},
     settings::{GAP, LEAST_NORM, MOST_STATISTIC, SUSPICION, Settings, USUAL, WINDOW},
 };
 use crate::estimators::rate::float;
@@ -45,8 +45,7 @@ impl Excursion {
 /// What a step brought.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// The interval.
-    pub known: Known,
+    pub interval: SettledInterval,
     /// Whether so much in it was unanswered that a flood which is on goes on.
     pub significant: bool,
     /// Whether anything in it was, beyond the usual loss: enough for a slow flood to go on.
@@ -55,27 +54,27 @@ pub struct Step {
 
 /// The statistic and what it rests on.
 #[derive(Debug)]
-pub struct Gauge {
+pub struct Cusum {
     settings: Settings,
     /// Recent counters.
     pub history: History,
     /// Time that a handshake is allowed now.
     lag: Duration,
     /// What is usual.
-    pub usual: Usual,
+    pub baseline: Baseline,
     statistic: f64,
     excursion: Option<Excursion>,
     /// Of the last known intervals: length in seconds, and whether it had an excess.
     recent: VecDeque<(f64, bool)>,
 }
 
-impl Gauge {
-    /// A gauge of a subject that is first seen now.
+impl Cusum {
+    /// A cusum of a subject that is first seen now.
     pub fn new(settings: Settings, point: Point) -> Self {
         Self {
             settings,
             history: History::new(point),
-            usual: Usual::default(),
+            baseline: Baseline::default(),
             lag: Duration::ZERO,
             statistic: 0.0,
             excursion: None,
@@ -93,14 +92,14 @@ impl Gauge {
         }
         self.learn_completions(&last, &point);
         self.lag = lag;
-        let known = self.history.push(point, lag)?;
-        let excess = self.excess(&known);
-        self.accumulate(&known, excess);
-        self.learn(&known);
+        let interval = self.history.push(point, lag)?;
+        let excess = self.excess(&interval);
+        self.accumulate(&interval, excess);
+        self.learn(&interval);
         if self.excursion.is_none() {
             self.history.shrink();
         }
-        Some(Step { known, significant: self.significant(&known), some: self.some(&known) })
+        Some(Step { interval, significant: self.significant(&interval), some: self.some(&interval) })
     }
 
     /// Whether `point` comes after a gap, and whether its counters began again.
@@ -123,33 +122,33 @@ impl Gauge {
 
     fn learn_completions(&mut self, last: &Point, point: &Point) {
         let seconds = point.at.saturating_sub(last.at).as_secs_f64();
-        self.usual.completed.add(float(point.completed - last.completed) / seconds, seconds, USUAL);
+        self.baseline.completed.add(float(point.completed - last.completed) / seconds, seconds, USUAL);
     }
 
     /// Unanswered SYNs beyond what is harmless; below zero when there are fewer.
-    fn excess(&self, known: &Known) -> f64 {
+    fn excess(&self, interval: &SettledInterval) -> f64 {
         let usual = 2.0 * self.background() + self.settings.floor;
-        float(known.unanswered) - self.settings.share * float(known.completed) - usual * known.seconds()
+        float(interval.unanswered) - self.settings.share * float(interval.completed) - usual * interval.seconds()
     }
 
     /// The usual rate of unanswered SYNs, as far as it is taken for granted: a flood that rises slowly enough is
     /// learnt, and must not raise the margin beyond what health checks and strays make.
     fn background(&self) -> f64 {
-        let most = self.settings.floor + self.settings.share * self.usual.completed.get();
-        self.usual.unanswered().min(most)
+        let most = self.settings.floor + self.settings.share * self.baseline.completed.get();
+        self.baseline.unanswered().min(most)
     }
 
     /// Whether a flood goes on: half of the margin, so that what hardly was an alarm does not end and begin again. The
     /// interval itself must show it: clients that are answered early hide some unanswered SYNs at first, which are
     /// counted later.
-    fn significant(&self, known: &Known) -> bool {
+    fn significant(&self, interval: &SettledInterval) -> bool {
         let usual = 2.0 * self.background() + self.settings.floor / 2.0;
-        let completed = self.settings.share / 2.0 * float(known.completed);
-        float(known.unanswered.min(known.surplus())) > completed + usual * known.seconds()
+        let completed = self.settings.share / 2.0 * float(interval.completed);
+        float(interval.unanswered.min(interval.surplus())) > completed + usual * interval.seconds()
     }
 
-    fn some(&self, known: &Known) -> bool {
-        float(known.unanswered) > self.settings.share * float(known.completed)
+    fn some(&self, interval: &SettledInterval) -> bool {
+        float(interval.unanswered) > self.settings.share * float(interval.completed)
     }
 
     /// Unanswered SYNs for each completion that are harmless.
@@ -157,12 +156,12 @@ impl Gauge {
         self.settings.share
     }
 
-    fn accumulate(&mut self, known: &Known, excess: f64) {
+    fn accumulate(&mut self, interval: &SettledInterval, excess: f64) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back((known.seconds(), excess > 0.0));
-        let norm = self.usual.completed.get().max(LEAST_NORM);
+        self.recent.push_back((interval.seconds(), excess > 0.0));
+        let norm = self.baseline.completed.get().max(LEAST_NORM);
         self.statistic = (self.statistic + excess / norm).clamp(0.0, MOST_STATISTIC * self.threshold());
         if self.statistic <= 0.0 {
             self.excursion = None;
@@ -170,20 +169,20 @@ impl Gauge {
         }
         let lasting = self.statistic > self.threshold() && lasts(&self.recent);
         let excursion = self.excursion.get_or_insert(Excursion {
-            before: known.from,
-            first: known.to,
-            usual_syns: self.usual.syns.get(),
-            usual_completed: self.usual.completed.get(),
+            before: interval.from,
+            first: interval.to,
+            usual_syns: self.baseline.syns.get(),
+            usual_completed: self.baseline.completed.get(),
             ready: None,
         });
         excursion.ready = if lasting { excursion.ready.or(Some(self.history.last().at)) } else { None };
     }
 
-    fn learn(&mut self, known: &Known) {
-        let seconds = known.seconds();
-        let syns = float(known.to.syns - known.from.syns) / seconds;
+    fn learn(&mut self, interval: &SettledInterval) {
+        let seconds = interval.seconds();
+        let syns = float(interval.to.syns - interval.from.syns) / seconds;
         let suspicious = self.suspicious();
-        self.usual.learn(syns, float(known.unanswered) / seconds, seconds, suspicious);
+        self.baseline.learn(syns, float(interval.unanswered) / seconds, seconds, suspicious);
     }
 
     /// Threshold of the statistic. Clients that are answered before the lag is over hide unanswered SYNs, as many as
@@ -231,49 +230,49 @@ mod tests {
     use super::*;
     use crate::syn::settings::{Sensitivity, UNKNOWN_LAG};
 
-    /// A gauge after counters read every 250 ms, and the step at which it first spoke for an alarm.
-    fn run(counters: impl Iterator<Item = (u64, u64)>) -> (Gauge, Option<u64>) {
+    /// A cusum after counters read every 250 ms, and the step at which it first spoke for an alarm.
+    fn run(counters: impl Iterator<Item = (u64, u64)>) -> (Cusum, Option<u64>) {
         let point = |step: u64, (syns, completed)| Point {
             at: Duration::from_millis(step * 250),
             syns,
             completed,
             ..Point::default()
         };
-        let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), point(0, (0, 0)));
+        let mut cusum = Cusum::new(Settings::listener(Sensitivity::Medium), point(0, (0, 0)));
         let mut alarm = None;
         for (counters, step) in counters.zip(1..) {
-            gauge.step(point(step, counters), UNKNOWN_LAG);
-            alarm = alarm.or(gauge.ready().map(|_| step));
+            cusum.step(point(step, counters), UNKNOWN_LAG);
+            alarm = alarm.or(cusum.ready().map(|_| step));
         }
-        (gauge, alarm)
+        (cusum, alarm)
     }
 
     #[test]
     fn a_flood_is_an_alarm_after_the_lag_and_three_steps() {
-        let (gauge, alarm) = run((1..40).map(|step: u64| (step.saturating_sub(20) * 125, 0)));
+        let (cusum, alarm) = run((1..40).map(|step: u64| (step.saturating_sub(20) * 125, 0)));
         assert_eq!(alarm, Some(20 + 2 + 3));
-        let excursion = gauge.excursion().unwrap();
+        let excursion = cusum.excursion().unwrap();
         assert_eq!((excursion.before.at.as_millis(), excursion.first.at.as_millis()), (5_000, 5_250));
-        assert!(gauge.statistic() > 1.0);
+        assert!(cusum.statistic() > 1.0);
     }
 
-    /// A flood that stays just below what is usual at each moment, and so raises what is usual, must not go on for
+    /// A flood that stays just below what is usual at each context, and so raises what is usual, must not go on for
     /// ever.
     #[test]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of SYNs")]
     fn a_flood_does_not_teach_itself() {
-        let mut gauge = Gauge::new(Settings::listener(Sensitivity::Medium), Point::default());
+        let mut cusum = Cusum::new(Settings::listener(Sensitivity::Medium), Point::default());
         let (mut sent, mut highest) = (0.0, 0.0_f64);
         for step in 1..14_400_u32 {
-            let rate = 0.98 * (2.0 * gauge.usual.unanswered() + 30.0);
+            let rate = 0.98 * (2.0 * cusum.baseline.unanswered() + 30.0);
             highest = highest.max(rate);
             sent += rate / 4.0;
             let at = Duration::from_millis(250) * step;
-            let _known = gauge.step(Point { at, syns: sent as u64, ..Point::default() }, Duration::from_millis(250));
-            if gauge.ready().is_some() {
+            let _known = cusum.step(Point { at, syns: sent as u64, ..Point::default() }, Duration::from_millis(250));
+            if cusum.ready().is_some() {
                 break;
             }
         }
-        assert!(gauge.ready().is_some() && highest < 200.0, "{highest} SYNs a second were never called");
+        assert!(cusum.ready().is_some() && highest < 200.0, "{highest} SYNs a second were never called");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     history::rate,
     settings::WINDOW,
-    subject::{Before, Sight},
+    subject::{Before, SubjectView},
 };
 use crate::estimators::hll;
 use crate::estimators::rate::float;
@@ -16,13 +16,20 @@ const PEAK: f64 = 0.9;
 
 /// Brings the figures up to date with `syns` more, and with rates from `from` at the earliest to `to`, the end of a
 /// known interval.
-pub fn update(evidence: &mut FloodEvidence, syns: u64, before: &Before, from: Duration, to: Duration, sight: &Sight) {
+pub fn update(
+    evidence: &mut FloodEvidence,
+    syns: u64,
+    before: &Before,
+    from: Duration,
+    to: Duration,
+    view: &SubjectView,
+) {
     evidence.syns = evidence.syns.saturating_add(syns);
-    rates(evidence, from, to, sight);
-    distinct_sources(evidence, sight);
-    repeated(evidence, before, sight);
-    queues(evidence, before, sight);
-    if let (Some(now), Some(before)) = (sight.moment.namespace.last(), before.namespace) {
+    rates(evidence, from, to, view);
+    distinct_sources(evidence, view);
+    repeated(evidence, before, view);
+    queues(evidence, before, view);
+    if let (Some(now), Some(before)) = (view.context.namespace.last(), before.namespace) {
         let named = now.named().into_iter().zip(before.named());
         evidence.namespace =
             named.map(|((name, now), (_, before))| (name.to_owned(), now.saturating_sub(before))).collect();
@@ -30,20 +37,20 @@ pub fn update(evidence: &mut FloodEvidence, syns: u64, before: &Before, from: Du
 }
 
 /// Brings the shares of the sources up to date.
-pub fn sources(evidence: &mut FloodEvidence, sight: &Sight) {
-    if sight.state.sample.len() > 0 {
-        (evidence.top_sources, evidence.top_prefixes) = sight.state.sample.top();
+pub fn sources(evidence: &mut FloodEvidence, view: &SubjectView) {
+    if view.state.sample.len() > 0 {
+        (evidence.top_sources, evidence.top_prefixes) = view.state.sample.top();
     }
 }
 
-fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sight) {
+fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, view: &SubjectView) {
     let from = from.max(to.saturating_sub(WINDOW));
-    let Some(span) = sight.gauge.history.span(from, to) else { return };
+    let Some(span) = view.cusum.history.span(from, to) else { return };
     evidence.syn_rate = rate(&span, |point| point.syns);
     evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(evidence.syn_rate);
     evidence.completed_rate = rate(&span, |point| point.completed);
     let seconds = span.1.at.saturating_sub(span.0.at).as_secs_f64();
-    (evidence.rates_until, evidence.rates_seconds) = (Some(sight.moment.wall_of(span.1.at)), seconds);
+    (evidence.rates_until, evidence.rates_seconds) = (Some(view.context.wall_of(span.1.at)), seconds);
     if seconds >= PEAK || evidence.peak_syn_rate <= 0.0 {
         evidence.peak_syn_rate = evidence.peak_syn_rate.max(evidence.syn_rate);
     }
@@ -52,8 +59,8 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, sight: &Sig
 /// Distinct sources are summed up only since the subject is watched, a step or two after the onset. What came before is
 /// put at the share of new sources among the SYNs after: of SYNs from a pool of equally likely sources, exp(-l) are new
 /// when the distinct ones are (1 - exp(-l)) / l of them, which is about the square of that.
-fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
-    let (distinct, covered) = sight.state.distinct;
+fn distinct_sources(evidence: &mut FloodEvidence, view: &SubjectView) {
+    let (distinct, covered) = view.state.distinct;
     if covered == 0 || distinct <= 0.0 {
         return;
     }
@@ -63,8 +70,8 @@ fn distinct_sources(evidence: &mut FloodEvidence, sight: &Sight) {
     evidence.distinct_sources_error = hll::ERROR.hypot(0.25 * missed / evidence.distinct_sources);
 }
 
-fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
-    if let (Some(now), Some(before)) = (sight.flow, before.flow) {
+fn repeated(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
+    if let (Some(now), Some(before)) = (view.flow, before.flow) {
         let repeated = now.repeated.saturating_sub(before.repeated);
         let first = now.first.saturating_sub(before.first);
         let all = first.saturating_add(repeated);
@@ -77,8 +84,8 @@ fn repeated(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
     }
 }
 
-fn queues(evidence: &mut FloodEvidence, before: &Before, sight: &Sight) {
-    let Some(seen) = sight.queues else { return };
+fn queues(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
+    let Some(seen) = view.queues else { return };
     let queues = seen.queues;
     if evidence.accept_queue >= Some(queues.accept_queue_max) && queues.accept_queue < queues.accept_queue_max {
         // It drains: what is shown is how it was while connections were turned away.

@@ -11,7 +11,7 @@ const LEAST_STEP: Duration = Duration::from_millis(120);
 /// Points older than this are dropped.
 const SPAN: Duration = Duration::from_secs(8);
 
-/// Counters at one moment.
+/// Counters at one context.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
     /// When, on the detector's clock.
@@ -20,7 +20,7 @@ pub struct Point {
     pub syns: u64,
     /// Handshakes completed.
     pub completed: u64,
-    /// Of `syns`, those known to be unanswered since the history began; only of points that are [`Known`].
+    /// Of `syns`, those known to be unanswered since the history began; only of points that are [`SettledInterval`].
     pub unanswered: u64,
     /// Of `syns`, those that repeat an earlier one, an estimate.
     pub repeated: u64,
@@ -30,7 +30,7 @@ pub struct Point {
 
 /// An interval old enough that what was to be answered in it has been.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct SettledInterval {
     /// Its start.
     pub from: Point,
     /// Its end.
@@ -41,7 +41,7 @@ pub struct Known {
     pub completed: u64,
 }
 
-impl Known {
+impl SettledInterval {
     /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was
     /// steady.
     pub fn surplus(&self) -> u64 {
@@ -94,7 +94,7 @@ impl History {
     /// handshake takes at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises.
     /// The surplus of SYNs over completions at that moment is an upper bound; handshakes that came later than `lag` are
     /// taken back by it.
-    pub fn push(&mut self, mut point: Point, lag: Duration) -> Option<Known> {
+    pub fn push(&mut self, mut point: Point, lag: Duration) -> Option<SettledInterval> {
         let before = *self.last();
         point.unanswered = self.known.unanswered;
         self.keep(point);
@@ -115,7 +115,7 @@ impl History {
         to.unanswered = from.unanswered.saturating_add(unanswered);
         self.mark(to);
         let completed = (to.completed - from.completed).max(point.completed - before.completed);
-        Some(Known { from, to, unanswered, completed })
+        Some(SettledInterval { from, to, unanswered, completed })
     }
 
     /// Notes what is known.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tracker_model::api::{AlertKind, FloodEvidence};
 
 use super::{
-    cusum::{Excursion, Gauge, Step},
+    cusum::{Cusum, Excursion, Step},
     evidence,
     record::{Record, Subject, Unknown},
     settings::{AGAIN, AGREEMENT, QUIET},
-    sources::Whence,
-    subject::{Before, Moment, Sight},
+    sources::Attribution,
+    subject::{Before, ObservationContext, SubjectView},
     text,
 };
 use crate::estimators::rate::float;
@@ -33,7 +33,7 @@ pub struct Incident {
     /// Rates are not over a time before this: it had not begun.
     window_from: Duration,
     /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients
-    /// that are answered early hide some of it for a moment, in the one before.
+    /// that are answered early hide some of it for a context, in the one before.
     rates_to: Duration,
     /// The end of the last interval with a significant number of unanswered SYNs.
     pub last: Duration,
@@ -42,7 +42,7 @@ pub struct Incident {
     /// SYNs in that time.
     pub pending: u64,
     /// Another class than the alert's, and since when the sources speak for it.
-    candidate: Option<(Whence, Duration)>,
+    candidate: Option<(Attribution, Duration)>,
 }
 
 impl Incident {
@@ -52,48 +52,54 @@ impl Incident {
         previous: Option<Self>,
         kind: AlertKind,
         subject: Subject,
-        whence: Whence,
+        attribution: Attribution,
         excursion: &Excursion,
-        sight: &Sight,
+        view: &SubjectView,
     ) -> Self {
-        let moment = sight.moment;
-        let recent = |incident: &Self| !incident.record.firing && moment.at.saturating_sub(incident.last) <= AGAIN;
+        let context = view.context;
+        let recent = |incident: &Self| !incident.record.firing && context.at.saturating_sub(incident.last) <= AGAIN;
         let returning = previous.filter(recent);
         let returns = returning.is_some();
-        let mut incident = returning.unwrap_or_else(|| Self::new(kind, subject, whence, excursion, sight));
-        let known = sight.gauge.history.known().at;
-        (incident.called, incident.window_from, incident.rates_to) = (moment.at, excursion.first.at, known);
+        let mut incident = returning.unwrap_or_else(|| Self::new(kind, subject, attribution, excursion, view));
+        let known = view.cusum.history.known().at;
+        (incident.called, incident.window_from, incident.rates_to) = (context.at, excursion.first.at, known);
         (incident.last, incident.quiet, incident.candidate) = (known, Duration::ZERO, None);
-        (incident.record.firing, incident.record.whence) = (true, whence);
+        (incident.record.firing, incident.record.attribution) = (true, attribution);
         incident.record.evidence.pulses += u32::from(returns);
-        incident.update_figures(known, sight);
-        evidence::sources(&mut incident.record.evidence, sight);
+        incident.update_figures(known, view);
+        evidence::sources(&mut incident.record.evidence, view);
         if returns {
-            moment.alerts.reopen(incident.alert);
-            incident.publish(moment);
+            context.alerts.reopen(incident.alert);
+            incident.publish(context);
         } else {
-            incident.record.note_census(moment.census_error);
-            let since = moment.wall_of(onset(excursion, sight.gauge));
-            incident.alert = moment.alerts.open(text::render(&incident.record), since);
+            incident.record.note_census(context.census_error);
+            let since = context.wall_of(onset(excursion, view.cusum));
+            incident.alert = context.alerts.open(text::render(&incident.record), since);
         }
         incident
     }
 
     /// One that no alert was opened for yet.
-    fn new(kind: AlertKind, subject: Subject, whence: Whence, excursion: &Excursion, sight: &Sight) -> Self {
+    fn new(
+        kind: AlertKind,
+        subject: Subject,
+        attribution: Attribution,
+        excursion: &Excursion,
+        view: &SubjectView,
+    ) -> Self {
         let evidence = FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() };
         let before = excursion.before;
         Self {
             alert: 0,
-            record: Record { kind, whence, subject, firing: true, evidence, unknown: Vec::new() },
+            record: Record { kind, attribution, subject, firing: true, evidence, unknown: Vec::new() },
             called: Duration::ZERO,
             slow: false,
-            before: Before { point: before, flow: sight.flow, namespace: sight.moment.namespace.before(before.at) },
+            before: Before { point: before, flow: view.flow, namespace: view.context.namespace.before(before.at) },
             window_from: Duration::ZERO,
             rates_to: Duration::ZERO,
             last: Duration::ZERO,
             quiet: Duration::ZERO,
-            pending: sight.gauge.history.known().syns.saturating_sub(before.syns),
+            pending: view.cusum.history.known().syns.saturating_sub(before.syns),
             candidate: None,
         }
     }
@@ -104,46 +110,46 @@ impl Incident {
     }
 
     /// Brings the figures up to date, with rates over the time before `to`.
-    fn update_figures(&mut self, to: Duration, sight: &Sight) {
+    fn update_figures(&mut self, to: Duration, view: &SubjectView) {
         let syns = std::mem::take(&mut self.pending);
-        evidence::update(&mut self.record.evidence, syns, &self.before, self.window_from, to, sight);
+        evidence::update(&mut self.record.evidence, syns, &self.before, self.window_from, to, view);
     }
 
     /// Shows what is known now.
-    pub fn publish(&self, moment: &Moment) {
-        moment.alerts.update(self.alert, |report| *report = text::render(&self.record));
+    pub fn publish(&self, context: &ObservationContext) {
+        context.alerts.update(self.alert, |report| *report = text::render(&self.record));
     }
 
     /// Adds a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as
     /// `quiet`.
-    pub fn follow(&mut self, step: Option<&Step>, goes_on: bool, quiet: Duration, sight: &Sight) {
+    pub fn advance(&mut self, step: Option<&Step>, goes_on: bool, quiet: Duration, view: &SubjectView) {
         let Some(step) = step else { return };
-        let known = &step.known;
-        self.pending = self.pending.saturating_add(known.to.syns - known.from.syns);
+        let interval = &step.interval;
+        self.pending = self.pending.saturating_add(interval.to.syns - interval.from.syns);
         if !self.firing() {
             return;
         }
         if goes_on {
-            (self.last, self.quiet) = (known.to.at, Duration::ZERO);
+            (self.last, self.quiet) = (interval.to.at, Duration::ZERO);
             let strong = self.is_strong(Some(step));
-            let to = std::mem::replace(&mut self.rates_to, known.from.at);
-            self.update_figures(to, sight);
+            let to = std::mem::replace(&mut self.rates_to, interval.from.at);
+            self.update_figures(to, view);
             if strong {
-                evidence::sources(&mut self.record.evidence, sight);
+                evidence::sources(&mut self.record.evidence, view);
             }
             return;
         }
-        self.quiet += known.to.at.saturating_sub(known.from.at);
+        self.quiet += interval.to.at.saturating_sub(interval.from.at);
         if self.quiet >= quiet {
-            self.resolve(sight.moment);
+            self.resolve(view.context);
         }
     }
 
     /// It is over, since the last interval with unanswered SYNs.
-    pub fn resolve(&mut self, moment: &Moment) {
+    pub fn resolve(&mut self, context: &ObservationContext) {
         self.record.firing = false;
-        self.publish(moment);
-        moment.alerts.resolve(self.alert, moment.wall_of(self.last));
+        self.publish(context);
+        context.alerts.resolve(self.alert, context.wall_of(self.last));
     }
 
     /// Whether a step has a good part of what went unanswered at the incident's height. After a flood its requests fill
@@ -151,26 +157,26 @@ impl Incident {
     /// incident, but not what it came from.
     pub fn is_strong(&self, step: Option<&Step>) -> bool {
         let Some(step) = step else { return false };
-        let rate = float(step.known.unanswered) / step.known.seconds().max(f64::EPSILON);
+        let rate = float(step.interval.unanswered) / step.interval.seconds().max(f64::EPSILON);
         rate >= STRONG * self.record.evidence.peak_syn_rate
     }
 
     /// Considers what the sources say now, while it goes on: the class is revised when they agree for a while.
-    pub fn revise(&mut self, whence: Option<Whence>, moment: &Moment) {
-        let (Some(whence), true) = (whence, self.firing()) else { return };
+    pub fn revise(&mut self, attribution: Option<Attribution>, context: &ObservationContext) {
+        let (Some(attribution), true) = (attribution, self.firing()) else { return };
         let record = &mut self.record;
         record.unknown.retain(|unknown| *unknown != Unknown::Sources);
-        if whence == record.whence {
+        if attribution == record.attribution {
             self.candidate = None;
             return;
         }
         let since = match self.candidate {
-            Some((candidate, since)) if candidate == whence => since,
-            _ => moment.at,
+            Some((candidate, since)) if candidate == attribution => since,
+            _ => context.at,
         };
-        self.candidate = Some((whence, since));
-        if moment.at.saturating_sub(since) >= AGREEMENT {
-            record.whence = whence;
+        self.candidate = Some((attribution, since));
+        if context.at.saturating_sub(since) >= AGREEMENT {
+            record.attribution = attribution;
             self.candidate = None;
         }
     }
@@ -188,10 +194,10 @@ pub const fn quiet(slow: bool) -> Duration {
 }
 
 /// When the excursion began: within its first interval, as far before its end as its SYNs say.
-pub fn onset(excursion: &Excursion, gauge: &Gauge) -> Duration {
+pub fn onset(excursion: &Excursion, cusum: &Cusum) -> Duration {
     let first = excursion.first.at;
     let interval = first.saturating_sub(excursion.before.at);
-    let known = gauge.history.known();
+    let known = cusum.history.known();
     let seconds = known.at.saturating_sub(first).as_secs_f64();
     let later = float(known.unanswered.saturating_sub(excursion.first.unanswered));
     if seconds <= 0.0 || later <= 0.0 {

@@ -23,6 +23,8 @@ pub(crate) mod tcp_ext;
 mod text;
 
 pub use facts::facts;
-pub use observation::{ListenerId, ListenerSeen, QueuesSeen, RefusedSeen, SourcesSeen, SynObservation};
+pub use observation::{
+    ClosedPortsObservation, ListenerId, ListenerObservation, QueuesObservation, SourcesObservation, SynObservation,
+};
 pub use settings::Sensitivity;
 pub use subject::SubjectStatus;

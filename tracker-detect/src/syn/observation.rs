@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use tracker_model::counters::{FlowSample, ListenerQueues, NamespaceCounters};
+use tracker_model::counters::{HandshakeStats, ListenerQueues, NamespaceCounters};
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct ListenerId {
     pub port: u16,
 }
 
-/// Everything the detector is shown at one moment, up to four times a second.
+/// Everything the detector is shown at one context, up to four times a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SynObservation {
     /// Time since the daemon started, by a clock that never jumps: all computation uses it.
@@ -29,18 +29,19 @@ pub struct SynObservation {
     #[serde(default)]
     pub netns: u32,
     /// Listeners that are open. One that is missing has closed.
-    pub listeners: Vec<ListenerSeen>,
+    pub listeners: Vec<ListenerObservation>,
     /// SYNs that met no listener.
-    pub refused: RefusedSeen,
+    #[serde(rename = "refused")]
+    pub closed_ports: ClosedPortsObservation,
     /// TCP counters of the namespace; none when they could not be read.
     pub namespace: Option<NamespaceCounters>,
     /// Why the last census failed, if it did: queues are then old or none.
     pub census_error: Option<String>,
 }
 
-/// One listener at one moment. Counters only grow, unless the listener was closed and opened again.
+/// One listener at one context. Counters only grow, unless the listener was closed and opened again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ListenerSeen {
+pub struct ListenerObservation {
     /// Which.
     pub id: ListenerId,
     /// SYNs by watched interfaces, repeats included.
@@ -50,16 +51,16 @@ pub struct ListenerSeen {
     /// Time that 95 % of the handshakes of the last minutes took at most, microseconds; none when there were too few.
     pub handshake_p95_us: Option<u64>,
     /// The sample of its SYNs.
-    pub sample: FlowSample,
+    pub sample: HandshakeStats,
     /// Its queues at the last census that saw it, and when that was on the clock of [`SynObservation::at`].
-    pub queues: Option<QueuesSeen>,
+    pub queues: Option<QueuesObservation>,
     /// Sources of its SYNs since the last observation that had them; null when they were not read this time.
-    pub sources: Option<SourcesSeen>,
+    pub sources: Option<SourcesObservation>,
 }
 
 /// Queues of a listener at a census.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct QueuesSeen {
+pub struct QueuesObservation {
     /// When the census was taken, on the clock of [`SynObservation::at`].
     pub at: Duration,
     /// What it saw. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
@@ -68,7 +69,7 @@ pub struct QueuesSeen {
 
 /// Sources of SYNs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SourcesSeen {
+pub struct SourcesObservation {
     /// SYNs that this covers.
     pub syns: u64,
     /// Distinct source addresses among them, an estimate (HyperLogLog of 8,192 registers: standard error 1.2 %).
@@ -84,7 +85,7 @@ pub struct SourcesSeen {
 
 /// SYNs to local addresses at ports where nothing listens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RefusedSeen {
+pub struct ClosedPortsObservation {
     /// All of them, since the daemon started.
     pub syns: u64,
     /// How many ports received one since the last observation.
@@ -98,5 +99,5 @@ pub struct RefusedSeen {
     /// Ports of `ports` at which something has listened since the daemon started.
     pub served_before: Vec<u16>,
     /// Sources of them, of all ports together.
-    pub sources: Option<SourcesSeen>,
+    pub sources: Option<SourcesObservation>,
 }

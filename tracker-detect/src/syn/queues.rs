@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{history::Point, observation::QueuesSeen, settings::FRESH};
+use super::{history::Point, observation::QueuesObservation, settings::FRESH};
 use crate::estimators::rate::float;
 use tracker_model::counters::ListenerQueues;
 
@@ -19,15 +19,15 @@ const LEAST_UNANSWERED: u64 = 2;
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     /// The first census that saw it.
-    first: Option<(QueuesSeen, Point)>,
+    first: Option<(QueuesObservation, Point)>,
     /// One that saw it [`LASTING`] or more before the last.
-    before: Option<(QueuesSeen, Point)>,
+    before: Option<(QueuesObservation, Point)>,
     /// The last.
-    last: Option<(QueuesSeen, Point)>,
+    last: Option<(QueuesObservation, Point)>,
 }
 
 impl State {
-    fn see(&mut self, is: bool, seen: QueuesSeen, point: Point) {
+    fn see(&mut self, is: bool, seen: QueuesObservation, point: Point) {
         if !is {
             *self = Self::default();
             return;
@@ -57,7 +57,7 @@ impl State {
 /// What the last censuses saw of a listener.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queues {
-    last: Option<QueuesSeen>,
+    last: Option<QueuesObservation>,
     /// The accept queue is full.
     full: State,
     /// The SYN queue is filled with requests whose SYN-ACK was repeated: nobody answers them.
@@ -66,7 +66,7 @@ pub struct Queues {
 
 impl Queues {
     /// Adds the queues of an observation, together with the last known counters.
-    pub fn see(&mut self, seen: Option<QueuesSeen>, known: Point) {
+    pub fn see(&mut self, seen: Option<QueuesObservation>, known: Point) {
         let Some(seen) = seen.filter(|seen| self.last.is_none_or(|last| last.at < seen.at)) else { return };
         self.last = Some(seen);
         self.full.see(is_full(&seen.queues), seen, known);
@@ -74,7 +74,7 @@ impl Queues {
     }
 
     /// The last queues.
-    pub const fn last(&self) -> Option<QueuesSeen> {
+    pub const fn last(&self) -> Option<QueuesObservation> {
         self.last
     }
 
@@ -140,8 +140,8 @@ fn is_filled(queues: &ListenerQueues) -> bool {
 mod tests {
     use super::*;
 
-    fn seen(millisecond: u64, queues: ListenerQueues) -> QueuesSeen {
-        QueuesSeen { at: Duration::from_millis(millisecond), queues }
+    fn seen(millisecond: u64, queues: ListenerQueues) -> QueuesObservation {
+        QueuesObservation { at: Duration::from_millis(millisecond), queues }
     }
 
     fn unanswered(unanswered: u64) -> Point {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{observation::ListenerId, sources::Whence};
+use super::{observation::ListenerId, sources::Attribution};
 use tracker_model::api::{AlertKind, AlertSubject, FloodEvidence, Severity};
 
 /// Notes of what is not known, for each alert.
@@ -41,7 +41,7 @@ pub enum Unknown {
 pub struct Record {
     pub kind: AlertKind,
     /// Class and origin.
-    pub whence: Whence,
+    pub attribution: Attribution,
     pub subject: Subject,
     /// Whether it goes on.
     pub firing: bool,

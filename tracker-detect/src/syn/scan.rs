@@ -9,8 +9,8 @@ use super::{
     history::Point,
     incident::Incident,
     record::Subject,
-    sources::Whence,
-    subject::Sight,
+    sources::Attribution,
+    subject::SubjectView,
 };
 
 /// Ports tried within [`TIME`] that make a scan.
@@ -35,12 +35,12 @@ pub struct Scan {
 
 impl Scan {
     /// Adds a step of all SYNs that met no listener, with the number of ports that had not been tried recently.
-    pub fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, sight: &Sight) {
-        let at = sight.moment.at;
+    pub fn step(&mut self, step: Option<&Step>, fresh: u32, netns: u32, view: &SubjectView) {
+        let at = view.context.at;
         if let Some(step) = step
             && fresh > 0
         {
-            self.tried.push_back((step.known.from, at, fresh));
+            self.tried.push_back((step.interval.from, at, fresh));
         }
         while self.tried.len() > STEPS || self.tried.front().is_some_and(|(_, then, _)| at.saturating_sub(*then) > TIME)
         {
@@ -48,9 +48,9 @@ impl Scan {
         }
         let on = self.within(SOON, at) >= SOME;
         if let Some(incident) = &mut self.incident {
-            incident.follow(step, on, QUIET, sight);
+            incident.advance(step, on, QUIET, view);
             if incident.firing() {
-                self.count(fresh, sight);
+                self.count(fresh, view);
                 return;
             }
         }
@@ -59,7 +59,7 @@ impl Scan {
             && ports >= MANY
             && step.is_some()
         {
-            self.open(before, ports, netns, sight);
+            self.open(before, ports, netns, view);
         }
     }
 
@@ -68,20 +68,20 @@ impl Scan {
         late.fold(0, |sum, (_, _, fresh)| sum.saturating_add(*fresh))
     }
 
-    fn open(&mut self, before: Point, ports: u32, netns: u32, sight: &Sight) {
-        let whence = Whence { class: Class::Scan, origin: None };
-        let excursion = Excursion::from_point(before, 0.0, 0.0, Some(sight.moment.at));
+    fn open(&mut self, before: Point, ports: u32, netns: u32, view: &SubjectView) {
+        let attribution = Attribution { class: Class::Scan, origin: None };
+        let excursion = Excursion::from_point(before, 0.0, 0.0, Some(view.context.at));
         let (previous, subject) = (self.incident.take(), Subject::Ports(netns));
-        self.incident = Some(Incident::begin(previous, AlertKind::PortScan, subject, whence, &excursion, sight));
-        self.count(ports, sight);
+        self.incident = Some(Incident::begin(previous, AlertKind::PortScan, subject, attribution, &excursion, view));
+        self.count(ports, view);
     }
 
-    fn count(&mut self, ports: u32, sight: &Sight) {
+    fn count(&mut self, ports: u32, view: &SubjectView) {
         let Some(incident) = &mut self.incident else { return };
         let evidence = &mut incident.record.evidence;
         evidence.ports = Some(evidence.ports.unwrap_or_default().saturating_add(ports).min(PORTS));
-        incident.record.note_census(sight.moment.census_error);
-        incident.publish(sight.moment);
+        incident.record.note_census(view.context.census_error);
+        incident.publish(view.context);
     }
 
     /// The scan that goes on.

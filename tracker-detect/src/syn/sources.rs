@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use tracker_model::api::{Class, SourceShare};
 
-use super::{observation::SourcesSeen, settings::BLOCK};
+use super::{observation::SourcesObservation, settings::BLOCK};
 use crate::estimators::rate::float;
 
 /// Addresses kept: 95 % of the shares are then within 3 % of the truth.
@@ -22,7 +22,7 @@ const FEW: usize = 64;
 const LEAST: usize = 8;
 /// Entries of a list of the largest shares.
 const TOP: usize = 10;
-/// Usual sources that are remembered.
+/// Baseline sources that are remembered.
 const USUAL: usize = 8;
 /// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
 const MOST: f64 = 0.8;
@@ -47,13 +47,13 @@ fn name(origin: IpNet) -> String {
 
 /// Where a flood comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Whence {
+pub struct Attribution {
     pub class: Class,
     /// The source or prefix, unless it is all over.
     pub origin: Option<IpNet>,
 }
 
-impl Whence {
+impl Attribution {
     /// The source or prefix, as it is written in an address list or a firewall rule.
     pub fn origin_name(&self) -> Option<String> {
         self.origin.map(name)
@@ -74,7 +74,7 @@ struct Drawn {
 
 /// The last sampled addresses of a subject.
 #[derive(Debug, Default)]
-pub struct Sample {
+pub struct SourceSample {
     drawn: VecDeque<Drawn>,
 }
 
@@ -86,9 +86,9 @@ struct Share {
     drawn: u32,
 }
 
-impl Sample {
+impl SourceSample {
     /// Adds what was seen since the last time.
-    pub fn add(&mut self, at: Duration, seen: &SourcesSeen) {
+    pub fn add(&mut self, at: Duration, seen: &SourcesObservation) {
         // No more than is kept, whatever is handed over.
         let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
         #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
@@ -161,7 +161,7 @@ impl Sample {
     /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source
     /// usually sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood
     /// comes from.
-    pub fn whence(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Whence> {
+    pub fn attribute(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Attribution> {
         if self.drawn.len() < LEAST {
             return None;
         }
@@ -172,9 +172,9 @@ impl Sample {
             .filter(|share| share.part * syn_rate - usual.rate(share.origin) >= most)
             .min_by_key(|share| std::cmp::Reverse(share.origin.prefix_len()))
             .map(|share| share.origin);
-        Some(origin.map_or(Whence::ALL_OVER, |origin| {
+        Some(origin.map_or(Attribution::ALL_OVER, |origin| {
             let class = if is_source(origin) { Class::SingleSource } else { Class::Prefix };
-            Whence { class, origin: Some(origin) }
+            Attribution { class, origin: Some(origin) }
         }))
     }
 }
@@ -193,7 +193,7 @@ fn half_width(share: f64, n: f64) -> f64 {
 /// A source and its SYNs per second.
 type SourceRate = (IpAddr, f64);
 
-/// The largest sources while all is well. Learnt as [`super::baseline::Usual`] is: a block late.
+/// The largest sources while all is well. Learnt as [`super::baseline::Baseline`] is: a block late.
 #[derive(Debug, Default)]
 pub struct UsualSources {
     rates: Vec<SourceRate>,
@@ -204,7 +204,7 @@ pub struct UsualSources {
 
 impl UsualSources {
     /// Adds what was seen in `seconds`, while there was no suspicion.
-    pub fn learn(&mut self, seen: &SourcesSeen, seconds: f64) {
+    pub fn learn(&mut self, seen: &SourcesObservation, seconds: f64) {
         self.seconds += seconds;
         let weight = float(seen.syns) / float(seen.sample.len().max(1) as u64);
         for address in seen.sample.iter().take(ADDRESSES).map(IpAddr::to_canonical) {
@@ -239,16 +239,16 @@ mod tests {
 
     use super::*;
 
-    fn seen(syns: u64, sample: impl IntoIterator<Item = IpAddr>) -> SourcesSeen {
-        SourcesSeen { syns, sample: sample.into_iter().collect(), ..SourcesSeen::default() }
+    fn seen(syns: u64, sample: impl IntoIterator<Item = IpAddr>) -> SourcesObservation {
+        SourcesObservation { syns, sample: sample.into_iter().collect(), ..SourcesObservation::default() }
     }
 
     fn address(bits: u32) -> IpAddr {
         Ipv4Addr::from_bits(bits).into()
     }
 
-    fn sample(addresses: impl IntoIterator<Item = IpAddr>) -> Sample {
-        let mut sample = Sample::default();
+    fn sample(addresses: impl IntoIterator<Item = IpAddr>) -> SourceSample {
+        let mut sample = SourceSample::default();
         sample.add(Duration::ZERO, &seen(1_000, addresses));
         sample
     }
@@ -260,8 +260,9 @@ mod tests {
     #[test]
     fn the_narrowest_origin_of_most_is_the_class() {
         let class = |addresses: &dyn Fn(u32) -> IpAddr| {
-            let whence = sample((0..200).map(addresses)).whence(1_000.0, 900.0, &UsualSources::default()).unwrap();
-            (whence.class, whence.origin_name().unwrap_or_default())
+            let attribution =
+                sample((0..200).map(addresses)).attribute(1_000.0, 900.0, &UsualSources::default()).unwrap();
+            (attribution.class, attribution.origin_name().unwrap_or_default())
         };
         let six = |n: u128| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + n));
         let prefix = |name: &str| (Class::Prefix, name.to_owned());
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(class(&|n| address(0x0a01_0000 + random(n) % 65_536)), prefix("10.1.0.0/16"));
         assert_eq!(class(&|n| six(u128::from(n) * 7_919)), prefix("2001:db8::/64"));
         assert_eq!(class(&|n| six(u128::from(n) << 64)), prefix("2001:db8::/48"));
-        assert_eq!(sample((0..7).map(address)).whence(5.0, 5.0, &UsualSources::default()), None, "too few");
+        assert_eq!(sample((0..7).map(address)).attribute(5.0, 5.0, &UsualSources::default()), None, "too few");
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
             usual.learn(&seen(12_000, vec![proxy; 200]), 15.0);
         }
         let sample = sample((0..250).map(|n| if n % 5 == 0 { address(random(n)) } else { proxy }));
-        assert_eq!(sample.whence(1_000.0, 200.0, &usual), Some(Whence::ALL_OVER));
+        assert_eq!(sample.attribute(1_000.0, 200.0, &usual), Some(Attribution::ALL_OVER));
     }
 
     #[test]
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut sample = Sample::default();
+        let mut sample = SourceSample::default();
         for second in 0..10 {
             sample.add(Duration::from_secs(second), &seen(1 << 40, (0..5_000).map(address)));
         }

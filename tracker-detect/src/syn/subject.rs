@@ -5,21 +5,21 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
     api::{Class, Verdict},
-    counters::{FlowSample, NamespaceCounters},
+    counters::{HandshakeStats, NamespaceCounters},
 };
 
 use super::{
-    cusum::Gauge,
+    cusum::Cusum,
     history::Point,
-    observation::{QueuesSeen, SourcesSeen},
-    sources::Sample,
+    observation::{QueuesObservation, SourcesObservation},
+    sources::SourceSample,
     tcp_ext::NamespaceHistory,
 };
 use crate::alert::AlertStore;
 
-/// The moment of an observation.
+/// An observation's moment, and what is known besides its subjects.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment<'a> {
+pub struct ObservationContext<'a> {
     /// On the detector's clock.
     pub at: Duration,
     /// The time of day.
@@ -32,23 +32,23 @@ pub struct Moment<'a> {
     pub alerts: &'a AlertStore,
 }
 
-impl Moment<'_> {
-    /// The time of day at an earlier moment, by today's clock.
+impl ObservationContext<'_> {
+    /// The time of day at an earlier context, by today's clock.
     pub fn wall_of(&self, at: Duration) -> Timestamp {
         let ago = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or_default();
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }
 }
 
-/// All that is known of a subject at a moment.
+/// All that is known of a subject at a context.
 #[derive(Clone, Copy, Debug)]
-pub struct Sight<'a> {
-    pub moment: &'a Moment<'a>,
-    pub gauge: &'a Gauge,
+pub struct SubjectView<'a> {
+    pub context: &'a ObservationContext<'a>,
+    pub cusum: &'a Cusum,
     pub state: &'a SubjectState,
     /// The sample of its SYNs, while it has one.
-    pub flow: Option<FlowSample>,
-    pub queues: Option<QueuesSeen>,
+    pub flow: Option<HandshakeStats>,
+    pub queues: Option<QueuesObservation>,
 }
 
 /// What was before the onset.
@@ -57,7 +57,7 @@ pub struct Before {
     /// The subject's counters.
     pub point: Point,
     /// The sample of its SYNs.
-    pub flow: Option<FlowSample>,
+    pub flow: Option<HandshakeStats>,
     /// The namespace's counters.
     pub namespace: Option<NamespaceCounters>,
 }
@@ -86,7 +86,7 @@ impl SubjectStatus {
 /// What a listener and the ports without one both keep: their sources and the verdict.
 #[derive(Debug, Default)]
 pub struct SubjectState {
-    pub sample: Sample,
+    pub sample: SourceSample,
     /// Distinct sources since it is watched, and the SYNs that this covers.
     pub distinct: (f64, u64),
     pub watched: bool,
@@ -95,7 +95,7 @@ pub struct SubjectState {
 
 impl SubjectState {
     /// Takes over the distinct sources since it is watched.
-    pub fn count_distinct(&mut self, seen: &SourcesSeen) {
+    pub fn count_distinct(&mut self, seen: &SourcesObservation) {
         if self.watched {
             self.distinct = (seen.distinct_total, seen.syns_total);
         }

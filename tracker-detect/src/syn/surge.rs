@@ -1,7 +1,7 @@
 //! A surge: many more SYNs than usual, and answered. Legitimate; a verdict and never an alarm.
 
 use super::{
-    cusum::{Gauge, Step},
+    cusum::{Cusum, Step},
     history::rate,
     settings::WINDOW,
 };
@@ -21,15 +21,15 @@ pub struct Surge {
 
 impl Surge {
     /// Adds a step, if there was one, and returns whether there is a surge. `alarm` says that an incident goes on.
-    pub fn step(&mut self, gauge: &Gauge, step: Option<&Step>, alarm: bool) -> bool {
+    pub fn step(&mut self, cusum: &Cusum, step: Option<&Step>, alarm: bool) -> bool {
         let Some(step) = step else { return self.on && !alarm };
-        let to = step.known.to.at;
-        if let Some(span) = gauge.history.span(to.saturating_sub(WINDOW), to) {
-            let (rate, usual) = (rate(&span, |point| point.syns), gauge.usual.syns.get());
+        let to = step.interval.to.at;
+        if let Some(span) = cusum.history.span(to.saturating_sub(WINDOW), to) {
+            let (rate, usual) = (rate(&span, |point| point.syns), cusum.baseline.syns.get());
             let (times, least) = if self.on { (ENDS, LEAST / 2.0) } else { (BEGINS, LEAST) };
             self.on = rate >= times * usual && rate >= usual + least;
         }
-        self.on &= !alarm && !gauge.suspicious();
+        self.on &= !alarm && !cusum.suspicious();
         self.on
     }
 }

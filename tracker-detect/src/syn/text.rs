@@ -19,7 +19,7 @@ const SMALL_BACKLOG: u32 = 1_024;
 pub fn render(record: &Record) -> Report {
     let evidence = Evidence::Flood(record.evidence.clone());
     Report {
-        class: Some(record.whence.class),
+        class: Some(record.attribution.class),
         headline: headline(record),
         facts: facts(&record.evidence, record.firing, matches!(record.subject, Subject::Listener(_))),
         advice: advice(record),
@@ -53,8 +53,8 @@ fn flood(record: &Record) -> String {
         distinct if distinct >= 1.5 => format!("about {} sources", number(distinct)),
         _ => "sources".to_owned(),
     };
-    let _ = match record.whence.origin_name() {
-        Some(origin) if record.whence.class == Class::SingleSource => write!(line, "one source, {origin}"),
+    let _ = match record.attribution.origin_name() {
+        Some(origin) if record.attribution.class == Class::SingleSource => write!(line, "one source, {origin}"),
         Some(origin) => write!(line, "{sources} in {origin}"),
         None if record.unknown.contains(&Unknown::Sources) => write!(line, "sources not known yet"),
         None => write!(line, "{sources} all over (spoofed)"),
@@ -92,7 +92,7 @@ fn flood_advice(record: &Record) -> String {
         Subject::Port(_, port) => port,
         Subject::Ports(_) => 0,
     };
-    match record.whence.origin_name() {
+    match record.attribution.origin_name() {
         Some(origin) => {
             let family = if origin.contains(':') { "ip6" } else { "ip" };
             advice.push(format!(
@@ -188,12 +188,12 @@ mod tests {
     use tracker_model::api::SourceShare;
 
     use super::*;
-    use crate::syn::{observation::ListenerId, sources::Whence};
+    use crate::syn::{observation::ListenerId, sources::Attribution};
 
     fn record(kind: AlertKind) -> Record {
         Record {
             kind,
-            whence: Whence::ALL_OVER,
+            attribution: Attribution::ALL_OVER,
             firing: true,
             subject: Subject::Listener(ListenerId { netns: 1, address: "203.0.113.5".parse().unwrap(), port: 80 }),
             evidence: FloodEvidence {

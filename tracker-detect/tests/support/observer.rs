@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_detect::alert::AlertStore;
-use tracker_detect::syn::{ListenerSeen, QueuesSeen, RefusedSeen, Sensitivity, SourcesSeen, SynObservation};
+use tracker_detect::syn::{
+    ClosedPortsObservation, ListenerObservation, QueuesObservation, Sensitivity, SourcesObservation, SynObservation,
+};
 use tracker_detect::syn_flood::SynFlood;
 use tracker_model::{
     api::{Alert, AlertKind, Class, Verdict},
@@ -116,13 +118,13 @@ impl World {
                 drops: *drops,
                 ..ListenerQueues::default()
             };
-            server.seen.queues = Some(QueuesSeen { at, queues });
+            server.seen.queues = Some(QueuesObservation { at, queues });
         }
     }
 
-    fn sources(&mut self, pick: impl Fn(&Traffic) -> bool, watched: bool) -> SourcesSeen {
+    fn sources(&mut self, pick: impl Fn(&Traffic) -> bool, watched: bool) -> SourcesObservation {
         let syns: u64 = self.traffic.iter().filter(|t| pick(t)).map(|t| t.unread).sum();
-        let mut seen = SourcesSeen { syns, ..SourcesSeen::default() };
+        let mut seen = SourcesObservation { syns, ..SourcesObservation::default() };
         for traffic in self.traffic.iter_mut().filter(|t| pick(t)) {
             seen.distinct += traffic.from.distinct(traffic.unread);
             if !watched {
@@ -159,7 +161,11 @@ impl World {
             let sources =
                 (watched || regular).then(|| self.sources(|traffic| traffic.to == To::Listener(index), watched));
             let server = &self.servers[index];
-            listeners.push(ListenerSeen { handshake_p95_us: server.handshake_p95_us, sources, ..server.seen.clone() });
+            listeners.push(ListenerObservation {
+                handshake_p95_us: server.handshake_p95_us,
+                sources,
+                ..server.seen.clone()
+            });
         }
         let watched = detector.no_listener().watched;
         let closed: Vec<bool> = self.servers.iter().map(|server| !server.was_open).collect();
@@ -173,13 +179,13 @@ impl World {
             at: Duration::from_secs_f64(self.now),
             wall: start() + SignedDuration::from_secs_f64(self.now),
             listeners,
-            refused: self.refused(sources),
+            closed_ports: self.refused(sources),
             namespace: Some(self.namespace),
             census_error: self.census_fails.then(|| "bpf_iter: permission denied".to_owned()),
         }
     }
 
-    fn refused(&mut self, sources: Option<SourcesSeen>) -> RefusedSeen {
+    fn refused(&mut self, sources: Option<SourcesObservation>) -> ClosedPortsObservation {
         let touched = std::mem::take(&mut self.touched);
         let mut ports: Vec<_> = touched.iter().map(|(port, syns)| (*syns, *port)).collect();
         ports.sort_unstable_by(|a, b| b.cmp(a));
@@ -192,7 +198,7 @@ impl World {
         }
         let new = |port: &u16| touched.get(port).copied().unwrap_or(0);
         let before = ports.iter().map(|(port, syns)| syns - new(port)).collect();
-        RefusedSeen {
+        ClosedPortsObservation {
             before,
             syns: self.refused.values().sum(),
             ports_touched: touched.len() as u32,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tracker_detect::syn::{ListenerId, ListenerSeen};
-use tracker_model::counters::{FlowSample, NamespaceCounters};
+use tracker_detect::syn::{ListenerId, ListenerObservation};
+use tracker_model::counters::{HandshakeStats, NamespaceCounters};
 
 use super::{Random, To, Traffic};
 
@@ -20,7 +20,7 @@ pub struct Server {
     /// Whether it is open at a second.
     pub open: Box<dyn Fn(f64) -> bool>,
     pub handshake_p95_us: Option<u64>,
-    pub(super) seen: ListenerSeen,
+    pub(super) seen: ListenerObservation,
     pub(super) accept_queue: f64,
     pub(super) syn_queue: f64,
     pub(super) was_open: bool,
@@ -41,12 +41,12 @@ impl Server {
             accepts: Box::new(|_| 1e9),
             open: Box::new(|_| true),
             handshake_p95_us: Some(1_000),
-            seen: ListenerSeen {
+            seen: ListenerObservation {
                 id,
                 syns: 0,
                 completed: 0,
                 handshake_p95_us: None,
-                sample: FlowSample::default(),
+                sample: HandshakeStats::default(),
                 queues: None,
                 sources: None,
             },

@@ -15,7 +15,7 @@ use tracker_common::{
 use tracker_detect::{
     detector::Observation,
     registry::Detectors,
-    syn::{ListenerId, ListenerSeen, QueuesSeen, RefusedSeen, SynObservation},
+    syn::{ClosedPortsObservation, ListenerId, ListenerObservation, QueuesObservation, SynObservation},
     syn_flood::SynFlood,
 };
 use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener, snapshot::Floods};
@@ -106,14 +106,14 @@ impl FloodCollector {
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
             listeners.push(self.listener(detector, maps, *slot, listener, at, context)?);
         }
-        let refused = self.closed_ports(detector, maps, &listeners, at)?;
+        let closed_ports = self.closed_ports(detector, maps, &listeners, at)?;
         self.sample(maps, at, context.syns)?;
         let observation = SynObservation {
             at,
             wall: context.wall,
             netns: context.netns,
             listeners,
-            refused,
+            closed_ports,
             namespace: context.namespace,
             census_error: context.census_error.map(str::to_owned),
         };
@@ -132,19 +132,19 @@ impl FloodCollector {
         listener: &mut Listener,
         at: Duration,
         context: &ReadContext<'_>,
-    ) -> Result<ListenerSeen, KernelError> {
+    ) -> Result<ListenerObservation, KernelError> {
         let id = id(listener);
         let syns = listener.syns_received;
         let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
         listener.distinct_sources = self.sources.distinct(slot);
         let census_at = context.census_at.saturating_duration_since(self.begun);
-        Ok(ListenerSeen {
+        Ok(ListenerObservation {
             id,
             syns,
             completed: listener.completed.total(),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
-            queues: listener.queues.map(|queues| QueuesSeen { at: census_at, queues }),
+            queues: listener.queues.map(|queues| QueuesObservation { at: census_at, queues }),
             sources,
         })
     }
@@ -153,9 +153,9 @@ impl FloodCollector {
         &mut self,
         detector: &SynFlood,
         maps: &mut Maps,
-        listeners: &[ListenerSeen],
+        listeners: &[ListenerObservation],
         at: Duration,
-    ) -> Result<RefusedSeen, KernelError> {
+    ) -> Result<ClosedPortsObservation, KernelError> {
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
         self.handshakes.retain(|id, _| open.contains(id) || detector.listener(id).watched);
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
@@ -270,8 +270,8 @@ impl ClosedPorts {
         }
     }
 
-    fn read(&mut self, maps: &Maps, always: &HashSet<u16>, at: Duration) -> RefusedSeen {
-        let mut refused = RefusedSeen::default();
+    fn read(&mut self, maps: &Maps, always: &HashSet<u16>, at: Duration) -> ClosedPortsObservation {
+        let mut refused = ClosedPortsObservation::default();
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
         for (port, (syns, before)) in (0..=u16::MAX).zip(maps.refused_syns.read().zip(&mut self.before)) {

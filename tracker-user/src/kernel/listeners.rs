@@ -13,7 +13,7 @@ use tracker_common::{
 };
 use tracker_detect::estimators::rate;
 use tracker_model::{
-    counters::{ByFamily, FlowSample},
+    counters::{ByFamily, HandshakeStats},
     listener as model,
     process::Process,
 };
@@ -247,8 +247,8 @@ fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {
     ByFamily { ipv4: counts[Family::Ipv4 as usize], ipv6: counts[Family::Ipv6 as usize] }
 }
 
-fn sample(counters: FlowCounters) -> FlowSample {
-    FlowSample {
+fn sample(counters: FlowCounters) -> HandshakeStats {
+    HandshakeStats {
         first: counters.first,
         repeated: counters.repeated,
         completed: counters.completed,

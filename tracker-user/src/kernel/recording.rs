@@ -145,7 +145,7 @@ mod tests {
     };
 
     use nix::{sys::stat::Mode, unistd::mkfifo};
-    use tracker_detect::syn::RefusedSeen;
+    use tracker_detect::syn::ClosedPortsObservation;
 
     use super::*;
 
@@ -155,7 +155,7 @@ mod tests {
             wall: jiff::Timestamp::UNIX_EPOCH,
             netns: 0,
             listeners: Vec::new(),
-            refused: RefusedSeen::default(),
+            closed_ports: ClosedPortsObservation::default(),
             namespace: None,
             census_error: None,
         };

@@ -10,7 +10,7 @@ use tracker_common::{
     hash,
     sources::{Registers, SourceSample},
 };
-use tracker_detect::{estimators::hll, syn::SourcesSeen};
+use tracker_detect::{estimators::hll, syn::SourcesObservation};
 
 use super::{error::KernelError, maps::Maps};
 
@@ -49,7 +49,7 @@ impl Sources {
         syns: u64,
         at: Duration,
         watched: Option<Duration>,
-    ) -> Result<Option<SourcesSeen>, KernelError> {
+    ) -> Result<Option<SourcesObservation>, KernelError> {
         let kept = self.slots.entry(slot).or_insert_with(|| Slot {
             read_at: at,
             syns: 0,
@@ -77,7 +77,7 @@ impl Sources {
             Some(onset) => kept.sum_up(&registers, covered, onset),
             None => kept.remember(registers, covered, distinct),
         };
-        Ok(Some(SourcesSeen { syns: covered, distinct, distinct_total, syns_total, sample }))
+        Ok(Some(SourcesObservation { syns: covered, distinct, distinct_total, syns_total, sample }))
     }
 
     /// Distinct sources of the last reading of a slot that had any SYNs.

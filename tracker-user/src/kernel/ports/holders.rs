@@ -12,7 +12,7 @@ use tracker_common::{
     hash, limits, names,
     ports::{HELD_CLOSE_WAIT, HELD_UDP},
 };
-use tracker_detect::{detector::LeakSeen, ports::PortSet};
+use tracker_detect::{detector::LeakObservation, ports::PortSet};
 use tracker_model::api::PortHolder;
 
 use super::clock::Jiffies;
@@ -55,7 +55,7 @@ pub struct Holders {
     took: Duration,
     tuples: HashMap<(IpAddr, IpAddr, u16), Vec<PortHolder>>,
     /// Processes that may leak.
-    pub leaks: Vec<LeakSeen>,
+    pub leaks: Vec<LeakObservation>,
     /// Whether these are all.
     pub leaks_complete: bool,
     /// Ephemeral ports of sockets that are bound and neither listen nor connect.
@@ -112,11 +112,11 @@ impl Holders {
     }
 
     fn read_leaks(&mut self, maps: &Maps, jiffies: Jiffies) {
-        let mut leaks: HashMap<u32, LeakSeen> = HashMap::new();
+        let mut leaks: HashMap<u32, LeakObservation> = HashMap::new();
         let mut entries = 0;
         for (key, held) in maps.leaks.entries() {
             entries += 1;
-            let new = || LeakSeen { pid: key.pid, comm: name_of(&held.comm), ..LeakSeen::default() };
+            let new = || LeakObservation { pid: key.pid, comm: name_of(&held.comm), ..LeakObservation::default() };
             let leak = leaks.entry(key.pid).or_insert_with(new);
             let quiet = jiffies.duration(held.quietest).unwrap_or_default();
             if key.what == HELD_CLOSE_WAIT {

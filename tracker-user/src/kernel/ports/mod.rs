@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     alert::AlertStore,
-    detector::{LeaksSeen, Observation},
+    detector::{LeaksObservation, Observation},
     ports::{ConflictSeen, FailureSeen, PortSettings, PortWatch, PortsSeen},
 };
 use tracker_model::api;
@@ -357,7 +357,13 @@ impl Model {
             holders.take(object, maps, self.jiffies)?;
             let leaks = std::mem::take(&mut holders.leaks);
             let (at, wall, netns, complete) = (seen.at, seen.wall, seen.netns, holders.leaks_complete);
-            self.observations.push(Observation::Leaks(LeaksSeen { at, wall, netns, processes: leaks, complete }));
+            self.observations.push(Observation::Leaks(LeaksObservation {
+                at,
+                wall,
+                netns,
+                processes: leaks,
+                complete,
+            }));
         }
         for tuple in &mut seen.tuples {
             tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);
