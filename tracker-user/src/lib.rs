@@ -6,7 +6,6 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod descriptors;
-pub mod docs;
 #[allow(unsafe_code, reason = "the border to the kernel: each place proves why it is sound")]
 pub mod kernel;
 pub mod logging;

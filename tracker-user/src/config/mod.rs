@@ -18,7 +18,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use tracing::level_filters::LevelFilter;
 
 pub use error::{ConfigError, expected, shortened};
-pub(crate) use file::Kind;
+pub use file::Kind;
 pub(crate) use settings::derive_names;
 pub use settings::{ApiSettings, Hook, KernelSettings, LogFormat, LogSettings, Settings, SocketEvents, WebSettings};
 
@@ -51,7 +51,8 @@ impl Args for Flags {
 }
 
 /// The settings as flags.
-pub(crate) fn definition() -> Command {
+#[must_use]
+pub fn definition() -> Command {
     Settings::augment_args(Command::new("settings").no_binary_name(true))
 }
 
