@@ -27,13 +27,13 @@ use crate::kernel::KernelHandle;
 #[must_use]
 pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
     [
-        ("packets", packets::METRICS.to_vec()),
+        ("packets", packets::metrics().collect()),
         ("listeners", listeners::metrics().collect()),
         ("floods", floods::METRICS.to_vec()),
-        ("sockets", sockets::METRICS.to_vec()),
+        ("sockets", sockets::METRICS.iter().map(|row| &row.metric).collect()),
         ("ports", ports::metrics().collect()),
-        ("host", host::METRICS.to_vec()),
-        ("process", process::METRICS.to_vec()),
+        ("host", host::metrics().collect()),
+        ("process", process::METRICS.iter().map(|row| &row.metric).collect()),
     ]
 }
 
@@ -120,13 +120,14 @@ impl Collector for SnapshotCollector {
 }
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families = packets::families(snapshot, &mut series.no_listener);
+    let mut families: Vec<_> = family::families(packets::METRICS, snapshot).collect();
+    families.push(packets::no_listener(snapshot, &mut series.no_listener));
     let split = series.listeners.update(&snapshot.listeners);
     families.extend(listeners::families(&split));
     families.extend(floods::families(snapshot, &split));
-    families.extend(sockets::families(snapshot));
+    families.extend(family::families(sockets::METRICS, snapshot));
     families.extend(ports::families(snapshot, &mut series.ports));
-    families.extend(host::families(snapshot));
+    families.extend(family::families(host::METRICS, snapshot));
     families
 }
 
@@ -150,6 +151,23 @@ mod tests {
 
     fn sample() -> String {
         text(full())
+    }
+
+    /// The whole scrape of the snapshot, but for the figures of the process. `TRACKER_BLESS=1` writes the file again.
+    #[test]
+    fn a_scrape_is_that_of_the_golden() {
+        let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
+        let text = metrics.snapshot_text().unwrap();
+        let text: String = text.split_inclusive('\n').filter(|line| !line.contains("tracker_build_info")).collect();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/scrape.txt");
+        if std::env::var_os("TRACKER_BLESS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(path).unwrap();
+        for (number, (expected, line)) in golden.lines().zip(text.lines()).enumerate() {
+            assert_eq!(line, expected, "line {} of {path}", number + 1);
+        }
+        assert_eq!(text.lines().count(), golden.lines().count());
     }
 
     fn metrics() -> impl Iterator<Item = &'static Metric> {
