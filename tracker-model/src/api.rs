@@ -3,6 +3,7 @@
 mod alert;
 mod fact;
 mod flood;
+pub mod paths;
 mod ports;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -26,6 +27,13 @@ use crate::{
 pub type ByName<T> = BTreeMap<String, T>;
 /// Something for each network namespace, by inode number.
 pub type ByNamespace<T> = BTreeMap<u32, T>;
+
+/// Answer with any other status than 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApiError {
+    /// Why there is no answer, in one line.
+    pub error: String,
+}
 
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod cli;
+pub mod client;
+pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod descriptors;

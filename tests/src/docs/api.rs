@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 use tracker_model::{
-    api::{Alerts, Ports, States, Status},
+    api::{Alerts, ApiError, Ports, States, Status},
     explain::{BindAnswer, ConnectAnswer},
     listener::Listeners,
 };
-use tracker_user::api::ApiError;
 
 use super::tables::table;
 

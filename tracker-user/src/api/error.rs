@@ -5,15 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-/// Body of an answer whose status is not 200.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ApiError {
-    /// Why, in one line.
-    pub error: String,
-}
+use tracker_model::api::ApiError;
 
 pub(super) fn refuse(status: StatusCode, error: String) -> Response {
     (status, Json(ApiError { error })).into_response()

@@ -16,31 +16,15 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use tracker_model::Snapshot;
+use tracker_model::{
+    Snapshot,
+    api::paths::{ALERTS, ALL, LISTENERS, PORTS, STATES, STATUS},
+};
 
-pub use error::ApiError;
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
 use crate::kernel::KernelHandle;
-
-/// Path of [`tracker_model::api::Status`].
-pub const STATUS: &str = "/v1/status";
-/// Path of [`tracker_model::listener::Listeners`].
-pub const LISTENERS: &str = "/v1/listeners";
-/// Path of [`tracker_model::api::States`].
-pub const STATES: &str = "/v1/states";
-/// Path of [`tracker_model::api::Alerts`].
-pub const ALERTS: &str = "/v1/alerts";
-
-/// Path of [`tracker_model::api::Ports`].
-pub const PORTS: &str = "/v1/ports";
-/// Path of [`tracker_model::explain::BindAnswer`].
-pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
-/// Path of [`tracker_model::explain::ConnectAnswer`].
-pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
-/// All of them.
-const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
 
 /// All paths of the API.
 pub fn router(kernel: KernelHandle) -> Router {
@@ -79,7 +63,7 @@ async fn alerts(State(kernel): State<KernelHandle>) -> Response {
 }
 
 async fn unknown(uri: Uri) -> Response {
-    let paths = PATHS.join(", ");
+    let paths = ALL.join(", ");
     error::refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
@@ -103,7 +87,9 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{cli::client, kernel::SocketsFound};
+    use tracker_model::api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT};
+
+    use crate::{client, kernel::SocketsFound};
 
     /// A socket that accepts nothing, and whose queue is full.
     pub(crate) fn full_listener(path: &Path) -> (net::UnixListener, net::UnixStream) {
@@ -209,7 +195,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_unknown_path_is_refused_with_those_there_are() {
         let error = ask(sample(), "/v1/nothing").await.unwrap_err();
-        let paths = PATHS.join(", ");
+        let paths = ALL.join(", ");
         assert_eq!(error.to_string(), format!("there is no /v1/nothing; the paths are {paths}"));
     }
 }

@@ -11,10 +11,11 @@ pub(super) const USAGE: u8 = 2;
 /// A command line that cannot be what was meant.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct UsageError(pub(super) String);
+pub struct UsageError(pub String);
 
 /// Reports what failed.
-pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("tracker: {}", chain(error));
     let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<UsageError>());
     ExitCode::from(if usage { USAGE } else { FAILED })

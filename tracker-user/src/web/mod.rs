@@ -75,7 +75,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::cli::client;
+    use crate::client;
 
     /// Status, content type and body.
     async fn ask(kernel: KernelHandle, path: &str) -> (u16, String, String) {
