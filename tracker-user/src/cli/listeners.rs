@@ -152,66 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn a_table_fits_into_100_columns_and_shows_unknown_values_as_a_dash() {
-        let text = shown(&sample::snapshot(), false);
-        let expected = "\
-LISTENER      PROCESS  VERDICT  SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q DROPPED CONNECTED
-192.0.2.1:22  -        -           0     0         0          0         -        -       -         -
-[::]:443      nginx    -         150  12.5       133         15         5    1/511       2        40
-
-SYNs to no listener: 40, to 2 ports, most of late to 23 (30, 0.2/s), 8080 (10)
-Queues, half-open and connected: 1s ago
-";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn wide_adds_families_owner_and_process_id() {
-        let text = shown(&sample::snapshot(), true);
-        let line = text.lines().find(|line| line.starts_with("[::]:443")).unwrap();
-        assert!(line.contains("nginx(815)") && line.ends_with("0 4026531840  dual"), "{line}");
-    }
-
-    #[test]
-    fn a_flood_shows_in_the_line_of_its_listener_and_a_scan_below() {
-        let expected = "\
-LISTENER      PROCESS  VERDICT            SYNS SYN/S COMPLETED UNANSWERED HALF-OPEN ACCEPT-Q DROPPED CONNECTED
-192.0.2.1:22  -        none                  0     0         0          0         -        -       -         -
-[::]:443      nginx    spoofed for 12s  60,150 5,012       133     59,509       511    1/511  57,000        40
-
-SYNs to no listener: 40, to 2 ports, most of late to 23 (30, 0.2/s), 8080 (10)
-  verdict scan for 40s; of late from 203.0.113.9 98.0±2.0 %
-Queues, half-open and connected: 1s ago
-";
-        assert_eq!(shown(&sample::under_flood(), false), expected);
-    }
-
-    #[test]
-    fn wide_tells_what_is_an_estimate_and_what_a_bound() {
-        let text = shown(&sample::under_flood(), true);
-        let words = |start: &str| {
-            let line = text.lines().find(|line| line.starts_with(start)).unwrap();
-            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-        };
-        let (head, web) = (words("LISTENER"), words("[::]:443"));
-        // The verdict has three words.
-        let of = |name: &str| web[2 + head.iter().position(|word| word == name).unwrap()].as_str();
-        assert_eq!((of("SYN-Q"), of("YOUNG"), of("REPEATED")), ("511/511", "240", "70±24"));
-        assert_eq!((of("EXPIRED"), of("SOURCES")), ("<=2,509", "~4,987"));
-        assert!(text.contains("\nHalf-open at [::]:443 by source: 192.0.2.77 (3), 192.0.2.200 (1), not kept (240)\n"));
-    }
-
-    #[test]
-    fn a_quiet_host_is_told_in_words() {
-        let mut snapshot = sample::snapshot();
-        snapshot.listeners.clear();
-        snapshot.interfaces.clear();
-        snapshot.census = None;
-        let expected = "Nothing listens.\n\nSYNs to no listener: none\nQueues, half-open and connected: -\n";
-        assert_eq!(shown(&snapshot, false), expected);
-    }
-
-    #[test]
     fn a_process_name_cannot_steer_the_terminal() {
         let mut snapshot = sample::snapshot();
         snapshot.listeners[1].process.as_mut().unwrap().comm = "a\u{1b}[2Jb\n".to_owned();

@@ -84,3 +84,6 @@ fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start a runtime")?.block_on(client::get(socket, path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, path::Path};
 
     use tracker_model::api::Verdict;
 
@@ -153,21 +153,13 @@ mod tests {
         text(full())
     }
 
-    /// The whole scrape of the snapshot, but for the figures of the process. `TRACKER_BLESS=1` writes the file again.
+    /// The whole scrape of the snapshot, but for the figures of the process.
     #[test]
     fn a_scrape_is_that_of_the_golden() {
         let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
         let text = metrics.snapshot_text().unwrap();
         let text: String = text.split_inclusive('\n').filter(|line| !line.contains("tracker_build_info")).collect();
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/scrape.txt");
-        if std::env::var_os("TRACKER_BLESS").is_some() {
-            std::fs::write(path, &text).unwrap();
-        }
-        let golden = std::fs::read_to_string(path).unwrap();
-        for (number, (expected, line)) in golden.lines().zip(text.lines()).enumerate() {
-            assert_eq!(line, expected, "line {} of {path}", number + 1);
-        }
-        assert_eq!(text.lines().count(), golden.lines().count());
+        crate::golden::compare(Path::new("scrape.txt"), &text);
     }
 
     fn metrics() -> impl Iterator<Item = &'static Metric> {

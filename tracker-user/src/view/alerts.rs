@@ -91,10 +91,4 @@ mod tests {
         let told = firing(&snapshot.alerts);
         assert_eq!((told.firing, told.critical, told.worst.len()), (22, 21, 10));
     }
-
-    #[test]
-    fn without_alerts_there_are_none() {
-        assert_eq!(firing(&[]), FiringAlerts::default());
-        assert!(alerts(&sample::snapshot()).alerts.is_empty());
-    }
 }
