@@ -1,4 +1,5 @@
-//! Answers of the local API: their field names are a contract (docs/api.md).
+//! Answers of the local API: their field names are a contract, and their comments are the tables of docs/api.md.
+//! Only what is sent belongs here; the snapshot that most answers are made of is in `snapshot`.
 
 mod alert;
 mod fact;
@@ -54,8 +55,8 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Alerts that fire. They leave `health` as it is, which is the daemon's own.
     pub alerts: FiringAlerts,
-    /// TCP counters of all listeners of the network namespace together, by their name in TcpExt, since the namespace was
-    /// made and not since the daemon started. `tcp_counters` is null when they could not be read.
+    /// TCP counters of all listeners of the network namespace together, by their name in TcpExt, since the namespace
+    /// was made and not since the daemon started. `tcp_counters` is null when they could not be read.
     pub tcp_counters: Option<ByName<u64>>,
     /// Interfaces that are watched.
     pub interfaces: Vec<InterfaceStatus>,
@@ -129,7 +130,7 @@ pub struct SourceCount {
 /// SYNs that met no listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NoListener {
-    /// SYNs to local addresses at ports where nothing listens; also those to services that are translated (NodePort,
+    /// SYNs to local addresses at ports where nothing listens; also those to services that are translated (`NodePort`,
     /// published ports of Docker, REDIRECT, IPVS), see limitations.md.
     pub syns_received: u64,
     /// These SYNs by family.
@@ -154,7 +155,8 @@ pub struct States {
     pub taken_at: Timestamp,
     /// When `states` was counted; null before the first census.
     pub census_at: Option<Timestamp>,
-    /// Sockets by network namespace, family and state, every state also at zero. `states` is null before the first census.
+    /// Sockets by network namespace, family and state, every state also at zero. `states` is null before the first
+    /// census.
     pub states: Option<ByNamespace<ByName<ByName<u64>>>>,
     /// Transitions by network namespace, family and `OLD->NEW`, those that are not zero.
     pub transitions: ByNamespace<ByName<ByName<u64>>>,

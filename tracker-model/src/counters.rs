@@ -79,9 +79,9 @@ namespace_counters! {
     syn_retransmits "TCPSynRetrans" "SYNs and SYN-ACKs sent again";
 }
 
-/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
-/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs. Repeats are rather
-/// too few: those of connections that made room for others count as first SYNs.
+/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the
+/// weights of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs.
+/// Repeats are rather too few: those of connections that made room for others count as first SYNs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HandshakeStats {
     /// First SYNs of a connection.

@@ -45,8 +45,8 @@ pub struct Listener {
     pub port: u16,
     /// Whether an IPv6 listener takes IPv4 too.
     pub dual_stack: bool,
-    /// The process that called `listen()`, or that holds a socket older than the daemon; null when it may not be read or
-    /// is not known yet.
+    /// The process that called `listen()`, or that holds a socket older than the daemon; null when it may not be read
+    /// or is not known yet.
     pub process: Option<Process>,
     /// User that owns the socket; null when it is older than the daemon.
     pub uid: Option<u32>,
@@ -76,9 +76,9 @@ pub struct Listener {
     pub handshakes_unanswered: u64,
     /// Requests that ended without a connection: they timed out, the peer reset them, or their cookie was not returned.
     /// An upper bound: `handshakes_unanswered` less `overflows` or less the lower end of `syns_repeated`, whichever is
-    /// more, since one SYN can be both. `overflows` is not subtracted for a listener that is older than the daemon (`uid`
-    /// is null). It may be too low while the accept queue is full. Null, as are its queues, before the first census that
-    /// saw this listener.
+    /// more, since one SYN can be both. `overflows` is not subtracted for a listener that is older than the daemon
+    /// (`uid` is null). It may be too low while the accept queue is full. Null, as are its queues, before the first
+    /// census that saw this listener.
     pub handshakes_expired: Option<u64>,
     /// What the last census saw; none when the listener was opened after it.
     #[serde(flatten, serialize_with = "fields_or_nulls")]

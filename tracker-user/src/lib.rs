@@ -1,4 +1,5 @@
-//! The tracker daemon and its command line.
+//! The tracker daemon and its command line: how it all runs. `command` puts the parts together; only `kernel` knows
+//! aya. What the figures are belongs to tracker-model, what they mean to tracker-detect.
 #![deny(unsafe_code)]
 
 pub mod api;

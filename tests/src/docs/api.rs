@@ -70,15 +70,12 @@ impl<'a> Answer<'a> {
         let row = self.rows.len();
         self.rows.push([format!("`{path}`"), self.kinds(&any).join(" or "), meaning.to_owned()]);
         for part in any {
-            let note = match part["$ref"].as_str() {
-                None => self.describe(path, part),
-                Some(name) => match self.described.get(name) {
-                    Some(first) => format!("; see `{first}`"),
-                    None => {
-                        self.described.insert(name, path.to_owned());
-                        self.describe(path, self.resolve(part))
-                    }
-                },
+            let name = part["$ref"].as_str();
+            let note = if let Some(first) = name.and_then(|name| self.described.get(name)) {
+                format!("; see `{first}`")
+            } else {
+                self.described.extend(name.map(|name| (name, path.to_owned())));
+                self.describe(path, self.resolve(part))
             };
             self.rows[row][2] += &note;
         }

@@ -1,5 +1,6 @@
 //! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`.
-//! Those of the command line, the settings and the metrics are made in `tables`, those of the API in `api`, those of the lab here.
+//! `tables` makes those of the command line, the settings and the metrics, `api` those of the API; those of the lab are
+//! here.
 
 mod api;
 mod tables;

@@ -21,7 +21,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if usage { USAGE } else { FAILED })
 }
 
-/// The whole chain of causes in one line, fit for a terminal. Errors that tell their cause themselves do not tell it twice.
+/// The whole chain of causes in one line, fit for a terminal. A cause that an error names itself is not repeated.
 pub(super) fn chain(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

@@ -69,7 +69,7 @@ fn process(listener: &Listener, wide: bool) -> String {
     if wide { format!("{}({})", process.comm, process.pid) } else { process.comm.clone() }
 }
 
-/// A verdict that calls for attention tells since when it holds.
+/// A verdict other than `none` comes with the time since it began.
 fn verdict(verdict: Option<Verdict>, now: Timestamp) -> String {
     match verdict {
         None => UNKNOWN.to_owned(),
@@ -108,7 +108,7 @@ fn no_listener_verdict(refused: &NoListener, view: View) -> Option<String> {
     let most = if view.wide { usize::MAX } else { TOP_SOURCES };
     let sources: Vec<_> = refused.top_sources.iter().take(most).map(|share| printable(&share.to_string())).collect();
     if !sources.is_empty() {
-        let _ = write!(line, "; of late from {}", sources.join(", "));
+        let _ = write!(line, "; mostly from {}", sources.join(", "));
     }
     Some(line)
 }
@@ -120,7 +120,7 @@ fn no_listener(refused: &NoListener) -> String {
     let top: Vec<_> = refused.top_ports.iter().take(TOP_PORTS).map(port).collect();
     let noun = if refused.ports == 1 { "port" } else { "ports" };
     format!(
-        "{}, to {} {noun}, most of late to {}",
+        "{}, to {} {noun}, most active: {}",
         count(refused.syns_received),
         count(refused.ports.into()),
         top.join(", ")

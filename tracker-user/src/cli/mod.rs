@@ -1,4 +1,5 @@
 //! The command line: what is asked, and how the answer is shown. Exit codes: 0 fine, 1 failed, 2 wrong usage.
+//! It knows the daemon by the answers of its API alone, so nothing of the kernel side or the servers belongs here.
 
 mod alerts;
 mod args;

@@ -29,7 +29,11 @@ fn received<T: Serialize + DeserializeOwned>(answer: &T) -> T {
 
 #[test]
 fn answers_are_shown_as_in_the_goldens() {
-    let snapshots = [("fine", sample::snapshot()), ("flood", sample::under_flood()), ("blind", blind())];
+    let snapshots = [
+        ("fine", Box::new(sample::snapshot())),
+        ("flood", Box::new(sample::under_flood())),
+        ("blind", Box::new(blind())),
+    ];
     for (name, snapshot) in snapshots {
         for (kind, wide) in [("table", false), ("wide", true)] {
             let view = View { wide, now: snapshot.taken_at, columns: Some(100) };

@@ -9,7 +9,7 @@ use crate::{
     kernel::doctor::{self, Check, Report, Verdict},
 };
 
-/// Checks, prints, and tells by the exit code whether the daemon could run here.
+/// Checks and prints. The exit code says whether the daemon could run here.
 pub(super) fn run(btf: Option<&Path>, output: Output) -> Result<ExitCode> {
     let report = doctor::report(btf);
     let text = match output {

@@ -1,7 +1,6 @@
-//! Settings of the daemon: flags over environment over file over defaults.
-//!
-//! [`Settings`] defines them all. A new one is a field there; its default, flag, variable, key, errors and row in docs/
-//! follow from it.
+//! Settings of the daemon: flags over environment over file over defaults. [`Settings`] defines them all: a new one is
+//! a field there, from which its default, flag, variable, key, errors and row in docs/ follow. What the settings do
+//! belongs to the parts that have them.
 
 mod error;
 mod file;

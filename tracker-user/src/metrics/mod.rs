@@ -1,5 +1,5 @@
-//! Metrics: the last snapshot as Prometheus sees it. A scrape reads nothing from the kernel, so it costs the same at
-//! any number of sockets.
+//! Metrics: the last snapshot in the text format of Prometheus. A scrape reads nothing from the kernel, so it costs the
+//! same at any number of sockets. Figures that the commands show too are described in tracker-model.
 
 mod family;
 mod floods;

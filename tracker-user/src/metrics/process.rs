@@ -48,9 +48,11 @@ pub(super) static METRICS: &[Row<Reading>] = rows! { Reading;
     gauge "process_open_fds" [] "Open file descriptors of the daemon."
         => |of, samples| samples.set(of.process.fd_count().ok().map(|count| float(count as u64)));
     gauge "process_max_fds" [] "Most file descriptors the daemon may open."
-        => |of, samples| match of.process.limits().map(|limits| limits.max_open_files.soft_limit) {
-            Ok(LimitValue::Value(limit)) => samples.set(float(limit)),
-            _ => {}
+        => |of, samples| {
+            let limit = of.process.limits().map(|limits| limits.max_open_files.soft_limit);
+            if let Ok(LimitValue::Value(limit)) = limit {
+                samples.set(float(limit));
+            }
         };
 };
 

@@ -31,7 +31,7 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
         "State transitions of TCP sockets; the kernel reports none into or out of time_wait and half_open."
         => |snapshot, samples| transitions(&snapshot.sockets, samples);
     counter "tracker_connects_started_total" ["family"]
-        "Calls of connect() for which a SYN was to be sent; one without a route is none."
+        "Calls of connect() for which a SYN was to be sent; a call without a route is not counted."
         => |snapshot, samples| for (index, family) in SOCKET_FAMILY_NAMES.into_iter().enumerate() {
             samples.count(&[family], view::connects_attempted(&snapshot.sockets, index));
         };
@@ -60,7 +60,7 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
         => |snapshot, samples| samples.histogram(&[], &snapshot.sockets.handshake_time, HANDSHAKE_SHIFT);
     histogram "tracker_connection_lifetime_seconds" []
         "Time from established to closed, of a random sample of the connections; \
-         tracker_connection_lifetime_sample_ratio tells how many are sampled."
+         tracker_connection_lifetime_sample_ratio is the share that is sampled."
         => |snapshot, samples| samples.histogram(&[], &snapshot.sockets.lifetime, LIFETIME_SHIFT);
     gauge "tracker_connection_lifetime_sample_ratio" [] "Share of the connections whose lifetime is measured."
         => |snapshot, samples| samples.set(1.0 / f64::from(snapshot.lifetime_sample));

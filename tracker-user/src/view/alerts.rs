@@ -7,7 +7,7 @@ use tracker_model::{
     snapshot::Snapshot,
 };
 
-/// Alerts that are told in short.
+/// Alerts that the status names.
 const WORST: usize = 10;
 
 /// The answer of `GET /v1/alerts`.

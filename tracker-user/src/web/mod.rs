@@ -1,4 +1,4 @@
-//! The web server: metrics, health checks, and a page for people.
+//! The web server: metrics, health checks, and a page for people. What is in the metrics belongs to `metrics`.
 
 mod bind;
 mod landing;

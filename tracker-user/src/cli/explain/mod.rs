@@ -1,4 +1,5 @@
-//! `tracker explain`: would a call fail now, and why.
+//! `tracker explain`: asks the daemon whether a call would fail now, and shows why. The rules of the kernel and the
+//! sentences about them belong to tracker-detect.
 
 mod bind;
 mod connect;

@@ -1,14 +1,15 @@
-//! Local ports by source and destination: a series for each of the worst 32, and one of each network namespace for the rest.
+//! Local ports by source and destination: a series for each of the worst 32, and one of each network namespace for the
+//! rest.
 
 use std::{collections::HashSet, net::IpAddr};
 
 use tracker_common::limits::TUPLES_SHOWN;
 use tracker_model::api::{PortSpace, PortUse, Ports};
 
-/// A tuple gets one when it holds so many ports; else a host that talks to thousands of others a little would have new
-/// series with each scrape.
+/// A tuple gets a series when it holds this many ports. Otherwise a host that talks a little to thousands of others
+/// would have new series with each scrape.
 const MANY: u32 = 10;
-/// Or when it uses so much of the ports that it can have.
+/// It also gets one when it uses this share of its ports.
 const MUCH: f64 = 0.01;
 
 /// Network namespace, source, destination, destination port.
@@ -18,8 +19,8 @@ fn key(row: &PortUse) -> Key {
     (row.netns, row.source, row.destination, row.destination_port)
 }
 
-/// Which tuples have a series of their own: the worst, of those that hold more than a few ports or have done so since they
-/// got it.
+/// Which tuples have a series of their own: the worst, of those that hold more than a few ports or have done so since
+/// they got it.
 #[derive(Debug, Default)]
 pub struct TupleSeries {
     own: HashSet<Key>,
