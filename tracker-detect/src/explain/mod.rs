@@ -1,5 +1,5 @@
-//! Why a port cannot be had: would `bind()` or `connect()` fail now, which sockets are in the way, by which rule of the
-//! kernel, and what would help.
+//! Whether `bind()` or `connect()` would fail now, which sockets are in the way, by which rule of the kernel, and what would
+//! help. How the sockets are read and how the answer is printed does not belong here.
 //!
 //! The rules are those of Linux 6.18 (`net/ipv4/inet_connection_sock.c`, `inet_hashtables.c`, `udp.c`), each named where it
 //! stands; the tests hold them against what that kernel did. Not modelled, for it cannot be seen from outside: ports of VRF

@@ -1,4 +1,5 @@
-//! Packet programs on interfaces: which are watched, and the slot of each.
+//! Packet programs on interfaces: which interfaces are watched, by which hook, and the slot of each.
+//! What the programs count is read elsewhere.
 
 pub mod clsact;
 mod descriptors;
