@@ -2,6 +2,7 @@
 //! explain`. Plain values in, plain values out. No kernel, no clock, no runtime; time is an argument.
 #![forbid(unsafe_code)]
 
+mod advice;
 pub mod alert;
 pub mod detector;
 pub mod estimators;

@@ -1,5 +1,7 @@
 //! Processes.
 
+use std::fmt::{self, Display, Formatter};
+
 use serde::{Deserialize, Serialize};
 
 /// The process behind a socket.
@@ -20,4 +22,19 @@ pub struct PortHolder {
     pub comm: String,
     /// Ports.
     pub ports: u32,
+}
+
+/// `nginx (pid 815)`
+impl Display for Process {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (pid {})", self.comm, self.pid)
+    }
+}
+
+impl PortHolder {
+    /// The process alone.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        Process { pid: self.pid, comm: self.comm.clone() }
+    }
 }

@@ -9,9 +9,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    exhaustion::{keep_peak, report},
+    exhaustion::keep_peak,
     subject::Target,
-    text,
+    text::{render, report},
 };
 use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
 use tracker_model::{
@@ -177,7 +177,7 @@ fn name_holders(report: &mut Report, holders: Vec<PortHolder>) {
         && !holders.is_empty()
     {
         evidence.processes = holders;
-        text::render(report);
+        render(report);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{subject::Target, text};
+use super::{subject::Target, text::report};
 use crate::alert::{ActiveAlerts, AlertStore, ObservedAt, Report};
 use tracker_model::api::{AlertKind, AlertSubject, Evidence, PortEvidence, Severity};
 
@@ -118,19 +118,6 @@ impl Exhaustion {
     pub(super) fn end(&mut self, wall: Timestamp) {
         self.alerts.resolve_where(|_, _| Some(wall));
     }
-}
-
-/// A report with its text.
-pub(super) fn report(
-    kind: AlertKind,
-    severity: Severity,
-    subject: AlertSubject,
-    evidence: PortEvidence,
-    unknown: Vec<String>,
-) -> Report {
-    let mut report = Report { unknown, ..Report::new(kind, severity, subject, Evidence::Ports(evidence)) };
-    text::render(&mut report);
-    report
 }
 
 /// The highest share so far stays.

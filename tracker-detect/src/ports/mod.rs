@@ -18,6 +18,7 @@ pub use forecast::{RECENT, TIME_WAIT};
 pub use model::PortWatch;
 pub use observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
 pub use settings::{PortListError, PortSet, PortSettings, TwReuse};
+pub use text::report;
 
 use tracker_model::api::AlertKind;
 

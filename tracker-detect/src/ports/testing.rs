@@ -7,7 +7,7 @@ use tracker_common::state;
 
 use super::{
     forecast::{RECENT, TIME_WAIT},
-    observation::{FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
+    observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
     settings::{PortSet, PortSettings, TwReuse},
 };
 use tracker_model::process::Process;
@@ -74,6 +74,23 @@ pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
         count,
         first: wall(first),
         last: wall(last),
+    }
+}
+
+/// Three refused calls of `bind()` by nginx.
+pub fn conflict(protocol: &str, address: &str, port: u16, pid: u32) -> ConflictSeen {
+    ConflictSeen {
+        netns: NETNS,
+        protocol: protocol.to_owned(),
+        address: address.parse().unwrap(),
+        port,
+        process: Process { pid, comm: "nginx".to_owned() },
+        cgroup: 1,
+        uid: 0,
+        count: 3,
+        first: wall(8.0),
+        last: wall(9.0),
+        holders: Vec::new(),
     }
 }
 

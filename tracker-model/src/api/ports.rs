@@ -271,6 +271,20 @@ pub struct PortEvidence {
     pub made_by: Vec<PortHolder>,
 }
 
+impl PortEvidence {
+    /// Ports that no new connection can take.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.in_use.unwrap_or_default().saturating_sub(self.reusable.unwrap_or_default())
+    }
+
+    /// Those of them in `TIME_WAIT`.
+    #[must_use]
+    pub fn held_by_time_wait(&self) -> u32 {
+        self.time_wait.unwrap_or_default().saturating_sub(self.reusable.unwrap_or_default())
+    }
+}
+
 /// A process and its calls that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedCalls {

@@ -155,7 +155,7 @@ fn advice_is_only_what_would_help() {
 
     let waits: Vec<_> = (0..2).map(|port| waiting(LOW + port)).collect();
     let words = advice(&waits, &range(2));
-    assert!(words.starts_with("sysctl net.ipv4.tcp_tw_reuse=1: connect() may take 2 of the ports in TIME_WAIT now."));
+    assert!(words.starts_with("sysctl net.ipv4.tcp_tw_reuse=1 lets connect() take 2 of the ports in TIME_WAIT now."));
     assert!(words.contains("keep-alive") && words.contains("ip_local_port_range") && words.contains("source address"));
 
     let stampless: Vec<_> = (0..2).map(|port| connection(LOW + port, TcpState::TimeWait)).collect();
@@ -169,12 +169,12 @@ fn advice_is_only_what_would_help() {
 
     let leak = |port| SocketSeen { processes: process(7, "curl"), ..connection(LOW + port, TcpState::CloseWait) };
     let words = advice(&[leak(0), leak(1)], &range(2));
-    assert!(words.starts_with("2 connections in CLOSE_WAIT: curl (pid 7) must close what the peer has closed."));
+    assert!(words.starts_with("2 connections are in CLOSE_WAIT: the peer has closed, and curl (pid 7) has not."));
 
     let bound =
         |port, state| SocketSeen { port: LOW + port, bucket: BOUND, processes: process(9, "redis"), ..socket(state) };
     let words = advice(&[bound(0, TcpState::Listen), bound(1, TcpState::Listen)], &range(2));
-    assert!(words.contains("move the servers") && words.contains("they are of redis (pid 9)"));
+    assert!(words.contains("move services") && words.contains("they belong to redis (pid 9)"));
     assert!(!words.contains("source address"), "that would not help");
     let words = advice(&[bound(0, TcpState::Established), bound(1, TcpState::Listen)], &range(2));
     assert!(words.contains("IP_BIND_ADDRESS_NO_PORT"));

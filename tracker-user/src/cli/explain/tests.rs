@@ -54,13 +54,13 @@ PORTS  HELD BECAUSE                                                    KERNEL
    12  bind() took the port, at whatever address                       __inet_hash_connect
 
 What to do:
-  - sysctl net.ipv4.tcp_tw_reuse=1: connect() may take 350 of the ports in TIME_WAIT now, and 50 more shortly.
-  - 8 connections in CLOSE_WAIT: cron-job (pid 99) must close what the peer has closed.
-  - Keep connections and use them again (keep-alive, a pool), or let the peer close first: then TIME_WAIT is on its side.
-  - 12 ports taken by bind(), for all destinations at once: connect without bind(), or set IP_BIND_ADDRESS_NO_PORT before bind() to an address with port 0; they are of proxy (pid 512).
-  - Widen the range by up to 63,512 ports: sysctl net.ipv4.ip_local_port_range=\"1024 65535\" (now 40000 to 40999); reserve the ports of your servers first.
-  - 10 ports of the range reserved: shorten net.ipv4.ip_local_reserved_ports if it can be.
-  - Each further source address, destination address or destination port has all these ports anew: add a source address, or spread over more destinations.
+  - sysctl net.ipv4.tcp_tw_reuse=1 lets connect() take 350 of the ports in TIME_WAIT now, and 50 more shortly.
+  - 8 connections are in CLOSE_WAIT: the peer has closed, and cron-job (pid 99) has not. It must call close().
+  - Keep connections and use them again (HTTP keep-alive, a connection pool), or let the peer close first: each of the 400 ports in TIME_WAIT is taken for 60 s, because this side closed first.
+  - 12 ports of the range are taken by bind(), for all destinations at once: connect without bind(), or set IP_BIND_ADDRESS_NO_PORT before bind() to an address with port 0; they belong to proxy (pid 512).
+  - Widen the range: sysctl net.ipv4.ip_local_port_range=\"1024 65535\" has 64,512 ports instead of 1,000 (40000 to 40999); first reserve the ports of your own services (net.ipv4.ip_local_reserved_ports).
+  - Free reserved ports: net.ipv4.ip_local_reserved_ports takes 10 out of the range.
+  - Each further source address, destination address or destination port has as many ports again: add a source address, or spread over more destinations.
 ";
     assert_eq!(connect::render(&connected("198.51.100.7:443"), view(false)), expected);
 }

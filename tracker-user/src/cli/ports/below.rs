@@ -9,8 +9,7 @@ use tracker_model::{
 
 use super::Shown;
 use crate::cli::{
-    evidence::holders,
-    format::{UNKNOWN, address_port, ago, count, printable, process, used},
+    format::{UNKNOWN, address_port, ago, count, holders, printable, process, used},
     output::View,
     table::{self, Column},
 };

@@ -11,8 +11,7 @@ use tracker_model::{
 };
 
 use super::{
-    evidence::{holders, states},
-    format::{UNKNOWN, address_port, count, printable, process, used},
+    format::{UNKNOWN, address_port, count, holders, printable, process, states, used},
     output::View,
     table::{self, Column},
 };

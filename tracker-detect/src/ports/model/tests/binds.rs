@@ -4,19 +4,7 @@ use super::*;
 
 /// Three calls for TCP port 80 of all addresses, by nginx.
 fn conflict() -> ConflictSeen {
-    ConflictSeen {
-        netns: testing::NETNS,
-        protocol: "tcp".to_owned(),
-        address: "::".parse().unwrap(),
-        port: 80,
-        process: process("nginx", 7),
-        cgroup: 1,
-        uid: 0,
-        count: 3,
-        first: wall(8.0),
-        last: wall(9.0),
-        holders: Vec::new(),
-    }
+    testing::conflict("tcp", "::", 80, 7)
 }
 
 fn held_by(comm: &str) -> Vec<PortHolder> {

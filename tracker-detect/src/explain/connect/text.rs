@@ -1,17 +1,15 @@
 //! What an operator reads where `connect()` finds few ports or none.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
-use super::{
-    connect::{Ports, Tally, Tuple},
-    text,
+use super::port_table::{Ports, Tally, Tuple};
+use crate::{
+    advice,
+    explain::processes,
+    ports::{PortSettings, TwReuse},
 };
-use crate::ports::{PortSettings, TwReuse};
 use tracker_model::explain::{ConnectRule, SocketSeen, TcpState};
 use tracker_model::text::counted;
-
-/// Ports below this are for services.
-const FIRST_EPHEMERAL: u16 = 1_024;
 
 /// One line.
 pub(super) fn summary(tuple: Tuple, tally: &Tally) -> String {
@@ -47,15 +45,16 @@ pub(super) fn advice(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) 
     if !is_short(tally) {
         return Vec::new();
     }
-    let mut advice = Vec::new();
-    advice.extend(recycle(ports));
-    advice.extend(leak(ports));
-    advice.extend(keep_alive(tally));
-    advice.extend(unbind(ports, tally));
-    advice.extend(widen(settings));
-    advice.extend(reserved(settings));
-    advice.extend(addresses(tally));
-    advice
+    let all = [
+        reuse(ports),
+        close_wait(ports),
+        keep_alive(tally),
+        bound(ports, tally),
+        advice::widen(settings.range()),
+        advice::reserved(settings.reserved_in_range()),
+        more_addresses(tally),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 const fn is_short(tally: &Tally) -> bool {
@@ -63,88 +62,41 @@ const fn is_short(tally: &Tally) -> bool {
 }
 
 /// `tcp_tw_reuse=1`, where it is not on for this destination and the `TIME_WAIT`s have timestamps.
-fn recycle(ports: &Ports<'_>) -> Option<String> {
-    let all = ports.would_recycle().count();
-    let now = ports.would_recycle().filter(|socket| socket.recyclable).count();
-    (all > 0).then(|| {
-        let mut line =
-            format!("sysctl net.ipv4.tcp_tw_reuse=1: connect() may take {now} of the ports in TIME_WAIT now");
-        if all > now {
-            let _ = write!(line, ", and {} more shortly", all - now);
-        }
-        line.push('.');
-        line
-    })
+fn reuse(ports: &Ports<'_>) -> Option<String> {
+    let all = count(ports.would_recycle());
+    let now = count(ports.would_recycle().filter(|socket| socket.recyclable));
+    (all > 0).then(|| advice::reuse(now, all - now))
 }
 
 /// Connections that the peer has closed and the process has not.
-fn leak(ports: &Ports<'_>) -> Option<String> {
+fn close_wait(ports: &Ports<'_>) -> Option<String> {
     let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::CloseWait);
-    let count = waiting().count();
-    let who = text::processes(waiting()).unwrap_or_else(|| "the process".to_owned());
-    (count > 0).then(|| {
-        format!("{} in CLOSE_WAIT: {who} must close what the peer has closed.", counted(count as u64, "connection"))
-    })
+    let who = processes(waiting());
+    let who = who.as_ref().map(|who| who as &dyn Display);
+    (count(waiting()) > 0).then(|| advice::close_wait(count(waiting()), who))
 }
 
-/// Where `TIME_WAIT` is a good part of it.
+/// Where `TIME_WAIT` holds a good part of the ports.
 fn keep_alive(tally: &Tally) -> Option<String> {
-    let waiting = tally.held.get(&ConnectRule::TimeWait).copied().unwrap_or_default();
-    (waiting > 0 && waiting >= (tally.capacity - tally.free) / 4).then(|| {
-        "Keep connections and use them again (keep-alive, a pool), or let the peer close first: then TIME_WAIT is on its \
-         side."
-            .to_owned()
-    })
+    let waiting = tally.held_by(ConnectRule::TimeWait);
+    (waiting > 0 && waiting >= (tally.capacity - tally.free) / 4).then(|| advice::keep_alive(waiting))
 }
 
 /// Ports that `bind()` took serve one connection at a time, to whatever destination.
-fn unbind(ports: &Ports<'_>, tally: &Tally) -> Option<String> {
-    let bound = tally.held.get(&ConnectRule::Bound).copied().filter(|bound| *bound > 0)?;
-    let callers = || ports.of_bound().filter(|socket| !socket.listens());
-    let mut line = format!("{} taken by bind(), for all destinations at once: ", counted(u64::from(bound), "port"));
-    line.push_str(if callers().next().is_some() {
-        "connect without bind(), or set IP_BIND_ADDRESS_NO_PORT before bind() to an address with port 0"
-    } else {
-        "move the servers that listen there out of net.ipv4.ip_local_port_range"
-    });
-    if let Some(who) = text::processes(ports.of_bound()) {
-        let _ = write!(line, "; they are of {who}");
-    }
-    line.push('.');
-    Some(line)
-}
-
-fn widen(settings: &PortSettings) -> Option<String> {
-    let (low, high) = (settings.low, settings.high);
-    let more = u32::from(low.saturating_sub(FIRST_EPHEMERAL)) + u32::from(u16::MAX - high);
-    let wide = low.min(FIRST_EPHEMERAL);
-    (more > 0).then(|| {
-        format!(
-            "Widen the range by up to {}: sysctl net.ipv4.ip_local_port_range=\"{wide} 65535\" (now {low} to {high}); \
-             reserve the ports of your servers first.",
-            counted(u64::from(more), "port")
-        )
-    })
-}
-
-fn reserved(settings: &PortSettings) -> Option<String> {
-    let reserved = settings.reserved_in_range();
-    (reserved > 0).then(|| {
-        format!(
-            "{} of the range reserved: shorten net.ipv4.ip_local_reserved_ports if it can be.",
-            counted(u64::from(reserved), "port")
-        )
-    })
+fn bound(ports: &Ports<'_>, tally: &Tally) -> Option<String> {
+    let bound = tally.held_by(ConnectRule::Bound);
+    let by_clients = ports.of_bound().any(|socket| !socket.listens());
+    (bound > 0).then(|| advice::bound(bound, Some(by_clients), processes(ports.of_bound()).as_deref()))
 }
 
 /// Ports are counted for each source and destination, except those that `bind()` took.
-fn addresses(tally: &Tally) -> Option<String> {
+fn more_addresses(tally: &Tally) -> Option<String> {
     let per_tuple = |rule: &ConnectRule| *rule != ConnectRule::Bound;
-    tally.held.keys().any(per_tuple).then(|| {
-        "Each further source address, destination address or destination port has all these ports anew: add a source \
-         address, or spread over more destinations."
-            .to_owned()
-    })
+    tally.held.keys().any(per_tuple).then(|| advice::MORE_ADDRESSES.to_owned())
+}
+
+fn count<'a>(sockets: impl Iterator<Item = &'a SocketSeen>) -> u32 {
+    sockets.count().try_into().unwrap_or(u32::MAX)
 }
 
 /// What else is good to know.

@@ -6,22 +6,23 @@ use std::{
 };
 
 use super::{
-    BindRequest,
-    bind::{Conflict, Scene},
+    request::BindRequest,
+    rules::{Conflict, Scene},
     text,
 };
+use crate::{advice, explain::processes};
 use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketSeen, TcpState};
 use tracker_model::text::counted;
 
 /// What to do.
-pub(super) fn advice(
+pub(super) fn lines(
     request: &BindRequest,
     scene: &Scene<'_>,
     error: BindError,
     conflicts: &[Conflict<'_>],
 ) -> Vec<String> {
     match error {
-        BindError::InUse if request.port == 0 => any_port(scene),
+        BindError::InUse if request.port == 0 => any_port(request, scene),
         BindError::InUse => in_use(request, scene, conflicts),
         BindError::NotAvailable => not_available(request),
         BindError::Access => vec![format!(
@@ -48,33 +49,25 @@ fn not_available(request: &BindRequest) -> Vec<String> {
     ]
 }
 
-fn any_port(scene: &Scene<'_>) -> Vec<String> {
+fn any_port(request: &BindRequest, scene: &Scene<'_>) -> Vec<String> {
+    let is_tcp = request.protocol == Protocol::Tcp;
+    let bind = is_tcp.then(|| advice::BIND_NO_PORT.to_owned());
     let settings = scene.settings;
-    let mut advice = vec![format!(
-        "Widen the range, now {} to {}: sysctl net.ipv4.ip_local_port_range.",
-        settings.low, settings.high
-    )];
-    if settings.reserved_in_range() > 0 {
-        advice.push(format!(
-            "{} of its ports are reserved: shorten net.ipv4.ip_local_reserved_ports.",
-            settings.reserved_in_range()
-        ));
-    }
-    advice.push(
-        "A socket that is to connect needs no port of its own before: IP_BIND_ADDRESS_NO_PORT before bind()."
-            .to_owned(),
-    );
-    advice
+    let reserved = advice::reserved(settings.reserved_in_range());
+    let more = Some(advice::MORE_SOURCES.to_owned());
+    [bind, advice::widen(settings.range()), reserved, more].into_iter().flatten().collect()
 }
 
 fn in_use(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Vec<String> {
-    let mut advice: Vec<String> = options(request, scene, conflicts).into_iter().collect();
-    advice.extend(owners(request, conflicts));
-    advice.extend(users(request, conflicts));
-    advice.extend(waits(scene, conflicts));
-    advice.extend(addresses(request, scene, conflicts));
-    advice.extend(reserve(request, scene, conflicts));
-    advice
+    let all = [
+        options(request, scene, conflicts),
+        owners(request, conflicts),
+        users(request, conflicts),
+        waits(scene, conflicts),
+        addresses(request, scene, conflicts),
+        reserve(request, scene, conflicts),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The options that make it succeed, fewest first.
@@ -100,7 +93,7 @@ fn options(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>])
 fn owners(request: &BindRequest, conflicts: &[Conflict<'_>]) -> Option<String> {
     let owners = || conflicts.iter().map(|conflict| conflict.socket).filter(|socket| !socket.is_minisocket());
     owners().next()?;
-    let who = text::processes(owners()).unwrap_or_else(|| "whatever holds it (ss -tulpen as root)".to_owned());
+    let who = processes(owners()).unwrap_or_else(|| "whatever holds it (ss -tulpen as root)".to_owned());
     let listens = owners().any(SocketSeen::listens);
     let shares = owners().all(|socket| socket.reuse_port && socket.uid == request.uid);
     let mut line = format!("Stop {who}, or give one of the two another port.");

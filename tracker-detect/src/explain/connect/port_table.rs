@@ -1,4 +1,4 @@
-//! Whether a `connect()` would find a local port.
+//! The local ports of a network namespace as one `connect()` meets them.
 
 use std::{
     cmp::Reverse,
@@ -7,52 +7,16 @@ use std::{
     time::Duration,
 };
 
-use super::connect_text;
 use crate::ports::{PortSettings, may_reuse};
 use tracker_model::{
-    explain::{Cause, ConnectAnswer, ConnectRule, Protocol, SocketSeen, TcpState},
+    explain::{ConnectRule, Protocol, SocketSeen, TcpState},
     process::PortHolder,
 };
 
 /// Processes shown.
 const PROCESSES: usize = 5;
 
-/// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
-///
-/// `sockets` are the TCP sockets of the namespace: those with this source and destination, and those that were bound to
-/// ports of the range; others change nothing. Mapped addresses are given as IPv4.
-#[must_use]
-pub fn explain_connect(
-    source: IpAddr,
-    destination: SocketAddr,
-    sockets: &[SocketSeen],
-    settings: &PortSettings,
-) -> ConnectAnswer {
-    let source = source.to_canonical();
-    let tuple = Tuple { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) };
-    let ports = Ports::new(tuple, sockets, settings);
-    let tally = ports.tally(settings);
-    let would_fail = tally.free == 0 && !tally.one_end_free;
-    ConnectAnswer {
-        source,
-        destination: tuple.destination.ip(),
-        destination_port: destination.port(),
-        capacity: tally.capacity,
-        in_use: ports.in_use(),
-        held: tally.capacity - tally.free,
-        reusable: tally.reusable,
-        free_ports: tally.free,
-        would_fail,
-        next_free_seconds: tally.next_free.map(|next| next.as_secs_f64()),
-        causes: causes(&tally),
-        processes: ports.processes(),
-        summary: connect_text::summary(tuple, &tally),
-        advice: connect_text::advice(&ports, &tally, settings),
-        notes: connect_text::notes(&ports, &tally, settings),
-    }
-}
-
-/// Between what a port is taken.
+/// The connections that are asked about.
 #[derive(Clone, Copy)]
 pub(super) struct Tuple {
     pub(super) source: IpAddr,
@@ -110,8 +74,15 @@ pub(super) struct Tally {
     pub(super) one_end_free: bool,
 }
 
+impl Tally {
+    /// Ports held by a rule.
+    pub(super) fn held_by(&self, rule: ConnectRule) -> u32 {
+        self.held.get(&rule).copied().unwrap_or_default()
+    }
+}
+
 impl<'a> Ports<'a> {
-    fn new(tuple: Tuple, sockets: &'a [SocketSeen], settings: &PortSettings) -> Self {
+    pub(super) fn new(tuple: Tuple, sockets: &'a [SocketSeen], settings: &PortSettings) -> Self {
         let mut used: HashMap<u16, PortUse<'a>> = HashMap::new();
         let chosen = |socket: &&SocketSeen| socket.protocol == Protocol::Tcp && settings.may_choose(socket.port);
         for socket in sockets.iter().filter(chosen) {
@@ -173,7 +144,7 @@ impl<'a> Ports<'a> {
     /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three it
     /// never reaches the last, of more it passes over the first, or the last if it happens to begin with the first. The
     /// two ends count as one port here.
-    fn tally(&self, settings: &PortSettings) -> Tally {
+    pub(super) fn tally(&self, settings: &PortSettings) -> Tally {
         let mut tally = Tally::default();
         let (low, high) = (settings.low, settings.high);
         let last = if settings.range_len() == 3 { high - 1 } else { high };
@@ -225,7 +196,7 @@ impl<'a> Ports<'a> {
         sockets.filter(|socket| socket.state == TcpState::TimeWait && socket.timestamps)
     }
 
-    fn in_use(&self) -> BTreeMap<TcpState, u32> {
+    pub(super) fn in_use(&self) -> BTreeMap<TcpState, u32> {
         let mut states = BTreeMap::new();
         for socket in self.of_tuple() {
             *states.entry(socket.state).or_default() += 1;
@@ -233,7 +204,7 @@ impl<'a> Ports<'a> {
         states
     }
 
-    fn processes(&self) -> Vec<PortHolder> {
+    pub(super) fn processes(&self) -> Vec<PortHolder> {
         let mut ports: BTreeMap<u32, PortHolder> = BTreeMap::new();
         for process in self.of_tuple().flat_map(|socket| &socket.processes) {
             let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
@@ -244,16 +215,4 @@ impl<'a> Ports<'a> {
         ports.truncate(PROCESSES);
         ports
     }
-}
-
-fn causes(tally: &Tally) -> Vec<Cause> {
-    let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
-        rule: *rule,
-        ports: *ports,
-        why: rule.sentence().to_owned(),
-        kernel: rule.kernel().to_owned(),
-    };
-    let mut causes: Vec<Cause> = tally.held.iter().map(cause).collect();
-    causes.sort_by_key(|cause| Reverse(cause.ports));
-    causes
 }
