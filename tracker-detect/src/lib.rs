@@ -4,12 +4,14 @@
 
 mod advice;
 pub mod alert;
+mod call_failures;
 pub mod detector;
 pub mod estimators;
 pub mod explain;
 mod hook_detached;
 pub mod leaks;
 mod map_pressure;
+mod port_exhaustion;
 pub mod ports;
 pub mod registry;
 pub mod syn;

@@ -11,7 +11,7 @@ use tracker_model::{
 };
 
 /// Below this share of ports in use no setting of the host is why there was none.
-pub(super) const MANY_FREE: f64 = 0.5;
+pub(crate) const MANY_FREE: f64 = 0.5;
 /// This part of the ports in question is worth a word, in percent.
 const MUCH: u32 = 10;
 /// `TIME_WAIT` is a real part of what is used from here on, in percent.

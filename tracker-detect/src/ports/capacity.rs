@@ -6,7 +6,7 @@ use tracker_common::state;
 
 use super::{
     observation::TupleSeen,
-    settings::{PortSet, PortSettings, TwReuse, mask},
+    settings::{PortSet, PortSettings, TwReuse},
 };
 
 /// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among them.
@@ -36,11 +36,11 @@ impl Room {
     pub fn new(settings: &PortSettings, bound: &PortSet) -> Self {
         let range = settings.range_len();
         let reserved = settings.reserved_in_range();
-        let passed = settings.reserved.union(bound).count_in(settings.range());
+        let taken = settings.choosable().count_common(bound);
         let odd = range > 1 && !range.is_multiple_of(2) && !settings.reserved.contains(settings.low);
         let bindable = range - reserved - u32::from(odd);
-        let free_for_all = range - passed - u32::from(odd && !bound.contains(settings.low));
-        Self { reserved, bound: passed - reserved, free_for_all, bindable }
+        let free_for_all = range - reserved - taken - u32::from(odd && !bound.contains(settings.low));
+        Self { reserved, bound: taken, free_for_all, bindable }
     }
 }
 
@@ -93,7 +93,7 @@ impl Usage {
 }
 
 /// A share of a whole; all of nothing is 1.
-pub(super) fn ratio(part: u32, whole: u32) -> f64 {
+pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
     if whole == 0 { 1.0 } else { f64::from(part.min(whole)) / f64::from(whole) }
 }
 
@@ -116,14 +116,8 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 
 /// Ports of a source address that are in use, and those of them that are bound, of the range and not reserved.
 pub(super) fn held(ports: &PortSet, bound: &PortSet, settings: &PortSettings) -> (u32, u32) {
-    let (mut in_use, mut of_bind) = (0, 0);
-    let words = ports.words().iter().zip(bound.words()).zip(settings.reserved.words());
-    for (word, ((ports, bound), reserved)) in words.enumerate() {
-        let open = ports & !reserved & mask(word, &settings.range());
-        in_use += open.count_ones();
-        of_bind += (open & bound).count_ones();
-    }
-    (in_use, of_bind)
+    let open = settings.choosable().intersection(ports);
+    (open.count(), open.count_common(bound))
 }
 
 #[cfg(test)]

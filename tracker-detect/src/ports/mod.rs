@@ -1,12 +1,13 @@
-//! Local ports: how many there are for a destination, how many are taken, when they will be gone.
+//! The model of local ports: how many there are for a destination, how many are taken, when they will be gone. What is
+//! alarming is decided by the detectors in `port_exhaustion` and `call_failures`.
 
 mod advice;
-mod call_failures;
 mod capacity;
-mod exhaustion;
+mod failed_calls;
 mod forecast;
 mod model;
 mod observation;
+mod reading;
 pub mod settings;
 mod subject;
 #[cfg(test)]
@@ -15,12 +16,15 @@ mod text;
 
 pub use capacity::{Room, Usage, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
-pub use model::PortWatch;
-pub use observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
-pub use settings::{PortListError, PortSet, PortSettings, TwReuse};
+pub use model::PortModel;
+pub use observation::{PortsSeen, SourceSeen, TupleSeen, UdpSeen};
+pub use reading::PortsReading;
+pub use settings::{PortSet, PortSettings, TwReuse};
 pub use text::report;
 
-use tracker_model::api::AlertKind;
-
-/// The kinds of alert that the port model opens.
-pub const KINDS: &[AlertKind] = &[AlertKind::PortExhaustion, AlertKind::PortAllocationFailed, AlertKind::BindConflict];
+pub(crate) use self::{
+    advice::MANY_FREE,
+    capacity::ratio,
+    subject::{Index, Target},
+    text::{keep_peak, render},
+};

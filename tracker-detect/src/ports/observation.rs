@@ -8,13 +8,6 @@ use tracker_common::state;
 use super::settings::{PortSet, PortSettings};
 use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
 
-/// Connections that are not listed one by one.
-pub type RestSeen = PortRest;
-/// Calls of `bind()` that failed with `EADDRINUSE`.
-pub type ConflictSeen = PortConflict;
-/// Calls of `connect()` that found no free port: a socket that goes from `SYN_SENT` to `CLOSE` without a local port.
-pub type FailureSeen = PortFailure;
-
 /// Everything that a census of one network namespace tells about local ports.
 #[derive(Clone, Debug)]
 pub struct PortsSeen {
@@ -36,15 +29,15 @@ pub struct PortsSeen {
     /// Ports by source and destination: those that hold most.
     pub tuples: Vec<TupleSeen>,
     /// All others.
-    pub rest: RestSeen,
+    pub rest: PortRest,
     /// Ports by source address, of all destinations together.
     pub sources: Vec<SourceSeen>,
     /// Sockets whose source address could not be kept.
     pub sources_lost: u64,
     /// Calls of `connect()` that found no port.
-    pub failures: Vec<FailureSeen>,
+    pub failures: Vec<PortFailure>,
     /// Calls of `bind()` that failed with `EADDRINUSE`; empty where they are not traced.
-    pub conflicts: Vec<ConflictSeen>,
+    pub conflicts: Vec<PortConflict>,
 }
 
 /// The connections from one source address to one destination, as far as their local port is in the range and not reserved.

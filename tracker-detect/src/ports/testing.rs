@@ -7,13 +7,63 @@ use tracker_common::state;
 
 use super::{
     forecast::{RECENT, TIME_WAIT},
-    observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
+    model::PortModel,
+    observation::{PortsSeen, TupleSeen, UdpSeen},
     settings::{PortSet, PortSettings, TwReuse},
 };
-use tracker_model::process::Process;
+use crate::{
+    alert::AlertStore,
+    call_failures,
+    detector::{Detector, Observation},
+    port_exhaustion,
+};
+use tracker_model::{
+    api::{Alert, PortConflict, PortFailure, PortRest, Ports},
+    process::Process,
+};
 
 /// A network namespace.
 pub const NETNS: u32 = 4_026_531_840;
+
+/// The model with its detectors.
+pub struct Watch {
+    pub model: PortModel,
+    alerts: AlertStore,
+    detectors: [Box<dyn Detector>; 2],
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let alerts = AlertStore::default();
+        let detectors = [port_exhaustion::detector(alerts.clone()), call_failures::detector(alerts.clone())];
+        Self { model: PortModel::default(), alerts, detectors }
+    }
+}
+
+impl Watch {
+    pub fn step(&mut self, seen: &PortsSeen) {
+        if let Some(reading) = self.model.update(seen) {
+            self.observe(&Observation::Ports(reading));
+        }
+    }
+
+    pub fn forget(&mut self, netns: u32, wall: Timestamp) {
+        self.model.forget(netns);
+        self.observe(&Observation::NetnsGone { netns, wall });
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        self.detectors.iter_mut().for_each(|detector| detector.observe(observation));
+    }
+
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.alerts.alerts()
+    }
+
+    pub fn ports(&self) -> std::sync::Arc<Ports> {
+        self.model.ports()
+    }
+}
 
 /// The time of day so many seconds after the first look.
 pub fn wall(at: f64) -> Timestamp {
@@ -51,7 +101,7 @@ pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
         bound: PortSet::new(),
         udp: UdpSeen::default(),
         tuples,
-        rest: RestSeen::default(),
+        rest: PortRest::default(),
         sources: Vec::new(),
         sources_lost: 0,
         failures: Vec::new(),
@@ -60,9 +110,9 @@ pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
 }
 
 /// Failures of the tuple of [`tuple`].
-pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
+pub fn failure(count: u64, first: f64, last: f64) -> PortFailure {
     let of = tuple(0, 0);
-    FailureSeen {
+    PortFailure {
         netns: NETNS,
         source: Some(of.source),
         source_port: None,
@@ -78,8 +128,8 @@ pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
 }
 
 /// Three refused calls of `bind()` by nginx.
-pub fn conflict(protocol: &str, address: &str, port: u16, pid: u32) -> ConflictSeen {
-    ConflictSeen {
+pub fn conflict(protocol: &str, address: &str, port: u16, pid: u32) -> PortConflict {
+    PortConflict {
         netns: NETNS,
         protocol: protocol.to_owned(),
         address: address.parse().unwrap(),

@@ -25,7 +25,7 @@ pub fn report(
 }
 
 /// Writes the headline, the facts and the advice of a report from its evidence.
-pub(super) fn render(report: &mut Report) {
+pub(crate) fn render(report: &mut Report) {
     let (Evidence::Ports(evidence), subject) = (&report.evidence, &report.subject) else { return };
     report.headline = match report.kind {
         AlertKind::PortAllocationFailed => failed(subject, evidence),
@@ -34,6 +34,14 @@ pub(super) fn render(report: &mut Report) {
     };
     report.advice = advice(report.kind, subject, evidence);
     report.facts = facts(report.kind, subject, evidence);
+}
+
+/// Keeps the highest share so far.
+pub(crate) fn keep_peak(report: &mut Report, before: &Evidence) {
+    if let (Evidence::Ports(now), Evidence::Ports(before)) = (&mut report.evidence, before) {
+        now.peak_used_ratio = [now.peak_used_ratio, before.peak_used_ratio].into_iter().flatten().reduce(f64::max);
+        render(report);
+    }
 }
 
 fn exhaustion(subject: &AlertSubject, evidence: &PortEvidence) -> String {

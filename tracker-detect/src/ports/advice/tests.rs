@@ -1,14 +1,14 @@
 use tracker_common::state;
 
 use crate::ports::{
-    PortSettings, PortWatch, PortsSeen, TwReuse,
-    testing::{conflict, failure, seen, tuple},
+    PortSettings, PortsSeen, TwReuse,
+    testing::{Watch, conflict, failure, seen, tuple},
 };
 use tracker_model::api::PortHolder;
 
 /// The advice for a tuple that is nearly full.
 fn advice(change: impl FnOnce(&mut PortsSeen)) -> String {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(50, 900)]);
     seen.settings.tw_reuse = TwReuse::Loopback;
     seen.tuples[0].recyclable = 850;

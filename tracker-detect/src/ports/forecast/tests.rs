@@ -19,7 +19,7 @@ fn room(ports: u16) -> Room {
 fn look(history: &mut History, load: &Load, at: f64, room: &Room, reuse: TwReuse) -> Forecast {
     let tuple = load.at(at);
     let usage = Usage::new(&tuple, room, reuse);
-    history.look(Duration::from_secs_f64(at), &usage, tuple.recent.into())
+    history.update(Duration::from_secs_f64(at), &usage, tuple.recent.into())
 }
 
 /// From half way on, each forecast is within a fifth of the truth: the time that what is left lasts at the rate that the load
@@ -51,7 +51,7 @@ fn alarms(counts: &[u16], interval: f64) -> usize {
     let mut at = 0.0;
     let mut look = |count: &u16| {
         at += interval;
-        history.look(Duration::from_secs_f64(at), &flat(*count), 0).full_in.is_some_and(|seconds| seconds <= 300.0)
+        history.update(Duration::from_secs_f64(at), &flat(*count), 0).full_in.is_some_and(|seconds| seconds <= 300.0)
     };
     counts.iter().filter(|count| look(count)).count()
 }
@@ -129,7 +129,7 @@ proptest! {
             at += gap;
             let open = if index == wrong { 0 } else { (rate * at) as u32 };
             let usage = Usage { in_use: open, time_wait: 0, reusable: 0, capacity: 65_536 };
-            growth = history.look(Duration::from_secs_f64(at), &usage, 0).growth;
+            growth = history.update(Duration::from_secs_f64(at), &usage, 0).growth;
         }
         prop_assert!(history.points.len() <= MOST);
         if gaps.len() >= 12 {
@@ -147,7 +147,7 @@ proptest! {
         for (gap, open, time_wait, reusable, recent) in looks {
             at += gap;
             let usage = Usage { in_use: open + time_wait, time_wait, reusable: reusable.min(time_wait), capacity: 2_000 };
-            let forecast = history.look(Duration::from_secs_f64(at), &usage, recent);
+            let forecast = history.update(Duration::from_secs_f64(at), &usage, recent);
             prop_assert!(forecast.growth.is_none_or(f64::is_finite));
             prop_assert!(forecast.full_in.is_none_or(|seconds| (0.0..=HORIZON).contains(&seconds)));
             prop_assert!(history.points.len() <= MOST);
@@ -159,7 +159,7 @@ proptest! {
 fn growth_needs_three_looks_and_two_seconds() {
     let growth = |times: &[f64]| {
         let mut history = History::default();
-        let look = |at: &f64| history.look(Duration::from_secs_f64(*at), &flat((at * 10.0) as u16), 0).growth;
+        let look = |at: &f64| history.update(Duration::from_secs_f64(*at), &flat((at * 10.0) as u16), 0).growth;
         times.iter().map(look).last().unwrap()
     };
     assert_eq!([growth(&[1.0, 5.0]), growth(&[1.0, 2.0, 2.9]), growth(&[1.0, 5.0, 5.0])], [None; 3]);
@@ -172,30 +172,16 @@ fn what_was_more_than_a_minute_ago_is_forgotten() {
     let mut growth = None;
     for second in 0_u16..300 {
         let open = if second < 150 { second * 10 } else { 1_500 };
-        growth = history.look(Duration::from_secs(second.into()), &flat(open), 0).growth;
+        growth = history.update(Duration::from_secs(second.into()), &flat(open), 0).growth;
     }
     assert_eq!(growth, Some(0.0));
     assert!(history.points.front().unwrap().at >= Duration::from_secs(239));
 }
 
 #[test]
-fn a_glance_tells_what_was_told_last_and_looks_all_the_same() {
-    let mut history = History::default();
-    let at = Duration::from_secs;
-    assert_eq!(history.glance(at(0), &flat(3_000)), Forecast::default());
-    history.glance(at(1), &flat(3_100));
-    let told = history.look(at(2), &flat(3_200), 0);
-    assert_eq!(told, Forecast { growth: Some(100.0), full_in: Some(8.0) });
-    let glance = history.glance(at(4), &flat(3_400));
-    assert_eq!((glance.growth, glance.full_in, history.told_at()), (Some(100.0), Some(6.0), Some(at(2))));
-    assert_eq!(history.glance(at(5), &flat(4_000)).full_in, Some(0.0), "it came sooner");
-    assert_eq!(history.points.len(), 5);
-}
-
-#[test]
 fn a_tuple_without_a_free_port_is_full_now() {
     let mut history = History::default();
-    assert_eq!(history.look(Duration::ZERO, &flat(4_000), 0), Forecast { growth: None, full_in: Some(0.0) });
+    assert_eq!(history.update(Duration::ZERO, &flat(4_000), 0), Forecast { growth: None, full_in: Some(0.0) });
 }
 
 #[test]

@@ -1,17 +1,17 @@
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small figures")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::ports::{
-    FailureSeen, RestSeen, SourceSeen,
+    SourceSeen,
     settings::PortSet,
-    testing::{self, Chance, Load, failure, seen, tuple, wall},
+    testing::{self, Chance, Load, Watch, failure, seen, tuple, wall},
 };
 use tracker_model::{
-    api::{AlertKind, AlertState, Severity},
+    api::{Alert, AlertKind, AlertState, PortConflict, PortEvidence, PortFailure, PortHolder, PortRest, Severity},
     explain::Protocol,
     process::Process,
 };
@@ -20,8 +20,8 @@ mod binds;
 mod cost;
 
 /// Looks at a load, one a second.
-fn watch(load: &Load, seconds: u32) -> (PortWatch, Vec<(u32, Vec<Alert>)>) {
-    let mut watch = PortWatch::default();
+fn watch(load: &Load, seconds: u32) -> (Watch, Vec<(u32, Vec<Alert>)>) {
+    let mut watch = Watch::default();
     let mut alerts = Vec::new();
     for second in 0..seconds {
         let at = f64::from(second);
@@ -96,7 +96,7 @@ fn a_jump_is_no_alert_unless_it_fills_the_range() {
 
 #[test]
 fn an_alert_ends_after_half_a_minute_well_below_and_begins_anew_under_another_number() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut look = |at: u32, open: u16| {
         watch.step(&seen(at.into(), vec![tuple(open, 0)]));
         watch.alerts().into_iter().map(|alert| (alert.id, alert.state, alert.until)).collect::<Vec<_>>()
@@ -118,11 +118,11 @@ fn an_alert_ends_after_half_a_minute_well_below_and_begins_anew_under_another_nu
 #[test]
 fn a_tuple_that_is_no_longer_listed_is_calm_if_the_others_are() {
     let end = |most: u32| {
-        let mut watch = PortWatch::default();
+        let mut watch = Watch::default();
         watch.step(&seen(0.0, vec![tuple(800, 0)]));
         for at in 1..=40 {
             let mut seen = seen(at.into(), Vec::new());
-            seen.rest = RestSeen { sockets: 5_000, tuples_at_least: 10, most };
+            seen.rest = PortRest { sockets: 5_000, tuples_at_least: 10, most };
             watch.step(&seen);
         }
         watch.alerts()[0].until
@@ -133,7 +133,7 @@ fn a_tuple_that_is_no_longer_listed_is_calm_if_the_others_are() {
 
 #[test]
 fn one_failure_is_critical_and_over_a_minute_after_the_last() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut look = |at: u32, failed: Option<(u64, f64, f64)>| {
         let mut seen = seen(at.into(), Vec::new());
         seen.failures = failed.into_iter().map(|(count, first, last)| failure(count, first, last)).collect();
@@ -165,7 +165,7 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
 
 #[test]
 fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let look = |at, failures| PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) };
     watch.step(&look(1_000.0, vec![failure(3, 800.0, 900.0)]));
     let alert = watch.alerts().remove(0);
@@ -178,7 +178,7 @@ fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
 
 #[test]
 fn failures_that_a_look_passed_over_are_not_told_twice() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let rows = [(10.0, 3), (10.4, 0), (10.8, 3), (11.0, 0), (12.0, 4), (40.0, 4), (300.0, 0), (301.0, 4)];
     for (at, count) in rows {
         let failures =
@@ -191,9 +191,9 @@ fn failures_that_a_look_passed_over_are_not_told_twice() {
 
 #[test]
 fn failures_of_a_listed_tuple_have_its_figures() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(400, 600)]);
-    seen.failures = vec![failure(2, 9.0, 9.5), FailureSeen { process: process("ab", 5), ..failure(10, 9.0, 9.9) }];
+    seen.failures = vec![failure(2, 9.0, 9.5), PortFailure { process: process("ab", 5), ..failure(10, 9.0, 9.9) }];
     watch.step(&seen);
     let alerts = watch.alerts();
     let kinds: Vec<_> = alerts.iter().map(|alert| alert.kind).collect();
@@ -213,9 +213,9 @@ fn process(comm: &str, pid: u32) -> Process {
 
 #[test]
 fn ports_were_free_at_the_census_is_said() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(40, 0)]);
-    seen.failures = vec![FailureSeen { source: None, ..failure(2, 9.0, 9.5) }];
+    seen.failures = vec![PortFailure { source: None, ..failure(2, 9.0, 9.5) }];
     watch.step(&seen);
     assert!(
         watch.alerts()[0].unknown[0].starts_with("the last census saw ports free"),
@@ -233,7 +233,7 @@ fn ports(count: u16) -> PortSet {
 #[test]
 fn the_pool_of_bind_matters_when_ports_are_bound() {
     let alerts = |in_use, bound| {
-        let mut watch = PortWatch::default();
+        let mut watch = Watch::default();
         let mut seen = seen(0.0, Vec::new());
         let address = "10.0.0.5".parse().unwrap();
         seen.sources = vec![SourceSeen { address, ports: ports(in_use) }];
@@ -258,13 +258,13 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
 
 #[test]
 fn the_worst_come_first_with_all_that_is_known() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut other = tuple(500, 100);
     (other.destination_port, other.bound) = (80, 10);
     other.next_free = Some(Duration::from_millis(2_500));
     other.made_by = vec![PortHolder { pid: 9, comm: "wrk".to_owned(), ports: 600 }];
     let mut seen = seen(0.0, vec![tuple(20, 0), other, TupleSeen { destination_port: 90, ..tuple(30, 0) }]);
-    seen.rest = RestSeen { sockets: 7, tuples_at_least: 3, most: 4 };
+    seen.rest = PortRest { sockets: 7, tuples_at_least: 3, most: 4 };
     watch.step(&seen);
     let ports = watch.ports();
     let order: Vec<_> = ports.ports.iter().map(|row| row.destination_port).collect();
@@ -295,7 +295,7 @@ fn the_worst_come_first_with_all_that_is_known() {
 
 #[test]
 fn a_namespace_that_is_gone_takes_its_rows_and_alerts_along() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut full = seen(10.0, vec![tuple(990, 0)]);
     full.failures = vec![failure(1, 9.0, 9.0)];
     watch.step(&full);
@@ -311,7 +311,7 @@ fn a_namespace_that_is_gone_takes_its_rows_and_alerts_along() {
 
 #[test]
 fn a_look_that_is_not_later_is_left_out() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     watch.step(&seen(10.0, vec![tuple(10, 0)]));
     watch.step(&seen(10.0, vec![tuple(990, 0)]));
     watch.step(&seen(9.0, vec![tuple(990, 0)]));
@@ -320,14 +320,14 @@ fn a_look_that_is_not_later_is_left_out() {
 
 #[test]
 fn thousands_of_tuples_are_told_and_the_worst_are_followed() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     for at in 0..4 {
         let tuples = (0..3_000).map(|port| TupleSeen { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
     let ports = &watch.ports().ports;
     let followed = ports.iter().filter(|row| row.growth_per_second.is_some()).count();
-    assert_eq!((ports.len(), watch.spaces[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
+    assert_eq!((ports.len(), watch.model.spaces[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
     assert!(followed > 900 && ports[0].growth_per_second.is_some(), "{followed}");
 }
 
@@ -337,7 +337,7 @@ proptest! {
     #[test]
     fn whatever_happens_alerts_rise_and_end_and_are_told_once(seed: u64, looks in 1_u32..120) {
         let mut chance = Chance(seed);
-        let mut watch = PortWatch::default();
+        let mut watch = Watch::default();
         let mut before: BTreeMap<u64, Alert> = BTreeMap::new();
         let (mut at, mut failures) = (0.0, 0);
         for _ in 0..looks {

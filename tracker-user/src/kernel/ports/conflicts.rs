@@ -12,9 +12,13 @@ use tracker_common::{
 };
 use tracker_detect::{
     explain::{BindRequest, explain_bind},
-    ports::{ConflictSeen, PortSettings},
+    ports::PortSettings,
 };
-use tracker_model::{api::PortHolder, explain::Protocol, process::Process};
+use tracker_model::{
+    api::{PortConflict, PortHolder},
+    explain::Protocol,
+    process::Process,
+};
 
 use super::{
     clock::Jiffies,
@@ -60,7 +64,7 @@ impl Conflicts {
         maps: &mut Maps,
         jiffies: Jiffies,
         netns: u32,
-    ) -> Result<Vec<ConflictSeen>, KernelError> {
+    ) -> Result<Vec<PortConflict>, KernelError> {
         let clock = Clock::now();
         let conflicts = failures::table(&mut maps.bind_failures, limits::BIND_FAILURES, &clock)?;
         self.count = conflicts.iter().map(|(_, failure)| failure.count).sum();
@@ -68,7 +72,7 @@ impl Conflicts {
             conflicts.iter().map(|(key, failure)| (*key, failure.count)).collect();
         self.holders.retain(|key, _| counts.contains_key(key));
         self.look(object, maps, jiffies, netns, &counts)?;
-        let seen = |(key, failure): &(BindFailureKey, Failure)| ConflictSeen {
+        let seen = |(key, failure): &(BindFailureKey, Failure)| PortConflict {
             netns: key.netns,
             protocol: protocol_name(key.protocol),
             address: address(hash::to_octets(key.address)),

@@ -82,7 +82,7 @@ impl Holders {
         iterator::run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
         let totals = maps.port_totals.lookup(0)?;
-        self.idle = PortSet::from_words(Box::new(totals.idle.words));
+        self.idle = PortSet::from(&totals.idle);
         (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
         Ok(())
     }

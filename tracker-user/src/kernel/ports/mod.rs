@@ -8,12 +8,13 @@ mod failures;
 mod holders;
 mod namespaces;
 mod netns_ports;
+mod others;
 mod settings;
 mod sockets;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs::File,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,11 +23,10 @@ use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
-    alert::AlertStore,
     detector::{LeaksObservation, Observation},
-    ports::{ConflictSeen, FailureSeen, PortSettings, PortWatch, PortsSeen},
+    ports::{PortModel, PortSettings, PortsSeen},
 };
-use tracker_model::api;
+use tracker_model::api::{self, PortConflict, PortFailure};
 
 use self::{
     clock::Jiffies,
@@ -35,6 +35,7 @@ use self::{
     holders::Urgency,
     namespaces::{Listing, Namespace},
     netns_ports::{NetnsPorts, PassContext, delay_ms},
+    others::Others,
     sockets::Wanted,
 };
 use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
@@ -63,75 +64,17 @@ pub struct Ports {
 struct Model {
     jiffies: Jiffies,
     conflicts: Conflicts,
-    watch: PortWatch,
+    ports: PortModel,
     /// What the detectors have not been shown yet.
     observations: Vec<Observation>,
     /// Connects that got no port, and refused calls of `bind()`, of all network namespaces.
-    connects: Vec<FailureSeen>,
-    binds: Vec<ConflictSeen>,
-}
-
-/// The other network namespaces of the host.
-struct Others {
-    spaces: BTreeMap<u32, NetnsPorts>,
-    /// The list that the round under way begins with.
-    listing: Option<Listing>,
-    /// Those that this round has yet to look at.
-    pending: Vec<Namespace>,
-    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it
-    /// began.
-    found: BTreeSet<u32>,
-    alive: BTreeSet<u32>,
-    unread: Option<String>,
-    begun: Instant,
-    round: Option<Instant>,
-    took: Duration,
-}
-
-impl Others {
-    fn new() -> Self {
-        Self {
-            spaces: BTreeMap::new(),
-            listing: None,
-            pending: Vec::new(),
-            found: BTreeSet::new(),
-            alive: BTreeSet::new(),
-            unread: None,
-            begun: Instant::now(),
-            round: None,
-            took: Duration::ZERO,
-        }
-    }
-
-    fn is_under_way(&self) -> bool {
-        self.listing.is_some() || !self.pending.is_empty()
-    }
-
-    fn begin(&mut self, own: u32) {
-        (self.begun, self.took) = (Instant::now(), Duration::ZERO);
-        self.listing = Some(Listing::new(own));
-    }
-
-    /// Goes on with the list until `end`.
-    fn list(&mut self, end: Instant) {
-        let Some(listing) = &mut self.listing else { return };
-        while listing.advance() {
-            if Instant::now() >= end {
-                return;
-            }
-        }
-        let Some((found, alive)) = self.listing.take().map(Listing::finish) else { return };
-        let beyond = alive.len().saturating_sub(found.len() + 1);
-        self.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
-        self.found = found.iter().map(|namespace| namespace.netns).collect();
-        (self.pending, self.alive) = (found, alive);
-    }
+    connects: Vec<PortFailure>,
+    binds: Vec<PortConflict>,
 }
 
 impl Ports {
     /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
-    pub fn new(netns: u32, alerts: &AlertStore, all_netns: bool, seen_by: &'static str) -> Self {
+    pub fn new(netns: u32, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
             own: NetnsPorts::new(netns, None),
@@ -139,12 +82,12 @@ impl Ports {
             model: Model {
                 jiffies: Jiffies::default(),
                 conflicts: Conflicts::default(),
-                watch: PortWatch::new(alerts.clone()).with_conflicts_seen_by(seen_by),
+                ports: PortModel::new(seen_by),
                 observations: Vec::new(),
                 connects: Vec::new(),
                 binds: Vec::new(),
             },
-            others: all_netns.then(Others::new),
+            others: all_netns.then(Others::default),
         }
     }
 
@@ -170,7 +113,7 @@ impl Ports {
     pub fn is_round_due(&self, asked: bool) -> bool {
         let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
         let due = |others: &Others| {
-            others.is_under_way() || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
+            others.is_under_way() || others.ended.is_none_or(|ended| ended.elapsed() >= pause.max(others.took * share))
         };
         self.others.as_ref().is_some_and(due)
     }
@@ -182,7 +125,7 @@ impl Ports {
         let begun = Instant::now();
         let end = begun + TURN;
         if !others.is_under_way() {
-            others.begin(self.own.netns);
+            others.begin(Listing::new(self.own.netns));
         }
         others.list(end);
         if let Err(error) = self.model.read_failed_calls(object, maps, self.own.netns) {
@@ -206,20 +149,18 @@ impl Ports {
 
     /// All were looked at: those that are gone are forgotten.
     fn end(&mut self, maps: &mut Maps, others: &mut Others) {
-        let Others { spaces, found, alive, begun, .. } = others;
-        spaces.retain(|netns, _| {
-            if !found.contains(netns) {
-                self.model.watch.forget(*netns, Timestamp::now());
-                self.model.observations.push(Observation::NetnsGone { netns: *netns, wall: Timestamp::now() });
-            }
-            found.contains(netns)
-        });
+        for netns in others.take_gone() {
+            self.model.ports.forget(netns);
+            self.model.observations.push(Observation::NetnsGone { netns, wall: Timestamp::now() });
+        }
         // Another may get the number of one that is gone, and is not to get its failures with it.
-        if let Err(error) = failures::forget(maps, alive, begun.elapsed()) {
+        if let (Some(listed), Some(begun)) = (others.listed.take(), others.begun)
+            && let Err(error) = failures::forget(maps, &listed.alive, begun.elapsed())
+        {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
-        self.model.watch.set_unread(others.unread.take());
-        others.round = Some(Instant::now());
+        self.model.ports.set_unread(others.unread.take());
+        others.ended = Some(Instant::now());
     }
 
     /// Looks at one; twice when tuples were left out that may be among the largest.
@@ -249,7 +190,7 @@ impl Ports {
     ) -> Result<(PortsSeen, bool), KernelError> {
         let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
         let udp = iterator::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
-        let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
+        let there = || -> io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
             Ok((settings::read(), namespaces::is_empty(), iterator::open(tcp)?, iterator::open(udp)?))
         };
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
@@ -289,7 +230,7 @@ impl Ports {
 
     /// Whether some destination may soon run out: the next census should not wait.
     pub fn is_hot(&self) -> bool {
-        self.model.watch.is_hot()
+        self.model.ports.is_hot()
     }
 
     /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
@@ -304,7 +245,7 @@ impl Ports {
 
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
-        self.model.watch.ports()
+        self.model.ports.ports()
     }
 
     /// The sockets that hold ports, for `tracker explain`.
@@ -347,7 +288,7 @@ impl Model {
         mut seen: PortsSeen,
         asked: bool,
     ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.watch.is_hot()) {
+        let urgency = match (asked, self.ports.is_hot()) {
             (true, _) => Urgency::Asked,
             (false, true) => Urgency::Hot,
             (false, false) => Urgency::None,
@@ -374,7 +315,7 @@ impl Model {
         let netns = seen.netns;
         seen.failures = self.connects.iter().filter(|failure| failure.netns == netns).cloned().collect();
         seen.conflicts = self.binds.iter().filter(|conflict| conflict.netns == netns).cloned().collect();
-        self.watch.step(&seen);
+        self.observations.extend(self.ports.update(&seen).map(Observation::Ports));
         Ok(())
     }
 }

@@ -7,7 +7,8 @@ use tracker_common::{
     hash, limits,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
-use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_model::api::PortRest;
 
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
@@ -63,12 +64,6 @@ impl NetnsPorts {
     /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
         let jiffies = context.jiffies;
-        let mut eligible = PortSet::new();
-        eligible.insert_range(self.settings.range());
-        let mut words = *eligible.words();
-        for (word, reserved) in words.iter_mut().zip(self.settings.reserved.words()) {
-            *word &= !reserved;
-        }
         let pass = PortPass {
             generation,
             recent: jiffies.in_seconds(limits::RECENT_SECONDS),
@@ -80,7 +75,7 @@ impl NetnsPorts {
             own: context.own.into(),
             watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
             padding: 0,
-            eligible: Bits { words },
+            eligible: Bits::from(&self.settings.choosable()),
             admitted: *self.admitted,
         };
         maps.port_pass.update(0, pass)?;
@@ -112,7 +107,7 @@ impl NetnsPorts {
         self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(tuple) + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
         let mut rest =
-            RestSeen { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
+            PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
         for tuple in tuples.iter().skip(TOLD) {
             rest.tuples_at_least += 1;
             rest.sockets += u64::from(sockets(tuple));
@@ -124,11 +119,11 @@ impl NetnsPorts {
             netns: self.netns,
             name: self.name.clone(),
             settings: self.settings.clone(),
-            bound: PortSet::from_words(Box::new(totals.bound.words)),
+            bound: PortSet::from(&totals.bound),
             udp: UdpSeen {
                 sockets: totals.udp_sockets,
                 ephemeral: totals.udp_ephemeral,
-                ports: PortSet::from_words(Box::new(totals.udp.words)),
+                ports: PortSet::from(&totals.udp),
                 processes: Vec::new(),
             },
             tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, context.jiffies)).collect(),
@@ -191,7 +186,7 @@ fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
     for index in 0..limits::PORT_SOURCES {
         let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
-            let ports = PortSet::from_words(Box::new(source.ports.words));
+            let ports = PortSet::from(&source.ports);
             sources.push(SourceSeen { address: address(hash::to_octets(source.address)), ports });
         }
     }
