@@ -66,8 +66,8 @@ pub(crate) fn reserved(ports: u32) -> Option<String> {
         .then(|| format!("Free reserved ports: net.ipv4.ip_local_reserved_ports takes {takes} out of the range."))
 }
 
-/// Ports that `bind()` took serve no `connect()`, whatever the destination. `by_clients` is whether sockets have them that
-/// do not listen; it may not be known. `who` has them.
+/// Ports that `bind()` took serve no `connect()`, whatever the destination. `by_clients` is whether sockets have them
+/// that do not listen; it may not be known. `who` has them.
 pub(crate) fn bound(ports: u32, by_clients: Option<bool>, who: Option<&str>) -> String {
     let clients = "connect without bind(), or set IP_BIND_ADDRESS_NO_PORT before bind() to an address with port 0";
     let services = "move services that listen there out of net.ipv4.ip_local_port_range";

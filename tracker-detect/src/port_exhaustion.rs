@@ -16,7 +16,8 @@ use tracker_model::{
 const CALM: Duration = Duration::from_secs(30);
 /// Well below: this part of them.
 const WELL_BELOW: f64 = 0.9;
-/// The pool of `bind()` matters when this part of its ports, in percent, is bound: others are no trouble for `connect()`.
+/// The pool of `bind()` matters when this part of its ports, in percent, is bound: others are no trouble for
+/// `connect()`.
 const BOUND: u32 = 10;
 
 /// From this share of the ports on, and when the end is that near, seconds: how bad it is.
@@ -117,8 +118,8 @@ impl PortExhaustion {
         self.failures.retain(|key, _| self.alerts.fires(key));
     }
 
-    /// Opens or updates the alert of a target. The figures are made only for what is alarming: of a thousand targets most
-    /// are not.
+    /// Opens or updates the alert of a target. The figures are made only for what is alarming: of a thousand targets
+    /// most are not.
     fn follow(
         &mut self,
         key: Key,

@@ -1,6 +1,10 @@
 //! Processes.
 
-use std::fmt::{self, Display, Formatter};
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +36,25 @@ impl Display for Process {
 }
 
 impl PortHolder {
+    /// The processes by how often each is named, at most `most` of them.
+    #[must_use]
+    pub fn count<'a>(processes: impl IntoIterator<Item = &'a Process>, most: usize) -> Vec<Self> {
+        let mut holders: BTreeMap<u32, Self> = BTreeMap::new();
+        for Process { pid, comm } in processes {
+            holders.entry(*pid).or_insert_with(|| Self { pid: *pid, comm: comm.clone(), ports: 0 }).ports += 1;
+        }
+        Self::most_first(holders.into_values(), most)
+    }
+
+    /// Those with the most ports first, at most `most` of them.
+    #[must_use]
+    pub fn most_first(holders: impl IntoIterator<Item = Self>, most: usize) -> Vec<Self> {
+        let mut holders: Vec<_> = holders.into_iter().collect();
+        holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
+        holders.truncate(most);
+        holders
+    }
+
     /// The process alone.
     #[must_use]
     pub fn process(&self) -> Process {

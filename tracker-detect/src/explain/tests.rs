@@ -42,18 +42,8 @@ fn socket(state: TcpState) -> SocketSeen {
 
 /// A `bind()` to that port at the IPv4 wildcard, without options.
 fn request() -> BindRequest {
-    BindRequest {
-        protocol: Protocol::Tcp,
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: PORT,
-        ipv6: false,
-        ipv6_only: false,
-        reuse_address: false,
-        reuse_port: false,
-        uid: 0,
-        device: 0,
-        privileged: true,
-    }
+    let request = BindRequest::new(Protocol::Tcp, IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
+    BindRequest { privileged: true, ..request }
 }
 
 fn process(pid: u32, comm: &str) -> Vec<Process> {

@@ -9,7 +9,8 @@ use super::{
     settings::{PortSet, PortSettings, TwReuse},
 };
 
-/// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among them.
+/// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Ports of the range that are reserved.
@@ -25,13 +26,13 @@ pub struct Room {
 impl Room {
     /// Counts them.
     ///
-    /// `connect()` passes over ports that are reserved and over those that were bound by `bind()`, whatever their address
-    /// and destination (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`). `bind()` with port 0 passes over reserved ones
-    /// and over those held on its address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`).
+    /// `connect()` passes over ports that are reserved and over those that were bound by `bind()`, whatever their
+    /// address and destination (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`). `bind()` with port 0 passes over
+    /// reserved ones and over those held on its address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`).
     ///
-    /// Both try an even number of ports: of a range of an odd number, `remaining &= ~1` leaves one out. That is the lowest,
-    /// or the highest if the attempt happens to begin with the lowest, which it seldom does. So the lowest is taken to be out
-    /// unless it would be passed over anyway.
+    /// Both try an even number of ports: of a range of an odd number, `remaining &= ~1` leaves one out. That is the
+    /// lowest, or the highest if the attempt happens to begin with the lowest, which it seldom does. So the lowest is
+    /// taken to be out unless it would be passed over anyway.
     #[must_use]
     pub fn new(settings: &PortSettings, bound: &PortSet) -> Self {
         let range = settings.range_len();
@@ -98,8 +99,8 @@ pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
 }
 
 /// Whether `connect()` between these addresses may take a port in `TIME_WAIT` at all (`tcp_twsk_unique`,
-/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; they are
-/// not told apart.
+/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; they
+/// are not told apart.
 #[must_use]
 pub fn may_reuse(reuse: TwReuse, source: IpAddr, destination: IpAddr) -> bool {
     match reuse {

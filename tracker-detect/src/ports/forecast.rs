@@ -164,8 +164,8 @@ struct Held {
     plateau: f64,
 }
 
-/// Where the ports in `TIME_WAIT` settle: each leaves 60 s after it entered, so that `a` a second come to `60 * a`. Only the
-/// share of them counts that cannot be taken again now.
+/// Where the ports in `TIME_WAIT` settle: each leaves 60 s after it entered, so that `a` a second come to `60 * a`.
+/// Only the share of them counts that cannot be taken again now.
 fn plateau(usage: &Usage, recent: u32) -> f64 {
     let entered = f64::from(recent) / RECENT.as_secs_f64();
     let held = if usage.time_wait == 0 {
@@ -176,8 +176,8 @@ fn plateau(usage: &Usage, recent: u32) -> f64 {
     entered * TIME_WAIT.as_secs_f64() * held
 }
 
-/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move to their plateau at the speed they have, and stay
-/// there; the others grow on.
+/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move to their plateau at the speed they have, and
+/// stay there; the others grow on.
 fn full_in(free: f64, open_growth: f64, held: &Held) -> Option<f64> {
     let way = held.plateau - held.now;
     let moves = way * held.growth > 0.0;

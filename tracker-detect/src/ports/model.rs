@@ -55,8 +55,8 @@ impl PortModel {
         }
     }
 
-    /// Adds a census of a network namespace, and returns what the detectors are to be shown. One that is not later than the
-    /// last is left out.
+    /// Adds a census of a network namespace, and returns what the detectors are to be shown. One that is not later than
+    /// the last is left out.
     pub fn update(&mut self, seen: &PortsSeen) -> Option<Arc<PortsReading>> {
         let space = self.spaces.entry(seen.netns).or_default();
         if space.reading.as_ref().is_some_and(|reading| reading.now.at >= seen.at) {
@@ -221,10 +221,10 @@ fn row(tuple: &TupleSeen, usage: &Usage, seen: &PortsSeen) -> PortUse {
     }
 }
 
-/// The ports that `bind()` can choose, by source address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`): those
-/// of the range that are not reserved and that no socket holds on that address or on all addresses. Sockets that set
-/// `SO_REUSEADDR` try one half of the range first and then the other, and so the same ports; with `net.ipv4.ip_autobind_reuse`
-/// they may share them, which is not counted.
+/// The ports that `bind()` can choose, by source address (`inet_csk_find_open_port`,
+/// `net/ipv4/inet_connection_sock.c`): those of the range that are not reserved and that no socket holds on that
+/// address or on all addresses. Sockets that set `SO_REUSEADDR` try one half of the range first and then the other, and
+/// so the same ports; with `net.ipv4.ip_autobind_reuse` they may share them, which is not counted.
 fn pools(seen: &PortsSeen, room: &Room) -> Vec<BindPoolUse> {
     let mut pools: Vec<_> = seen
         .sources

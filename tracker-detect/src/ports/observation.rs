@@ -1,4 +1,4 @@
-//! What the model is told at one moment. Plain values.
+//! What the model sees at one moment. Plain values.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,10 +8,10 @@ use tracker_common::state;
 use super::settings::{PortSet, PortSettings};
 use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
 
-/// Everything that a census of one network namespace tells about local ports.
+/// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
 pub struct PortsSeen {
-    /// When, by a clock that never jumps: all reckoning is done with it.
+    /// When, by a clock that never jumps: all times are computed with it.
     pub at: Duration,
     /// The time of day.
     pub wall: Timestamp,
@@ -21,10 +21,10 @@ pub struct PortsSeen {
     pub name: Option<String>,
     /// What it is set to.
     pub settings: PortSettings,
-    /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >= 0` or
-    /// `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
+    /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >=
+    /// 0` or `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
     pub bound: PortSet,
-    /// UDP, whose ports are apart.
+    /// UDP, which has ports of its own.
     pub udp: UdpSeen,
     /// Ports by source and destination: those that hold most.
     pub tuples: Vec<TupleSeen>,
@@ -40,7 +40,8 @@ pub struct PortsSeen {
     pub conflicts: Vec<PortConflict>,
 }
 
-/// The connections from one source address to one destination, as far as their local port is in the range and not reserved.
+/// The connections from one source address to one destination, as far as their local port is in the range and not
+/// reserved.
 #[derive(Clone, Debug)]
 pub struct TupleSeen {
     /// Local address.
@@ -53,8 +54,8 @@ pub struct TupleSeen {
     pub states: [u16; state::COUNT],
     /// Those of them whose port is in [`PortsSeen::bound`].
     pub bound: u16,
-    /// Those in `TIME_WAIT` whose port `connect()` may take if `tcp_tw_reuse` allows it: with timestamps, older than the
-    /// delay, not in sub-state `FIN_WAIT2`, port not bound.
+    /// Those in `TIME_WAIT` whose port `connect()` may take if `tcp_tw_reuse` allows it: with timestamps, older than
+    /// the delay, not in sub-state `FIN_WAIT2`, port not bound.
     pub recyclable: u16,
     /// Those in `TIME_WAIT` that entered it in the last [`super::forecast::RECENT`].
     pub recent: u16,

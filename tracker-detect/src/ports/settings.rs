@@ -160,8 +160,8 @@ pub struct PortSettings {
     pub reserved: PortSet,
     /// Whether ports in `TIME_WAIT` are taken again (`net.ipv4.tcp_tw_reuse`).
     pub tw_reuse: TwReuse,
-    /// How long a socket must have been in `TIME_WAIT` for that (`net.ipv4.tcp_tw_reuse_delay`, milliseconds, since 6.13;
-    /// before that 1 s).
+    /// How long a socket must have been in `TIME_WAIT` for that (`net.ipv4.tcp_tw_reuse_delay`, milliseconds, since
+    /// 6.13; before that 1 s).
     pub tw_reuse_delay: Duration,
     /// Lowest port that needs no `CAP_NET_BIND_SERVICE` (`net.ipv4.ip_unprivileged_port_start`).
     pub unprivileged_start: u16,

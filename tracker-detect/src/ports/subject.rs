@@ -37,7 +37,7 @@ impl Target {
         Self::Bind(protocol, conflict.address, conflict.port)
     }
 
-    /// The same for the API.
+    /// The subject as the API shows it.
     pub(crate) fn subject(self, netns: u32, process: Option<Process>) -> AlertSubject {
         let subject = AlertSubject { netns, process, ..AlertSubject::default() };
         match self {

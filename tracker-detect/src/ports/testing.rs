@@ -65,13 +65,13 @@ impl Watch {
     }
 }
 
-/// The time of day so many seconds after the first look.
+/// The time of day `at` seconds after the first look.
 pub fn wall(at: f64) -> Timestamp {
     let start = Timestamp::from_second(1_800_000_000).unwrap();
     start + SignedDuration::from_secs_f64((at * 1e6).round() / 1e6)
 }
 
-/// A tuple with so many established connections and so many in `TIME_WAIT`.
+/// A tuple with established connections and others in `TIME_WAIT`.
 pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
     let mut states = [0; state::COUNT];
     states[usize::from(state::ESTABLISHED)] = open;
@@ -144,20 +144,20 @@ pub fn conflict(protocol: &str, address: &str, port: u16, pid: u32) -> PortConfl
     }
 }
 
-/// Numbers that look random (splitmix64).
-pub struct Chance(pub u64);
+/// Random moments.
+pub struct Chance(fastrand::Rng);
 
 impl Chance {
-    /// From 0 to 1.
-    pub fn share(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        f64::from(((mixed ^ (mixed >> 31)) >> 32) as u32) / f64::from(u32::MAX)
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// Moments of a Poisson process of so many a second, in order.
+    /// From 0 to 1.
+    pub fn share(&mut self) -> f64 {
+        self.0.f64()
+    }
+
+    /// Moments of a Poisson process with `rate` events a second, in order.
     pub fn arrivals(&mut self, rate: f64, from: f64, to: f64) -> Vec<f64> {
         let mut at = from;
         let next = || {
@@ -200,7 +200,7 @@ impl Load {
         seen
     }
 
-    /// When there are so many for the first time.
+    /// When there are `capacity` of them for the first time.
     pub fn reaches(&self, capacity: usize) -> Option<f64> {
         let mut all: Vec<f64> = self.open.iter().chain(&self.closed).copied().collect();
         all.sort_by(f64::total_cmp);

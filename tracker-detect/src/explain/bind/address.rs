@@ -6,7 +6,8 @@ use tracker_model::explain::{Overlap, Protocol, SocketSeen};
 
 use super::request::BindRequest;
 
-/// What the kernel keeps as the IPv4 address of a socket that has an IPv6 address (`LOOPBACK4_IPV6`, `include/net/ipv6.h`).
+/// What the kernel keeps as the IPv4 address of a socket that has an IPv6 address (`LOOPBACK4_IPV6`,
+/// `include/net/ipv6.h`).
 const IPV4_OF_IPV6: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 
 /// A local address as the kernel compares it.

@@ -1,4 +1,4 @@
-//! What helps where a `bind()` fails, and what is good to know where it does not.
+//! What helps where a `bind()` fails, and what helps to know where it does not.
 
 use std::{
     fmt::Write,
@@ -89,7 +89,7 @@ fn options(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>])
     both.then(|| "Set SO_REUSEADDR and SO_REUSEPORT before bind(): between them the others share the port.".to_owned())
 }
 
-/// Whoever has the port and gives it back only when told.
+/// The processes that have the port, and do not free it by themselves.
 fn owners(request: &BindRequest, conflicts: &[Conflict<'_>]) -> Option<String> {
     let owners = || conflicts.iter().map(|conflict| conflict.socket).filter(|socket| !socket.is_minisocket());
     owners().next()?;
@@ -151,7 +151,7 @@ fn addresses(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>
         .then(|| "Or bind one address instead of the wildcard, another than those in the way.".to_owned())
 }
 
-/// A port that the kernel may give to any `connect()` is no port for a server.
+/// A port that the kernel may give to any `connect()` does not suit a server.
 fn reserve(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
     let port = request.port;
     let taken =
@@ -175,7 +175,7 @@ fn is_from_connect(socket: &SocketSeen, scene: &Scene<'_>) -> bool {
     connected && socket.bucket.map_or_else(guess, |bucket| !bucket.is_bound())
 }
 
-/// What else is good to know.
+/// What else helps to know.
 pub(super) fn notes(
     request: &BindRequest,
     scene: &Scene<'_>,

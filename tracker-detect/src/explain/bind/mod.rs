@@ -19,10 +19,10 @@ const SHOWN: usize = 32;
 
 /// Whether a `bind()` would fail now, and why.
 ///
-/// `sockets` are those of the namespace that hold a local port, of either protocol and family; those of other ports may be
-/// left out unless any port is asked for. `is_local` says whether an interface of the namespace has the address, or the
-/// socket may do without (`IP_FREEBIND`, `IP_TRANSPARENT`, `net.ipv4.ip_nonlocal_bind`, `net.ipv6.ip_nonlocal_bind`); it
-/// counts for nothing with wildcard and multicast addresses.
+/// `sockets` are those of the namespace that hold a local port, of either protocol and family; those of other ports may
+/// be left out unless any port is asked for. `is_local` says whether an interface of the namespace has the address, or
+/// the socket may do without (`IP_FREEBIND`, `IP_TRANSPARENT`, `net.ipv4.ip_nonlocal_bind`,
+/// `net.ipv6.ip_nonlocal_bind`); it counts for nothing with wildcard and multicast addresses.
 #[must_use]
 pub fn explain_bind(
     request: &BindRequest,

@@ -29,3 +29,13 @@ pub struct BindRequest {
     /// Whether the process has `CAP_NET_BIND_SERVICE`.
     pub privileged: bool,
 }
+
+impl BindRequest {
+    /// A request of root without capabilities or options, on a socket of the family of the address.
+    #[must_use]
+    pub const fn new(protocol: Protocol, address: IpAddr, port: u16) -> Self {
+        let (ipv6, ipv6_only) = (address.is_ipv6(), false);
+        let (reuse_address, reuse_port, privileged) = (false, false, false);
+        Self { protocol, address, port, ipv6, ipv6_only, reuse_address, reuse_port, uid: 0, device: 0, privileged }
+    }
+}

@@ -120,11 +120,12 @@ fn meets(request: &BindRequest, socket: &SocketSeen) -> Option<Overlap> {
     if same_port && holds && same_device { overlap(request, socket) } else { None }
 }
 
-/// Whether a socket is in the way, and why: `inet_bind_conflict` as `inet_csk_get_port` asks it, with both ways of sharing;
-/// `udp_lib_lport_inuse`.
+/// Whether a socket is in the way, and why: `inet_bind_conflict` as `inet_csk_get_port` asks it, with both ways of
+/// sharing; `udp_lib_lport_inuse`.
 ///
-/// Of sockets with `SO_REUSEPORT` the kernel may compare with one only (`sk_reuseport_match`), and UDP stops at the first
-/// with which it shares, whatever comes after. Which one that is cannot be seen: here any socket in the way counts.
+/// Of sockets with `SO_REUSEPORT` the kernel may compare with one only (`sk_reuseport_match`), and UDP stops at the
+/// first with which it shares, whatever comes after. Which one that is cannot be seen: here any socket in the way
+/// counts.
 fn conflict<'a>(request: &BindRequest, socket: &'a SocketSeen) -> Option<Conflict<'a>> {
     let overlap = meets(request, socket)?;
     let same_user = request.uid == socket.uid || (request.protocol == Protocol::Tcp && socket.is_minisocket());

@@ -1,7 +1,6 @@
 //! The local ports of a network namespace as one `connect()` meets them.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -24,8 +23,8 @@ pub(super) struct Tuple {
 }
 
 impl Tuple {
-    /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves out
-    /// those of a device if the new socket has none).
+    /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves
+    /// out those of a device if the new socket has none).
     fn has(self, socket: &SocketSeen) -> bool {
         socket.address == self.source
             && socket.device == 0
@@ -141,9 +140,9 @@ impl<'a> Ports<'a> {
 
     /// Counts the ports that `connect()` looks at.
     ///
-    /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three it
-    /// never reaches the last, of more it passes over the first, or the last if it happens to begin with the first. The
-    /// two ends count as one port here.
+    /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three
+    /// it never reaches the last, of more it passes over the first, or the last if it happens to begin with the first.
+    /// The two ends count as one port here.
     pub(super) fn tally(&self, settings: &PortSettings) -> Tally {
         let mut tally = Tally::default();
         let (low, high) = (settings.low, settings.high);
@@ -205,14 +204,6 @@ impl<'a> Ports<'a> {
     }
 
     pub(super) fn processes(&self) -> Vec<PortHolder> {
-        let mut ports: BTreeMap<u32, PortHolder> = BTreeMap::new();
-        for process in self.of_tuple().flat_map(|socket| &socket.processes) {
-            let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
-            ports.entry(process.pid).or_insert_with(new).ports += 1;
-        }
-        let mut ports: Vec<PortHolder> = ports.into_values().collect();
-        ports.sort_by_key(|process| Reverse(process.ports));
-        ports.truncate(PROCESSES);
-        ports
+        PortHolder::count(self.of_tuple().flat_map(|socket| &socket.processes), PROCESSES)
     }
 }

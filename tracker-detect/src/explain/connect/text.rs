@@ -99,7 +99,7 @@ fn count<'a>(sockets: impl Iterator<Item = &'a SocketSeen>) -> u32 {
     sockets.count().try_into().unwrap_or(u32::MAX)
 }
 
-/// What else is good to know.
+/// What else helps to know.
 pub(super) fn notes(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) -> Vec<String> {
     let mut notes = Vec::new();
     let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::TimeWait);
@@ -127,7 +127,7 @@ pub(super) fn notes(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) -
     notes
 }
 
-/// Whether the state alone does not tell that `bind()` took the port.
+/// Whether only the bucket says that `bind()` took the port.
 const fn bucket_matters(socket: &SocketSeen) -> bool {
     !matches!(socket.state, TcpState::Listen | TcpState::Bound | TcpState::HalfOpen)
 }

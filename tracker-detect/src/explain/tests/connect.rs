@@ -27,7 +27,7 @@ fn destination() -> SocketAddr {
     ([198, 51, 100, 1], 443).into()
 }
 
-/// A range of so many ports.
+/// A range of `ports` ports.
 fn range(ports: u16) -> PortSettings {
     PortSettings { low: LOW, high: LOW + ports - 1, ..PortSettings::default() }
 }

@@ -90,7 +90,7 @@ fn a_port_that_connect_took_is_to_be_reserved() {
 }
 
 #[test]
-fn users_and_families_are_told() {
+fn users_and_families_are_named() {
     let other = SocketSeen { reuse_port: true, uid: 33, ..listener() };
     let answer = ask(&BindRequest { reuse_port: true, ..request() }, &[other]);
     assert!(
@@ -113,7 +113,7 @@ fn users_and_families_are_told() {
 }
 
 #[test]
-fn who_may_listen_first_is_told() {
+fn who_may_listen_first_is_named() {
     let rival = SocketSeen { state: TcpState::Bound, reuse_address: true, ..listener() };
     let answer = ask(&BindRequest { reuse_address: true, ..request() }, &[rival]);
     assert!(answer.succeeds);

@@ -16,7 +16,7 @@ use crate::cli::{
 
 /// Failures that are shown unless all are asked for: the last.
 const LAST: usize = 10;
-/// The pool of an address matters when so many of its ports, in percent, were taken by `bind()`, as for alerts.
+/// The pool of an address matters when `bind()` took this part of its ports, in percent, as for alerts.
 const BOUND: u32 = 10;
 
 /// What `bind()` can choose from, of the addresses that matter.

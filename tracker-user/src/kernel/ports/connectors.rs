@@ -14,7 +14,7 @@ use tracker_common::{
 use tracker_detect::ports::TupleSeen;
 use tracker_model::api::PortHolder;
 
-use super::holders::{TOP, most_first};
+use super::holders::TOP;
 use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
@@ -60,7 +60,7 @@ impl Connectors {
         }
         self.both = both
             .into_iter()
-            .map(|(destination, holders)| (destination, most_first(holders.into_values(), TOP)))
+            .map(|(destination, holders)| (destination, PortHolder::most_first(holders.into_values(), TOP)))
             .collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());

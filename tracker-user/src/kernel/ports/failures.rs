@@ -19,7 +19,7 @@ use crate::kernel::{
 
 /// An entry is removed when no call failed for this time: others need its place.
 const FORGET: Duration = Duration::from_mins(30);
-/// The same when the table fills, as with processes that make one call each.
+/// The time when the table fills, as with processes that make one call each.
 const FORGET_SOON: Duration = Duration::from_secs(70);
 
 /// Times of the kernel side as times of day.

@@ -1,4 +1,4 @@
-//! Ephemeral ports: what each census tells of them.
+//! Ephemeral ports: what each census sees of them.
 
 mod admission;
 mod clock;
@@ -42,13 +42,13 @@ use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
-/// The same when somebody asks.
+/// The pause when somebody asks.
 const ROUND_ASKED: Duration = Duration::from_millis(250);
 /// A round pauses until the next reading after this time: the detector shares the thread.
 const TURN: Duration = Duration::from_millis(50);
 /// Rounds may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
-/// The same when somebody asks.
+/// The factor when somebody asks.
 const SHARE_ASKED: u32 = 10;
 
 /// Prepares the passes of the census, and takes over what they counted.
@@ -91,7 +91,7 @@ impl Ports {
         }
     }
 
-    /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
         self.own.settings = settings::read()?;
         self.own.prepare(maps, &self.context(true), generation)
@@ -153,7 +153,7 @@ impl Ports {
             self.model.ports.forget(netns);
             self.model.observations.push(Observation::NetnsGone { netns, wall: Timestamp::now() });
         }
-        // Another may get the number of one that is gone, and is not to get its failures with it.
+        // Another may get the number of one that is gone, and must not inherit its failures.
         if let (Some(listed), Some(begun)) = (others.listed.take(), others.begun)
             && let Err(error) = failures::forget(maps, &listed.alive, begun.elapsed())
         {
@@ -177,7 +177,7 @@ impl Ports {
         if again {
             (seen, _) = self.walk(object, maps, namespace, space, generation())?;
         }
-        self.model.tell(object, maps, space, seen, asked)
+        self.model.update(object, maps, space, seen, asked)
     }
 
     fn walk(
@@ -205,7 +205,7 @@ impl Ports {
         space.take_over(maps, &mut context, generation)
     }
 
-    /// Tells the model what a census of the daemon's own namespace saw.
+    /// Gives the model what a census of the daemon's own namespace saw.
     pub fn conclude(
         &mut self,
         object: &mut Ebpf,
@@ -218,7 +218,7 @@ impl Ports {
             tuple.made_by = self.connectors.of_destination(tuple.destination, tuple.destination_port);
         }
         self.model.read_failed_calls(object, maps, self.own.netns)?;
-        self.model.tell(object, maps, &mut self.own, seen, asked)
+        self.model.update(object, maps, &mut self.own, seen, asked)
     }
 
     /// Whether a connect or a `bind()` has failed since the last census.
@@ -279,8 +279,8 @@ impl Model {
         Ok(())
     }
 
-    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
-    fn tell(
+    /// Gives the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
+    fn update(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,

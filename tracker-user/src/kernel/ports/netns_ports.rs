@@ -16,7 +16,7 @@ use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 /// Tuples whose processes are asked for: those with the most sockets.
 const HELD: usize = 64;
 /// Tuples that the model gets one by one, those with the most sockets; the others are summed up.
-const TOLD: usize = 1024;
+const LISTED: usize = 1024;
 
 /// What a pass begins with.
 static EMPTY_BUCKETS: PortBuckets = PortBuckets { counts: [0; BUCKETS] };
@@ -61,7 +61,7 @@ impl NetnsPorts {
         }
     }
 
-    /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
         let jiffies = context.jiffies;
         let pass = PortPass {
@@ -108,7 +108,7 @@ impl NetnsPorts {
         let left_out = self.left_out(maps, &totals, &tuples)?;
         let mut rest =
             PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
-        for tuple in tuples.iter().skip(TOLD) {
+        for tuple in tuples.iter().skip(LISTED) {
             rest.tuples_at_least += 1;
             rest.sockets += u64::from(sockets(tuple));
             rest.most = rest.most.max(sockets(tuple));
@@ -126,7 +126,7 @@ impl NetnsPorts {
                 ports: PortSet::from(&totals.udp),
                 processes: Vec::new(),
             },
-            tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, context.jiffies)).collect(),
+            tuples: tuples.iter().take(LISTED).map(|tuple| seen(tuple, context.jiffies)).collect(),
             rest,
             sources: sources(maps)?,
             sources_lost: totals.unsourced,
@@ -136,7 +136,7 @@ impl NetnsPorts {
         Ok((seen, left_out.repeat))
     }
 
-    /// What the tuples that are not counted apart hold at most, and which are to be in the next pass.
+    /// What the tuples that are not counted one by one hold at most, and which are to be in the next pass.
     fn left_out(&mut self, maps: &Maps, totals: &PortTotals, tuples: &[PortTuple]) -> Result<LeftOut, KernelError> {
         if totals.rest + totals.unplaced == 0 {
             return Ok(LeftOut { tuples: 0, most: 0, repeat: false });

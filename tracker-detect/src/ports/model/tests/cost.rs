@@ -1,4 +1,4 @@
-//! What a look at many tuples tells.
+//! Looks at many tuples.
 
 use super::*;
 
