@@ -12,13 +12,13 @@ mod connect;
 #[cfg(test)]
 mod tests;
 
-use tracker_model::{explain::SocketSeen, process::Process};
+use tracker_model::{explain::SocketObservation, process::Process};
 
 pub use bind::{BindRequest, explain_bind};
 pub use connect::explain_connect;
 
 /// The distinct processes of some sockets: `nginx (pid 812), haproxy (pid 9) and 2 more`; none if none is known.
-fn processes<'a>(sockets: impl Iterator<Item = &'a SocketSeen>) -> Option<String> {
+fn processes<'a>(sockets: impl Iterator<Item = &'a SocketObservation>) -> Option<String> {
     let mut known: Vec<&Process> = Vec::new();
     for process in sockets.flat_map(|socket| &socket.processes) {
         if !known.iter().any(|other| other.pid == process.pid) {

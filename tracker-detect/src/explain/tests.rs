@@ -10,16 +10,16 @@ use std::{
 };
 
 use super::BindRequest;
-use tracker_model::explain::{Protocol, SocketSeen, TcpState};
+use tracker_model::explain::{Protocol, SocketObservation, TcpState};
 use tracker_model::process::Process;
 
 /// The port that everything is about.
 const PORT: u16 = 20_000;
 
 /// A socket of that port at the IPv4 wildcard, without options.
-fn socket(state: TcpState) -> SocketSeen {
+fn socket(state: TcpState) -> SocketObservation {
     let connected = !matches!(state, TcpState::Listen | TcpState::Bound | TcpState::Close);
-    SocketSeen {
+    SocketObservation {
         protocol: Protocol::Tcp,
         ipv6: false,
         ipv6_only: false,

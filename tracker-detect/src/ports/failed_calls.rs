@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{observation::PortsSeen, subject::Target};
+use super::{observation::PortsObservation, subject::Target};
 use crate::alert::ObservedAt;
 use tracker_model::{
     api::{FailedCalls, PortConflict, PortFailure},
@@ -75,14 +75,14 @@ impl<'a> From<&'a PortConflict> for Row<'a> {
 }
 
 /// All failed calls but those for a port that the process chose itself: those say nothing of free ports.
-fn rows(seen: &PortsSeen) -> Vec<Row<'_>> {
+fn rows(seen: &PortsObservation) -> Vec<Row<'_>> {
     let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none()).map(Row::from);
     connects.chain(seen.conflicts.iter().map(Row::from)).collect()
 }
 
 impl CallCounter {
     /// Adds the counts of a census, and returns those of all targets.
-    pub(super) fn update(&mut self, seen: &PortsSeen) -> BTreeMap<Target, CallCount> {
+    pub(super) fn update(&mut self, seen: &PortsObservation) -> BTreeMap<Target, CallCount> {
         let now = ObservedAt { at: seen.at, wall: seen.wall };
         let before = self.at.replace(now.at);
         for count in self.counts.values_mut() {
@@ -169,7 +169,7 @@ mod tests {
     fn a_process_may_fail_on_sockets_of_both_families() {
         let mut counter = CallCounter::default();
         let mut look = |at: u32, failures: [PortFailure; 2]| {
-            let seen = PortsSeen { failures: failures.to_vec(), ..seen(at.into(), Vec::new()) };
+            let seen = PortsObservation { failures: failures.to_vec(), ..seen(at.into(), Vec::new()) };
             counter.update(&seen).into_values().map(|count| (count.since, count.total)).next()
         };
         let all = [failure(5, 9.0, 9.5), failure(3, 9.1, 9.4)];

@@ -8,7 +8,7 @@ use super::capacity::Usage;
 
 /// How long a socket is in `TIME_WAIT` (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
 pub const TIME_WAIT: Duration = Duration::from_secs(limits::TIME_WAIT_SECONDS as u64);
-/// [`super::observation::TupleSeen::recent`] counts those that entered it in this time.
+/// [`super::observation::TupleObservation::recent`] counts those that entered it in this time.
 pub const RECENT: Duration = Duration::from_secs(limits::RECENT_SECONDS as u64);
 /// Growth is measured over this time.
 const WINDOW: Duration = Duration::from_mins(1);

@@ -14,10 +14,10 @@ mod subject;
 pub(crate) mod testing;
 mod text;
 
-pub use capacity::{Room, Usage, may_reuse};
+pub use capacity::{PortCapacity, Usage, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
 pub use model::PortModel;
-pub use observation::{PortsSeen, SourceSeen, TupleSeen, UdpSeen};
+pub use observation::{PortsObservation, SourceObservation, TupleObservation, UdpObservation};
 pub use reading::PortsReading;
 pub use settings::{PortSet, PortSettings, TwReuse};
 pub use text::report;

@@ -9,10 +9,10 @@ use std::{
 use tracker_common::state;
 
 use super::{
-    capacity::{Room, Usage, held, ratio},
+    capacity::{PortCapacity, Usage, held, ratio},
     failed_calls::CallCounter,
     forecast::History,
-    observation::{PortsSeen, TupleSeen},
+    observation::{PortsObservation, TupleObservation},
     reading::PortsReading,
     subject::{Index, Target},
 };
@@ -31,7 +31,7 @@ const HOT: f64 = 0.2;
 /// The local ports of all network namespaces.
 #[derive(Debug, Default)]
 pub struct PortModel {
-    spaces: BTreeMap<u32, Space>,
+    netns: BTreeMap<u32, NetnsPorts>,
     /// How refused calls of `bind()` are seen.
     conflicts_seen_by: String,
     /// Why some network namespaces were not looked at.
@@ -57,8 +57,8 @@ impl PortModel {
 
     /// Adds a census of a network namespace, and returns what the detectors are to be shown. One that is not later than
     /// the last is left out.
-    pub fn update(&mut self, seen: &PortsSeen) -> Option<Arc<PortsReading>> {
-        let space = self.spaces.entry(seen.netns).or_default();
+    pub fn update(&mut self, seen: &PortsObservation) -> Option<Arc<PortsReading>> {
+        let space = self.netns.entry(seen.netns).or_default();
         if space.reading.as_ref().is_some_and(|reading| reading.now.at >= seen.at) {
             return None;
         }
@@ -68,7 +68,7 @@ impl PortModel {
 
     /// A network namespace is gone.
     pub fn forget(&mut self, netns: u32) {
-        if self.spaces.remove(&netns).is_some() {
+        if self.netns.remove(&netns).is_some() {
             self.answer.take();
         }
     }
@@ -80,7 +80,7 @@ impl PortModel {
     }
 
     fn readings(&self) -> impl Iterator<Item = &PortsReading> {
-        self.spaces.values().filter_map(|space| space.reading.as_deref())
+        self.netns.values().filter_map(|space| space.reading.as_deref())
     }
 
     fn answer(&self) -> Ports {
@@ -114,21 +114,21 @@ impl PortModel {
 
 /// The ports of a network namespace.
 #[derive(Debug, Default)]
-struct Space {
+struct NetnsPorts {
     reading: Option<Arc<PortsReading>>,
     histories: HashMap<Target, History>,
     calls: CallCounter,
 }
 
-impl Space {
-    fn update(&mut self, seen: &PortsSeen) -> Arc<PortsReading> {
-        let room = Room::new(&seen.settings, &seen.bound);
+impl NetnsPorts {
+    fn update(&mut self, seen: &PortsObservation) -> Arc<PortsReading> {
+        let capacity = PortCapacity::new(&seen.settings, &seen.bound);
         let reading = Arc::new(PortsReading {
             now: ObservedAt { at: seen.at, wall: seen.wall },
-            space: space(seen, &room),
-            free_for_all: room.free_for_all,
-            rows: self.rows(seen, &room),
-            pools: pools(seen, &room),
+            space: space(seen, &capacity),
+            free_for_all: capacity.free_for_all,
+            rows: self.rows(seen, &capacity),
+            pools: pools(seen, &capacity),
             failures: seen.failures.clone(),
             conflicts: seen.conflicts.clone(),
             calls: self.calls.update(seen),
@@ -138,8 +138,8 @@ impl Space {
     }
 
     /// The rows, with the growth of the worst.
-    fn rows(&mut self, seen: &PortsSeen, room: &Room) -> Vec<PortUse> {
-        let usage = |tuple| (tuple, Usage::new(tuple, room, seen.settings.tw_reuse));
+    fn rows(&mut self, seen: &PortsObservation, capacity: &PortCapacity) -> Vec<PortUse> {
+        let usage = |tuple| (tuple, Usage::new(tuple, capacity, seen.settings.tw_reuse));
         let mut tuples: Vec<_> =
             seen.tuples.iter().map(usage).map(|(tuple, usage)| (tuple, usage, usage.ratio())).collect();
         tuples.sort_by(|(_, a, a_ratio), (_, b, b_ratio)| b_ratio.total_cmp(a_ratio).then(b.in_use.cmp(&a.in_use)));
@@ -157,7 +157,7 @@ impl Space {
 }
 
 /// Adds the failed calls to their rows. Where the source is not known, they are the worst row's.
-fn add_failures(rows: &mut [PortUse], seen: &PortsSeen) {
+fn add_failures(rows: &mut [PortUse], seen: &PortsObservation) {
     if seen.failures.is_empty() {
         return;
     }
@@ -169,7 +169,7 @@ fn add_failures(rows: &mut [PortUse], seen: &PortsSeen) {
     }
 }
 
-fn udp(seen: &PortsSeen) -> UdpPorts {
+fn udp(seen: &PortsObservation) -> UdpPorts {
     let capacity = seen.settings.range_len() - seen.settings.reserved_in_range();
     let in_use = seen.udp.ports.count_in(seen.settings.range());
     UdpPorts {
@@ -182,14 +182,14 @@ fn udp(seen: &PortsSeen) -> UdpPorts {
     }
 }
 
-fn space(seen: &PortsSeen, room: &Room) -> PortSpace {
+fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
     PortSpace {
         netns: seen.netns,
         name: seen.name.clone(),
         taken_at: seen.wall,
         range: PortRange { low: seen.settings.low, high: seen.settings.high },
-        reserved: room.reserved,
-        bound: room.bound,
+        reserved: capacity.reserved,
+        bound: capacity.bound,
         tw_reuse: seen.settings.tw_reuse.number(),
         rest: seen.rest,
         udp: udp(seen),
@@ -197,7 +197,7 @@ fn space(seen: &PortsSeen, room: &Room) -> PortSpace {
     }
 }
 
-fn row(tuple: &TupleSeen, usage: &Usage, seen: &PortsSeen) -> PortUse {
+fn row(tuple: &TupleObservation, usage: &Usage, seen: &PortsObservation) -> PortUse {
     let states = state::NAMES.iter().zip(tuple.states).filter(|(_, count)| *count > 0);
     PortUse {
         netns: seen.netns,
@@ -225,13 +225,13 @@ fn row(tuple: &TupleSeen, usage: &Usage, seen: &PortsSeen) -> PortUse {
 /// `net/ipv4/inet_connection_sock.c`): those of the range that are not reserved and that no socket holds on that
 /// address or on all addresses. Sockets that set `SO_REUSEADDR` try one half of the range first and then the other, and
 /// so the same ports; with `net.ipv4.ip_autobind_reuse` they may share them, which is not counted.
-fn pools(seen: &PortsSeen, room: &Room) -> Vec<BindPoolUse> {
+fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<BindPoolUse> {
     let mut pools: Vec<_> = seen
         .sources
         .iter()
         .map(|source| {
             let (in_use, bound) = held(&source.ports, &seen.bound, &seen.settings);
-            let capacity = room.bindable.max(in_use);
+            let capacity = capacity.bindable.max(in_use);
             let used_ratio = ratio(in_use, capacity);
             BindPoolUse { netns: seen.netns, source: source.address, in_use, bound, capacity, used_ratio }
         })

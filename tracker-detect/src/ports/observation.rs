@@ -10,7 +10,7 @@ use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
 
 /// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
-pub struct PortsSeen {
+pub struct PortsObservation {
     /// When, by a clock that never jumps: all times are computed with it.
     pub at: Duration,
     /// The time of day.
@@ -25,13 +25,13 @@ pub struct PortsSeen {
     /// 0` or `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
     pub bound: PortSet,
     /// UDP, which has ports of its own.
-    pub udp: UdpSeen,
+    pub udp: UdpObservation,
     /// Ports by source and destination: those that hold most.
-    pub tuples: Vec<TupleSeen>,
+    pub tuples: Vec<TupleObservation>,
     /// All others.
     pub rest: PortRest,
     /// Ports by source address, of all destinations together.
-    pub sources: Vec<SourceSeen>,
+    pub sources: Vec<SourceObservation>,
     /// Sockets whose source address could not be kept.
     pub sources_lost: u64,
     /// Calls of `connect()` that found no port.
@@ -43,7 +43,7 @@ pub struct PortsSeen {
 /// The connections from one source address to one destination, as far as their local port is in the range and not
 /// reserved.
 #[derive(Clone, Debug)]
-pub struct TupleSeen {
+pub struct TupleObservation {
     /// Local address.
     pub source: IpAddr,
     /// Remote address.
@@ -52,7 +52,7 @@ pub struct TupleSeen {
     pub destination_port: u16,
     /// Sockets by the kernel's number of their state.
     pub states: [u16; state::COUNT],
-    /// Those of them whose port is in [`PortsSeen::bound`].
+    /// Those of them whose port is in [`PortsObservation::bound`].
     pub bound: u16,
     /// Those in `TIME_WAIT` whose port `connect()` may take if `tcp_tw_reuse` allows it: with timestamps, older than
     /// the delay, not in sub-state `FIN_WAIT2`, port not bound.
@@ -69,7 +69,7 @@ pub struct TupleSeen {
 
 /// UDP sockets that hold a local port.
 #[derive(Clone, Debug, Default)]
-pub struct UdpSeen {
+pub struct UdpObservation {
     /// All of them.
     pub sockets: u64,
     /// Those of them whose port the kernel may have chosen: in the range and not reserved.
@@ -82,7 +82,7 @@ pub struct UdpSeen {
 
 /// Local ports of one address.
 #[derive(Clone, Debug)]
-pub struct SourceSeen {
+pub struct SourceObservation {
     /// Local address.
     pub address: IpAddr,
     /// Local ports that any socket holds on that address or on the wildcard.

@@ -8,7 +8,7 @@ use tracker_common::state;
 use super::{
     forecast::{RECENT, TIME_WAIT},
     model::PortModel,
-    observation::{PortsSeen, TupleSeen, UdpSeen},
+    observation::{PortsObservation, TupleObservation, UdpObservation},
     settings::{PortSet, PortSettings, TwReuse},
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Default for Watch {
 }
 
 impl Watch {
-    pub fn step(&mut self, seen: &PortsSeen) {
+    pub fn step(&mut self, seen: &PortsObservation) {
         if let Some(reading) = self.model.update(seen) {
             self.observe(&Observation::Ports(reading));
         }
@@ -72,11 +72,11 @@ pub fn wall(at: f64) -> Timestamp {
 }
 
 /// A tuple with established connections and others in `TIME_WAIT`.
-pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
+pub fn tuple(open: u16, time_wait: u16) -> TupleObservation {
     let mut states = [0; state::COUNT];
     states[usize::from(state::ESTABLISHED)] = open;
     states[usize::from(state::TIME_WAIT)] = time_wait;
-    TupleSeen {
+    TupleObservation {
         source: "10.0.0.5".parse().unwrap(),
         destination: "192.0.2.7".parse().unwrap(),
         destination_port: 443,
@@ -91,15 +91,15 @@ pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
 }
 
 /// A look at these tuples, with a range of 1,000 ports.
-pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
-    PortsSeen {
+pub fn seen(at: f64, tuples: Vec<TupleObservation>) -> PortsObservation {
+    PortsObservation {
         at: Duration::from_secs_f64(at),
         wall: wall(at),
         netns: NETNS,
         name: None,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
         bound: PortSet::new(),
-        udp: UdpSeen::default(),
+        udp: UdpObservation::default(),
         tuples,
         rest: PortRest::default(),
         sources: Vec::new(),
@@ -189,7 +189,7 @@ pub struct Load {
 
 impl Load {
     /// What is there at a moment.
-    pub fn at(&self, at: f64) -> TupleSeen {
+    pub fn at(&self, at: f64) -> TupleObservation {
         let within = |times: &[f64], span: f64| -> u16 {
             times.iter().filter(|time| **time <= at && at - **time < span).count().try_into().unwrap()
         };

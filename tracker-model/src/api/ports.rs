@@ -25,7 +25,7 @@ pub struct Ports {
     /// Calls of `bind()` that failed with `EADDRINUSE`, by address and process, the last first.
     pub conflicts: Vec<PortConflict>,
     /// How failing calls of `bind()` are seen: `fexit`, `tracepoints`, or `no` where the kernel refuses fexit and
-    /// `--trace-bind` is not set; `conflicts` is then empty for want of sight.
+    /// `--trace-bind` is not set; `conflicts` is empty then.
     pub conflicts_seen_by: String,
     /// Why some network namespaces could not be looked at; null when all that were to be were.
     pub unread: Option<String>,
@@ -52,7 +52,7 @@ pub struct PortSpace {
     pub rest: PortRest,
     /// UDP, whose ports are apart from those of TCP.
     pub udp: UdpPorts,
-    /// Sockets whose source address is in no pool of `bind_pools`, for want of room: these are then lower bounds.
+    /// Sockets whose source address did not fit into `bind_pools`: with any of them the pools are lower bounds.
     pub sources_lost: u64,
 }
 
@@ -97,7 +97,7 @@ pub struct PortRest {
     pub sockets: u64,
     /// Pairs of source and destination that they belong to, at least.
     pub tuples_at_least: u64,
-    /// None of these holds more ports than this.
+    /// Each of these holds at most this many ports.
     pub most: u32,
 }
 
@@ -126,10 +126,11 @@ pub struct PortUse {
     pub capacity: u32,
     /// `(in_use - reusable) / capacity`, 0 to 1. At 1 every `connect()` fails; so it is 1 too when `capacity` is 0.
     pub used_ratio: f64,
-    /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two looks;
-    /// null before there are three.
+    /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two
+    /// looks; null before there are three.
     pub growth_per_second: Option<f64>,
-    /// Time until none is left, seconds, if it goes on like this and within the hour; null when it does not come to that.
+    /// Time until none is left, seconds, if it goes on like this and within the hour; null when it does not come to
+    /// that.
     pub full_in_seconds: Option<f64>,
     /// Time until the next of those in `TIME_WAIT` is free, seconds.
     pub next_free_seconds: Option<f64>,
@@ -143,8 +144,9 @@ pub struct PortUse {
     pub made_by: Vec<PortHolder>,
 }
 
-/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the source
-/// address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is set.
+/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the
+/// source address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is
+/// set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BindPoolUse {
     /// Network namespace.
@@ -195,8 +197,8 @@ pub struct PortFailure {
     pub netns: u32,
     /// Local address; null when it is not known.
     pub source: Option<IpAddr>,
-    /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`): ports
-    /// are not short then. Null when the kernel was to choose one and found none.
+    /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`):
+    /// ports are not short then. Null when the kernel was to choose one and found none.
     pub source_port: Option<u16>,
     /// Remote address.
     pub destination: IpAddr,
@@ -227,8 +229,8 @@ pub enum PortPool {
     Bind,
 }
 
-/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple that no
-/// census listed are null.
+/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple
+/// that no census listed are null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PortEvidence {
     /// Which ports.

@@ -26,8 +26,8 @@ pub struct BindAnswer {
     pub holders: Vec<Holder>,
     /// How many sockets are in the way.
     pub holders_total: usize,
-    /// Sockets that share the port only until somebody listens, at most 32: the first to call `listen()` has the port, for
-    /// the others `listen()` fails with EADDRINUSE.
+    /// Sockets that share the port only until somebody listens, at most 32: the first to call `listen()` has the port,
+    /// for the others `listen()` fails with EADDRINUSE.
     pub rivals: Vec<Holder>,
     /// One line for an operator.
     pub summary: String,
@@ -81,8 +81,8 @@ pub struct Variants {
 /// Why a socket whose address is in the way does not share its port (`inet_bind_conflict`,
 /// `net/ipv4/inet_connection_sock.c`; `udp_lib_lport_inuse`, `net/ipv4/udp.c`).
 ///
-/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have `SO_REUSEPORT`
-/// and are of one user, which of `TIME_WAIT` is not asked.
+/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have
+/// `SO_REUSEPORT` and are of one user, which of `TIME_WAIT` is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
@@ -166,8 +166,8 @@ pub struct ConnectAnswer {
     pub destination: IpAddr,
     /// Destination port.
     pub destination_port: u16,
-    /// Ports that the kernel looks at: the range less the reserved ones; of a range with an odd number of ports it passes
-    /// over one end.
+    /// Ports that the kernel looks at: the range less the reserved ones; of a range with an odd number of ports it
+    /// passes over one end.
     pub capacity: u32,
     /// Connections from this source to this destination with a port of the range, by state.
     pub in_use: BTreeMap<TcpState, u32>,

@@ -9,10 +9,10 @@ mod text;
 use std::{cmp::Reverse, time::Duration};
 
 use crate::ports::PortSettings;
-use tracker_model::explain::{BindAnswer, BindError, Holder, SocketSeen, TcpState, Variants};
+use tracker_model::explain::{BindAnswer, BindError, Holder, SocketObservation, TcpState, Variants};
 
 pub use self::request::BindRequest;
-use self::rules::{Conflict, Scene};
+use self::rules::{BindContext, Conflict};
 
 /// Sockets shown of those in the way.
 const SHOWN: usize = 32;
@@ -26,16 +26,16 @@ const SHOWN: usize = 32;
 #[must_use]
 pub fn explain_bind(
     request: &BindRequest,
-    sockets: &[SocketSeen],
+    sockets: &[SocketObservation],
     settings: &PortSettings,
     is_local: bool,
 ) -> BindAnswer {
-    let scene = Scene { sockets, settings, is_local };
-    let error = scene.error(request);
-    let mut conflicts = if error == Some(BindError::InUse) { scene.conflicts(request) } else { Vec::new() };
+    let context = BindContext { sockets, settings, is_local };
+    let error = context.error(request);
+    let mut conflicts = if error == Some(BindError::InUse) { context.conflicts(request) } else { Vec::new() };
     conflicts.sort_by_key(|conflict| rank(conflict.socket));
-    let rivals = if error.is_none() { scene.rivals(request) } else { Vec::new() };
-    let with = |reuse_address, reuse_port| scene.error(&BindRequest { reuse_address, reuse_port, ..*request });
+    let rivals = if error.is_none() { context.listen_conflicts(request) } else { Vec::new() };
+    let with = |reuse_address, reuse_port| context.error(&BindRequest { reuse_address, reuse_port, ..*request });
     BindAnswer {
         protocol: request.protocol,
         address: request.address,
@@ -51,13 +51,13 @@ pub fn explain_bind(
         holders_total: conflicts.len(),
         rivals: rivals.iter().take(SHOWN).map(|conflict| holder(request, conflict)).collect(),
         summary: text::summary(request, settings, error, &conflicts),
-        advice: error.map_or_else(Vec::new, |error| advice::lines(request, &scene, error, &conflicts)),
-        notes: advice::notes(request, &scene, error, &rivals),
+        advice: error.map_or_else(Vec::new, |error| advice::lines(request, &context, error, &conflicts)),
+        notes: advice::notes(request, &context, error, &rivals),
     }
 }
 
 /// Those come first that stay until somebody does something; of `TIME_WAIT` the one that lasts longest.
-fn rank(socket: &SocketSeen) -> (u8, Reverse<Option<Duration>>) {
+fn rank(socket: &SocketObservation) -> (u8, Reverse<Option<Duration>>) {
     let kind = match socket.state {
         TcpState::Listen => 0,
         TcpState::Bound => 1,

@@ -4,24 +4,24 @@ use std::{collections::HashSet, net::IpAddr};
 
 use super::{address::overlap, request::BindRequest};
 use crate::ports::PortSettings;
-use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketSeen, TcpState};
+use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketObservation, TcpState};
 
 /// A socket in the way, and why.
 #[derive(Clone, Copy)]
 pub(super) struct Conflict<'a> {
-    pub(super) socket: &'a SocketSeen,
+    pub(super) socket: &'a SocketObservation,
     pub(super) overlap: Overlap,
     pub(super) rule: Rule,
 }
 
 /// What a `bind()` meets.
-pub(super) struct Scene<'a> {
-    pub(super) sockets: &'a [SocketSeen],
+pub(super) struct BindContext<'a> {
+    pub(super) sockets: &'a [SocketObservation],
     pub(super) settings: &'a PortSettings,
     pub(super) is_local: bool,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> BindContext<'a> {
     /// How a `bind()` fails, in the kernel's order: an IPv4 socket is asked for its address first (`__inet_bind`,
     /// `net/ipv4/af_inet.c`), an IPv6 socket for its port (`__inet6_bind`, `net/ipv6/af_inet6.c`).
     pub(super) fn error(&self, request: &BindRequest) -> Option<BindError> {
@@ -85,12 +85,12 @@ impl<'a> Scene<'a> {
 
     /// Sockets that share the port until somebody listens: `listen()` asks for the port again
     /// (`inet_csk_listen_start`), and beside a listener `SO_REUSEADDR` does not count.
-    pub(super) fn rivals(&self, request: &BindRequest) -> Vec<Conflict<'a>> {
+    pub(super) fn listen_conflicts(&self, request: &BindRequest) -> Vec<Conflict<'a>> {
         if request.protocol == Protocol::Udp || request.port == 0 {
             return Vec::new();
         }
-        let rival = |socket: &'a SocketSeen| {
-            let listening = SocketSeen { state: TcpState::Listen, ..socket.clone() };
+        let rival = |socket: &'a SocketObservation| {
+            let listening = SocketObservation { state: TcpState::Listen, ..socket.clone() };
             let Conflict { overlap, .. } = conflict(request, &listening)?;
             Some(Conflict { socket, overlap, rule: Rule::FirstToListen })
         };
@@ -112,7 +112,7 @@ fn is_invalid(request: &BindRequest) -> bool {
 }
 
 /// Whether a socket is one that a `bind()` looks at, by protocol, port, device and address.
-fn meets(request: &BindRequest, socket: &SocketSeen) -> Option<Overlap> {
+fn meets(request: &BindRequest, socket: &SocketObservation) -> Option<Overlap> {
     let same_port = request.protocol == socket.protocol && request.port == socket.port;
     // A half-open request is in no bind bucket: the port is its listener's.
     let holds = socket.state != TcpState::HalfOpen;
@@ -126,7 +126,7 @@ fn meets(request: &BindRequest, socket: &SocketSeen) -> Option<Overlap> {
 /// Of sockets with `SO_REUSEPORT` the kernel may compare with one only (`sk_reuseport_match`), and UDP stops at the
 /// first with which it shares, whatever comes after. Which one that is cannot be seen: here any socket in the way
 /// counts.
-fn conflict<'a>(request: &BindRequest, socket: &'a SocketSeen) -> Option<Conflict<'a>> {
+fn conflict<'a>(request: &BindRequest, socket: &'a SocketObservation) -> Option<Conflict<'a>> {
     let overlap = meets(request, socket)?;
     let same_user = request.uid == socket.uid || (request.protocol == Protocol::Tcp && socket.is_minisocket());
     let by_address = request.reuse_address && socket.reuse_address && !socket.listens();

@@ -4,7 +4,7 @@ use std::{fmt::Write, net::SocketAddr, time::Duration};
 
 use super::{request::BindRequest, rules::Conflict};
 use crate::ports::PortSettings;
-use tracker_model::explain::{BindError, SocketSeen};
+use tracker_model::explain::{BindError, SocketObservation};
 
 /// One line.
 pub(super) fn summary(
@@ -51,7 +51,7 @@ fn invalid(request: &BindRequest) -> &'static str {
 }
 
 /// A socket: `LISTEN 0.0.0.0:80 of nginx (pid 812)`.
-pub(super) fn socket(socket: &SocketSeen) -> String {
+pub(super) fn socket(socket: &SocketObservation) -> String {
     let mut text = format!("{} {}", socket.state, socket.local());
     if let Some((address, port)) = socket.remote {
         let _ = write!(text, " to {}", SocketAddr::new(address, port));

@@ -9,9 +9,9 @@ use std::{
 };
 
 use crate::ports::PortSettings;
-use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, SocketSeen};
+use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, SocketObservation};
 
-use self::port_table::{Ports, Tally, Tuple};
+use self::port_table::{PortCounts, PortTable, Tuple};
 
 /// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
 ///
@@ -21,41 +21,41 @@ use self::port_table::{Ports, Tally, Tuple};
 pub fn explain_connect(
     source: IpAddr,
     destination: SocketAddr,
-    sockets: &[SocketSeen],
+    sockets: &[SocketObservation],
     settings: &PortSettings,
 ) -> ConnectAnswer {
     let source = source.to_canonical();
     let tuple = Tuple { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) };
-    let ports = Ports::new(tuple, sockets, settings);
-    let tally = ports.tally(settings);
-    let would_fail = tally.free == 0 && !tally.one_end_free;
+    let ports = PortTable::new(tuple, sockets, settings);
+    let counts = ports.counts(settings);
+    let would_fail = counts.free == 0 && !counts.one_end_free;
     ConnectAnswer {
         source,
         destination: tuple.destination.ip(),
         destination_port: destination.port(),
-        capacity: tally.capacity,
+        capacity: counts.capacity,
         in_use: ports.in_use(),
-        held: tally.capacity - tally.free,
-        reusable: tally.reusable,
-        free_ports: tally.free,
+        held: counts.capacity - counts.free,
+        reusable: counts.reusable,
+        free_ports: counts.free,
         would_fail,
-        next_free_seconds: tally.next_free.map(|next| next.as_secs_f64()),
-        causes: causes(&tally),
+        next_free_seconds: counts.next_free.map(|next| next.as_secs_f64()),
+        causes: causes(&counts),
         processes: ports.processes(),
-        summary: text::summary(tuple, &tally),
-        advice: text::advice(&ports, &tally, settings),
-        notes: text::notes(&ports, &tally, settings),
+        summary: text::summary(tuple, &counts),
+        advice: text::advice(&ports, &counts, settings),
+        notes: text::notes(&ports, &counts, settings),
     }
 }
 
-fn causes(tally: &Tally) -> Vec<Cause> {
+fn causes(counts: &PortCounts) -> Vec<Cause> {
     let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
         rule: *rule,
         ports: *ports,
         why: rule.sentence().to_owned(),
         kernel: rule.kernel().to_owned(),
     };
-    let mut causes: Vec<Cause> = tally.held.iter().map(cause).collect();
+    let mut causes: Vec<Cause> = counts.held.iter().map(cause).collect();
     causes.sort_by_key(|cause| Reverse(cause.ports));
     causes
 }

@@ -2,23 +2,23 @@
 
 use std::fmt::{Display, Write};
 
-use super::port_table::{Ports, Tally, Tuple};
+use super::port_table::{PortCounts, PortTable, Tuple};
 use crate::{
     advice,
     explain::processes,
     ports::{PortSettings, TwReuse},
 };
-use tracker_model::explain::{ConnectRule, SocketSeen, TcpState};
+use tracker_model::explain::{ConnectRule, SocketObservation, TcpState};
 use tracker_model::text::counted;
 
 /// One line.
-pub(super) fn summary(tuple: Tuple, tally: &Tally) -> String {
+pub(super) fn summary(tuple: Tuple, counts: &PortCounts) -> String {
     let Tuple { source, destination } = tuple;
-    let Tally { free, capacity, .. } = tally;
+    let PortCounts { free, capacity, .. } = counts;
     if *free > 0 {
         return format!("connect() from {source} to {destination} finds a port: {free} of {capacity} are free");
     }
-    if tally.one_end_free {
+    if counts.one_end_free {
         return format!("connect() from {source} to {destination} may fail: one port is left and may be passed over");
     }
     let mut line = format!("connect() from {source} to {destination} fails (EADDRNOTAVAIL): ");
@@ -27,7 +27,7 @@ pub(super) fn summary(tuple: Tuple, tally: &Tally) -> String {
         return line;
     }
     let _ = write!(line, "none of {} is free", counted(u64::from(*capacity), "port"));
-    let parts: Vec<String> = tally.held.iter().map(|(rule, ports)| format!("{ports} {}", name(*rule))).collect();
+    let parts: Vec<String> = counts.held.iter().map(|(rule, ports)| format!("{ports} {}", name(*rule))).collect();
     let _ = write!(line, " ({})", parts.join(", "));
     line
 }
@@ -41,35 +41,35 @@ const fn name(rule: ConnectRule) -> &'static str {
 }
 
 /// What to do: nothing while at least a fifth of the ports is free.
-pub(super) fn advice(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) -> Vec<String> {
-    if !is_short(tally) {
+pub(super) fn advice(ports: &PortTable<'_>, counts: &PortCounts, settings: &PortSettings) -> Vec<String> {
+    if !is_short(counts) {
         return Vec::new();
     }
     let all = [
         reuse(ports),
         close_wait(ports),
-        keep_alive(tally),
-        bound(ports, tally),
+        keep_alive(counts),
+        bound(ports, counts),
         advice::widen(settings.range()),
         advice::reserved(settings.reserved_in_range()),
-        more_addresses(tally),
+        more_addresses(counts),
     ];
     all.into_iter().flatten().collect()
 }
 
-const fn is_short(tally: &Tally) -> bool {
-    tally.free == 0 || tally.free < tally.capacity / 5
+const fn is_short(counts: &PortCounts) -> bool {
+    counts.free == 0 || counts.free < counts.capacity / 5
 }
 
 /// `tcp_tw_reuse=1`, where it is not on for this destination and the `TIME_WAIT`s have timestamps.
-fn reuse(ports: &Ports<'_>) -> Option<String> {
+fn reuse(ports: &PortTable<'_>) -> Option<String> {
     let all = count(ports.would_recycle());
     let now = count(ports.would_recycle().filter(|socket| socket.recyclable));
     (all > 0).then(|| advice::reuse(now, all - now))
 }
 
 /// Connections that the peer has closed and the process has not.
-fn close_wait(ports: &Ports<'_>) -> Option<String> {
+fn close_wait(ports: &PortTable<'_>) -> Option<String> {
     let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::CloseWait);
     let who = processes(waiting());
     let who = who.as_ref().map(|who| who as &dyn Display);
@@ -77,48 +77,48 @@ fn close_wait(ports: &Ports<'_>) -> Option<String> {
 }
 
 /// Where `TIME_WAIT` holds a good part of the ports.
-fn keep_alive(tally: &Tally) -> Option<String> {
-    let waiting = tally.held_by(ConnectRule::TimeWait);
-    (waiting > 0 && waiting >= (tally.capacity - tally.free) / 4).then(|| advice::keep_alive(waiting))
+fn keep_alive(counts: &PortCounts) -> Option<String> {
+    let waiting = counts.held_by(ConnectRule::TimeWait);
+    (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting))
 }
 
-/// Ports that `bind()` took serve one connection at a time, to whatever destination.
-fn bound(ports: &Ports<'_>, tally: &Tally) -> Option<String> {
-    let bound = tally.held_by(ConnectRule::Bound);
+/// PortTable that `bind()` took serve one connection at a time, to whatever destination.
+fn bound(ports: &PortTable<'_>, counts: &PortCounts) -> Option<String> {
+    let bound = counts.held_by(ConnectRule::Bound);
     let by_clients = ports.of_bound().any(|socket| !socket.listens());
     (bound > 0).then(|| advice::bound(bound, Some(by_clients), processes(ports.of_bound()).as_deref()))
 }
 
-/// Ports are counted for each source and destination, except those that `bind()` took.
-fn more_addresses(tally: &Tally) -> Option<String> {
+/// PortTable are counted for each source and destination, except those that `bind()` took.
+fn more_addresses(counts: &PortCounts) -> Option<String> {
     let per_tuple = |rule: &ConnectRule| *rule != ConnectRule::Bound;
-    tally.held.keys().any(per_tuple).then(|| advice::MORE_ADDRESSES.to_owned())
+    counts.held.keys().any(per_tuple).then(|| advice::MORE_ADDRESSES.to_owned())
 }
 
-fn count<'a>(sockets: impl Iterator<Item = &'a SocketSeen>) -> u32 {
+fn count<'a>(sockets: impl Iterator<Item = &'a SocketObservation>) -> u32 {
     sockets.count().try_into().unwrap_or(u32::MAX)
 }
 
 /// What else helps to know.
-pub(super) fn notes(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) -> Vec<String> {
+pub(super) fn notes(ports: &PortTable<'_>, counts: &PortCounts, settings: &PortSettings) -> Vec<String> {
     let mut notes = Vec::new();
     let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::TimeWait);
     let stampless = waiting().filter(|socket| !socket.timestamps).count();
-    if stampless > 0 && is_short(tally) {
+    if stampless > 0 && is_short(counts) {
         notes.push(format!(
             "{} in TIME_WAIT without timestamps: net.ipv4.tcp_tw_reuse never frees these; both sides need \
              net.ipv4.tcp_timestamps=1.",
             counted(stampless as u64, "connection")
         ));
     }
-    if tally.one_end_free {
+    if counts.one_end_free {
         notes.push(format!(
             "The range has an odd number of ports, {} to {}: connect() passes over one end of it, and which one is not \
              known.",
             settings.low, settings.high
         ));
     }
-    if settings.tw_reuse == TwReuse::Loopback && ports.tuple.is_loopback() && tally.reusable > 0 {
+    if settings.tw_reuse == TwReuse::Loopback && ports.tuple.is_loopback() && counts.reusable > 0 {
         notes.push("net.ipv4.tcp_tw_reuse=2 lets connect() take TIME_WAIT ports of loopback only.".to_owned());
     }
     if ports.of_tuple().any(|socket| socket.bucket.is_none() && bucket_matters(socket)) {
@@ -128,6 +128,6 @@ pub(super) fn notes(ports: &Ports<'_>, tally: &Tally, settings: &PortSettings) -
 }
 
 /// Whether only the bucket says that `bind()` took the port.
-const fn bucket_matters(socket: &SocketSeen) -> bool {
+const fn bucket_matters(socket: &SocketObservation) -> bool {
     !matches!(socket.state, TcpState::Listen | TcpState::Bound | TcpState::HalfOpen)
 }

@@ -1,13 +1,13 @@
 use tracker_common::state;
 
 use crate::ports::{
-    PortSettings, PortsSeen, TwReuse,
+    PortSettings, PortsObservation, TwReuse,
     testing::{Watch, conflict, failure, seen, tuple},
 };
 use tracker_model::api::PortHolder;
 
 /// The advice for a tuple that is nearly full.
-fn advice(change: impl FnOnce(&mut PortsSeen)) -> String {
+fn advice(change: impl FnOnce(&mut PortsObservation)) -> String {
     let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(50, 900)]);
     seen.settings.tw_reuse = TwReuse::Loopback;
@@ -27,9 +27,9 @@ fn advice_is_only_what_would_help() {
     let more = "Each further source address, destination address or destination port has as many ports again: add a source \
                 address, or spread over more destinations.";
     assert_eq!(advice(|_| {}), [keep, reuse, widen, more].join(" "));
-    let no_timestamps = |seen: &mut PortsSeen| seen.tuples[0].recyclable = 0;
+    let no_timestamps = |seen: &mut PortsObservation| seen.tuples[0].recyclable = 0;
     assert_eq!(advice(no_timestamps), [keep, widen, more].join(" "));
-    let open = |seen: &mut PortsSeen, close_wait| {
+    let open = |seen: &mut PortsObservation, close_wait| {
         seen.tuples[0] = tuple(900, 50);
         seen.tuples[0].states[usize::from(state::CLOSE_WAIT)] = close_wait;
         seen.tuples[0].processes = vec![PortHolder { pid: 815, comm: "nginx".to_owned(), ports: 930 }];
@@ -51,7 +51,7 @@ fn advice_is_only_what_would_help() {
 #[test]
 fn what_is_not_the_cause_is_not_advised() {
     let failed = |open| {
-        move |seen: &mut PortsSeen| {
+        move |seen: &mut PortsObservation| {
             (seen.failures, seen.tuples) = (vec![failure(2, 9.0, 9.5)], vec![tuple(open, 0)]);
         }
     };
@@ -59,7 +59,7 @@ fn what_is_not_the_cause_is_not_advised() {
     assert!(free.contains("IP_LOCAL_PORT_RANGE") && !free.contains("sysctl"), "{free}");
     assert!(advice(failed(1_000)).contains("Widen the range: sysctl"));
     let local = |tw_reuse| {
-        move |seen: &mut PortsSeen| {
+        move |seen: &mut PortsObservation| {
             seen.tuples[0] = tuple(800, 200);
             (seen.settings.tw_reuse, seen.tuples[0].recyclable) = (tw_reuse, 200);
             seen.tuples[0].destination = "127.0.0.1".parse().unwrap();
@@ -68,7 +68,7 @@ fn what_is_not_the_cause_is_not_advised() {
     assert!(!advice(local(TwReuse::Loopback)).contains("tcp_tw_reuse"), "it is in force");
     assert!(advice(local(TwReuse::Off)).contains("tcp_tw_reuse=1"));
     let refused = |protocol: &'static str| {
-        move |seen: &mut PortsSeen| {
+        move |seen: &mut PortsObservation| {
             seen.tuples.clear();
             seen.conflicts = vec![conflict(protocol, "10.0.0.5", 0, 7)];
         }

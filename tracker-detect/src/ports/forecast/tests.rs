@@ -4,21 +4,21 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ports::{
-    capacity::Room,
+    capacity::PortCapacity,
     settings::{PortSet, PortSettings, TwReuse},
     testing::{self, Chance, Load},
 };
 
 /// 1,000 ports.
-fn room(ports: u16) -> Room {
+fn available(ports: u16) -> PortCapacity {
     let settings = PortSettings { low: 20_000, high: 20_000 + ports - 1, ..PortSettings::default() };
-    Room::new(&settings, &PortSet::new())
+    PortCapacity::new(&settings, &PortSet::new())
 }
 
 /// A look at a load.
-fn look(history: &mut History, load: &Load, at: f64, room: &Room, reuse: TwReuse) -> Forecast {
+fn look(history: &mut History, load: &Load, at: f64, available: &PortCapacity, reuse: TwReuse) -> Forecast {
     let tuple = load.at(at);
-    let usage = Usage::new(&tuple, room, reuse);
+    let usage = Usage::new(&tuple, available, reuse);
     history.update(Duration::from_secs_f64(at), &usage, tuple.recent.into())
 }
 
@@ -28,7 +28,7 @@ fn is_foreseen(load: &Load, interval: f64, chance: &mut Chance) -> Result<(), Te
     let full = load.reaches(1_000).unwrap();
     let (mut history, mut foretold) = (History::default(), 0);
     for at in chance.looks(interval, full) {
-        let forecast = look(&mut history, load, at, &room(1_000), TwReuse::Off);
+        let forecast = look(&mut history, load, at, &available(1_000), TwReuse::Off);
         let used = load.at(at).states.iter().sum::<u16>();
         let left = (1_000.0 - f64::from(used)) / 50.0;
         if used >= 500 && history.points.len() >= LEAST {
@@ -42,7 +42,7 @@ fn is_foreseen(load: &Load, interval: f64, chance: &mut Chance) -> Result<(), Te
 }
 
 fn flat(open: u16) -> Usage {
-    Usage::new(&testing::tuple(open, 0), &room(4_000), TwReuse::Off)
+    Usage::new(&testing::tuple(open, 0), &available(4_000), TwReuse::Off)
 }
 
 /// Looks that saw these counts of open connections; returns how many of them foresaw the end within five minutes.
@@ -75,7 +75,7 @@ proptest! {
         let load = Load { open: Vec::new(), closed: chance.arrivals(10.0, 0.0, 180.0) };
         let mut history = History::default();
         for at in chance.looks(interval, 180.0) {
-            let forecast = look(&mut history, &load, at, &room(1_000), TwReuse::Off);
+            let forecast = look(&mut history, &load, at, &available(1_000), TwReuse::Off);
             prop_assert_eq!(forecast.full_in, None, "at {}", at);
         }
     }
@@ -86,7 +86,7 @@ proptest! {
         let load = Load { open: Vec::new(), closed: chance.arrivals(50.0, 0.0, 60.0) };
         let mut history = History::default();
         for at in chance.looks(interval, 60.0) {
-            let forecast = look(&mut history, &load, at, &room(4_000), TwReuse::On);
+            let forecast = look(&mut history, &load, at, &available(4_000), TwReuse::On);
             prop_assert!(forecast.full_in.is_none_or(|seconds| seconds > 300.0), "{:?} at {}", forecast, at);
         }
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ports::{
-    SourceSeen,
+    SourceObservation,
     settings::PortSet,
     testing::{self, Chance, Load, Watch, failure, seen, tuple, wall},
 };
@@ -166,7 +166,7 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
 #[test]
 fn failures_of_a_namespace_that_was_long_not_looked_at_are_reported() {
     let mut watch = Watch::default();
-    let look = |at, failures| PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) };
+    let look = |at, failures| PortsObservation { failures, ..seen(at, vec![tuple(10, 0)]) };
     watch.step(&look(1_000.0, vec![failure(3, 800.0, 900.0)]));
     let alert = watch.alerts().remove(0);
     assert_eq!((alert.state, alert.since, evidence(&alert).failures), (AlertState::Firing, wall(800.0), 3));
@@ -183,7 +183,7 @@ fn failures_that_a_look_missed_are_not_reported_twice() {
     for (at, count) in rows {
         let failures =
             if count == 0 { Vec::new() } else { vec![failure(count, 9.0, if count == 3 { 9.9 } else { 11.5 })] };
-        watch.step(&PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) });
+        watch.step(&PortsObservation { failures, ..seen(at, vec![tuple(10, 0)]) });
         let expected = if at < 12.0 { 3 } else { 4 };
         assert_eq!((watch.alerts().len(), evidence(&watch.alerts()[0]).failures), (1, expected), "{at}");
     }
@@ -236,7 +236,7 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
         let mut watch = Watch::default();
         let mut seen = seen(0.0, Vec::new());
         let address = "10.0.0.5".parse().unwrap();
-        seen.sources = vec![SourceSeen { address, ports: ports(in_use) }];
+        seen.sources = vec![SourceObservation { address, ports: ports(in_use) }];
         seen.bound = ports(bound);
         watch.step(&seen);
         let pool = watch.ports().bind_pools[0].clone();
@@ -263,7 +263,7 @@ fn the_worst_come_first_with_all_figures() {
     (other.destination_port, other.bound) = (80, 10);
     other.next_free = Some(Duration::from_millis(2_500));
     other.made_by = vec![PortHolder { pid: 9, comm: "wrk".to_owned(), ports: 600 }];
-    let mut seen = seen(0.0, vec![tuple(20, 0), other, TupleSeen { destination_port: 90, ..tuple(30, 0) }]);
+    let mut seen = seen(0.0, vec![tuple(20, 0), other, TupleObservation { destination_port: 90, ..tuple(30, 0) }]);
     seen.rest = PortRest { sockets: 7, tuples_at_least: 3, most: 4 };
     watch.step(&seen);
     let ports = watch.ports();
@@ -306,12 +306,13 @@ fn a_look_that_is_not_later_is_left_out() {
 fn thousands_of_tuples_are_listed_and_the_worst_are_followed() {
     let mut watch = Watch::default();
     for at in 0..4 {
-        let tuples = (0..3_000).map(|port| TupleSeen { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
+        let tuples =
+            (0..3_000).map(|port| TupleObservation { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
     let ports = &watch.ports().ports;
     let followed = ports.iter().filter(|row| row.growth_per_second.is_some()).count();
-    assert_eq!((ports.len(), watch.model.spaces[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
+    assert_eq!((ports.len(), watch.model.netns[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
     assert!(followed > 900 && ports[0].growth_per_second.is_some(), "{followed}");
 }
 
@@ -331,7 +332,7 @@ proptest! {
                 if chance.share() < 0.9 {
                     let (open, held) = ((700.0 * chance.share()) as u16, (700.0 * chance.share()) as u16);
                     let recyclable = (700.0 * chance.share()) as u16;
-                    tuples.push(TupleSeen { destination_port: port, recyclable, recent: held / 2, ..tuple(open, held) });
+                    tuples.push(TupleObservation { destination_port: port, recyclable, recent: held / 2, ..tuple(open, held) });
                 }
             }
             let mut seen = seen(at, tuples);

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     detector::{LeaksObservation, Observation},
-    ports::{PortModel, PortSettings, PortsSeen},
+    ports::{PortModel, PortSettings, PortsObservation},
 };
 use tracker_model::api::{self, PortConflict, PortFailure};
 
@@ -98,7 +98,7 @@ impl Ports {
     }
 
     /// What the pass of this number counted, and whether it should be repeated.
-    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
+    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsObservation, bool), KernelError> {
         let mut context = self.context(true);
         let taken = self.own.take_over(maps, &mut context, generation);
         self.model.jiffies = context.jiffies;
@@ -187,7 +187,7 @@ impl Ports {
         namespace: &Namespace,
         space: &mut NetnsPorts,
         generation: u32,
-    ) -> Result<(PortsSeen, bool), KernelError> {
+    ) -> Result<(PortsObservation, bool), KernelError> {
         let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
         let udp = iterator::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
         let there = || -> io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
@@ -210,7 +210,7 @@ impl Ports {
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
-        mut seen: PortsSeen,
+        mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
         self.connectors.update(maps, &seen.tuples)?;
@@ -285,7 +285,7 @@ impl Model {
         object: &mut Ebpf,
         maps: &mut Maps,
         space: &mut NetnsPorts,
-        mut seen: PortsSeen,
+        mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
         let urgency = match (asked, self.ports.is_hot()) {

@@ -7,7 +7,9 @@ use tracker_common::{
     hash, limits,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
-use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_detect::ports::{
+    PortSet, PortSettings, PortsObservation, SourceObservation, TupleObservation, UdpObservation,
+};
 use tracker_model::api::PortRest;
 
 use super::{admission, clock::Jiffies, holders::Holders};
@@ -96,7 +98,7 @@ impl NetnsPorts {
         maps: &Maps,
         context: &mut PassContext,
         generation: u32,
-    ) -> Result<(PortsSeen, bool), KernelError> {
+    ) -> Result<(PortsObservation, bool), KernelError> {
         let totals = maps.port_totals.lookup(0)?;
         context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
@@ -113,14 +115,14 @@ impl NetnsPorts {
             rest.sockets += u64::from(sockets(tuple));
             rest.most = rest.most.max(sockets(tuple));
         }
-        let seen = PortsSeen {
+        let seen = PortsObservation {
             at: context.begun.elapsed(),
             wall: Timestamp::now(),
             netns: self.netns,
             name: self.name.clone(),
             settings: self.settings.clone(),
             bound: PortSet::from(&totals.bound),
-            udp: UdpSeen {
+            udp: UdpObservation {
                 sockets: totals.udp_sockets,
                 ephemeral: totals.udp_ephemeral,
                 ports: PortSet::from(&totals.udp),
@@ -152,8 +154,8 @@ impl NetnsPorts {
     }
 }
 
-fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
-    TupleSeen {
+fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleObservation {
+    TupleObservation {
         source: address(hash::to_octets(tuple.source)),
         destination: address(hash::to_octets(tuple.destination)),
         destination_port: tuple.port,
@@ -181,13 +183,13 @@ fn sockets(tuple: &PortTuple) -> u32 {
     tuple.states.iter().map(|count| u32::from(*count)).sum()
 }
 
-fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
+fn sources(maps: &Maps) -> Result<Vec<SourceObservation>, KernelError> {
     let mut sources = Vec::new();
     for index in 0..limits::PORT_SOURCES {
         let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
             let ports = PortSet::from(&source.ports);
-            sources.push(SourceSeen { address: address(hash::to_octets(source.address)), ports });
+            sources.push(SourceObservation { address: address(hash::to_octets(source.address)), ports });
         }
     }
     Ok(with_wildcards(sources))
@@ -195,7 +197,7 @@ fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
 
 /// What a socket holds on all addresses is taken on each. An IPv6 socket is put down as one that takes IPv4 too: few do
 /// not, and the pool is then too small rather than too large.
-fn with_wildcards(mut sources: Vec<SourceSeen>) -> Vec<SourceSeen> {
+fn with_wildcards(mut sources: Vec<SourceObservation>) -> Vec<SourceObservation> {
     let wildcards: Vec<_> = sources.extract_if(.., |source| source.address.is_unspecified()).collect();
     for source in &mut sources {
         for wildcard in wildcards.iter().filter(|wildcard| wildcard.address.is_ipv6() || source.address.is_ipv4()) {
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_takes_the_port_on_each_address() {
-        let source = |address: &str, ports: &[u16]| SourceSeen {
+        let source = |address: &str, ports: &[u16]| SourceObservation {
             address: address.parse().unwrap(),
             ports: ports.iter().copied().collect(),
         };

@@ -12,7 +12,7 @@ fn held_by(comm: &str) -> Vec<PortHolder> {
 }
 
 fn look(watch: &mut Watch, at: f64, conflicts: Vec<PortConflict>) -> Vec<Alert> {
-    watch.step(&PortsSeen { conflicts, ..seen(at, Vec::new()) });
+    watch.step(&PortsObservation { conflicts, ..seen(at, Vec::new()) });
     watch.alerts()
 }
 
@@ -21,7 +21,7 @@ fn refused_binds_take_no_place_from_ports_that_run_out() {
     let mut watch = Watch::default();
     let conflicts: Vec<_> = (1..=300).map(|port| PortConflict { port, ..conflict() }).collect();
     look(&mut watch, 10.0, conflicts.clone());
-    watch.step(&PortsSeen { conflicts, ..seen(11.0, vec![tuple(950, 0)]) });
+    watch.step(&PortsObservation { conflicts, ..seen(11.0, vec![tuple(950, 0)]) });
     let kinds: Vec<_> = watch.alerts().iter().map(|alert| alert.kind).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::BindConflict).count(), 256);
     assert_eq!(kinds.iter().filter(|kind| **kind == AlertKind::PortExhaustion).count(), 1);

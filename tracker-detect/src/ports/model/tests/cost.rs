@@ -7,7 +7,7 @@ fn all_that_are_short_are_followed() {
     let mut watch = Watch::default();
     let mut open = |at: u16| {
         // Each has half of its ports and takes one more a second.
-        let tuples = (0..1_024).map(|port| TupleSeen { destination_port: port, ..tuple(500 + at, 0) }).collect();
+        let tuples = (0..1_024).map(|port| TupleObservation { destination_port: port, ..tuple(500 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
         watch.ports()
     };
@@ -24,12 +24,13 @@ fn all_that_are_short_are_followed() {
 fn few_ports_of_many_are_followed_only_where_they_are_the_most() {
     let mut watch = Watch::default();
     for at in 0..5_u16 {
-        let tuples = (0..200).map(|port| TupleSeen { destination_port: port, ..tuple(port / 20 + at, 0) }).collect();
+        let tuples =
+            (0..200).map(|port| TupleObservation { destination_port: port, ..tuple(port / 20 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
     let told: Vec<_> = watch.ports().ports.iter().map(|row| row.growth_per_second.is_some()).collect();
     assert_eq!(told, [vec![true; WORST], vec![false; 200 - WORST]].concat());
-    assert_eq!(watch.model.spaces[&testing::NETNS].histories.len(), WORST);
+    assert_eq!(watch.model.netns[&testing::NETNS].histories.len(), WORST);
 }
 
 #[test]
