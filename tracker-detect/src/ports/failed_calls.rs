@@ -48,6 +48,7 @@ pub(super) struct CallCounter {
 }
 
 /// The failed calls of one process for one target.
+#[derive(Clone, Copy)]
 struct Row<'a> {
     target: Target,
     process: &'a Process,
@@ -74,12 +75,6 @@ impl<'a> From<&'a PortConflict> for Row<'a> {
     }
 }
 
-/// All failed calls but those for a port that the process chose itself: those say nothing of free ports.
-fn rows(seen: &PortsObservation) -> Vec<Row<'_>> {
-    let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none()).map(Row::from);
-    connects.chain(seen.conflicts.iter().map(Row::from)).collect()
-}
-
 impl CallCounter {
     /// Adds the counts of a census, and returns those of all targets.
     pub(super) fn update(&mut self, seen: &PortsObservation) -> BTreeMap<Target, CallCount> {
@@ -89,15 +84,16 @@ impl CallCounter {
             (count.new, count.since) = (0, None);
             count.callers.clear();
         }
-        let rows = rows(seen);
-        for (key, calls) in by_process(&rows) {
-            let (new, since) = match self.seen.insert(key, (calls.count, now.at)) {
+        let rows = by_process(seen);
+        for (key, calls) in &rows {
+            let (new, since) = match self.seen.insert(*key, (calls.count, now.at)) {
                 // Fewer than before: another process with the same number.
                 Some((known, _)) => (calls.count.checked_sub(known).unwrap_or(calls.count), calls.last),
-                // A namespace that was not looked at for long: whenever the calls failed, they are new.
+                // They failed since the last look, or this is the first one.
                 None if before.is_none_or(|before| now.earlier(calls.last) + SLACK >= before) => {
                     (calls.count, calls.first)
                 }
+                // The last look missed the row.
                 None => (0, calls.last),
             };
             if new > 0 {
@@ -108,7 +104,7 @@ impl CallCounter {
         self.seen.retain(|_, (_, seen_at)| now.at.saturating_sub(*seen_at) < REMEMBERED);
         let known: HashSet<Target> = self.seen.keys().map(|(target, _)| *target).collect();
         self.counts.retain(|target, _| known.contains(target));
-        for row in &rows {
+        for row in rows.values() {
             if let Some(count) = self.counts.get_mut(&row.target).filter(|count| count.new > 0) {
                 count.callers.push(row.into());
             }
@@ -138,24 +134,17 @@ impl From<&Row<'_>> for FailedCalls {
     }
 }
 
-/// How often calls failed, and when.
-#[derive(Clone, Copy, Debug)]
-struct Calls {
-    count: u64,
-    first: Timestamp,
-    last: Timestamp,
-}
-
 /// The calls by target and process, which may have several rows: one for each family of its sockets.
-fn by_process(rows: &[Row]) -> HashMap<(Target, u32), Calls> {
-    let mut all: HashMap<_, Calls> = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let calls = Calls { count: row.count, first: row.first, last: row.last };
-        let add = |sum: &mut Calls| {
-            sum.count += calls.count;
-            (sum.first, sum.last) = (sum.first.min(calls.first), sum.last.max(calls.last));
+fn by_process(seen: &PortsObservation) -> HashMap<(Target, u32), Row<'_>> {
+    // A port that the process chose itself, and that is taken, says nothing of free ports.
+    let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none()).map(Row::from);
+    let mut all = HashMap::new();
+    for row in connects.chain(seen.conflicts.iter().map(Row::from)) {
+        let add = |sum: &mut Row<'_>| {
+            sum.count += row.count;
+            (sum.first, sum.last) = (sum.first.min(row.first), sum.last.max(row.last));
         };
-        all.entry((row.target, row.process.pid)).and_modify(add).or_insert(calls);
+        all.entry((row.target, row.process.pid)).and_modify(add).or_insert(row);
     }
     all
 }

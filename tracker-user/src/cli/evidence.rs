@@ -11,16 +11,11 @@ const NAMES: usize = 12;
 
 /// Everything that is known of an alert, each line indented.
 pub(super) fn render(alert: &Alert) -> String {
-    let facts = alert.facts.iter().map(|fact| (fact.label.as_str(), Some(value(fact))));
-    let words = [
-        ("advice", (!alert.advice.is_empty()).then(|| alert.advice.clone())),
-        ("not known", (!alert.unknown.is_empty()).then(|| alert.unknown.join("; "))),
-    ];
+    let facts = alert.facts.iter().map(|fact| (fact.label.as_str(), value(fact)));
+    let more = [("advice", alert.advice.clone()), ("not known", alert.unknown.join("; "))];
     let mut text = String::new();
-    for (name, line) in facts.chain(words) {
-        if let Some(line) = line {
-            let _ = writeln!(text, "    {:<NAMES$} {}", printable(name), printable(&line));
-        }
+    for (name, line) in facts.chain(more).filter(|(_, line)| !line.is_empty()) {
+        let _ = writeln!(text, "    {:<NAMES$} {}", printable(name), printable(&line));
     }
     text
 }
