@@ -67,14 +67,14 @@ pub(super) struct PortCounts {
     pub(super) reusable: u32,
     /// As [`ConnectAnswer::next_free_seconds`].
     pub(super) next_free: Option<Duration>,
-    /// PortTable held, by rule.
+    /// Ports held, by rule.
     pub(super) held: BTreeMap<ConnectRule, u32>,
     /// One end of a range with an odd number of ports is free: `connect()` may find it or not.
     pub(super) one_end_free: bool,
 }
 
 impl PortCounts {
-    /// PortTable held by a rule.
+    /// Ports held by a rule.
     pub(super) fn held_by(&self, rule: ConnectRule) -> u32 {
         self.held.get(&rule).copied().unwrap_or_default()
     }

@@ -82,14 +82,14 @@ fn keep_alive(counts: &PortCounts) -> Option<String> {
     (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting))
 }
 
-/// PortTable that `bind()` took serve one connection at a time, to whatever destination.
+/// Ports that `bind()` took serve one connection at a time, to whatever destination.
 fn bound(ports: &PortTable<'_>, counts: &PortCounts) -> Option<String> {
     let bound = counts.held_by(ConnectRule::Bound);
     let by_clients = ports.of_bound().any(|socket| !socket.listens());
     (bound > 0).then(|| advice::bound(bound, Some(by_clients), processes(ports.of_bound()).as_deref()))
 }
 
-/// PortTable are counted for each source and destination, except those that `bind()` took.
+/// Ports are counted for each source and destination, except those that `bind()` took.
 fn more_addresses(counts: &PortCounts) -> Option<String> {
     let per_tuple = |rule: &ConnectRule| *rule != ConnectRule::Bound;
     counts.held.keys().any(per_tuple).then(|| advice::MORE_ADDRESSES.to_owned())

@@ -40,18 +40,18 @@ impl Listing {
 
     /// `names` need not exist, `processes` must.
     fn of_folders(own: u32, names: &Path, processes: &Path) -> io::Result<Self> {
-        let named = match fs::read_dir(names) {
+        let folder = match fs::read_dir(names) {
             Ok(folder) => Some(folder),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let named = named.into_iter().flatten().map(|entry| entry.map(|entry| (name_of(&entry.path()), entry.path())));
+        let with_names = folder.into_iter().flatten().map(|entry| entry.map(|it| (name_of(&it.path()), it.path())));
         let is_process = |path: &Path| name_of(path).bytes().all(|byte| byte.is_ascii_digit());
         let processes = fs::read_dir(processes)?
             .map(|entry| entry.map(|entry| entry.path()))
             .filter(move |path| path.as_ref().map_or(true, |path| is_process(path)))
             .map(|path| path.map(|path| (format!("process {}", name_of(&path)), path.join("ns/net"))));
-        Ok(Self { own, paths: Box::new(named.chain(processes)), found: BTreeMap::new() })
+        Ok(Self { own, paths: Box::new(with_names.chain(processes)), found: BTreeMap::new() })
     }
 
     /// Looks at one more file; false when all were looked at.
