@@ -11,11 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tracker_model::{
-    api::{Alerts, Ports, States, Status},
+    api::{Alerts, ApiError, Ports, States, Status},
     explain::{BindAnswer, ConnectAnswer},
     listener::Listeners,
 };
-use tracker_user::api::ApiError;
 
 use crate::http;
 

@@ -1,6 +1,5 @@
-//! The lab: real namespaces, real peers, real traffic, and the tracker between them.
-//!
-//! Every part is a value that undoes itself when it is dropped, also while a panic unwinds.
+//! The lab: real namespaces, real peers, real traffic, and the tracker between them; the benchmarks and the generator
+//! of docs/. Every part is a value that undoes itself when it is dropped, also while a panic unwinds.
 
 pub mod api;
 pub mod bench;

@@ -1,7 +1,5 @@
-//! The contract between tracker's kernel programs and its daemon.
-//!
-//! Everything both sides must agree on stands here once: the layouts of map values, the names of maps, programs and
-//! kernel fields, the limits, and the classification of a packet, which is pure and therefore tested on the host.
+//! The contract between tracker's kernel programs and its daemon: layouts of map values, names of maps, programs and
+//! fields of the kernel, limits, and the classification of a packet, which is pure so that it is tested on the host.
 //! What only one side needs does not belong here.
 #![no_std]
 

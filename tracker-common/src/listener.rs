@@ -144,7 +144,7 @@ abi! {
 
 abi! {
     /// The queues and sockets of a listener, added up over its `SO_REUSEPORT` group. The names are those of the API.
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema), serde(default))]
     pub struct ListenerQueues: Sum {
         /// Listening sockets.
         #[cfg_attr(feature = "serde", serde(skip))]
@@ -153,24 +153,27 @@ abi! {
         pub syn_queue: u32,
         /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
         pub syn_queue_young: u32,
-        /// Limit of the SYN queue, beyond which the kernel answers with cookies or, without them, drops
-        /// (`inet_csk_reqsk_queue_is_full`). The daemon fills it in, as it depends on two settings.
+        /// Limit of the SYN queue: beyond it the kernel answers with cookies or drops
+        /// (`inet_csk_reqsk_queue_is_full`).
         pub syn_queue_max: u32,
         /// Connections that wait for `accept()` (`sk_ack_backlog`).
         pub accept_queue: u32,
         /// Limit of the accept queue (`sk_max_ack_backlog`).
         pub accept_queue_max: u32,
-        /// Half-open request sockets found at this address.
+        /// Half-open request sockets at this address.
         pub half_open: u32,
-        /// Those half-open requests whose source found no place in [`crate::maps::HALF_OPEN_SOURCES`].
+        /// Half-open requests whose source could not be kept. A source that is not listed has at most this many, or as
+        /// many as the last one listed.
         pub half_open_unnamed: u32,
         /// Established sockets at this address.
         pub connected: u32,
-        /// Requests that these sockets dropped since they began to listen (`sk_drops`, of which the namespace's
-        /// TcpExt `ListenDrops` is the sum).
+        /// Requests that these sockets dropped since they began to listen (`sk_drops`): SYNs, those that repeat one
+        /// whose request is there included, and while the accept queue is full also ACKs that would have completed a
+        /// handshake. The namespace's `ListenDrops` is the sum over its listeners.
         #[cfg_attr(feature = "serde", serde(rename = "overflows", alias = "drops"))]
         pub drops: u64,
-        /// Listening sockets that wait for data before they wake the process (`TCP_DEFER_ACCEPT`).
+        /// Listening sockets that wait for the first data before they hand over a connection (`TCP_DEFER_ACCEPT`,
+        /// tcp(7)).
         pub defer_accept: u64,
     }
 }

@@ -19,7 +19,11 @@ use core::fmt;
     strum::VariantArray,
     strum::VariantNames,
 )]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+    serde(rename_all = "snake_case")
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum TcpState {
     /// Data can flow.
@@ -46,7 +50,7 @@ pub enum TcpState {
     Closing = 11,
     /// A half-open request socket (`NEW_SYN_RECV`); `/proc/net/tcp` and ss(8) show it as `SYN-RECV`.
     HalfOpen = 12,
-    /// Bound, not listening, not connected: no state of the kernel's, so no table of [`COUNT`] entries has it.
+    /// Bound, not listening, not connected. The kernel has no such state.
     Bound = 13,
 }
 named!(TcpState);

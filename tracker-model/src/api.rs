@@ -1,13 +1,16 @@
-//! Answers of the local API: their field names are a contract (docs/api.md).
+//! Answers of the local API: their field names are a contract, and their comments are the tables of docs/api.md.
+//! Only what is sent belongs here; the snapshot that most answers are made of is in `snapshot`.
 
 mod alert;
 mod fact;
 mod flood;
+pub mod paths;
 mod ports;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_common::names;
 
@@ -26,8 +29,15 @@ pub type ByName<T> = BTreeMap<String, T>;
 /// Something for each network namespace, by inode number.
 pub type ByNamespace<T> = BTreeMap<u32, T>;
 
+/// Answer with any other status than 200.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApiError {
+    /// Why there is no answer, in one line.
+    pub error: String,
+}
+
 /// Answer of `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
@@ -37,26 +47,26 @@ pub struct Status {
     pub started_at: Timestamp,
     /// When the figures were read.
     pub taken_at: Timestamp,
-    /// Network namespace.
+    /// Inode number of the network namespace that is watched.
     pub netns: u32,
-    /// `ok`, `warning` or `critical`.
+    /// How well the daemon sees.
     pub health: Health,
-    /// What is wrong, empty when `health` is `ok`.
+    /// What is wrong, worst first; empty when `health` is `ok`.
     pub problems: Vec<String>,
-    /// Alerts that fire.
+    /// Alerts that fire. They leave `health` as it is, which is the daemon's own.
     pub alerts: FiringAlerts,
-    /// TCP counters of the network namespace since it was made, those of all its listeners together, by their name in
-    /// TcpExt; null when they could not be read.
+    /// TCP counters of all listeners of the network namespace together, by their name in TcpExt, since the namespace
+    /// was made and not since the daemon started. `tcp_counters` is null when they could not be read.
     pub tcp_counters: Option<ByName<u64>>,
-    /// Watched interfaces.
+    /// Interfaces that are watched.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Interfaces that are not watched, with the reason.
+    /// Interfaces that are not watched: first those that should be, which are among the `problems` too.
     pub unwatched: Vec<Unwatched>,
-    /// How socket events are read: `tp_btf` or `raw_tp`.
+    /// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
     pub socket_events: String,
-    /// The last census, if one has succeeded.
+    /// The last census that succeeded; null before the first.
     pub census: Option<CensusStatus>,
-    /// What could not be counted or kept: name to count.
+    /// What could not be counted or kept, by name (see metrics.md).
     pub losses: ByName<u64>,
     /// Kernel programs.
     pub programs: Vec<Program>,
@@ -65,38 +75,38 @@ pub struct Status {
 }
 
 /// How well the daemon can see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Everything is seen and counted.
     Ok,
-    /// Some figure is a lower bound or stale.
+    /// An interface that should be watched is not, a kernel map is full, or some figure is a lower bound or stale.
     Warning,
     /// A whole source of figures is missing.
     Critical,
 }
 
 /// A watched interface.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
-    /// Name.
+    /// Name; `other` stands for those beyond the limit.
     pub name: String,
     /// Index; 0 for `other`.
     pub index: u32,
-    /// `xdp`, `tcx`, `clsact` or `lower`.
+    /// `xdp`, `tcx`, `clsact`, or `lower` for an interface that is seen through one below it.
     pub hook: String,
     /// Why this hook.
     pub reason: String,
-    /// Packets received since the daemon started.
+    /// Packets received; 0 for `lower`, whose packets count on the interface below.
     pub packets: u64,
     /// SYNs received.
     pub syns: u64,
-    /// Packets received by outcome and family, those that are not zero: outcome to family to count.
+    /// Packets by outcome and family (`ipv4`, `ipv6`, `none`), those that are not zero.
     pub outcomes: ByName<ByName<u64>>,
 }
 
 /// The last census.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CensusStatus {
     /// When it was taken.
     pub taken_at: Timestamp,
@@ -108,67 +118,70 @@ pub struct CensusStatus {
     pub sockets: u64,
 }
 
-/// A source address and a count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A source address and its half-open requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceCount {
     /// Address.
     pub source: IpAddr,
-    /// Count.
+    /// Its half-open requests.
     pub count: u32,
 }
 
 /// SYNs that met no listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NoListener {
-    /// SYNs since the daemon started.
+    /// SYNs to local addresses at ports where nothing listens; also those to services that are translated (`NodePort`,
+    /// published ports of Docker, REDIRECT, IPVS), see limitations.md.
     pub syns_received: u64,
-    /// The same by family.
+    /// These SYNs by family.
     pub syns_by_family: ByFamily,
     /// How many ports received at least one.
     pub ports: u32,
-    /// The most active ports: by `syn_rate`, then by `syns`.
+    /// The ten most active ports, by `syn_rate`, then by `syns`.
     pub top_ports: Vec<PortSyns>,
-    /// SYNs per second to all ports.
+    /// SYNs per second to all ports, a mean that fades with a time constant of a minute.
     pub syn_rate: f64,
     /// Sources with the largest shares of the last SYNs, at most ten.
     pub top_sources: Vec<SourceShare>,
-    /// What the flood detector says; null before its first look.
+    /// What the flood detector says; all fields are null before its first look.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub verdict: Option<Verdict>,
 }
 
 /// Answer of `GET /v1/states`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct States {
     /// When the event counters were read.
     pub taken_at: Timestamp,
     /// When `states` was counted; null before the first census.
     pub census_at: Option<Timestamp>,
-    /// Network namespace to family to state to sockets. Null before the first census.
+    /// Sockets by network namespace, family and state, every state also at zero. `states` is null before the first
+    /// census.
     pub states: Option<ByNamespace<ByName<ByName<u64>>>>,
-    /// Network namespace to family to `OLD->NEW` to events since the daemon started, those that are not zero.
+    /// Transitions by network namespace, family and `OLD->NEW`, those that are not zero.
     pub transitions: ByNamespace<ByName<ByName<u64>>>,
-    /// Ends of established connections: family to kind to count.
+    /// Ends of established connections by family and kind (see metrics.md).
     pub closes: ByName<ByName<u64>>,
-    /// Connects.
+    /// Calls of `connect()` that have ended.
     pub connects: Connects,
     /// Handshakes completed as a server.
     pub handshakes_completed: u64,
 }
 
 /// Calls of `connect()` that ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Connects {
-    /// Begun.
+    /// Calls for which a SYN was to be sent; a call that found no route is not counted.
     pub attempted: u64,
-    /// Established.
+    /// Calls that were answered.
     pub established: u64,
-    /// Failed, by name of the error: `ECONNREFUSED` and so on; `ECANCELED` is a connect that the process gave up.
+    /// Calls that failed, by name of the error. `ECANCELED`: the process gave up; `EADDRNOTAVAIL`: no local port was
+    /// free, or the bound port was taken for this destination.
     pub failed: ByName<u64>,
 }
 
 /// An interface that is not watched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unwatched {
     /// Name.
     pub name: String,
@@ -177,28 +190,28 @@ pub struct Unwatched {
 }
 
 /// A kernel program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Program {
     /// Name in the kernel.
     pub name: String,
     /// `xdp`, `tc`, `tp_btf`, `raw_tp` or `iter`.
     pub kind: String,
-    /// Kernel's id.
+    /// The kernel's id.
     pub id: u32,
-    /// How many times it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
+    /// How often it ran; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
     pub run_count: u64,
     /// Time it ran, seconds; counted by the kernel only while `kernel.bpf_stats_enabled` is 1.
     pub run_seconds: f64,
 }
 
 /// How full a kernel map is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MapFill {
     /// Name.
     pub name: String,
     /// Entries in use.
     pub entries: u64,
-    /// Most it can hold; `entries` may exceed it, and then tells what was wanted.
+    /// Most entries it can hold; more `entries` than that say how many were wanted.
     pub capacity: u64,
 }
 

@@ -1,10 +1,11 @@
 //! Counters and queues of listeners, and those of a network namespace.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use tracker_common::listener::ListenerQueues;
 
 /// Counts of IPv4 and of IPv6 packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ByFamily {
     /// IPv4.
     pub ipv4: u64,
@@ -27,13 +28,13 @@ impl ByFamily {
 }
 
 /// SYNs to one port.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortSyns {
     /// Port.
     pub port: u16,
-    /// SYNs.
+    /// SYNs since the daemon started.
     pub syns: u64,
-    /// SYNs per second, a mean that fades with a time constant of a minute; zero when the port is quiet.
+    /// SYNs per second, a mean that fades with a time constant of a minute; 0 when the port is quiet.
     pub syn_rate: f64,
 }
 
@@ -42,7 +43,7 @@ macro_rules! namespace_counters {
     ($($field:ident $name:literal $meaning:literal;)*) => {
         /// TCP counters of a network namespace since it was made (`/proc/net/netstat`, TcpExt;
         /// `Documentation/networking/snmp_counter.rst`). They are of all its listeners together.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub struct NamespaceCounters {
             $( #[doc = concat!("`", $name, "`: ", $meaning, ".")] pub $field: u64, )*
         }
@@ -78,10 +79,10 @@ namespace_counters! {
     syn_retransmits "TCPSynRetrans" "SYNs and SYN-ACKs sent again";
 }
 
-/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the weights
-/// of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs. Repeats are rather
-/// too few: those of connections that made room for others count as first SYNs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of a sample of the SYNs, chosen by a hash of their addresses and ports. Each count is the sum of the
+/// weights of the SYNs in it (a SYN of a one-in-n sample weighs n), and so an estimate of the count over all SYNs.
+/// Repeats are rather too few: those of connections that made room for others count as first SYNs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HandshakeStats {
     /// First SYNs of a connection.
     pub first: u64,

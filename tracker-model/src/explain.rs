@@ -1,4 +1,4 @@
-//! What `tracker explain` answers, and what it knows of a socket that holds a port.
+//! What `tracker explain` answers, and what is known of a socket that holds a port. The rules belong to tracker-detect.
 
 mod answer;
 mod socket;

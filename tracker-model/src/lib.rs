@@ -1,5 +1,5 @@
-//! What tracker knows: the snapshot, the answers of the API, and the values that both are made of. No kernel, no clock, no
-//! runtime. What the figures mean is `tracker-detect`'s.
+//! What tracker knows: the snapshot, the answers of the API, the field tables, and the values that they are made of.
+//! No kernel, no clock, no runtime. What the figures mean belongs to tracker-detect.
 #![forbid(unsafe_code)]
 
 pub mod api;

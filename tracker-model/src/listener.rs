@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_common::histogram::{HANDSHAKE_SHIFT, Histogram};
 
@@ -21,45 +22,45 @@ use crate::{
 };
 
 /// Answer of `GET /v1/listeners`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Listeners {
     /// When the counters were read.
     pub taken_at: Timestamp,
     /// When queues, `half_open` and `connected` were read; null before the first census.
     pub census_at: Option<Timestamp>,
-    /// Listening addresses, by port and address.
+    /// Listening addresses, by port and address; a `SO_REUSEPORT` group is one.
     pub listeners: Vec<Listener>,
     /// SYNs to local addresses at ports where nothing listens.
     pub no_listener: NoListener,
 }
 
 /// A listening address. The sockets of a `SO_REUSEPORT` group are one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Listener {
     /// Network namespace.
     pub netns: u32,
-    /// Local address; 0.0.0.0 and :: are the wildcards.
+    /// Local address; `0.0.0.0` and `::` are the wildcards.
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
     /// Whether an IPv6 listener takes IPv4 too.
     pub dual_stack: bool,
-    /// The process that called `listen()`, or that holds the socket when it is older than the daemon; null when that
-    /// may not be read.
+    /// The process that called `listen()`, or that holds a socket older than the daemon; null when it may not be read
+    /// or is not known yet.
     pub process: Option<Process>,
     /// User that owns the socket; null when it is older than the daemon.
     pub uid: Option<u32>,
     /// Listening sockets at this address.
     pub sockets: u32,
-    /// SYNs by watched interfaces since the daemon started, repeats included.
+    /// SYNs received by watched interfaces, repeats included.
     pub syns_received: u64,
-    /// The same by family.
+    /// These SYNs by family.
     pub syns_by_family: ByFamily,
     /// SYNs per second, over the last second or more.
     pub syn_rate: f64,
     /// Handshakes completed, by all interfaces.
     pub handshakes_completed: u64,
-    /// The same by family.
+    /// These handshakes by family.
     pub handshakes_by_family: ByFamily,
     /// Handshakes completed by watched interfaces.
     #[serde(skip)]
@@ -73,11 +74,13 @@ pub struct Listener {
     /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a repeated
     /// SYN counts again.
     pub handshakes_unanswered: u64,
-    /// Requests of which nothing came: their time was up, the peer reset them, or the cookie they were answered with
-    /// was not returned. An upper bound: [`Self::handshakes_unanswered`] without SYNs that were turned away or that
-    /// repeat another. Null before the first census that saw this listener, as are its queues.
+    /// Requests that ended without a connection: they timed out, the peer reset them, or their cookie was not returned.
+    /// An upper bound: `handshakes_unanswered` less `overflows` or less the lower end of `syns_repeated`, whichever is
+    /// more, since one SYN can be both. `overflows` is not subtracted for a listener that is older than the daemon
+    /// (`uid` is null). It may be too low while the accept queue is full. Null, as are its queues, before the first
+    /// census that saw this listener.
     pub handshakes_expired: Option<u64>,
-    /// What the last census saw; none when it was opened after it.
+    /// What the last census saw; none when the listener was opened after it.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub queues: Option<ListenerQueues>,
     /// What the flood detector says; none before its first look, and for listeners that are not counted apart.
@@ -86,15 +89,15 @@ pub struct Listener {
     /// What became of a sample of its SYNs.
     #[serde(skip)]
     pub sample: HandshakeStats,
-    /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: repeats of connections that the
-    /// sample has lost count as first SYNs.
+    /// SYNs that repeat an earlier one, an estimate from a sample, and rather too low: a few of a hundred are missed
+    /// (see detection.md).
     pub syns_repeated: u64,
     /// Half of the 95 % confidence interval of `syns_repeated`.
     pub syns_repeated_error: u64,
     /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.2 %);
     /// null while there were none.
     pub distinct_sources: Option<f64>,
-    /// Half-open requests by source at the last census, at most ten, most first. Exact.
+    /// Half-open requests by source at the last census, at most ten, most first; exact.
     pub half_open_sources: Vec<SourceCount>,
 }
 

@@ -6,25 +6,26 @@ use std::{
     fmt::{self, Display, Formatter},
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The process behind a socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Process id, in the initial pid namespace.
     pub pid: u32,
-    /// The name of the thread that called `listen()`, or of the process when the socket is older than the daemon.
+    /// Name of the thread that made the call, or of the process when that is not known.
     pub comm: String,
 }
 
 /// A process and its ports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortHolder {
     /// Process id, in the initial pid namespace.
     pub pid: u32,
     /// Name.
     pub comm: String,
-    /// Ports.
+    /// Its ports; where sockets are counted, its sockets.
     pub ports: u32,
 }
 

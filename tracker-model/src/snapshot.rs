@@ -31,8 +31,8 @@ pub struct Snapshot {
     pub departed: InterfaceCounters,
     /// Interfaces that exist and are not watched, with the reason.
     pub unwatched: Vec<Unwatched>,
-    /// Interfaces that should be watched and are not: named by `--interface` and gone, down or refused by the kernel, or
-    /// refused under the default set; with the reason.
+    /// Interfaces that should be watched and are not: named by `--interface` and gone, down or refused by the kernel,
+    /// or refused under the default set; with the reason.
     pub missing: Vec<Unwatched>,
     /// What is wrong with the daemon itself, a line each.
     pub warnings: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub socket_events: String,
     /// Socket events.
     pub sockets: SocketCounters,
-    /// One in so many connections has its lifetime measured.
+    /// One in this many connections has its lifetime measured.
     pub lifetime_sample: u32,
     /// Socket states of the last census, if one has succeeded.
     pub census: Option<CensusReport>,
@@ -95,7 +95,8 @@ pub struct Interface {
     pub name: String,
     /// Index; 0 for `other`.
     pub index: u32,
-    /// Hook by which its packets are seen: `xdp`, `tcx`, `clsact` or, for a device that is stacked on a watched one, `lower`.
+    /// Hook by which its packets are seen: `xdp`, `tcx`, `clsact` or, for a device that is stacked on a watched one,
+    /// `lower`.
     pub hook: &'static str,
     /// Why this hook and no other.
     pub reason: String,

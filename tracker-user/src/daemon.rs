@@ -25,7 +25,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Detaching gets this long. When the process ends, the kernel takes off what is left, but for filters on clsact.
 const DETACH_LIMIT: Duration = Duration::from_secs(6);
-/// Whatever hangs, the process has ended this long after it was told to. `docker stop` kills it after ten seconds.
+/// Whatever hangs, the process ends this long after the signal. `docker stop` kills it after ten seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(9);
 /// Serving takes little: a scrape now and then and a command.
 const WORKERS: usize = 2;
@@ -97,7 +97,7 @@ async fn run_until_end(thread: &mut KernelThread, kernel: &KernelHandle, ready: 
         ended = thread.ended() => ended,
         () = announced => Ok(()),
     };
-    // Nobody has told it to end.
+    // It got no signal to end.
     ended.map_or_else(anyhow::Error::from, |()| anyhow!("the kernel thread ended by itself"))
 }
 
@@ -119,7 +119,7 @@ fn announce(settings: &Settings, addresses: &[SocketAddr]) {
     notify(sd_notify::NotifyState::Ready);
 }
 
-/// Tells systemd, where it wants to be told.
+/// Notifies systemd, where it runs the daemon.
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!("cannot notify the service manager: {error}");

@@ -1,4 +1,5 @@
-//! The daemon's log, on standard error. A thread of its own writes it, so that a reader who stops reading stops nothing else.
+//! The daemon's log, on standard error. A thread of its own writes it, so that a reader who stops reading stops nothing
+//! else.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -16,8 +17,8 @@ use crate::config::{LogFormat, LogSettings};
 /// Lines that wait while nobody reads. Further ones are dropped and counted.
 const WAITING_LINES: usize = 1_024;
 
-/// Starts the log. Lines of libraries below a warning are left out. When the returned value is dropped, the lines that wait
-/// are written, unless that takes longer than a second.
+/// Starts the log. Lines of libraries below a warning are left out. When the returned value is dropped, the lines that
+/// wait are written, unless that takes longer than a second.
 ///
 /// # Panics
 ///
@@ -36,7 +37,8 @@ pub fn start(settings: LogSettings) -> WorkerGuard {
 
 /// Targets of the kernel programs' lines begin with `tracker` too.
 fn filter(level: LevelFilter) -> Targets {
-    // It writes each message of an interface whose name it cannot read byte by byte; tracker itself says which those are.
+    // It writes each message of an interface whose name it cannot read byte by byte; tracker itself says which those
+    // are.
     let netlink = ("netlink_proto::codecs", LevelFilter::OFF);
     Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets([("tracker", level), netlink])
 }

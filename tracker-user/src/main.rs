@@ -2,5 +2,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    tracker_user::cli::main()
+    tracker_user::command::main()
 }

@@ -31,6 +31,24 @@ fn parts(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+#[test]
+fn the_command_line_uses_nothing_of_the_daemon() {
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli")];
+    while let Some(directory) = directories.pop() {
+        for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            for module in ["kernel", "api", "command", "daemon", "metrics", "web"] {
+                let name = format!("crate::{module}");
+                assert!(!text.contains(&name), "{} uses {name}; tracker-model has what both need", path.display());
+            }
+        }
+    }
+}
+
 fn is_one_line(text: &str) -> bool {
     text.starts_with("tracker: ") && text.ends_with('\n') && text.lines().count() == 1
 }

@@ -37,8 +37,9 @@ pub(crate) fn daemon(host: &Host) -> Result<()> {
     split_debug(host)
 }
 
-/// Moves line tables out of the daemon. cargo does not: its `split-debuginfo` leaves line tables where they are. Backtraces
-/// and debuggers find the file by the name that is left in the daemon (`.gnu_debuglink`), in the same directory.
+/// Moves line tables out of the daemon. cargo does not: its `split-debuginfo` leaves line tables where they are.
+/// Backtraces and debuggers find the file by the name that is left in the daemon (`.gnu_debuglink`), in the same
+/// directory.
 fn split_debug(host: &Host) -> Result<()> {
     let daemon = host.daemon();
     let (debug, stripped) = (daemon.with_extension("debug"), daemon.with_extension("stripped"));

@@ -1,4 +1,5 @@
-//! Every command of the README and of CI: `cargo xtask COMMAND`. One file a command.
+//! Every command of the README and of CI: `cargo xtask COMMAND`. One file a command. What a command runs in namespaces
+//! or measures belongs to tests/.
 #![forbid(unsafe_code)]
 
 mod audit;

@@ -1,8 +1,9 @@
 //! A lint: the modules of a crate do not use each other in a circle.
 //!
-//! A child may use its parent's items; two siblings may not use each other, whether directly, through others, or by what
-//! their parent re-exports. Code for tests is left out. `cargo modules dependencies --acyclic` is no substitute: an edge to
-//! an item of a module is no edge to the module for it, so it misses most circles, and it builds all of rust-analyzer.
+//! A child may use its parent's items; two siblings may not use each other, whether directly, through others, or by
+//! what their parent re-exports. Code for tests is left out. `cargo modules dependencies --acyclic` is no substitute:
+//! an edge to an item of a module is no edge to the module for it, so it misses most circles, and it builds all of
+//! rust-analyzer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! The model of local ports: how many there are for a destination, how many are taken, when they will be gone. What is
-//! alarming is decided by the detectors in `port_exhaustion` and `call_failures`.
+//! Local ports: how many there are for a destination, how many are taken, when they will run out, and the alerts on them.
+//! Reading sockets and settings belongs to tracker-user.
 
 mod advice;
 mod capacity;

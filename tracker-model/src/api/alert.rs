@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
@@ -14,17 +15,17 @@ use crate::{
 };
 
 /// Answer of `GET /v1/alerts`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alerts {
     /// When the figures were read.
     pub taken_at: Timestamp,
-    /// Firing ones first, the worst and newest of them first, then those that are resolved, newest first; the daemon
-    /// remembers the last 256.
+    /// Firing alerts, the worst and newest first, then resolved ones, the last to end first. The daemon remembers 256 of
+    /// each kind.
     pub alerts: Vec<Alert>,
 }
 
 /// Something that an operator should know. An attack is one alert from its onset to its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alert {
     /// Stays the same as long as it is the same alert, and is never used again while the daemon runs.
     pub id: u64,
@@ -44,9 +45,10 @@ pub struct Alert {
     pub class: Option<Class>,
     /// One line for an operator.
     pub summary: String,
-    /// The figures that it rests on, by name.
+    /// The figures that it rests on; which they are depends on `kind`.
     pub evidence: Evidence,
-    /// Figures with all that is needed to print them.
+    /// Figures in order, with all that is needed to print them without knowing the kind; for floods and
+    /// ports, lines of text.
     #[serde(default)]
     pub facts: Vec<Fact>,
     /// What to do.
@@ -56,7 +58,7 @@ pub struct Alert {
 }
 
 /// The alerts that fire, in short: part of [`super::Status`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FiringAlerts {
     /// How many fire.
     pub firing: usize,
@@ -73,15 +75,15 @@ pub struct FiringAlerts {
 }
 
 /// An alert in one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertSummary {
-    /// As [`Alert::id`].
+    /// Identity of the alert, as in `GET /v1/alerts`.
     pub id: u64,
-    /// As [`Alert::kind`].
+    /// What it is about.
     pub kind: AlertKind,
-    /// As [`Alert::severity`].
+    /// How bad it is.
     pub severity: Severity,
-    /// As [`Alert::class`].
+    /// Class of the flood detector; null for other kinds.
     pub class: Option<Class>,
     /// Onset.
     pub since: Timestamp,
@@ -91,7 +93,19 @@ pub struct AlertSummary {
 
 /// The kind of an alert.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -131,7 +145,19 @@ impl AlertKind {
 
 /// How bad an alert is.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    IntoStaticStr,
+    VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -156,7 +182,9 @@ impl Severity {
 }
 
 /// Whether an alert goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum AlertState {
@@ -176,30 +204,31 @@ impl AlertState {
 
 /// What an alert is about. Source and destination are those of connections that are made here; alerts without them
 /// leave them out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertSubject {
     /// Network namespace.
     pub netns: u32,
     /// Local address of the listener, or that `bind()` was called for; null where there is none.
     pub address: Option<IpAddr>,
-    /// Local port of it; null when many are concerned.
+    /// Local port; null when many are concerned, 0 when `bind()` was called for any.
     pub port: Option<u16>,
-    /// Protocol that `bind()` was called for.
+    /// Protocol that `bind()` was called for; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
-    /// Local address that connections are made from.
+    /// Local address that connections are made from, or whose ports `bind()` chooses; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
-    /// Address that they are made to.
+    /// Address that connections are made to; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<IpAddr>,
-    /// Port that they are made to.
+    /// Port that connections are made to; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
-    /// What it is about when that is none of these: a kernel map, an interface.
+    /// Name of the kernel map or interface; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
-    /// Process that listens, holds most of the ports, failed most often or leaks; null when it is not known.
+    /// Process that listens, holds most of the ports, failed most often or leaks; null when there is none or it is not
+    /// known.
     pub process: Option<Process>,
 }
 
@@ -259,14 +288,14 @@ impl AlertSubject {
 }
 
 /// The figures that an alert rests on: which they are depends on its kind.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Evidence {
     /// Of [`AlertKind::SynFlood`], [`AlertKind::AcceptOverflow`] and [`AlertKind::PortScan`].
     Flood(FloodEvidence),
     /// Of [`AlertKind::PortExhaustion`], [`AlertKind::PortAllocationFailed`] and [`AlertKind::BindConflict`].
     Ports(PortEvidence),
-    /// Of all other kinds: the values of [`Alert::facts`].
+    /// Of other kinds: the values of `facts`, by their names.
     Facts(ByName<FactValue>),
 }
 
@@ -304,7 +333,7 @@ mod tests {
         }
         let subject = serde_json::to_value(AlertSubject::default()).unwrap();
         let fields: Vec<_> = subject.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(fields, ["address", "netns", "port", "process"]);
+        assert_eq!(fields, ["netns", "address", "port", "process"]);
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! The figures of an alert, as any view can print them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A figure that an alert rests on. Any view can print it without knowing the kind of the alert.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Fact {
     /// Its name; that in `evidence` where it is one of its values.
     pub name: String,
-    /// What a person reads before the value.
+    /// What to print before the value.
     pub label: String,
-    /// The value.
+    /// A number or text.
     pub value: FactValue,
     /// Unit of the value.
     pub unit: Unit,
@@ -24,7 +25,7 @@ impl Fact {
 }
 
 /// The value of a fact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FactValue {
     /// A count.
@@ -60,11 +61,11 @@ impl From<String> for FactValue {
 }
 
 /// Unit of a fact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// A plain number, or text.
+    /// A number or text without a unit.
     None,
-    /// Seconds; a lower bound.
+    /// Seconds, a lower bound.
     SecondsAtLeast,
 }

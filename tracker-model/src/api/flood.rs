@@ -3,13 +3,16 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use super::ByName;
 
 /// What the flood detector says of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Class {
@@ -26,7 +29,7 @@ pub enum Class {
     Surge,
     /// The application does not accept as fast as connections come.
     SlowAccept,
-    /// SYNs to many ports where nothing listens. Never of a listener.
+    /// SYNs to many ports where nothing listens; never of a listener.
     Scan,
 }
 
@@ -51,27 +54,27 @@ impl Class {
 }
 
 /// What the flood detector says of one subject.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
-    /// The class.
+    /// Verdict of the flood detector; null before its first look, and for listeners without counters of their own.
     #[serde(rename = "verdict")]
     pub class: Class,
-    /// When it last changed; null while it never did.
+    /// When the verdict last changed; null while it never did.
     #[serde(rename = "verdict_since")]
     pub since: Option<Timestamp>,
-    /// The alert that it belongs to, if it is one for an alarm.
+    /// `id` of the alert that the verdict belongs to; null when there is no alert.
     pub alert: Option<u64>,
 }
 
 /// The figures that a verdict rests on. Those of a rate are over the last two seconds or, of an alert that is over, the
 /// last two seconds in which it went on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FloodEvidence {
     /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
     pub syns: u64,
-    /// When the time ends that the rates are over: a moment ago, or the end of the flood; null before there are any.
+    /// End of the time that the rates are over: a moment ago, or the end of the flood; null before there are rates.
     pub rates_until: Option<Timestamp>,
-    /// How long it is, seconds: two, or less just after the onset.
+    /// Length of that time, seconds: 2, or less just after the onset.
     pub rates_seconds: f64,
     /// SYNs per second.
     pub syn_rate: f64,
@@ -97,7 +100,7 @@ pub struct FloodEvidence {
     /// Share of sampled connections, begun since the onset, that were completed, an estimate; null when nothing was
     /// sampled. Unlike the rates it goes by connection: an ACK completes the one of its own SYN or none.
     pub completed_share: Option<f64>,
-    /// Half-open requests at the last census; null before it, as all below.
+    /// Half-open requests at the last census; null before it, as the queues.
     pub half_open: Option<u32>,
     /// Requests in the SYN queue.
     pub syn_queue: Option<u32>,
@@ -109,7 +112,7 @@ pub struct FloodEvidence {
     pub accept_queue: Option<u32>,
     /// Limit of the accept queue.
     pub accept_queue_max: Option<u32>,
-    /// SYNs that the listener turned away since the onset.
+    /// Requests that the listener turned away since the onset; null when not known.
     pub dropped: Option<u64>,
     /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all
     /// listeners.
@@ -121,9 +124,9 @@ pub struct FloodEvidence {
 }
 
 /// A source address or prefix and its share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceShare {
-    /// `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/64`.
+    /// Address or prefix: `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/64`.
     pub source: String,
     /// Share of the SYNs, 0 to 1, an estimate from a random sample.
     pub share: f64,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
@@ -10,7 +11,7 @@ pub use crate::process::PortHolder;
 use crate::process::Process;
 
 /// Answer of `GET /v1/ports`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ports {
     /// When the last census of ports was taken; null before the first.
     pub taken_at: Option<Timestamp>,
@@ -18,21 +19,22 @@ pub struct Ports {
     pub namespaces: Vec<PortSpace>,
     /// Ports by source and destination, the worst first: by `used_ratio`, then by `in_use`.
     pub ports: Vec<PortUse>,
-    /// Ports that `bind()` can choose, by source address, the worst first.
+    /// Ports that `bind()` to an address with port 0 can choose from, the worst first. Each serves one connection then,
+    /// whatever its destination, unless `IP_BIND_ADDRESS_NO_PORT` is set.
     pub bind_pools: Vec<BindPoolUse>,
     /// Calls of `connect()` that found no free port, by destination and process, the last first.
     pub failures: Vec<PortFailure>,
     /// Calls of `bind()` that failed with `EADDRINUSE`, by address and process, the last first.
     pub conflicts: Vec<PortConflict>,
-    /// How failing calls of `bind()` are seen: `fexit`, `tracepoints`, or `no` where the kernel refuses fexit and
-    /// `--trace-bind` is not set; `conflicts` is empty then.
+    /// How calls of `bind()` that fail are seen: `fexit`, `tracepoints`, or `no` where the kernel refuses fexit and
+    /// `--trace-bind` is not set. `conflicts` is empty then: `bind()` is not traced.
     pub conflicts_seen_by: String,
-    /// Why some network namespaces could not be looked at; null when all that were to be were.
+    /// Why some network namespaces could not be read (`--all-netns`); null when all were.
     pub unread: Option<String>,
 }
 
 /// What holds for all destinations of a network namespace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortSpace {
     /// Network namespace.
     pub netns: u32,
@@ -48,16 +50,16 @@ pub struct PortSpace {
     pub bound: u32,
     /// `net.ipv4.tcp_tw_reuse`: 0, 1 or 2.
     pub tw_reuse: u8,
-    /// Tuples that are not listed.
+    /// Connections whose source and destination are not listed.
     pub rest: PortRest,
     /// UDP, whose ports are apart from those of TCP.
     pub udp: UdpPorts,
-    /// Sockets whose source address did not fit into `bind_pools`: with any of them the pools are lower bounds.
+    /// Sockets whose source address did not fit into `bind_pools`, whose figures are lower bounds then.
     pub sources_lost: u64,
 }
 
 /// UDP sockets and the ports that they hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UdpPorts {
     /// Sockets with a local port.
     pub sockets: u64,
@@ -69,16 +71,16 @@ pub struct UdpPorts {
     pub capacity: u32,
     /// `in_use / capacity`, 0 to 1.
     pub used_ratio: f64,
-    /// Processes with the most of these sockets.
+    /// Processes with the most of these sockets, at most ten.
     pub processes: Vec<PortHolder>,
 }
 
 /// A range of ports; both ends belong to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortRange {
-    /// Lowest.
+    /// Lowest port.
     pub low: u16,
-    /// Highest.
+    /// Highest port.
     pub high: u16,
 }
 
@@ -91,7 +93,7 @@ impl PortRange {
 }
 
 /// Connections whose source and destination are not listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortRest {
     /// Sockets.
     pub sockets: u64,
@@ -102,7 +104,7 @@ pub struct PortRest {
 }
 
 /// The local ports that are taken from one source address to one destination.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortUse {
     /// Network namespace.
     pub netns: u32,
@@ -129,25 +131,25 @@ pub struct PortUse {
     /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two
     /// looks; null before there are three.
     pub growth_per_second: Option<f64>,
-    /// Time until none is left, seconds, if it goes on like this and within the hour; null when it does not come to
-    /// that.
+    /// Time until none is left if it goes on like this, seconds, an estimate; null when that is not within the hour.
     pub full_in_seconds: Option<f64>,
-    /// Time until the next of those in `TIME_WAIT` is free, seconds.
+    /// Time until the next of those in `TIME_WAIT` is free, seconds; null when not known.
     pub next_free_seconds: Option<f64>,
-    /// Calls of `connect()` that found no free port, since the daemon started.
+    /// Calls of `connect()` that found no free port, since the daemon started. Those whose source is not known count for
+    /// the fullest source of the destination.
     pub failures: u64,
-    /// Ports in use by state, those that are not zero.
+    /// Ports in use by state, those that are not zero; named as in `GET /v1/states`.
     pub states: ByName<u32>,
-    /// Processes that hold most of them. Nobody holds those in `TIME_WAIT`.
+    /// Processes that hold most of them, at most ten; known for the largest destinations only. Nobody holds those in
+    /// `TIME_WAIT`.
     pub processes: Vec<PortHolder>,
-    /// Processes that made most of these connections, those in `TIME_WAIT` included, as far as it was seen.
+    /// Processes that made most of these connections, those in `TIME_WAIT` included, as far as seen; lower bounds.
     pub made_by: Vec<PortHolder>,
 }
 
-/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the
-/// source address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is
-/// set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the source
+/// address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BindPoolUse {
     /// Network namespace.
     pub netns: u32,
@@ -164,7 +166,7 @@ pub struct BindPoolUse {
 }
 
 /// Calls of `bind()` by one process for one address that failed with `EADDRINUSE`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortConflict {
     /// Network namespace.
     pub netns: u32,
@@ -186,12 +188,12 @@ pub struct PortConflict {
     pub first: Timestamp,
     /// When the last was.
     pub last: Timestamp,
-    /// Who held the port at the next look, with how many sockets on it; empty when no process did, as of `TIME_WAIT`.
+    /// Who held the port when the daemon looked, a moment later; empty when no process did, as for `TIME_WAIT`.
     pub holders: Vec<PortHolder>,
 }
 
 /// Calls of `connect()` by one process to one destination that found no free local port (`EADDRNOTAVAIL`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortFailure {
     /// Network namespace.
     pub netns: u32,
@@ -219,41 +221,41 @@ pub struct PortFailure {
 }
 
 /// Which ports an alert is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PortPool {
-    /// Those that `connect()` chooses from: they may be used again for another destination.
+    /// Ports that `connect()` chooses from: each can serve one connection to every destination.
     #[default]
     Connect,
-    /// Those that `bind()` chooses from: each is used once on its address.
+    /// Ports that `bind()` chooses from: each is used once on its address, for all destinations.
     Bind,
 }
 
-/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple
-/// that no census listed are null.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple that no
+/// census listed are null.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortEvidence {
-    /// Which ports.
+    /// Which ports these are.
     pub pool: PortPool,
-    /// As [`PortUse::in_use`].
+    /// Ports in use, as in `GET /v1/ports`; null for a destination that no census listed, as are those that follow.
     pub in_use: Option<u32>,
-    /// As [`PortUse::states`].
+    /// Ports in use by state.
     pub states: ByName<u32>,
-    /// As [`PortUse::time_wait`].
+    /// Those in `TIME_WAIT`.
     pub time_wait: Option<u32>,
-    /// As [`PortUse::reusable`].
+    /// Those of them that a new connection may take.
     pub reusable: Option<u32>,
-    /// As [`PortUse::recyclable`].
+    /// Those of them that it could take if `net.ipv4.tcp_tw_reuse` were 1.
     pub recyclable: Option<u32>,
-    /// As [`PortUse::capacity`].
+    /// Ports to choose from, those in use included.
     pub capacity: u32,
-    /// As [`PortUse::used_ratio`].
+    /// Share of them that no new connection can have.
     pub used_ratio: Option<f64>,
     /// Highest `used_ratio` since the onset.
     pub peak_used_ratio: Option<f64>,
-    /// As [`PortUse::growth_per_second`].
+    /// Growth, ports per second, an estimate.
     pub growth_per_second: Option<f64>,
-    /// As [`PortUse::full_in_seconds`].
+    /// Time until none is left, seconds, an estimate; null when that is not within the hour.
     pub full_in_seconds: Option<f64>,
     /// Calls that failed since the onset.
     pub failures: u64,
@@ -261,15 +263,15 @@ pub struct PortEvidence {
     pub failed: Vec<FailedCalls>,
     /// `net.ipv4.ip_local_port_range`.
     pub range: PortRange,
-    /// As [`PortSpace::reserved`].
+    /// Ports of the range that are reserved.
     pub reserved: u32,
-    /// As [`PortSpace::bound`].
+    /// Other ports of the range that `bind()` took.
     pub bound: u32,
     /// `net.ipv4.tcp_tw_reuse`: 0, 1 or 2.
     pub tw_reuse: u8,
-    /// As [`PortUse::processes`]; of a conflict, who holds the port.
+    /// Processes that hold most of the ports; of a conflict, who holds the address.
     pub processes: Vec<PortHolder>,
-    /// As [`PortUse::made_by`].
+    /// Processes that made most of the connections.
     pub made_by: Vec<PortHolder>,
 }
 
@@ -288,7 +290,7 @@ impl PortEvidence {
 }
 
 /// A process and its calls that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedCalls {
     /// Process id, in the initial pid namespace.
     pub pid: u32,

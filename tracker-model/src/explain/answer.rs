@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Protocol, TcpState};
 use crate::process::{PortHolder, Process};
 
 /// Whether a `bind()` would fail now, and why.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BindAnswer {
     /// Protocol.
     pub protocol: Protocol,
@@ -16,7 +17,7 @@ pub struct BindAnswer {
     pub address: IpAddr,
     /// Port asked for; 0 for any.
     pub port: u16,
-    /// Whether it would succeed. `listen()` would then succeed too, unless one of [`Self::rivals`] listens first.
+    /// Whether it would succeed. `listen()` would then succeed too, unless one of `rivals` listens first.
     pub succeeds: bool,
     /// How it would fail; null if it would not.
     pub error: Option<BindError>,
@@ -38,7 +39,7 @@ pub struct BindAnswer {
 }
 
 /// How `bind()` fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum BindError {
     /// The port is held, or none is free (`inet_csk_get_port`, `udp_lib_get_port`).
     #[serde(rename = "EADDRINUSE")]
@@ -68,7 +69,7 @@ impl BindError {
 }
 
 /// How the same `bind()` fails with each set of options; null where it succeeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Variants {
     /// With none.
     pub plain: Option<BindError>,
@@ -81,9 +82,9 @@ pub struct Variants {
 /// Why a socket whose address is in the way does not share its port (`inet_bind_conflict`,
 /// `net/ipv4/inet_connection_sock.c`; `udp_lib_lport_inuse`, `net/ipv4/udp.c`).
 ///
-/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have
-/// `SO_REUSEPORT` and are of one user, which of `TIME_WAIT` is not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have `SO_REUSEPORT`
+/// and are of one user, which of `TIME_WAIT` is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// It listens.
@@ -123,7 +124,7 @@ impl Rule {
 }
 
 /// A socket in the way.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
     /// State.
     pub state: TcpState,
@@ -133,7 +134,7 @@ pub struct Holder {
     pub port: u16,
     /// Address of the other end; null if there is none.
     pub remote_address: Option<IpAddr>,
-    /// Port of the other end.
+    /// Port of the other end; null if there is none.
     pub remote_port: Option<u16>,
     /// User that opened it; null for `TIME_WAIT`.
     pub uid: Option<u32>,
@@ -143,7 +144,7 @@ pub struct Holder {
     pub reuse_address: bool,
     /// Whether it has `SO_REUSEPORT`.
     pub reuse_port: bool,
-    /// When `TIME_WAIT` ends, seconds from now; null for other states.
+    /// When `TIME_WAIT` ends, in seconds; null for other states.
     pub ends_in_seconds: Option<f64>,
     /// Who holds it, as far as known.
     pub processes: Vec<Process>,
@@ -158,7 +159,7 @@ pub struct Holder {
 }
 
 /// Whether a `connect()` that leaves the port to the kernel would find one now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectAnswer {
     /// Source address.
     pub source: IpAddr,
@@ -179,7 +180,7 @@ pub struct ConnectAnswer {
     pub free_ports: u32,
     /// Whether it would fail with EADDRNOTAVAIL.
     pub would_fail: bool,
-    /// When the next port is freed if nobody does anything, seconds from now; null if that is not known.
+    /// When the next port is freed if nobody does anything, in seconds; null if that is not known.
     pub next_free_seconds: Option<f64>,
     /// What holds the ports, most first.
     pub causes: Vec<Cause>,
@@ -194,7 +195,7 @@ pub struct ConnectAnswer {
 }
 
 /// A rule by which ports are held, and how many.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cause {
     /// The rule.
     pub rule: ConnectRule,
@@ -207,7 +208,7 @@ pub struct Cause {
 }
 
 /// Why `connect()` passes over a port (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectRule {
     /// A connection to the same destination has it (`__inet_check_established`).
@@ -241,7 +242,7 @@ impl ConnectRule {
 }
 
 /// Why two local addresses are in each other's way (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// They are the same.

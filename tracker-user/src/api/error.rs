@@ -5,14 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, Serialize};
-
-/// Body of an answer whose status is not 200.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiError {
-    /// Why, in one line.
-    pub error: String,
-}
+use tracker_model::api::ApiError;
 
 pub(super) fn refuse(status: StatusCode, error: String) -> Response {
     (status, Json(ApiError { error })).into_response()

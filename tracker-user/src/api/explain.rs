@@ -16,12 +16,12 @@ use axum::{
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
-use tracker_model::explain::Protocol;
-
-use super::{
-    EXPLAIN_BIND, EXPLAIN_CONNECT,
-    error::{self, refuse},
+use tracker_model::{
+    api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT},
+    explain::Protocol,
 };
+
+use super::error::{self, refuse};
 use crate::kernel::{KernelHandle, SocketsAsked, SocketsFound, route};
 
 /// What is noted when not all sockets were looked at.

@@ -1,4 +1,5 @@
-//! The local API: HTTP and JSON over a Unix socket, the only door for commands.
+//! The local API: HTTP and JSON over a Unix socket, for the commands and for scripts. Here are its routes and its
+//! socket. What it answers is made in `view`; types and paths of the answers belong to tracker-model.
 
 mod error;
 mod explain;
@@ -16,31 +17,15 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use tracker_model::Snapshot;
+use tracker_model::{
+    Snapshot,
+    api::paths::{ALERTS, ALL, LISTENERS, PORTS, STATES, STATUS},
+};
 
-pub use error::ApiError;
 pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
 use crate::kernel::KernelHandle;
-
-/// Path of [`tracker_model::api::Status`].
-pub const STATUS: &str = "/v1/status";
-/// Path of [`tracker_model::listener::Listeners`].
-pub const LISTENERS: &str = "/v1/listeners";
-/// Path of [`tracker_model::api::States`].
-pub const STATES: &str = "/v1/states";
-/// Path of [`tracker_model::api::Alerts`].
-pub const ALERTS: &str = "/v1/alerts";
-
-/// Path of [`tracker_model::api::Ports`].
-pub const PORTS: &str = "/v1/ports";
-/// Path of [`tracker_model::explain::BindAnswer`].
-pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
-/// Path of [`tracker_model::explain::ConnectAnswer`].
-pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
-/// All of them.
-const PATHS: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
 
 /// All paths of the API.
 pub fn router(kernel: KernelHandle) -> Router {
@@ -72,14 +57,14 @@ async fn ports(State(kernel): State<KernelHandle>) -> Response {
     answer(&kernel, |snapshot| snapshot.ports.clone()).await
 }
 
-/// Alerts are those of the newest snapshot, which the detector renews four times a second while there is something to watch:
-/// asking for them costs nothing, even in a flood.
+/// Alerts are those of the newest snapshot, which the detector renews four times a second while there is something to
+/// watch: asking for them costs nothing, even in a flood.
 async fn alerts(State(kernel): State<KernelHandle>) -> Response {
     reply(kernel.snapshot(), view::alerts)
 }
 
 async fn unknown(uri: Uri) -> Response {
-    let paths = PATHS.join(", ");
+    let paths = ALL.join(", ");
     error::refuse(StatusCode::NOT_FOUND, format!("there is no {}; the paths are {paths}", uri.path()))
 }
 
@@ -103,7 +88,9 @@ pub(crate) mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{cli::client, kernel::SocketsFound};
+    use tracker_model::api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT};
+
+    use crate::{client, kernel::SocketsFound};
 
     /// A socket that accepts nothing, and whose queue is full.
     pub(crate) fn full_listener(path: &Path) -> (net::UnixListener, net::UnixStream) {
@@ -131,33 +118,16 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn every_path_answers_with_one_object() {
-        let status = ask(sample(), STATUS).await.unwrap();
-        assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
-        assert_eq!(status["interfaces"][0]["name"], "eth0");
-        assert_eq!(status["taken_at"], "2027-01-15T08:00:00Z", "times are RFC 3339");
-        let listeners = ask(sample(), LISTENERS).await.unwrap();
-        assert_eq!(listeners["listeners"][1]["syns_received"], 150);
-        let answer = ask(sample(), STATES).await.unwrap();
-        assert_eq!(answer["states"]["4026531840"]["ipv4"]["established"], 40);
-        let short = || KernelHandle::fixed(Some(tracker_fixtures::under_shortage()), None);
-        let answer = ask(short(), PORTS).await.unwrap();
-        assert_eq!((&answer["ports"][0]["in_use"], &answer["failures"][1]["source"]), (&978.into(), &Value::Null));
-        let answer = ask(short(), ALERTS).await.unwrap();
-        assert_eq!(
-            (&answer["alerts"][0]["kind"], &answer["alerts"][0]["subject"]["source"]),
-            (&"port_exhaustion".into(), &"192.0.2.10".into())
-        );
-        let answer = ask(sample(), &format!("{EXPLAIN_BIND}?address=0.0.0.0&port=80")).await.unwrap();
-        assert_eq!(
-            (&answer["error"], &answer["holders"][0]["processes"][0]["comm"]),
-            (&"EADDRINUSE".into(), &"nginx".into())
-        );
-        let answer =
-            ask(sample(), &format!("{EXPLAIN_CONNECT}?address=198.51.100.7&port=443&source=192.0.2.10")).await.unwrap();
-        assert_eq!((&answer["would_fail"], &answer["in_use"]["time_wait"]), (&true.into(), &400.into()));
-        let flooded = KernelHandle::fixed(Some(tracker_fixtures::under_flood()), None);
-        let answer = ask(flooded, ALERTS).await.unwrap();
-        assert_eq!((&answer["alerts"][0]["class"], &answer["alerts"][0]["until"]), (&"spoofed".into(), &Value::Null));
+        for path in ALL {
+            let query = match path {
+                EXPLAIN_BIND => "?address=0.0.0.0&port=80",
+                EXPLAIN_CONNECT => "?address=198.51.100.7&port=443&source=192.0.2.10",
+                _ => "",
+            };
+            let answer = ask(sample(), &format!("{path}{query}")).await.unwrap();
+            assert!(answer.as_object().is_some_and(|fields| fields.len() > 1), "{path}: {answer}");
+        }
+        assert_eq!(ask(sample(), STATUS).await.unwrap()["taken_at"], "2027-01-15T08:00:00Z", "times are RFC 3339");
     }
 
     #[tokio::test]
@@ -209,7 +179,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_unknown_path_is_refused_with_those_there_are() {
         let error = ask(sample(), "/v1/nothing").await.unwrap_err();
-        let paths = PATHS.join(", ");
+        let paths = ALL.join(", ");
         assert_eq!(error.to_string(), format!("there is no /v1/nothing; the paths are {paths}"));
     }
 }

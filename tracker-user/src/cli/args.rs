@@ -38,6 +38,17 @@ pub enum Command {
     /// Start the daemon: count in the kernel, serve metrics and the API
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// What the daemon is asked.
+    #[command(flatten)]
+    Ask(Question),
+    /// Check what this kernel and these rights allow; asks no daemon
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+}
+
+/// A question to the daemon.
+#[derive(Subcommand, Debug)]
+pub enum Question {
     /// Show what the daemon watches, and how far its figures can be trusted
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
@@ -60,9 +71,6 @@ pub enum Command {
         #[command(subcommand)]
         call: Explain,
     },
-    /// Check what this kernel and these rights allow; asks no daemon
-    #[command(after_help = DOCTOR_EXAMPLES)]
-    Doctor(DoctorArgs),
 }
 
 /// Flags of `tracker run`.

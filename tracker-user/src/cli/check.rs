@@ -52,13 +52,16 @@ fn line(status: &Status) -> String {
         Health::Warning => "WARNING",
         Health::Critical => "CRITICAL",
     };
-    let mut parts = status.problems.clone();
+    let alert = alerts(status);
+    // An interface that is not watched can be a problem and an alert: the alert says it.
+    let is_said = |problem: &str| alert.as_ref().is_some_and(|(_, summary)| summary.contains(problem));
+    let mut parts: Vec<_> = status.problems.iter().filter(|problem| !is_said(problem)).cloned().collect();
     if worst(status) == Health::Ok {
         let interfaces = status.interfaces.len();
         let noun = if interfaces == 1 { "interface" } else { "interfaces" };
         parts.push(format!("{interfaces} {noun} watched, socket events by {}", status.socket_events));
     }
-    if let Some((health, alert)) = alerts(status) {
+    if let Some((health, alert)) = alert {
         // What makes it as bad as it is comes first.
         let place = if health > Health::Ok && health >= status.health { 0 } else { parts.len() };
         parts.insert(place, alert);
@@ -70,7 +73,7 @@ fn line(status: &Status) -> String {
 mod tests {
     use crate::view;
     use tracker_fixtures as sample;
-    use tracker_model::Snapshot;
+    use tracker_model::{Snapshot, api::Unwatched};
 
     use super::*;
 
@@ -120,6 +123,17 @@ mod tests {
         }));
         assert!(code == 2 && line.starts_with("TRACKER CRITICAL: no interface is watched"), "{line}");
         assert!(line.contains("; SYN flood of "), "{line}");
+    }
+
+    #[test]
+    fn what_is_a_problem_and_an_alert_is_said_once() {
+        let detached = status(sample::under_flood(), |snapshot| {
+            snapshot.missing = vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }];
+            snapshot.alerts.truncate(1);
+            snapshot.alerts[0].summary = "The interface eth1 is not watched: it is down; since then".to_owned();
+        });
+        assert_eq!(detached.problems.len(), 1);
+        assert_eq!(line(&detached), "TRACKER CRITICAL: The interface eth1 is not watched: it is down; since then");
     }
 
     #[test]

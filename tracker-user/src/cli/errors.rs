@@ -11,16 +11,17 @@ pub(super) const USAGE: u8 = 2;
 /// A command line that cannot be what was meant.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct UsageError(pub(super) String);
+pub struct UsageError(pub String);
 
 /// Reports what failed.
-pub(super) fn report(error: &anyhow::Error) -> ExitCode {
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("tracker: {}", chain(error));
     let usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<UsageError>());
     ExitCode::from(if usage { USAGE } else { FAILED })
 }
 
-/// The whole chain of causes in one line, fit for a terminal. Errors that tell their cause themselves do not tell it twice.
+/// The whole chain of causes in one line, fit for a terminal. A cause that an error names itself is not repeated.
 pub(super) fn chain(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {

@@ -40,14 +40,14 @@ impl View {
 }
 
 /// The answer as one JSON object, with line breaks where a person reads it.
-pub(super) fn json<T: Serialize>(answer: &T) -> Result<String> {
+pub fn json<T: Serialize>(answer: &T) -> Result<String> {
     let text =
         if io::stdout().is_terminal() { serde_json::to_string_pretty(answer) } else { serde_json::to_string(answer) };
     Ok(text.context("cannot write the answer as JSON")? + "\n")
 }
 
 /// Prints. A reader that went away, such as head(1), has what it wants.
-pub(super) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -98,68 +98,11 @@ fn connects(connects: &Connects) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::view as views;
-    use tracker_fixtures as sample;
-    use tracker_model::Snapshot;
-
     use super::*;
-
-    fn shown(snapshot: &Snapshot, wide: bool) -> String {
-        render(&views::states(snapshot), View { wide, now: snapshot.taken_at, columns: None })
-    }
-
-    #[test]
-    fn every_state_has_a_line_also_at_zero() {
-        let text = shown(&sample::snapshot(), false);
-        let expected = "\
-Network namespace 4026531840
-STATE        IPV4 IPV6
-listen          3    0
-half_open       5    0
-syn_sent        0    0
-syn_recv        0    0
-established    40    0
-fin_wait1       0    0
-fin_wait2       0    0
-closing         0    0
-time_wait       0    7
-close_wait      0    0
-last_ack        0    0
-close           0    0
-
-States of 1s ago. What follows is since the daemon started.
-
-ENDED BY       IPV4 IPV6
-local            60    0
-peer              0    0
-reset_by_peer     0    0
-reset_locally     0    0
-timed_out         0    0
-error             0    0
-
-Handshakes completed as a server: 133
-Connects: 25 attempted, 20 established, 5 failed (ECANCELED 2, ECONNREFUSED 2, EADDRNOTAVAIL 1)
-";
-        assert_eq!(text, expected);
-    }
 
     #[test]
     fn the_order_holds_every_named_state_once() {
         let all: std::collections::BTreeSet<_> = ORDER.into_iter().collect();
         assert_eq!(all, TcpState::ALL.into_iter().filter(|state| *state != TcpState::Bound).collect());
-    }
-
-    #[test]
-    fn wide_adds_the_transitions_that_were_seen() {
-        let text = shown(&sample::snapshot(), true);
-        assert!(text.contains("TRANSITION              IPV4 IPV6\n"), "{text}");
-        assert!(text.contains("syn_recv->established    133    0\n"), "{text}");
-    }
-
-    #[test]
-    fn before_the_first_census_there_is_no_table_of_states() {
-        let mut snapshot = sample::snapshot();
-        snapshot.census = None;
-        assert!(shown(&snapshot, false).starts_with("States of -. What follows"));
     }
 }

@@ -163,75 +163,8 @@ fn nanoseconds(seconds: f64, runs: u64) -> String {
 mod tests {
     use crate::view as views;
     use tracker_fixtures as sample;
-    use tracker_model::Snapshot;
 
     use super::*;
-
-    fn shown(snapshot: &Snapshot, wide: bool) -> String {
-        let daemon = views::Daemon { version: "1.2.3", pid: 815 };
-        let status = views::status(snapshot, daemon, snapshot.taken_at);
-        render(&status, View { wide, now: snapshot.taken_at, columns: Some(100) })
-    }
-
-    #[test]
-    fn one_screen_tells_what_is_watched_and_at_what_cost() {
-        let text = shown(&sample::snapshot(), false);
-        let expected = "\
-Daemon        tracker 1.2.3, process 815, counting for 2h
-Alerts        none
-Health        ok
-Namespace     4026531840
-Socket events tp_btf
-Census        1s ago: 55 sockets in 2.0ms, next after 5.0s
-Losses        none
-
-INTERFACE  HOOK  PACKETS SYNS  REASON
-eth0       xdp       212  200  virtio_net has native XDP
-
-TCP COUNTER OF THE NAMESPACE  COUNT  MEANING
-SyncookiesSent                    9  SYN-ACKs that carried a cookie
-ListenOverflows                   2  requests dropped because an accept queue was full
-These are of all listeners together, since the namespace was made.
-
-NOT WATCHED  REASON
-lo           loopback
-
-MAP        ENTRIES CAPACITY USED
-LISTENERS        2    1,024   0%
-";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn alerts_that_fire_come_before_everything_else() {
-        let text = shown(&sample::under_flood(), false);
-        let expected = "\
-Alerts        2 firing: 1 critical, 1 info; 1 over (tracker alerts)
-              critical for 12s: SYN flood of [::]:443: 5,012 SYN/s from about 59,310 sources all over (spoofed), 100 % unanswered; since 2027-01-15 07:59:48 UTC
-              info for 40s: Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC
-Health        ok
-";
-        assert!(text.contains(expected), "{text}");
-    }
-
-    #[test]
-    fn an_interface_seen_on_another_has_no_counts() {
-        let mut snapshot = sample::snapshot();
-        snapshot.interfaces[0].hook = "lower";
-        assert!(shown(&snapshot, false).contains("eth0       lower        -    -  virtio_net"));
-    }
-
-    #[test]
-    fn problems_and_losses_are_told() {
-        let mut snapshot = sample::snapshot();
-        snapshot.losses[3] = 1_234;
-        let text = shown(&snapshot, false);
-        assert!(
-            text.contains("Health        warning\n              interface_table_full: 1234 packets came"),
-            "{text}"
-        );
-        assert!(text.contains("Losses        interface_table_full 1,234\n"));
-    }
 
     #[test]
     fn names_and_problems_cannot_steer_the_terminal() {
@@ -244,21 +177,5 @@ Health        ok
         for escaped in ["w\\u{1b}[1m", "x\\u{202e}", "y\\u{9b}2J\\nz"] {
             assert!(text.contains(escaped), "{text}");
         }
-    }
-
-    #[test]
-    fn wide_shows_the_programs_and_their_cost() {
-        let mut snapshot = sample::snapshot();
-        snapshot.programs[1].run_count = 0;
-        let text = shown(&snapshot, true);
-        assert!(text.contains("tracker_xdp       xdp     41 1,000    500\n"), "{text}");
-        assert!(text.contains("tracker_sock_btf  tp_btf  42     -      -\n"), "{text}");
-    }
-
-    #[test]
-    fn a_census_that_never_was_is_unknown() {
-        let mut snapshot = sample::snapshot();
-        snapshot.census = None;
-        assert!(shown(&snapshot, false).contains("Census        -\n"));
     }
 }

@@ -14,7 +14,8 @@ pub(super) enum Column {
     Number(&'static str),
 }
 
-/// A table with these columns. With a width, long cells are wrapped to fit in. What would steer the terminal is escaped.
+/// A table with these columns. With a width, long cells are wrapped to fit in. What would steer the terminal is
+/// escaped.
 pub(super) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

@@ -57,7 +57,7 @@ fn one_line(error: &clap::Error, words: &[OsString]) -> String {
     }
 }
 
-/// clap tells what is wrong in its first paragraph, then tips, usage and a hint in further ones.
+/// clap says what is wrong in its first paragraph; tips, usage and a hint follow in others.
 fn paragraphs(text: &str) -> String {
     let mut paragraphs = text.split("\n\n");
     let first = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");

@@ -12,16 +12,21 @@ use super::error::{ConfigError, expected, shortened};
 
 /// What a key can hold, by the type of its field: `u32`, `bool`, a `Vec`, or anything that a string is read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A string.
     Text,
+    /// A whole number.
     Number,
+    /// True or false.
     Switch,
     /// A string, or a list of them.
     List,
 }
 
 impl Kind {
-    pub(crate) fn of_flag(flag: &Arg) -> Self {
+    /// What the key of this flag can hold.
+    #[must_use]
+    pub fn of_flag(flag: &Arg) -> Self {
         let value = flag.get_value_parser().type_id();
         match flag.get_action() {
             ArgAction::Append => Self::List,
@@ -32,7 +37,8 @@ impl Kind {
     }
 
     /// As the documentation names it.
-    pub(crate) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Text => "string",
             Self::Number => "number",
@@ -42,7 +48,7 @@ impl Kind {
     }
 
     /// The words of a flag as a value of the file.
-    pub(crate) fn value(self, words: Vec<String>) -> Option<Value> {
+    pub(super) fn value(self, words: Vec<String>) -> Option<Value> {
         let mut strings = words.into_iter().map(Value::String);
         match self {
             Self::List => Some(Value::Array(strings.collect())),

@@ -1,7 +1,6 @@
-//! Settings of the daemon: flags over environment over file over defaults.
-//!
-//! [`Settings`] defines them all. A new one is a field there; its default, flag, variable, key, errors and row in docs/
-//! follow from it.
+//! Settings of the daemon: flags over environment over file over defaults. [`Settings`] defines them all: a new one is
+//! a field there, from which its default, flag, variable, key, errors and row in docs/ follow. What the settings do
+//! belongs to the parts that have them.
 
 mod error;
 mod file;
@@ -18,7 +17,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use tracing::level_filters::LevelFilter;
 
 pub use error::{ConfigError, expected, shortened};
-pub(crate) use file::Kind;
+pub use file::Kind;
 pub(crate) use settings::derive_names;
 pub use settings::{ApiSettings, Hook, KernelSettings, LogFormat, LogSettings, Settings, SocketEvents, WebSettings};
 
@@ -51,7 +50,8 @@ impl Args for Flags {
 }
 
 /// The settings as flags.
-pub(crate) fn definition() -> Command {
+#[must_use]
+pub fn definition() -> Command {
     Settings::augment_args(Command::new("settings").no_binary_name(true))
 }
 

@@ -28,7 +28,7 @@ use tracker_model::{
 
 use super::{
     Settings, SocketsAsked, SocketsFound,
-    attach::{Attachments, Turn},
+    attach::Attachments,
     census::CensusScheduler,
     closed_ports::ClosedPorts,
     error::KernelError,
@@ -152,7 +152,7 @@ impl Collector {
 
     /// Attaches to interfaces that came, for as long as there is time; whether all is done.
     pub async fn attach_until(&mut self, end: Instant) -> Result<bool, KernelError> {
-        self.attachments.update(&mut self.object, &mut self.maps, &self.links, Turn { end }).await
+        self.attachments.update(&mut self.object, &mut self.maps, &self.links, end).await
     }
 
     /// A census because somebody waits for its figures, unless one was just taken.
@@ -365,7 +365,7 @@ impl Collector {
 /// Loads the programs of the census. It may go without one, and says so then.
 fn load_census(settings: &Settings, object: &mut Ebpf) -> Result<CensusScheduler, KernelError> {
     let mut census = CensusScheduler::new(settings.census_interval);
-    match object::load_census(object).and_then(|()| object::load_passes(object)) {
+    match object::load_passes(object) {
         Ok(()) => {}
         Err(KernelError::NoRight) => return Err(KernelError::NoRight),
         Err(error) => {

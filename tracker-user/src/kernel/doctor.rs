@@ -7,7 +7,7 @@ use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 use tracker_common::names;
 
-use super::{Settings, SocketEvents, btf, object};
+use super::{KernelError, Settings, SocketEvents, btf, object};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -135,50 +135,54 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };
-    let xdp = object::load_xdp(&mut object);
-    let tc = object::load_tc(&mut object);
-    let typed = object::attach_socket_events(&mut object, SocketEvents::TpBtf).map(drop);
-    let raw = object::attach_socket_events(&mut object, SocketEvents::RawTp).map(drop);
+    let text = |error: KernelError| error.to_string();
+    let [xdp, tc] = [names::PROGRAM_XDP, names::PROGRAM_TC]
+        .map(|name| object::load_packet_program(&mut object, name).map_err(text));
+    let [typed, raw] = [SocketEvents::TpBtf, SocketEvents::RawTp]
+        .map(|events| object::attach_socket_events(&mut object, events).map(drop).map_err(text));
     let without_events = if raw.is_ok() { Verdict::Limited } else { Verdict::Failed };
-    let census = object::load_census(&mut object);
-    let passes = object::load_passes(&mut object);
-    [
-        (
+    let passes = object::load_passes(&mut object).map_err(text);
+    let check = |name, result: Result<(), String>, allows, verdict, lost| match result {
+        Ok(()) => check(name, Verdict::Ok, "loads", allows),
+        Err(error) => check(name, verdict, error, lost),
+    };
+    vec![
+        check(
             names::PROGRAM_XDP,
             xdp,
             "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
             Verdict::Limited,
             "packets are seen by tc on every interface",
         ),
-        (
+        check(
             names::PROGRAM_TC,
             tc,
             "packets of all other interfaces are seen",
             Verdict::Failed,
             "packets of most interfaces cannot be seen",
         ),
-        (
+        check(
             names::PROGRAM_SOCK_BTF,
             typed,
             "socket events are seen at the least cost",
             without_events,
             "raw_tp takes its place, at more cost for each event",
         ),
-        (
+        check(
             names::PROGRAM_SOCK_RAW,
             raw,
             "there is a fallback for socket events",
             Verdict::Limited,
             "there is no fallback when tp_btf fails",
         ),
-        (
+        check(
             names::PROGRAM_CENSUS,
-            census,
+            passes.clone(),
             "sockets are counted by state, TIME_WAIT and half-open ones too; queues of listeners are read",
             Verdict::Limited,
             "sockets are not counted by state, queues are not shown, listeners older than the daemon are not known",
         ),
-        (
+        check(
             names::PROGRAM_HOLDERS,
             passes,
             "who holds a port or leaks a socket is named, and `tracker explain` answers",
@@ -186,12 +190,6 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
             "there is no census, and who holds a port is not known",
         ),
     ]
-    .into_iter()
-    .map(|(name, result, allows, verdict, lost)| match result {
-        Ok(()) => check(name, Verdict::Ok, "loads", allows),
-        Err(error) => check(name, verdict, error.to_string(), lost),
-    })
-    .collect()
 }
 
 fn tcx() -> Check {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    fmt::Display,
     net::IpAddr,
     time::Duration,
 };
@@ -195,14 +196,9 @@ type Changes = futures_channel::mpsc::UnboundedReceiver<(
 
 fn subscribe() -> Result<Changes, KernelError> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, _, changes) = rtnetlink::new_multicast_connection(&groups).map_err(not_connected)?;
+    let (connection, _, changes) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
     Ok(changes)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
-fn not_connected(error: std::io::Error) -> KernelError {
-    KernelError::Netlink(error.to_string())
 }
 
 /// A connection to rtnetlink.
@@ -212,7 +208,7 @@ struct Netlink {
 
 impl Netlink {
     fn connect() -> Result<Self, KernelError> {
-        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(not_connected)?;
+        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check().map_err(failed)?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }
@@ -240,8 +236,7 @@ impl Netlink {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
-fn failed(error: rtnetlink::Error) -> KernelError {
+fn failed(error: impl Display) -> KernelError {
     KernelError::Netlink(error.to_string())
 }
 

@@ -1,4 +1,5 @@
-//! The border to the kernel: the only place that knows aya.
+//! The border to the kernel: the only place that knows aya and netlink. It attaches the programs, reads their maps and
+//! makes snapshots of what they hold. What the figures mean belongs to tracker-detect.
 
 use std::{
     net::{IpAddr, SocketAddr},

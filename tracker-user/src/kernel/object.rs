@@ -7,7 +7,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError, RawTracePoint, SchedClassifier, TracePoint, Xdp},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError, RawTracePoint, TracePoint},
 };
 use tracker_common::names;
 
@@ -69,34 +69,21 @@ where
     program.try_into().map_err(|source| KernelError::Program { name, source })
 }
 
-/// Loads the XDP program.
-pub fn load_xdp(object: &mut Ebpf) -> Result<(), KernelError> {
-    program::<Xdp>(object, names::PROGRAM_XDP)?
-        .load()
-        .map_err(|source| KernelError::program(names::PROGRAM_XDP, source))
+/// Loads a program that sees packets: XDP, or a classifier.
+pub fn load_packet_program(object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    match object.program_mut(name) {
+        Some(Program::Xdp(program)) => program.load(),
+        Some(Program::SchedClassifier(program)) => program.load(),
+        _ => return Err(KernelError::NoSuchProgram(name)),
+    }
+    .map_err(|source| KernelError::program(name, source))
 }
 
-/// Loads the classifier.
-pub fn load_tc(object: &mut Ebpf) -> Result<(), KernelError> {
-    program::<SchedClassifier>(object, names::PROGRAM_TC)?
-        .load()
-        .map_err(|source| KernelError::program(names::PROGRAM_TC, source))
-}
-
-/// Loads the census; the kernel must have BTF of its own.
-pub fn load_census(object: &mut Ebpf) -> Result<(), KernelError> {
-    let btf = kernel_btf("the census", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
-    program::<Iter>(object, names::PROGRAM_CENSUS)?
-        .load("tcp", &btf)
-        .map_err(|source| KernelError::program(names::PROGRAM_CENSUS, source))
-}
-
-/// Loads the passes beside the census: holders of ports, UDP, and those that answer which sockets hold a port.
+/// Loads the census and the other passes over sockets: holders of ports, UDP, and those that answer which sockets hold a port.
+/// The kernel must have BTF of its own.
 pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
-    let btf = kernel_btf("a pass over sockets", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
-    let passes =
-        names::PROGRAMS.iter().filter(|program| program.kind == "iter" && program.name != names::PROGRAM_CENSUS);
-    for &names::Program { name, target, .. } in passes {
+    let btf = kernel_btf("the census", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
+    for &names::Program { name, target, .. } in names::PROGRAMS.iter().filter(|program| program.kind == "iter") {
         program::<Iter>(object, name)?.load(target, &btf).map_err(|source| KernelError::program(name, source))?;
     }
     Ok(())

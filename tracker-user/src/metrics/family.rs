@@ -16,13 +16,6 @@ const MICROSECONDS: f64 = 1e6;
 pub(super) trait Fill {
     /// Begins to fill it.
     fn samples(&'static self) -> Samples;
-
-    /// The family of a metric that has no labels.
-    fn single(&'static self, value: f64) -> MetricFamily {
-        let mut samples = self.samples();
-        samples.add(&[], value);
-        samples.family()
-    }
 }
 
 impl Fill for Metric {
@@ -51,6 +44,13 @@ impl Samples {
             row.set_gauge(gauge);
         }
         self.rows.push(row);
+    }
+
+    /// Adds the value of a metric without labels, if it is known.
+    pub(super) fn set(&mut self, value: impl Into<Option<f64>>) {
+        if let Some(value) = value.into() {
+            self.add(&[], value);
+        }
     }
 
     /// Adds a count.
@@ -118,6 +118,32 @@ impl Samples {
         family.set_metric(self.rows);
         family
     }
+}
+
+/// A metric of a `T` and how its samples are made. Where all metrics have the same labels, a [`Field`] is simpler.
+pub(super) struct Row<T: 'static> {
+    pub(super) metric: Metric,
+    pub(super) fill: fn(&T, &mut Samples),
+}
+
+/// A table of [`Row`]s: `KIND "metric" ["label", …] "help" => |item, samples| …;`.
+macro_rules! rows {
+    ($of:ty; $($kind:ident $name:literal [$($label:literal),*] $help:literal => $fill:expr;)*) => {
+        &[$( {
+            const FILL: fn(&$of, &mut $crate::metrics::family::Samples) = $fill;
+            $crate::metrics::family::Row { metric: Metric::$kind($name, &[$($label),*], $help), fill: FILL }
+        }, )*]
+    };
+}
+pub(super) use rows;
+
+/// All metrics of a table of rows.
+pub(super) fn families<T>(rows: &'static [Row<T>], of: &T) -> impl Iterator<Item = MetricFamily> {
+    rows.iter().map(move |row| {
+        let mut samples = row.metric.samples();
+        (row.fill)(of, &mut samples);
+        samples.family()
+    })
 }
 
 /// The samples of all metrics of a field table.
@@ -203,12 +229,6 @@ pub(super) mod tests {
             MetricType::COUNTER => row.get_counter().get_value(),
             _ => row.get_gauge().get_value(),
         })
-    }
-
-    /// Count and sum of a histogram.
-    pub(in crate::metrics) fn histogram(families: &[MetricFamily], name: &str, labels: &[&str]) -> (u64, f64) {
-        let histogram = row(families, name, labels).unwrap().get_histogram();
-        (histogram.get_sample_count(), histogram.get_sample_sum())
     }
 
     static TIME: Metric = Metric::histogram("time_seconds", &["port"], "Time.");

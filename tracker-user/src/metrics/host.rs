@@ -7,78 +7,69 @@ use prometheus::proto::MetricFamily;
 use tracker_common::{ABI_HASH, counters::Loss};
 use tracker_model::{Snapshot, api::Program};
 
-use super::family::{Fill as _, Metric};
+use super::family::{Fill as _, Metric, Row, rows};
 
 static BUILD: Metric = Metric::gauge(
     "tracker_build_info",
     &["version", "abi"],
     "Version of the daemon and of its kernel contract; always 1.",
 );
-static NAMESPACE: Metric = Metric::gauge(
-    "tracker_network_namespace_info",
-    &["netns"],
-    "Inode number of the network namespace that is watched; always 1.",
-);
-static SOCKET_EVENTS: Metric = Metric::gauge(
-    "tracker_socket_events_info",
-    &["hook"],
-    "How socket events are seen: tp_btf, raw_tp or none; always 1.",
-);
-static START: Metric =
-    Metric::gauge("tracker_start_time_seconds", &[], "When the daemon began to count, seconds since 1970.");
-static SNAPSHOT: Metric = Metric::gauge(
-    "tracker_snapshot_timestamp_seconds",
-    &[],
-    "When the figures of this scrape were read from the kernel, seconds since 1970.",
-);
-static READ: Metric =
-    Metric::gauge("tracker_read_duration_seconds", &[], "Time it took to read the figures from the kernel.");
-static CENSUS_SUCCESS: Metric =
-    Metric::gauge("tracker_census_success", &[], "1 when the last census succeeded, else 0.");
-static CENSUS_TIME: Metric = Metric::gauge(
-    "tracker_census_timestamp_seconds",
-    &[],
-    "When the last census that succeeded was taken, seconds since 1970.",
-);
-static CENSUS_DURATION: Metric = Metric::gauge("tracker_census_duration_seconds", &[], "Time that census took.");
-static CENSUS_INTERVAL: Metric =
-    Metric::gauge("tracker_census_interval_seconds", &[], "Time from that census to the next.");
-static LOSSES: Metric = Metric::counter(
-    "tracker_losses_total",
-    &["kind"],
-    "What could not be counted or kept; each that is not zero makes some figure a lower bound.",
-);
-static MAP_ENTRIES: Metric = Metric::gauge("tracker_map_entries", &["map"], "Entries of a kernel map in use.");
-static MAP_CAPACITY: Metric = Metric::gauge("tracker_map_capacity", &["map"], "Most entries a kernel map can hold.");
-static RUNS: Metric = Metric::counter(
-    "tracker_program_runs_total",
-    &["program"],
-    "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1.",
-);
-static RUN_TIME: Metric = Metric::counter(
-    "tracker_program_run_seconds_total",
-    &["program"],
-    "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1.",
-);
+
+/// The metrics of this file that a snapshot has.
+pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
+    gauge "tracker_network_namespace_info" ["netns"]
+        "Inode number of the network namespace that is watched; always 1."
+        => |snapshot, samples| samples.add(&[&snapshot.netns.to_string()], 1.0);
+    gauge "tracker_socket_events_info" ["hook"] "How socket events are seen: tp_btf, raw_tp or none; always 1."
+        => |snapshot, samples| samples.add(&[snapshot.socket_events_hook()], 1.0);
+    gauge "tracker_start_time_seconds" [] "When the daemon began to count, seconds since 1970."
+        => |snapshot, samples| samples.set(seconds(snapshot.started_at));
+    gauge "tracker_snapshot_timestamp_seconds" []
+        "When the figures of this scrape were read from the kernel, seconds since 1970."
+        => |snapshot, samples| samples.set(seconds(snapshot.taken_at));
+    gauge "tracker_read_duration_seconds" [] "Time it took to read the figures from the kernel."
+        => |snapshot, samples| samples.set(snapshot.read_seconds);
+    gauge "tracker_census_success" [] "1 when the last census succeeded, else 0."
+        => |snapshot, samples| {
+            let success = snapshot.census.is_some() && snapshot.census_error.is_none();
+            samples.count(&[], success.into());
+        };
+    gauge "tracker_census_timestamp_seconds" []
+        "When the last census that succeeded was taken, seconds since 1970."
+        => |snapshot, samples| samples.set(snapshot.census.map(|census| seconds(census.taken_at)));
+    gauge "tracker_census_duration_seconds" [] "Time that census took."
+        => |snapshot, samples| samples.set(snapshot.census.map(|census| census.seconds));
+    gauge "tracker_census_interval_seconds" [] "Time from that census to the next."
+        => |snapshot, samples| samples.set(snapshot.census.map(|census| census.interval_seconds));
+    counter "tracker_losses_total" ["kind"]
+        "What could not be counted or kept; each that is not zero makes some figure a lower bound."
+        => |snapshot, samples| for loss in Loss::ALL {
+            samples.count(&[loss.name()], snapshot.losses[loss as usize]);
+        };
+    gauge "tracker_map_entries" ["map"] "Entries of a kernel map in use."
+        => |snapshot, samples| for map in &snapshot.maps {
+            samples.count(&[&map.name], map.entries);
+        };
+    gauge "tracker_map_capacity" ["map"] "Most entries a kernel map can hold."
+        => |snapshot, samples| for map in &snapshot.maps {
+            samples.count(&[&map.name], map.capacity);
+        };
+    counter "tracker_program_runs_total" ["program"]
+        "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1."
+        => |snapshot, samples| for (name, (runs, _)) in programs(snapshot) {
+            samples.count(&[name], runs);
+        };
+    counter "tracker_program_run_seconds_total" ["program"]
+        "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1."
+        => |snapshot, samples| for (name, (_, seconds)) in programs(snapshot) {
+            samples.add(&[name], seconds);
+        };
+};
 
 /// The metrics of this file.
-pub(super) static METRICS: [&Metric; 15] = [
-    &BUILD,
-    &NAMESPACE,
-    &SOCKET_EVENTS,
-    &START,
-    &SNAPSHOT,
-    &READ,
-    &CENSUS_SUCCESS,
-    &CENSUS_TIME,
-    &CENSUS_DURATION,
-    &CENSUS_INTERVAL,
-    &LOSSES,
-    &MAP_ENTRIES,
-    &MAP_CAPACITY,
-    &RUNS,
-    &RUN_TIME,
-];
+pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
+    [&BUILD].into_iter().chain(METRICS.iter().map(|row| &row.metric))
+}
 
 /// The one family that needs no snapshot.
 pub(super) fn build_info() -> MetricFamily {
@@ -87,69 +78,14 @@ pub(super) fn build_info() -> MetricFamily {
     samples.family()
 }
 
-/// The families of this file.
-pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
-    let mut families = vec![
-        labelled(&NAMESPACE, &snapshot.netns.to_string()),
-        labelled(&SOCKET_EVENTS, snapshot.socket_events_hook()),
-        START.single(seconds(snapshot.started_at)),
-        SNAPSHOT.single(seconds(snapshot.taken_at)),
-        READ.single(snapshot.read_seconds),
-        losses(snapshot),
-    ];
-    families.extend(census(snapshot));
-    families.extend(maps(snapshot));
-    families.extend(programs(snapshot));
-    families
-}
-
-fn labelled(metric: &'static Metric, label: &str) -> MetricFamily {
-    let mut samples = metric.samples();
-    samples.add(&[label], 1.0);
-    samples.family()
-}
-
-fn census(snapshot: &Snapshot) -> Vec<MetricFamily> {
-    let success = snapshot.census.is_some() && snapshot.census_error.is_none();
-    let mut families = vec![CENSUS_SUCCESS.single(f64::from(u8::from(success)))];
-    if let Some(census) = snapshot.census {
-        families.push(CENSUS_TIME.single(seconds(census.taken_at)));
-        families.push(CENSUS_DURATION.single(census.seconds));
-        families.push(CENSUS_INTERVAL.single(census.interval_seconds));
-    }
-    families
-}
-
-fn losses(snapshot: &Snapshot) -> MetricFamily {
-    let mut samples = LOSSES.samples();
-    for loss in Loss::ALL {
-        samples.count(&[loss.name()], snapshot.losses[loss as usize]);
-    }
-    samples.family()
-}
-
-fn maps(snapshot: &Snapshot) -> [MetricFamily; 2] {
-    let [mut entries, mut capacity] = [MAP_ENTRIES.samples(), MAP_CAPACITY.samples()];
-    for map in &snapshot.maps {
-        entries.count(&[&map.name], map.entries);
-        capacity.count(&[&map.name], map.capacity);
-    }
-    [entries.family(), capacity.family()]
-}
-
-fn programs(snapshot: &Snapshot) -> [MetricFamily; 2] {
-    // A program may be loaded more than once.
+/// Runs and seconds by name: a program may be loaded more than once.
+fn programs(snapshot: &Snapshot) -> BTreeMap<&str, (u64, f64)> {
     let mut by_name: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
     for Program { name, run_count, run_seconds, .. } in &snapshot.programs {
         let sum = by_name.entry(name).or_default();
         *sum = (sum.0 + run_count, sum.1 + run_seconds);
     }
-    let [mut runs, mut time] = [RUNS.samples(), RUN_TIME.samples()];
-    for (name, (run_count, run_seconds)) in by_name {
-        runs.count(&[name], run_count);
-        time.add(&[name], run_seconds);
-    }
-    [runs.family(), time.family()]
+    by_name
 }
 
 fn seconds(time: Timestamp) -> f64 {
@@ -159,39 +95,25 @@ fn seconds(time: Timestamp) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::family::tests::value;
-
-    #[test]
-    fn times_are_seconds_since_1970() {
-        let families = families(&tracker_fixtures::snapshot());
-        let of = |name| value(&families, name, &[]);
-        assert_eq!(of("tracker_snapshot_timestamp_seconds"), Some(1_800_000_000.0));
-        assert_eq!(of("tracker_census_timestamp_seconds"), Some(1_799_999_999.0));
-        assert_eq!(of("tracker_start_time_seconds"), Some(1_799_992_800.0));
-        assert_eq!((of("tracker_census_duration_seconds"), of("tracker_census_success")), (Some(0.002), Some(1.0)));
-    }
+    use crate::metrics::family::{families, tests::value};
 
     #[test]
     fn a_census_that_failed_shows_and_keeps_the_time_of_the_last_one() {
+        let census = |snapshot: &Snapshot| {
+            let families: Vec<_> = families(METRICS, snapshot).collect();
+            ["success", "timestamp_seconds"].map(|name| value(&families, &format!("tracker_census_{name}"), &[]))
+        };
         let mut snapshot = tracker_fixtures::snapshot();
         snapshot.census_error = Some("no".to_owned());
-        let now = families(&snapshot);
-        assert_eq!(value(&now, "tracker_census_success", &[]), Some(0.0));
-        assert_eq!(value(&now, "tracker_census_timestamp_seconds", &[]), Some(1_799_999_999.0));
+        assert_eq!(census(&snapshot), [Some(0.0), Some(1_799_999_999.0)]);
         snapshot.census = None;
-        assert_eq!(value(&families(&snapshot), "tracker_census_timestamp_seconds", &[]), None);
+        assert_eq!(census(&snapshot), [Some(0.0), None]);
     }
 
     #[test]
-    fn losses_maps_and_programs_are_exported_by_name() {
+    fn a_program_that_is_loaded_twice_has_one_series() {
         let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.losses[Loss::HandshakeUntimed as usize] = 7;
         snapshot.programs.push(snapshot.programs[0].clone());
-        let families = families(&snapshot);
-        assert_eq!(value(&families, "tracker_losses_total", &["handshake_untimed"]), Some(7.0));
-        assert_eq!(value(&families, "tracker_losses_total", &["listener_table_full"]), Some(0.0));
-        assert_eq!(value(&families, "tracker_map_capacity", &["LISTENERS"]), Some(1024.0));
-        assert_eq!(value(&families, "tracker_program_runs_total", &["tracker_xdp"]), Some(2_000.0));
-        assert_eq!(value(&families, "tracker_program_run_seconds_total", &["tracker_xdp"]), Some(0.001));
+        assert_eq!(programs(&snapshot)["tracker_xdp"], (2_000, 0.001));
     }
 }

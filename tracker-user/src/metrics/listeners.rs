@@ -37,37 +37,3 @@ pub(super) fn families(split: &Split<'_>) -> Vec<MetricFamily> {
     }
     [info].into_iter().map(Samples::family).chain(table.families()).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::metrics::series::ListenerSeries;
-
-    use super::*;
-    use crate::metrics::family::tests::{histogram, value};
-
-    fn sample() -> Vec<MetricFamily> {
-        families(&ListenerSeries::default().update(&tracker_fixtures::snapshot().listeners))
-    }
-
-    #[test]
-    fn a_listener_has_counters_and_queues() {
-        let families = sample();
-        let of = |name: &str| value(&families, &format!("tracker_listener_{name}"), &["::", "443"]);
-        assert_eq!((of("half_open"), of("dropped_requests_total"), of("sockets")), (Some(5.0), Some(2.0), Some(2.0)));
-        let name = "tracker_listener_handshakes_total";
-        assert_eq!(value(&families, name, &["::", "443", "ipv4", "watched"]), Some(90.0));
-        assert_eq!(value(&families, name, &["::", "443", "ipv6", "unwatched"]), Some(1.0));
-        assert_eq!(value(&families, "tracker_listener_syns_total", &["::", "443", "ipv4"]), Some(100.0));
-        assert_eq!(histogram(&families, "tracker_listener_handshake_seconds", &["::", "443"]), (133, 0.012_345));
-        assert_eq!(value(&families, "tracker_listener_info", &["::", "443", "nginx", "true"]), Some(1.0));
-    }
-
-    #[test]
-    fn queues_that_no_census_saw_are_left_out_not_zero() {
-        let families = sample();
-        let of = |name: &str| value(&families, &format!("tracker_listener_{name}"), &["192.0.2.1", "22"]);
-        assert_eq!((of("half_open"), of("accept_queue_limit"), of("dropped_requests_total")), (None, None, None));
-        assert_eq!(of("sockets"), Some(1.0));
-        assert_eq!(value(&families, "tracker_listener_syns_total", &["192.0.2.1", "22", "ipv4"]), Some(0.0));
-    }
-}

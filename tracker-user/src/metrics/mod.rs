@@ -1,5 +1,5 @@
-//! Metrics: the last snapshot as Prometheus sees it. A scrape reads nothing from the kernel, so it costs the same at
-//! any number of sockets.
+//! Metrics: the last snapshot in the text format of Prometheus. A scrape reads nothing from the kernel, so it costs the
+//! same at any number of sockets. Figures that the commands show too are described in tracker-model.
 
 mod family;
 mod floods;
@@ -27,13 +27,13 @@ use crate::kernel::KernelHandle;
 #[must_use]
 pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
     [
-        ("packets", packets::METRICS.to_vec()),
+        ("packets", packets::metrics().collect()),
         ("listeners", listeners::metrics().collect()),
         ("floods", floods::METRICS.to_vec()),
-        ("sockets", sockets::METRICS.to_vec()),
+        ("sockets", sockets::METRICS.iter().map(|row| &row.metric).collect()),
         ("ports", ports::metrics().collect()),
-        ("host", host::METRICS.to_vec()),
-        ("process", process::METRICS.to_vec()),
+        ("host", host::metrics().collect()),
+        ("process", process::METRICS.iter().map(|row| &row.metric).collect()),
     ]
 }
 
@@ -120,19 +120,20 @@ impl Collector for SnapshotCollector {
 }
 
 fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families = packets::families(snapshot, &mut series.no_listener);
+    let mut families: Vec<_> = family::families(packets::METRICS, snapshot).collect();
+    families.push(packets::no_listener(snapshot, &mut series.no_listener));
     let split = series.listeners.update(&snapshot.listeners);
     families.extend(listeners::families(&split));
     families.extend(floods::families(snapshot, &split));
-    families.extend(sockets::families(snapshot));
+    families.extend(family::families(sockets::METRICS, snapshot));
     families.extend(ports::families(snapshot, &mut series.ports));
-    families.extend(host::families(snapshot));
+    families.extend(family::families(host::METRICS, snapshot));
     families
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, path::Path};
 
     use tracker_model::api::Verdict;
 
@@ -150,6 +151,15 @@ mod tests {
 
     fn sample() -> String {
         text(full())
+    }
+
+    /// The whole scrape of the snapshot, but for the figures of the process.
+    #[test]
+    fn a_scrape_is_that_of_the_golden() {
+        let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
+        let text = metrics.snapshot_text().unwrap();
+        let text: String = text.split_inclusive('\n').filter(|line| !line.contains("tracker_build_info")).collect();
+        crate::golden::compare(Path::new("scrape.txt"), &text);
     }
 
     fn metrics() -> impl Iterator<Item = &'static Metric> {

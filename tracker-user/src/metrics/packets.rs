@@ -11,23 +11,25 @@ use tracker_common::{
 };
 use tracker_model::{Snapshot, snapshot::Interface};
 
-use super::family::{Fill as _, Metric};
+use super::family::{Fill as _, Metric, Row, Samples, rows};
 
-static PACKETS: Metric = Metric::counter(
-    "tracker_interface_packets_total",
-    &["interface", "outcome", "family"],
-    "Packets received by watched interfaces, by what they are; every packet has exactly one outcome.",
-);
-static INTERFACES: Metric = Metric::gauge(
-    "tracker_interface_info",
-    &["interface", "hook"],
-    "Interfaces that are watched and the hook that sees their packets; always 1.",
-);
-static SYNS: Metric = Metric::counter(
-    "tracker_syns_total",
-    &["target", "family"],
-    "SYNs received by watched interfaces, repeats included, by what they were addressed to.",
-);
+/// The metrics of this file, but for one.
+pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
+    counter "tracker_interface_packets_total" ["interface", "outcome", "family"]
+        "Packets received by watched interfaces, by what they are; every packet has exactly one outcome."
+        => packets;
+    gauge "tracker_interface_info" ["interface", "hook"]
+        "Interfaces that are watched and the hook that sees their packets; always 1."
+        => interfaces;
+    counter "tracker_syns_total" ["target", "family"]
+        "SYNs received by watched interfaces, repeats included, by what they were addressed to."
+        => |snapshot, samples| for target in SynTarget::ALL {
+            let syns = snapshot.syns(target);
+            samples.count(&[target.name(), Family::Ipv4.name()], syns.ipv4);
+            samples.count(&[target.name(), Family::Ipv6.name()], syns.ipv6);
+        };
+};
+
 static NO_LISTENER: Metric = Metric::counter(
     "tracker_no_listener_syns_total",
     &["port"],
@@ -42,16 +44,11 @@ type Packets = [[u64; Family::COUNT]; Outcome::COUNT];
 const SEEN_BELOW: &str = "lower";
 
 /// The metrics of this file.
-pub(super) static METRICS: [&Metric; 4] = [&PACKETS, &INTERFACES, &SYNS, &NO_LISTENER];
-
-/// The families of this file.
-pub(super) fn families(snapshot: &Snapshot, ports: &mut PortSeries) -> Vec<MetricFamily> {
-    ports.update(snapshot.uptime, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
-    vec![packets(snapshot), interfaces(snapshot), syns(snapshot), no_listener(ports)]
+pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
+    METRICS.iter().map(|row| &row.metric).chain([&NO_LISTENER])
 }
 
-fn packets(snapshot: &Snapshot) -> MetricFamily {
-    let mut samples = PACKETS.samples();
+fn packets(snapshot: &Snapshot, samples: &mut Samples) {
     for (name, packets) in by_name(snapshot) {
         for outcome in Outcome::ALL {
             for family in Family::ALL {
@@ -62,7 +59,6 @@ fn packets(snapshot: &Snapshot) -> MetricFamily {
             }
         }
     }
-    samples.family()
 }
 
 /// Packets by name of the interface. Two have the same name for a moment when one takes over the name of another;
@@ -88,27 +84,17 @@ fn is_possible(outcome: Outcome, family: Family) -> bool {
 
 /// Those with counters of their own first, and `other`: they are no more than [`limits::INTERFACES`]; those that are
 /// seen on one below fill up to that number.
-fn interfaces(snapshot: &Snapshot) -> MetricFamily {
-    let mut samples = INTERFACES.samples();
+fn interfaces(snapshot: &Snapshot, samples: &mut Samples) {
     let row = |interface: &Interface| (interface.hook == SEEN_BELOW, interface.name.clone(), interface.hook);
     let unique: BTreeSet<_> = snapshot.interfaces.iter().map(row).collect();
     for (_, name, hook) in unique.iter().take(limits::INTERFACES as usize) {
         samples.add(&[name, hook], 1.0);
     }
-    samples.family()
 }
 
-fn syns(snapshot: &Snapshot) -> MetricFamily {
-    let mut samples = SYNS.samples();
-    for target in SynTarget::ALL {
-        let syns = snapshot.syns(target);
-        samples.count(&[target.name(), Family::Ipv4.name()], syns.ipv4);
-        samples.count(&[target.name(), Family::Ipv6.name()], syns.ipv6);
-    }
-    samples.family()
-}
-
-fn no_listener(ports: &PortSeries) -> MetricFamily {
+/// SYNs to no listener by port.
+pub(super) fn no_listener(snapshot: &Snapshot, ports: &mut PortSeries) -> MetricFamily {
+    ports.update(snapshot.uptime, snapshot.syns(SynTarget::NoListener).total(), &snapshot.no_listener);
     let mut samples = NO_LISTENER.samples();
     for (port, syns) in ports.own() {
         samples.count(&[&port.to_string()], syns);
@@ -120,10 +106,10 @@ fn no_listener(ports: &PortSeries) -> MetricFamily {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::family::tests::value;
+    use crate::metrics::family::{families, tests::value};
 
     fn of(snapshot: &Snapshot) -> Vec<MetricFamily> {
-        families(snapshot, &mut PortSeries::default())
+        families(METRICS, snapshot).collect()
     }
 
     #[test]
@@ -156,32 +142,5 @@ mod tests {
         snapshot.interfaces.push(again);
         let families = of(&snapshot);
         assert_eq!(value(&families, "tracker_interface_packets_total", &["eth0", "tcp_syn", "ipv4"]), Some(240.0));
-        for family in families {
-            let mut series: Vec<_> = family.get_metric().iter().map(|row| format!("{:?}", row.get_label())).collect();
-            series.sort();
-            let all = series.len();
-            series.dedup();
-            assert_eq!(series.len(), all, "{}", family.name());
-        }
-    }
-
-    #[test]
-    fn packets_are_exported_also_at_zero_where_they_are_possible() {
-        let families = of(&tracker_fixtures::snapshot());
-        let packets = |outcome, family| value(&families, "tracker_interface_packets_total", &["eth0", outcome, family]);
-        assert_eq!(packets("tcp_syn", "ipv4"), Some(120.0));
-        assert_eq!(packets("udp", "ipv6"), Some(0.0));
-        assert_eq!(packets("non_ip", "none"), Some(9.0));
-        assert_eq!((packets("udp", "none"), packets("non_ip", "ipv4")), (None, None));
-    }
-
-    #[test]
-    fn syns_are_exported_by_target_and_port() {
-        let families = of(&tracker_fixtures::snapshot());
-        assert_eq!(value(&families, "tracker_syns_total", &["not_local", "ipv6"]), Some(0.0));
-        assert_eq!(value(&families, "tracker_syns_total", &["no_listener", "ipv6"]), Some(30.0));
-        assert_eq!(value(&families, "tracker_no_listener_syns_total", &["23"]), Some(30.0));
-        assert_eq!(value(&families, "tracker_no_listener_syns_total", &["other"]), Some(0.0));
-        assert_eq!(value(&families, "tracker_interface_info", &["eth0", "xdp"]), Some(1.0));
     }
 }

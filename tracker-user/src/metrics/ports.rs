@@ -1,5 +1,5 @@
-//! Local ports by source and destination, the failures for want of one, and the ports that `bind()` chooses from. No process
-//! and no ephemeral port is ever a label.
+//! Local ports by source and destination, the calls that found none, and the ports that `bind()` chooses from. No
+//! process and no ephemeral port is ever a label.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -65,8 +65,8 @@ type Destination = (u32, IpAddr, u16);
 /// Source and process.
 type Caller = (Option<IpAddr>, u32);
 
-/// Network namespace, protocol, address and port that `bind()` was called for. The port is none when the kernel may give it to
-/// any `connect()`: whoever tries such ports has many.
+/// Network namespace, protocol, address and port that `bind()` was called for. There is no port when the kernel may
+/// give it to any `connect()`: a program that tries such ports tries many.
 type Bound = (u32, &'static str, IpAddr, Option<u16>);
 
 /// What must be remembered from scrape to scrape.
@@ -81,7 +81,7 @@ pub(super) struct Series {
 pub(super) fn families(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
     let ports = &snapshot.ports;
     let tuples = series.tuples.update(ports);
-    // A port that the process chose itself, and that is taken, is no want of ports.
+    // A port that the process chose itself and that is taken says nothing about how many are free.
     let failed = ports.failures.iter().filter(|failure| failure.source_port.is_none()).map(|failure| {
         let destination = (failure.netns, failure.destination, failure.destination_port);
         (destination, (failure.source, failure.process.pid), failure.count)

@@ -2,32 +2,59 @@
 //! rounds CPU time to whole seconds, too coarse for a daemon that should cost less than 1 % of one CPU.
 
 use procfs::{
-    ProcResult, WithCurrentSystemInfo as _,
-    process::{Process, Stat},
+    WithCurrentSystemInfo as _,
+    process::{LimitValue, Process, Stat},
 };
 use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
-use super::family::{self, Fill as _, Metric, float};
+use super::family::{self, Metric, Row, float, rows};
 
-static CPU: Metric = Metric::counter(
-    "process_cpu_seconds_total",
-    &[],
-    "User and system CPU time of the daemon, without kernel programs.",
-);
-static RESIDENT: Metric =
-    Metric::gauge("process_resident_memory_bytes", &[], "Resident memory of the daemon, without kernel maps.");
-static VIRTUAL: Metric = Metric::gauge("process_virtual_memory_bytes", &[], "Virtual memory of the daemon.");
-static START: Metric =
-    Metric::gauge("process_start_time_seconds", &[], "When the daemon was started, seconds since 1970.");
-static THREADS: Metric = Metric::gauge("process_threads", &[], "Threads of the daemon.");
-static OPEN_FDS: Metric = Metric::gauge("process_open_fds", &[], "Open file descriptors of the daemon.");
-static MAX_FDS: Metric = Metric::gauge("process_max_fds", &[], "Most file descriptors the daemon may open.");
+/// What a scrape reads. What cannot be read is left out.
+pub(super) struct Reading {
+    process: Process,
+    stat: Option<Stat>,
+    boot_seconds: Option<u64>,
+}
+
+impl Reading {
+    /// A figure of `/proc/self/stat`.
+    fn stat(&self, figure: impl FnOnce(&Stat) -> u64) -> Option<f64> {
+        self.stat.as_ref().map(|stat| float(figure(stat)))
+    }
+}
+
+fn ticks() -> f64 {
+    float(procfs::ticks_per_second())
+}
 
 /// The metrics of this file.
-pub(super) static METRICS: [&Metric; 7] = [&CPU, &RESIDENT, &VIRTUAL, &START, &THREADS, &OPEN_FDS, &MAX_FDS];
+pub(super) static METRICS: &[Row<Reading>] = rows! { Reading;
+    counter "process_cpu_seconds_total" [] "User and system CPU time of the daemon, without kernel programs."
+        => |of, samples| samples.set(of.stat(|stat| stat.utime + stat.stime).map(|used| used / ticks()));
+    gauge "process_resident_memory_bytes" [] "Resident memory of the daemon, without kernel maps."
+        => |of, samples| samples.set(of.stat(|stat| stat.rss_bytes().get()));
+    gauge "process_virtual_memory_bytes" [] "Virtual memory of the daemon."
+        => |of, samples| samples.set(of.stat(|stat| stat.vsize));
+    gauge "process_start_time_seconds" [] "When the daemon was started, seconds since 1970."
+        => |of, samples| {
+            let started = of.stat(|stat| stat.starttime).zip(of.boot_seconds);
+            samples.set(started.map(|(since_boot, boot)| float(boot) + since_boot / ticks()));
+        };
+    gauge "process_threads" [] "Threads of the daemon."
+        => |of, samples| samples.set(of.stat(|stat| stat.num_threads.try_into().unwrap_or_default()));
+    gauge "process_open_fds" [] "Open file descriptors of the daemon."
+        => |of, samples| samples.set(of.process.fd_count().ok().map(|count| float(count as u64)));
+    gauge "process_max_fds" [] "Most file descriptors the daemon may open."
+        => |of, samples| {
+            let limit = of.process.limits().map(|limits| limits.max_open_files.soft_limit);
+            if let Ok(LimitValue::Value(limit)) = limit {
+                samples.set(float(limit));
+            }
+        };
+};
 
 /// Reads `/proc/self` at each scrape.
 pub(super) struct ProcessCollector {
@@ -38,7 +65,8 @@ pub(super) struct ProcessCollector {
 
 impl ProcessCollector {
     pub(super) fn new() -> prometheus::Result<Self> {
-        Ok(Self { descs: family::descs(METRICS.into_iter())?, boot_seconds: procfs::boot_time_secs().ok() })
+        let descs = family::descs(METRICS.iter().map(|row| &row.metric))?;
+        Ok(Self { descs, boot_seconds: procfs::boot_time_secs().ok() })
     }
 }
 
@@ -47,61 +75,28 @@ impl Collector for ProcessCollector {
         self.descs.iter().collect()
     }
 
-    /// What cannot be read is left out.
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(process) = Process::myself() else { return Vec::new() };
-        let mut families = Vec::with_capacity(METRICS.len());
-        if let Ok(stat) = process.stat() {
-            families.extend(of_stat(&stat, self.boot_seconds));
-        }
-        families.extend(of_files(&process).unwrap_or_default());
-        families
+        let reading = Reading { stat: process.stat().ok(), process, boot_seconds: self.boot_seconds };
+        family::families(METRICS, &reading).collect()
     }
-}
-
-fn of_stat(stat: &Stat, boot_seconds: Option<u64>) -> Vec<MetricFamily> {
-    let ticks = float(procfs::ticks_per_second());
-    let mut families = vec![
-        CPU.single(float(stat.utime + stat.stime) / ticks),
-        RESIDENT.single(float(stat.rss_bytes().get())),
-        VIRTUAL.single(float(stat.vsize)),
-        THREADS.single(float(stat.num_threads.try_into().unwrap_or_default())),
-    ];
-    families.extend(boot_seconds.map(|boot| START.single(float(boot) + float(stat.starttime) / ticks)));
-    families
-}
-
-fn of_files(process: &Process) -> ProcResult<Vec<MetricFamily>> {
-    let mut families = vec![OPEN_FDS.single(float(process.fd_count()? as u64))];
-    if let procfs::process::LimitValue::Value(limit) = process.limits()?.max_open_files.soft_limit {
-        families.push(MAX_FDS.single(float(limit)));
-    }
-    Ok(families)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
     use crate::metrics::family::tests::value;
 
     #[test]
-    fn the_time_of_the_cpu_goes_on() {
-        let cpu = || value(&ProcessCollector::new().unwrap().collect(), "process_cpu_seconds_total", &[]).unwrap();
-        let (before, begun) = (cpu(), Instant::now());
-        while cpu() <= before {
-            assert!(begun.elapsed() < Duration::from_secs(10), "still {before} s");
+    fn this_process_has_memory_threads_and_files_and_its_cpu_time_grows() {
+        let now = |name| value(&ProcessCollector::new().unwrap().collect(), name, &[]).unwrap();
+        assert!((1e6..1e10).contains(&now("process_resident_memory_bytes")));
+        assert!(now("process_threads") >= 1.0 && now("process_open_fds") >= 3.0);
+        let wall = jiff::Timestamp::now().as_duration().as_secs_f64();
+        assert!((wall - now("process_start_time_seconds")).abs() < 3_600.0);
+        let (before, begun) = (now("process_cpu_seconds_total"), std::time::Instant::now());
+        while now("process_cpu_seconds_total") <= before {
+            assert!(begun.elapsed().as_secs() < 10, "still {before} s");
         }
-    }
-
-    #[test]
-    fn this_process_has_memory_threads_and_files() {
-        let families = ProcessCollector::new().unwrap().collect();
-        let of = |name| value(&families, name, &[]).unwrap();
-        assert!((1e6..1e10).contains(&of("process_resident_memory_bytes")));
-        assert!(of("process_threads") >= 1.0 && of("process_open_fds") >= 3.0);
-        let now = jiff::Timestamp::now().as_duration().as_secs_f64();
-        assert!((now - of("process_start_time_seconds")).abs() < 3_600.0);
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::cli::client;
+use crate::client;
 
 /// More than the buffers of two sockets take.
 const LARGE: usize = 8 << 20;

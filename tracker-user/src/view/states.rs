@@ -101,50 +101,6 @@ mod tests {
     use tracker_fixtures as sample;
 
     #[test]
-    fn every_named_state_is_present_also_at_zero() {
-        let snapshot = sample::snapshot();
-        let states = states(&snapshot).states.unwrap();
-        for family in ["ipv4", "ipv6"] {
-            let counts = &states[&snapshot.netns][family];
-            assert_eq!(counts.len(), 12);
-            assert!(!counts.contains_key("unknown"));
-            assert_eq!(counts["closing"], 0);
-        }
-        assert_eq!(states[&snapshot.netns]["ipv4"]["established"], 40);
-        assert_eq!(states[&snapshot.netns]["ipv6"]["time_wait"], 7);
-    }
-
-    #[test]
-    fn states_are_unknown_before_the_first_census() {
-        let mut snapshot = sample::snapshot();
-        snapshot.census = None;
-        let answer = states(&snapshot);
-        assert_eq!((answer.states, answer.census_at), (None, None));
-    }
-
-    #[test]
-    fn transitions_and_closes_are_named() {
-        let snapshot = sample::snapshot();
-        let answer = states(&snapshot);
-        let ipv4 = &answer.transitions[&snapshot.netns]["ipv4"];
-        assert_eq!(ipv4["syn_recv->established"], 133);
-        assert!(ipv4.values().all(|count| *count > 0));
-        assert!(answer.transitions[&snapshot.netns]["ipv6"].is_empty());
-        assert_eq!(answer.closes["ipv4"]["local"], 60);
-        assert_eq!(answer.closes["ipv6"].len(), CloseKind::COUNT);
-    }
-
-    #[test]
-    fn connects_are_summed_over_the_families_and_failures_named() {
-        let mut snapshot = sample::snapshot();
-        snapshot.sockets.connect_failures[1][111] = 4;
-        let connects = states(&snapshot).connects;
-        assert_eq!((connects.attempted, connects.established), (25, 20));
-        let failed = [("EADDRNOTAVAIL", 1), ("ECANCELED", 2), ("ECONNREFUSED", 6)];
-        assert_eq!(connects.failed, failed.into_iter().map(|(name, count)| (name.to_owned(), count)).collect());
-    }
-
-    #[test]
     fn a_simultaneous_open_is_a_connect_and_no_handshake() {
         let mut snapshot = sample::snapshot();
         let before = states(&snapshot);

@@ -1,4 +1,4 @@
-//! The web server: metrics, health checks, and a page for people.
+//! The web server: metrics, health checks, and a page for people. What is in the metrics belongs to `metrics`.
 
 mod bind;
 mod landing;
@@ -75,7 +75,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::cli::client;
+    use crate::client;
 
     /// Status, content type and body.
     async fn ask(kernel: KernelHandle, path: &str) -> (u16, String, String) {

@@ -31,8 +31,8 @@ pub(super) fn present(host: &Host) -> bool {
     host.find("apt-get").is_some()
 }
 
-/// The version that apt would install, if it is one that `will_do`; asks the archive for its lists when those that are there,
-/// which may be old, have none.
+/// The version that apt would install, if it is one that `will_do`; asks the archive for its lists when those that are
+/// there, which may be old, have none.
 pub(super) fn candidate(host: &Host, package: &str, will_do: impl Fn(&String) -> bool) -> Result<Option<String>> {
     if !present(host) {
         return Ok(None);

@@ -1,4 +1,5 @@
-//! `tracker explain`: would a call fail now, and why.
+//! `tracker explain`: asks the daemon whether a call would fail now, and shows why. The rules of the kernel and the
+//! sentences about them belong to tracker-detect.
 
 mod bind;
 mod connect;
@@ -7,16 +8,18 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
-use tracker_model::explain::{BindAnswer, ConnectAnswer};
+use tracker_model::{
+    api::paths,
+    explain::{BindAnswer, ConnectAnswer},
+};
 
 use super::{
     args::{BindArgs, ConnectArgs, Explain},
-    ask,
     errors::{self, UsageError},
     format::printable,
+    get,
     output::{self, Output, View},
 };
-use crate::api;
 
 /// Exit code with `--check`: the call would fail.
 const WOULD_FAIL: u8 = 1;
@@ -49,13 +52,13 @@ fn show<T: DeserializeOwned + Serialize>(
     verdict: fn(&T) -> (bool, String),
     render: fn(&T, View) -> String,
 ) -> Result<ExitCode> {
-    let answer = question.and_then(|(path, resolved)| Ok((ask::<T>(socket, &path)?, resolved)));
+    let answer = question.and_then(|(path, told)| Ok((get::<T>(socket, &path)?, told)));
     if is_check {
         return Ok(check(answer.map(|(answer, _)| verdict(&answer))));
     }
-    let (answer, resolved) = answer?;
-    let resolved = resolved.map_or_else(String::new, |line| line + "\n");
-    super::print(&answer, output, |answer, view| resolved + &render(answer, view))
+    let (answer, told) = answer?;
+    let told = told.map_or_else(String::new, |line| line + "\n");
+    super::print_answer(&answer, output, |answer, view| told + &render(answer, view))
 }
 
 /// Prints one line: whether the call would fail, and how, or why that is not known.
@@ -70,17 +73,17 @@ fn check(verdict: Result<(bool, String)>) -> ExitCode {
 }
 
 fn connect_path(args: &ConnectArgs) -> Result<Question> {
-    let (address, resolved) = args.target.resolve(args.source)?;
-    let mut path = format!("{}?address={address}&port={}", api::EXPLAIN_CONNECT, args.target.port);
+    let (address, told) = args.target.resolve(args.source)?;
+    let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_CONNECT, args.target.port);
     if let Some(source) = args.source {
         let _ = write!(path, "&source={source}");
     }
-    Ok((path, resolved))
+    Ok((path, told))
 }
 
 fn bind_path(args: &BindArgs) -> Result<Question> {
-    let (address, resolved) = args.target.resolve(None)?;
-    let mut path = format!("{}?address={address}&port={}", api::EXPLAIN_BIND, args.target.port);
+    let (address, told) = args.target.resolve(None)?;
+    let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_BIND, args.target.port);
     if args.udp {
         path += "&protocol=udp";
     }
@@ -99,7 +102,7 @@ fn bind_path(args: &BindArgs) -> Result<Question> {
     if let Some(uid) = args.user {
         let _ = write!(path, "&uid={uid}");
     }
-    Ok((path, resolved))
+    Ok((path, told))
 }
 
 /// A paragraph of lines under a title; empty without lines.

@@ -9,7 +9,7 @@ use tracker_fixtures as sample;
 use tracker_model::explain::Protocol;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Question};
 
 fn view(wide: bool) -> View {
     View { wide, now: Timestamp::UNIX_EPOCH, columns: None }
@@ -126,8 +126,8 @@ fn a_process_name_cannot_steer_the_terminal() {
 fn path(words: &[&str]) -> Result<String> {
     let words = ["tracker", "explain"].iter().chain(words);
     match Cli::try_parse_from(words)?.command {
-        Command::Explain { call: Explain::Bind(args) } => Ok(bind_path(&args)?.0),
-        Command::Explain { call: Explain::Connect(args) } => Ok(connect_path(&args)?.0),
+        Command::Ask(Question::Explain { call: Explain::Bind(args) }) => Ok(bind_path(&args)?.0),
+        Command::Ask(Question::Explain { call: Explain::Connect(args) }) => Ok(connect_path(&args)?.0),
         _ => unreachable!("only explain is parsed"),
     }
 }

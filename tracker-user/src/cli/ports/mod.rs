@@ -1,4 +1,4 @@
-//! `tracker ports` as tables.
+//! `tracker ports` as tables: which rows are shown, and how. The figures and their columns belong to tracker-model.
 
 mod below;
 mod select;

@@ -116,7 +116,7 @@ impl Attacher {
     fn attach_xdp(&mut self, object: &mut Ebpf, link: &Link, mode: XdpMode) -> Result<XdpLink, KernelError> {
         let name = names::PROGRAM_XDP;
         if self.loaded.insert(name) {
-            object::load_xdp(object)?;
+            object::load_packet_program(object, name)?;
         }
         let fail = |source| KernelError::Attach { name, target: link.name.clone(), source };
         let program: &mut Xdp = object::program(object, name)?;
@@ -128,7 +128,7 @@ impl Attacher {
     fn attach_tc(&mut self, object: &mut Ebpf, link: &Link, reason: String) -> Result<Attachment, KernelError> {
         let name = names::PROGRAM_TC;
         if self.loaded.insert(name) {
-            object::load_tc(object)?;
+            object::load_packet_program(object, name)?;
         }
         let fail = |source| KernelError::Attach { name, target: link.name.clone(), source };
         let has_tcx = KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0));

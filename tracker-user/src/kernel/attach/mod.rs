@@ -1,4 +1,5 @@
-//! Packet programs on interfaces: which are watched, and the slot of each.
+//! Packet programs on interfaces: which interfaces are watched, by which hook, and the slot of each.
+//! What the programs count is read elsewhere.
 
 pub mod clsact;
 mod descriptors;
@@ -40,19 +41,6 @@ impl Watched {
     }
 }
 
-/// A turn of attaching. The detector shares the thread, so that many interfaces take several turns.
-#[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// When it is over.
-    pub end: Instant,
-}
-
-impl Turn {
-    fn is_over(self) -> bool {
-        Instant::now() >= self.end
-    }
-}
-
 /// The interfaces that are watched.
 pub struct Attachments {
     attacher: Attacher,
@@ -89,8 +77,9 @@ impl Attachments {
         self.tries_again = true;
     }
 
-    /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what the turn
-    /// was too short for is left to the next.
+    /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what there is
+    /// no time for before `end` is left to the next turn. The detector shares the thread, so that many interfaces take
+    /// several turns.
     ///
     /// # Errors
     /// Only when the rights are missing, an interface that the user named cannot be attached to, or a map fails.
@@ -99,14 +88,14 @@ impl Attachments {
         object: &mut Ebpf,
         maps: &mut Maps,
         links: &BTreeMap<u32, Link>,
-        turn: Turn,
+        end: Instant,
     ) -> Result<bool, KernelError> {
         let choices = interface_policy::choose(links, &self.patterns);
         let is_there = |name: &String| links.values().any(|link| link.name == *name);
         self.missing.retain(|missing| self.patterns.contains(&missing.name) || is_there(&missing.name));
         for index in self.stale(&choices) {
             self.forget(index, maps).await?;
-            if turn.is_over() {
+            if Instant::now() >= end {
                 return Ok(false);
             }
         }
@@ -123,7 +112,7 @@ impl Attachments {
         // Watched ones first: those stacked on them take over their slots.
         let mut result = Ok(true);
         for (index, choice) in &choices {
-            match self.apply(object, maps, &links[index], choice, &before, turn) {
+            match self.apply(object, maps, &links[index], choice, &before, end) {
                 Ok(is_done) => result = result.map(|all_done| all_done && is_done),
                 Err(error) => result = Err(error),
             }
@@ -159,14 +148,14 @@ impl Attachments {
         link: &Link,
         choice: &Choice,
         before: &[Unwatched],
-        turn: Turn,
+        end: Instant,
     ) -> Result<bool, KernelError> {
         let is_named = self.patterns.contains(&link.name);
         let tried = before.iter().find(|missing| missing.name == link.name).filter(|_| !self.tries_again);
         match choice {
             Choice::Watch if self.watched.contains_key(&link.index) => self.rename(link.index, &link.name),
             Choice::Watch if tried.is_some() => self.missing.extend(tried.cloned()),
-            Choice::Watch if turn.is_over() => {
+            Choice::Watch if Instant::now() >= end => {
                 let reason = "it waits until other interfaces are attached to".into();
                 self.unwatched.push(Unwatched { name: link.name.clone(), reason });
                 return Ok(false);
@@ -301,8 +290,8 @@ impl Attachments {
     /// A slot goes back with its counters at zero; what they held is kept in `departed`.
     fn release(&mut self, slot: u16, maps: &mut Maps) -> Result<(), KernelError> {
         if slot != 0 {
-            self.departed.add(&table::counters(maps, slot)?);
-            table::clear(maps, slot)?;
+            self.departed.add(&maps.interface_counters.sum(slot.into())?);
+            maps.interface_counters.reset(slot.into())?;
             self.free_slots.insert(slot);
         }
         Ok(())
@@ -327,7 +316,7 @@ impl Attachments {
     pub fn syns(&self, maps: &Maps) -> u64 {
         let slots: BTreeSet<u16> = self.watched.values().map(|watched| watched.slot).collect();
         let syns = |counters: InterfaceCounters| counters.packets[Outcome::TcpSyn as usize].iter().sum::<u64>();
-        slots.into_iter().filter_map(|slot| table::counters(maps, slot).ok()).map(syns).sum()
+        slots.into_iter().filter_map(|slot| maps.interface_counters.sum(slot.into()).ok()).map(syns).sum()
     }
 
     /// What each watched interface received, and those that need not be watched. Stacked ones have counters of zero;
@@ -344,12 +333,12 @@ impl Attachments {
                 counters: if watched.attachment.is_via_lower() {
                     InterfaceCounters::default()
                 } else {
-                    table::counters(maps, watched.slot)?
+                    maps.interface_counters.sum(watched.slot.into())?
                 },
             });
         }
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-        let others = table::counters(maps, 0)?;
+        let others = maps.interface_counters.sum(0)?;
         if self.watched.values().any(Watched::shares_slot) || others != InterfaceCounters::default() {
             interfaces.push(snapshot::Interface {
                 name: "other".into(),

@@ -1,9 +1,6 @@
-//! The interfaces as the packet programs know them: which slot each counts in, and what it counted.
+//! The interfaces as the packet programs know them: which slot each counts in.
 
-use tracker_common::{
-    counters::{Interface, InterfaceCounters},
-    limits,
-};
+use tracker_common::{counters::Interface, limits};
 
 use crate::kernel::{
     error::KernelError,
@@ -30,16 +27,6 @@ pub fn unregister(maps: &mut Maps, index: u32) -> Result<(), KernelError> {
         maps.interfaces.update(place, Interface::default())?;
     }
     Ok(())
-}
-
-/// Counters of a slot, summed over the CPUs.
-pub fn counters(maps: &Maps, slot: u16) -> Result<InterfaceCounters, KernelError> {
-    maps.interface_counters.sum(u32::from(slot))
-}
-
-/// Sets the counters of a slot to zero.
-pub fn clear(maps: &mut Maps, slot: u16) -> Result<(), KernelError> {
-    maps.interface_counters.reset(u32::from(slot))
 }
 
 fn place(index: u32) -> u32 {

@@ -1,4 +1,5 @@
-//! Ephemeral ports: what each census sees of them.
+//! Local ports: reads the sockets, settings and processes of each census for the model of tracker-detect.
+//! What the ports mean, and when they run out, does not belong here.
 
 mod admission;
 mod clock;

@@ -1,225 +1,85 @@
-use jiff::Timestamp;
-use prometheus::TextEncoder;
 use tracker_fixtures as sample;
-use tracker_model::{
-    api::{ByName, PortConflict, PortFailure, PortRange, PortRest, UdpPorts},
-    process::Process,
-};
+use tracker_model::api::PortFailure;
 
 use super::*;
+use crate::metrics::family::tests::value;
 
-const HOST: u32 = 4_026_531_840;
-
-fn row(port: u16, in_use: u32) -> PortUse {
-    PortUse {
-        netns: HOST,
-        source: "10.0.0.5".parse().unwrap(),
-        destination: "192.0.2.7".parse().unwrap(),
-        destination_port: port,
-        in_use,
-        time_wait: in_use / 2,
-        reusable: 0,
-        recyclable: 0,
-        bound: 0,
-        capacity: 1_000,
-        used_ratio: f64::from(in_use) / 1_000.0,
-        growth_per_second: None,
-        full_in_seconds: None,
-        next_free_seconds: None,
-        failures: 0,
-        states: ByName::new(),
-        processes: Vec::new(),
-        made_by: Vec::new(),
-    }
-}
-
-fn failure(port: u16, count: u64) -> PortFailure {
-    let at = Timestamp::from_second(1_800_000_000).unwrap();
-    PortFailure {
-        netns: HOST,
-        source: None,
-        source_port: None,
-        destination: "192.0.2.7".parse().unwrap(),
-        destination_port: port,
-        process: Process { pid: 77, comm: "curl".to_owned() },
-        cgroup: 4_711,
-        uid: 1_000,
-        count,
-        first: at,
-        last: at,
-    }
-}
-
-fn conflict(protocol: &str, port: u16, count: u64) -> PortConflict {
-    let PortFailure { netns, process, cgroup, uid, first, last, .. } = failure(0, 0);
-    PortConflict {
-        netns,
-        protocol: protocol.to_owned(),
-        address: "0.0.0.0".parse().unwrap(),
-        port,
-        process,
-        cgroup,
-        uid,
-        count,
-        first,
-        last,
-        holders: Vec::new(),
-    }
-}
-
-fn space(netns: u32) -> PortSpace {
-    PortSpace {
-        netns,
-        name: None,
-        taken_at: Timestamp::from_second(1_799_999_999).unwrap(),
-        range: PortRange { low: 40_000, high: 40_999 },
-        reserved: 20,
-        bound: 30,
-        tw_reuse: 2,
-        rest: PortRest { sockets: 12, tuples_at_least: 5, most: 4 },
-        udp: UdpPorts { sockets: 12, ephemeral: 9, in_use: 7, capacity: 980, used_ratio: 0.007, processes: Vec::new() },
-        sources_lost: 0,
-    }
-}
-
-/// Two namespaces, a destination that runs out of ports, and one that has.
+/// Those of the fixture in three namespaces, with calls that do not count and conflicts of ephemeral ports.
 pub(in crate::metrics) fn ports() -> Ports {
-    let source = "2001:db8::5".parse().unwrap();
-    Ports {
-        taken_at: Some(Timestamp::from_second(1_799_999_999).unwrap()),
-        namespaces: vec![
-            space(HOST),
-            PortSpace { name: Some("blue".to_owned()), ..space(5) },
-            PortSpace { name: Some("process 77".to_owned()), ..space(6) },
-        ],
-        ports: vec![
-            PortUse { netns: 5, source, reusable: 250, used_ratio: 1.0, ..row(80, 1_250) },
-            PortUse { growth_per_second: Some(2.5), full_in_seconds: Some(100.0), ..row(443, 750) },
-            row(53, 3),
-        ],
-        bind_pools: vec![BindPoolUse { netns: HOST, source, in_use: 780, bound: 30, capacity: 980, used_ratio: 0.75 }],
-        failures: vec![failure(8080, 3), PortFailure { source_port: Some(40_001), ..failure(8080, 5) }],
-        conflicts: vec![conflict("tcp", 80, 2), conflict("udp", 40_500, 1), conflict("udp", 40_501, 1)],
-        conflicts_seen_by: "fexit".to_owned(),
-        unread: None,
-    }
+    let mut ports = Ports::clone(&sample::under_shortage().ports);
+    let (space, tuple) = (ports.namespaces[0].clone(), ports.ports[1].clone());
+    let (failure, conflict) = (ports.failures[0].clone(), ports.conflicts[0].clone());
+    ports.namespaces.extend([(5, "blue"), (6, "process 77")].map(|(netns, name)| PortSpace {
+        netns,
+        name: Some(name.to_owned()),
+        ..space.clone()
+    }));
+    ports.ports.extend([
+        PortUse { netns: 5, ..tuple.clone() },
+        PortUse { destination_port: 53, in_use: 3, used_ratio: 0.003, ..tuple },
+    ]);
+    ports.failures.push(PortFailure { source_port: Some(40_001), ..failure });
+    ports.conflicts.extend([0, 1].map(|more| PortConflict {
+        protocol: "udp".to_owned(),
+        port: space.range.low + more,
+        count: 1,
+        ..conflict.clone()
+    }));
+    ports
 }
 
-fn text(ports: Ports, series: &mut Series) -> String {
+fn filled(ports: Ports, series: &mut Series) -> Vec<MetricFamily> {
     let mut snapshot = sample::snapshot();
     snapshot.ports = ports.into();
-    let mut families = families(&snapshot, series);
-    // As the registry does: what has no sample is left out.
-    families.retain(|family| !family.get_metric().is_empty());
-    let text = TextEncoder::new().encode_to_string(&families).unwrap();
-    text.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect()
+    families(&snapshot, series)
 }
 
-#[test]
-fn the_worst_have_series_of_their_own_by_namespace_source_and_destination() {
-    let expected = r#"tracker_ports_in_use{netns="5",source="2001:db8::5",destination="192.0.2.7",destination_port="80"} 1250
-tracker_ports_in_use{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 750
-tracker_ports_in_use{netns="4026531840",source="other",destination="other",destination_port="other"} 15
-tracker_ports_in_use{netns="5",source="other",destination="other",destination_port="other"} 12
-tracker_ports_in_use{netns="6",source="other",destination="other",destination_port="other"} 12
-tracker_ports_time_wait{netns="5",source="2001:db8::5",destination="192.0.2.7",destination_port="80"} 625
-tracker_ports_time_wait{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 375
-tracker_ports_reusable{netns="5",source="2001:db8::5",destination="192.0.2.7",destination_port="80"} 250
-tracker_ports_reusable{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 0
-tracker_ports_capacity{netns="5",source="2001:db8::5",destination="192.0.2.7",destination_port="80"} 1000
-tracker_ports_capacity{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 1000
-tracker_ports_used_ratio{netns="5",source="2001:db8::5",destination="192.0.2.7",destination_port="80"} 1
-tracker_ports_used_ratio{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 0.75
-tracker_ports_growth_per_second{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 2.5
-tracker_ports_full_seconds{netns="4026531840",source="10.0.0.5",destination="192.0.2.7",destination_port="443"} 100
-tracker_ports_other_tuples{netns="4026531840"} 6
-tracker_ports_other_tuples{netns="5"} 5
-tracker_ports_other_tuples{netns="6"} 5
-tracker_ports_other_in_use_max{netns="4026531840"} 4
-tracker_ports_other_in_use_max{netns="5"} 4
-tracker_ports_other_in_use_max{netns="6"} 4
-tracker_port_allocation_failures_total{netns="5",destination="192.0.2.7",destination_port="80"} 0
-tracker_port_allocation_failures_total{netns="4026531840",destination="192.0.2.7",destination_port="443"} 0
-tracker_port_allocation_failures_total{netns="4026531840",destination="192.0.2.7",destination_port="8080"} 3
-tracker_port_allocation_failures_total{netns="other",destination="other",destination_port="other"} 0
-tracker_bind_conflicts_total{netns="4026531840",protocol="tcp",address="0.0.0.0",port="80"} 2
-tracker_bind_conflicts_total{netns="4026531840",protocol="udp",address="0.0.0.0",port="ephemeral"} 2
-tracker_bind_conflicts_total{netns="other",protocol="other",address="other",port="other"} 0
-tracker_bind_events_info{hook="fexit"} 1
-tracker_port_range_ports{netns="4026531840"} 1000
-tracker_port_range_ports{netns="5"} 1000
-tracker_port_range_ports{netns="6"} 1000
-tracker_port_range_reserved_ports{netns="4026531840"} 20
-tracker_port_range_reserved_ports{netns="5"} 20
-tracker_port_range_reserved_ports{netns="6"} 20
-tracker_port_range_bound_ports{netns="4026531840"} 30
-tracker_port_range_bound_ports{netns="5"} 30
-tracker_port_range_bound_ports{netns="6"} 30
-tracker_ports_timestamp_seconds{netns="4026531840"} 1799999999
-tracker_ports_timestamp_seconds{netns="5"} 1799999999
-tracker_ports_timestamp_seconds{netns="6"} 1799999999
-tracker_bind_ports_uncounted_sockets{netns="4026531840"} 0
-tracker_bind_ports_uncounted_sockets{netns="5"} 0
-tracker_bind_ports_uncounted_sockets{netns="6"} 0
-tracker_udp_sockets{netns="4026531840"} 12
-tracker_udp_sockets{netns="5"} 12
-tracker_udp_sockets{netns="6"} 12
-tracker_udp_ports_in_use{netns="4026531840"} 7
-tracker_udp_ports_in_use{netns="5"} 7
-tracker_udp_ports_in_use{netns="6"} 7
-tracker_udp_ports_capacity{netns="4026531840"} 980
-tracker_udp_ports_capacity{netns="5"} 980
-tracker_udp_ports_capacity{netns="6"} 980
-tracker_udp_ports_used_ratio{netns="4026531840"} 0.007
-tracker_udp_ports_used_ratio{netns="5"} 0.007
-tracker_udp_ports_used_ratio{netns="6"} 0.007
-tracker_port_range_info{netns="4026531840",name="",low="40000",high="40999",tw_reuse="2"} 1
-tracker_port_range_info{netns="5",name="blue",low="40000",high="40999",tw_reuse="2"} 1
-tracker_port_range_info{netns="6",name="",low="40000",high="40999",tw_reuse="2"} 1
-tracker_bind_ports_in_use{netns="4026531840",source="2001:db8::5"} 780
-tracker_bind_ports_bound{netns="4026531840",source="2001:db8::5"} 30
-tracker_bind_ports_capacity{netns="4026531840",source="2001:db8::5"} 980
-tracker_bind_ports_used_ratio{netns="4026531840",source="2001:db8::5"} 0.75
-"#;
-    assert_eq!(text(ports(), &mut Series::default()), expected);
+fn rows(families: &[MetricFamily], name: &str) -> usize {
+    families.iter().find(|family| family.name() == name).map_or(0, |family| family.get_metric().len())
 }
 
 #[test]
 fn before_the_first_census_nothing_is_claimed() {
-    assert_eq!(text(Ports::default(), &mut Series::default()), "");
+    let families = filled(Ports::default(), &mut Series::default());
+    assert!(families.iter().all(|family| family.get_metric().is_empty()));
 }
 
 #[test]
 fn where_refused_calls_of_bind_are_not_seen_there_is_no_count_of_them() {
     let blind = Ports { conflicts: Vec::new(), conflicts_seen_by: "no".to_owned(), ..ports() };
-    let text = text(blind, &mut Series::default());
-    assert!(
-        text.contains("tracker_bind_events_info{hook=\"no\"} 1\n") && !text.contains("tracker_bind_conflicts_total")
-    );
+    let families = filled(blind, &mut Series::default());
+    assert_eq!(value(&families, "tracker_bind_events_info", &["no"]), Some(1.0));
+    assert_eq!(rows(&families, "tracker_bind_conflicts_total"), 0);
 }
 
 #[test]
 fn failures_stay_counted_when_the_daemon_forgets_who_called() {
-    let mut series = Series::default();
-    let mut failed = |failures: Vec<PortFailure>| {
-        let text = text(Ports { failures, ..ports() }, &mut series);
-        let line = text.lines().find(|line| line.contains("failures_total") && line.contains("\"8080\"")).unwrap();
-        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    let (mut series, failure) = (Series::default(), ports().failures[0].clone());
+    let labels = [failure.netns.to_string(), failure.destination.to_string(), failure.destination_port.to_string()];
+    let mut failed = |count: Option<u64>| {
+        let failures = count.map(|count| PortFailure { count, ..failure.clone() }).into_iter().collect();
+        let families = filled(Ports { failures, ..ports() }, &mut series);
+        value(&families, "tracker_port_allocation_failures_total", &labels.each_ref().map(String::as_str))
     };
-    assert_eq!([failed(vec![failure(8080, 3)]), failed(Vec::new()), failed(vec![failure(8080, 2)])], [3, 3, 5]);
+    assert_eq!([failed(Some(3)), failed(None), failed(Some(2))], [3.0, 3.0, 5.0].map(Some));
 }
 
 #[test]
 fn series_are_bounded_whatever_the_number_of_destinations() {
     let mut all = ports();
-    all.ports = (0..1_024).map(|port| row(port, 700)).collect();
-    all.failures = (2_000..3_000).map(|port| failure(port, 1)).collect();
+    let (tuple, failure) = (all.ports[0].clone(), all.failures[0].clone());
+    all.ports = (0..1_024).map(|port| PortUse { destination_port: port, in_use: 700, ..tuple.clone() }).collect();
+    let failing = 2_000..3_000;
+    all.failures = failing.map(|port| PortFailure { destination_port: port, count: 1, ..failure.clone() }).collect();
     all.bind_pools = vec![all.bind_pools[0].clone(); 64];
-    let text = text(all, &mut Series::default());
-    let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
-    assert_eq!((of("tracker_ports_in_use"), of("tracker_ports_used_ratio")), (32 + 3, 32));
-    assert_eq!((of("tracker_port_allocation_failures_total"), of("tracker_bind_ports_in_use")), (65, 32));
-    assert!(text.contains(r#"source="other",destination="other",destination_port="other"} 694412"#), "{text}");
-    assert!(text.contains("tracker_ports_other_in_use_max{netns=\"4026531840\"} 700\n"));
-    assert!(text.contains(r#"failures_total{netns="other",destination="other",destination_port="other"} 968"#));
+    let rest = all.namespaces[0].rest.sockets;
+    let families = filled(all, &mut Series::default());
+    assert_eq!(rows(&families, "tracker_ports_in_use"), 32 + 3, "the rest of each namespace");
+    assert_eq!((rows(&families, "tracker_ports_used_ratio"), rows(&families, "tracker_bind_ports_in_use")), (32, 32));
+    assert_eq!(rows(&families, "tracker_port_allocation_failures_total"), 65);
+    let netns = tuple.netns.to_string();
+    let others = value(&families, "tracker_ports_in_use", &[&netns, OTHER, OTHER, OTHER]);
+    assert_eq!(others, Some(family::float((1_024 - 32) * 700 + rest)));
+    assert_eq!(value(&families, "tracker_ports_other_in_use_max", &[&netns]), Some(700.0));
+    assert_eq!(value(&families, "tracker_port_allocation_failures_total", &[OTHER; 3]), Some(968.0));
 }

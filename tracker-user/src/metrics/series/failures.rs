@@ -8,15 +8,15 @@ use std::{
 
 /// Most subjects that have a series at one moment.
 const MAX: usize = 32;
-/// A series that has not grown for so long gives way to a subject of calls that fail now.
+/// A series that has not grown for this long gives way to a subject whose calls fail now.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// Counts by subject that never go back while they are there, though the daemon forgets who called after some time; nor does
-/// that of the others.
+/// Counts by subject that never go back while they are there, though the daemon forgets who called after some time. Nor
+/// does the count of the others.
 ///
-/// When no series is free, a subject of calls that fail takes the place of one of which none have failed of late. What that one
-/// counted goes with it: added to the others it would look like calls that failed just now. Should it come back, it begins
-/// anew at zero.
+/// When no series is free, a subject whose calls fail now replaces one whose calls have not failed for [`IDLE`]. The
+/// count of the replaced one is dropped: added to the others it would look like calls that failed just now. If that
+/// subject comes back, it starts at zero.
 #[derive(Debug)]
 pub struct FailureSeries<Subject, Caller> {
     own: BTreeMap<Subject, Own>,
@@ -37,7 +37,7 @@ impl<Subject, Caller> Default for FailureSeries<Subject, Caller> {
 }
 
 impl<Subject: Copy + Ord + Hash, Caller: Eq + Hash> FailureSeries<Subject, Caller> {
-    /// Takes in what a snapshot tells, at this moment of a clock that never jumps: how often calls have failed, by subject and caller.
+    /// Adds the failures of a snapshot, by subject and caller. `now` is of a clock that never jumps.
     pub fn update(&mut self, now: Duration, failures: impl IntoIterator<Item = (Subject, Caller, u64)>) {
         // A caller may have several rows.
         let mut counts: HashMap<(Subject, Caller), u64> = HashMap::new();
@@ -68,7 +68,7 @@ impl<Subject: Copy + Ord + Hash, Caller: Eq + Hash> FailureSeries<Subject, Calle
         }
     }
 
-    /// The series of a subject, if it has one or there is, perhaps now, place for it.
+    /// The series of a subject, if it has one or gets one; removes another if that makes room.
     fn place(&mut self, subject: Subject, now: Duration) -> Option<&mut Own> {
         if self.own.len() >= MAX && !self.own.contains_key(&subject) {
             let (victim, own) = self.own.iter().min_by_key(|(_, own)| own.grown_at)?;
@@ -127,7 +127,7 @@ mod tests {
         series.update(at(0), all.clone());
         series.update(at(30), all.into_iter().chain([(99, 1, 7)]));
         assert_eq!((series.own().count(), series.other()), (MAX, 7));
-        // The first of those that are idle fails again: it is none of them.
+        // Port 1 fails again, so it is not idle.
         series.update(at(600), [(1, 1, 11), (99, 1, 8), (98, 1, 1)]);
         let now = counts(&series);
         assert_eq!((now.len(), series.other()), (MAX, 7), "what gave way has not failed now");

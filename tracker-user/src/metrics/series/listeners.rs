@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_never_goes_back_when_its_listeners_close_or_begin_anew() {
+    fn the_rest_never_goes_back_when_its_listeners_close_or_start_again() {
         let mut series = ListenerSeries::default();
         series.update(&listeners(0..258, 5));
         let all = listeners(0..257, 6);

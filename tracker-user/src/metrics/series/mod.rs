@@ -1,8 +1,6 @@
-//! Bounded sets of time series.
-//!
-//! A counter that a monitoring system follows must never go back and must not come and go, while the lists that a
-//! snapshot holds are unbounded or change from one moment to the next. What stands here remembers which of them have
-//! a series of their own, and adds up the rest so that it never goes back.
+//! Bounded sets of time series: which subjects have a series of their own, and the sum of the others. A counter here
+//! never goes back and does not come and go, while the lists of a snapshot are unbounded and change from moment to
+//! moment.
 
 mod failures;
 mod listeners;

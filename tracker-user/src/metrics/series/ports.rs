@@ -8,19 +8,19 @@ use std::{
 use tracker_detect::estimators::decay::TIME_CONSTANT;
 use tracker_model::{counters::PortSyns, snapshot::NoListener};
 
-/// A port gets a series when it is among so many.
+/// A port gets a series when it is among this many of the most active,
 const TOP: usize = 10;
-/// And when it received at least one in so many of all SYNs to no listener; else a scan of all ports would take
+/// and when it received at least one in this many of all SYNs to no listener. Otherwise a scan of all ports would take
 /// every series with one SYN each.
 const SHARE: u32 = 100;
 /// Most ports that have a series at one moment.
 const MAX: usize = 32;
-/// A series that has not grown for so long gives way to any port that is active now.
+/// A series that has not grown for this long gives way to any port that is active now.
 const IDLE: Duration = Duration::from_mins(5);
-/// A port is active enough to take the place of another from so many SYNs per second on: four in a minute. Whoever
-/// scans one port after the other sends less to each, and would leave behind a new series every few seconds.
+/// A port must receive this many SYNs per second to replace another: four in a minute. A scan of one port after the
+/// other sends less to each, and would leave a new series behind every few seconds.
 const ACTIVE: f64 = 3.5 / 60.0;
-/// And of one that is not idle when it is so many times as active; else ports alike would take turns.
+/// To replace one that is not idle it must be this many times as active; otherwise similar ports would take turns.
 const MORE: f64 = 2.0;
 
 /// Counts by port that never go back while they are there, and whose sum never goes back and is the total.
@@ -29,8 +29,8 @@ const MORE: f64 = 2.0;
 /// snapshot; all others count in `other`. As long as the lists hold every port there is, and they do until more ports
 /// are hit than a list is long, that is all of them.
 ///
-/// When no series is free, a port that is active now takes the place of one that is not, and what that one counted
-/// goes to `other`. Should it come back, it begins anew at zero.
+/// When no series is free, a port that is active now replaces one that is not, whose count goes to `other`. If that
+/// port comes back, it starts at zero.
 #[derive(Debug, Default)]
 pub struct PortSeries {
     own: BTreeMap<u16, Own>,
@@ -83,7 +83,8 @@ impl Reading {
 }
 
 impl PortSeries {
-    /// Takes in the snapshot of this moment, by a clock that never jumps: the SYNs to no listener by all interfaces, and the most active ports.
+    /// Adds a snapshot: `total` SYNs to no listener by all interfaces, and the most active ports. `now` is of a clock
+    /// that never jumps.
     pub fn update(&mut self, now: Duration, total: u64, seen: &NoListener) {
         // First those that have a series: only then is it known which of them are idle.
         let mut counted: u64 = seen.top_ports.iter().map(|entry| self.count(now, entry)).sum();
@@ -104,7 +105,7 @@ impl PortSeries {
         self.last = Reading { total, ports: seen.ports, listed };
     }
 
-    /// Counts the new SYNs of a port that has a series, and tells how many.
+    /// Counts the new SYNs of a port that has a series, and returns how many there were.
     fn count(&mut self, now: Duration, entry: &PortSyns) -> u64 {
         let Some(own) = self.own.get_mut(&entry.port) else { return 0 };
         let new = self.last.count(entry.port).map_or(0, |before| entry.syns.saturating_sub(before));
@@ -116,7 +117,7 @@ impl PortSeries {
         new
     }
 
-    /// Whether a port is to have a series and there is, perhaps now, place for it.
+    /// Whether a port gets a series; removes another if that makes room for it.
     fn make_room(&mut self, now: Duration, total: u64, seen: &NoListener, entry: &PortSyns) -> bool {
         let recent = entry.syn_rate > 0.0 && entry.syn_rate * f64::from(SHARE) >= seen.syn_rate;
         if self.own.len() < MAX {
@@ -241,7 +242,7 @@ mod tests {
         host.receive(15, [443], 1);
         assert_eq!((of(&host.series, 1), of(&host.series, 2).is_some()), (None, true));
         assert!(of(&host.series, 443).is_some());
-        // It comes back, and begins anew.
+        // It comes back and starts at zero.
         let before = host.counts[&1];
         host.receive(45, [1], 1);
         assert!(of(&host.series, 1).is_some_and(|syns| syns <= 45) && host.counts[&1] == before + 45);

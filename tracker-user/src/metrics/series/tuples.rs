@@ -1,14 +1,15 @@
-//! Local ports by source and destination: a series for each of the worst 32, and one of each network namespace for the rest.
+//! Local ports by source and destination: a series for each of the worst 32, and one of each network namespace for the
+//! rest.
 
 use std::{collections::HashSet, net::IpAddr};
 
 use tracker_common::limits::TUPLES_SHOWN;
 use tracker_model::api::{PortSpace, PortUse, Ports};
 
-/// A tuple gets one when it holds so many ports; else a host that talks to thousands of others a little would have new
-/// series with each scrape.
+/// A tuple gets a series when it holds this many ports. Otherwise a host that talks a little to thousands of others
+/// would have new series with each scrape.
 const MANY: u32 = 10;
-/// Or when it uses so much of the ports that it can have.
+/// It also gets one when it uses this share of its ports.
 const MUCH: f64 = 0.01;
 
 /// Network namespace, source, destination, destination port.
@@ -18,8 +19,8 @@ fn key(row: &PortUse) -> Key {
     (row.netns, row.source, row.destination, row.destination_port)
 }
 
-/// Which tuples have a series of their own: the worst, of those that hold more than a few ports or have done so since they
-/// got it.
+/// Which tuples have a series of their own: the worst, of those that hold more than a few ports or have done so since
+/// they got it.
 #[derive(Debug, Default)]
 pub struct TupleSeries {
     own: HashSet<Key>,
@@ -85,51 +86,23 @@ impl TupleSeries {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use tracker_model::api::PortRest;
 
     use super::*;
-    use tracker_model::api::{ByName, PortRange, PortRest, UdpPorts};
 
+    /// By destination port; all else is as in the fixture.
     fn row(port: u16, in_use: u32) -> PortUse {
-        PortUse {
-            netns: 1,
-            source: "10.0.0.5".parse().unwrap(),
-            destination: "192.0.2.7".parse().unwrap(),
-            destination_port: port,
-            in_use,
-            time_wait: 0,
-            reusable: 0,
-            recyclable: 0,
-            bound: 0,
-            capacity: 28_232,
-            used_ratio: f64::from(in_use) / 28_232.0,
-            growth_per_second: None,
-            full_in_seconds: None,
-            next_free_seconds: None,
-            failures: 0,
-            states: ByName::new(),
-            processes: Vec::new(),
-            made_by: Vec::new(),
-        }
+        let tuple = tracker_fixtures::under_shortage().ports.ports[0].clone();
+        PortUse { destination_port: port, in_use, capacity: 28_232, used_ratio: f64::from(in_use) / 28_232.0, ..tuple }
     }
 
     /// The worst first, as the model gives them.
     fn ports(rows: impl IntoIterator<Item = PortUse>, rest: PortRest) -> Ports {
-        let mut rows: Vec<_> = rows.into_iter().collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.in_use));
-        let space = |netns| PortSpace {
-            netns,
-            name: None,
-            taken_at: Timestamp::default(),
-            range: PortRange::default(),
-            reserved: 0,
-            bound: 0,
-            tw_reuse: 2,
-            rest,
-            udp: UdpPorts::default(),
-            sources_lost: 0,
-        };
-        Ports { ports: rows, namespaces: vec![space(1)], ..Ports::default() }
+        let mut ports = Ports::clone(&tracker_fixtures::under_shortage().ports);
+        ports.ports = rows.into_iter().collect();
+        ports.ports.sort_by_key(|row| std::cmp::Reverse(row.in_use));
+        ports.namespaces[0].rest = rest;
+        ports
     }
 
     fn own(series: &mut TupleSeries, ports: &Ports) -> Vec<u16> {
@@ -146,7 +119,10 @@ mod tests {
         let tuples = series.update(&ports);
         assert_eq!(tuples.own.iter().map(|row| row.in_use).collect::<Vec<_>>(), (69..=100).rev().collect::<Vec<_>>());
         let in_use = (1..=68).sum::<u64>() + 7;
-        assert_eq!(tuples.others, [OtherTuples { netns: 1, in_use, tuples_at_least: 71, most: 68 }]);
+        assert_eq!(
+            tuples.others,
+            [OtherTuples { netns: ports.namespaces[0].netns, in_use, tuples_at_least: 71, most: 68 }]
+        );
     }
 
     #[test]
@@ -155,7 +131,10 @@ mod tests {
         let narrow = PortUse { capacity: 20, used_ratio: 0.05, ..row(3, 1) };
         let ports = ports([row(1, 9), row(2, 10), narrow], PortRest::default());
         assert_eq!(own(&mut series, &ports), [3, 2]);
-        assert_eq!(series.update(&ports).others[0], OtherTuples { netns: 1, in_use: 9, tuples_at_least: 1, most: 9 });
+        assert_eq!(
+            series.update(&ports).others[0],
+            OtherTuples { netns: ports.namespaces[0].netns, in_use: 9, tuples_at_least: 1, most: 9 }
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::api::ApiError;
+use tracker_model::api::ApiError;
 
 /// An answer takes milliseconds, and some more when the kernel is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ async fn connect(socket: &Path) -> Result<UnixStream> {
 }
 
 /// Asks for `path` over a connection, and reads the whole answer.
-pub(crate) async fn exchange<S>(stream: S, path: &str) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>>
+pub async fn exchange<S>(stream: S, path: &str) -> Result<Response<Bytes>, Box<dyn Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

@@ -4,17 +4,19 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use anyhow::Result;
 
-use super::output::{self, Output};
-use crate::kernel::doctor::{self, Check, Report, Verdict};
+use crate::{
+    cli::{self, Output},
+    kernel::doctor::{self, Check, Report, Verdict},
+};
 
-/// Checks, prints, and tells by the exit code whether the daemon could run here.
+/// Checks and prints. The exit code says whether the daemon could run here.
 pub(super) fn run(btf: Option<&Path>, output: Output) -> Result<ExitCode> {
     let report = doctor::report(btf);
     let text = match output {
-        Output::Json => output::json(&report)?,
+        Output::Json => cli::json(&report)?,
         Output::Table | Output::Wide => render(&report),
     };
-    output::print(&text)?;
+    cli::print(&text)?;
     Ok(if report.verdict == Verdict::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

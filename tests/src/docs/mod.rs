@@ -1,5 +1,9 @@
-//! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`. The parts
-//! of the command line and of the settings are made by [`tracker_user::docs`], those of the lab here.
+//! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`.
+//! `tables` makes those of the command line, the settings and the metrics, `api` those of the API; those of the lab are
+//! here.
+
+mod api;
+mod tables;
 
 use std::{
     fs,
@@ -7,11 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracker_user::docs;
 
 /// Name and text of each part. Each is used on some page.
 fn parts() -> Result<Vec<(String, String)>> {
-    Ok(docs::tables().into_iter().chain([("lab cases".to_owned(), lab_cases()?)]).collect())
+    Ok(tables::tables().into_iter().chain(api::tables()).chain([("lab cases".to_owned(), lab_cases()?)]).collect())
 }
 
 /// Fills all parts of all pages; with `check` only says which differ.
@@ -76,12 +79,20 @@ fn lab_cases() -> Result<String> {
         }
     }
     rows.sort_unstable();
-    Ok(docs::table(["file in [tests/tests/lab](../tests/tests/lab)", "what holds"], rows.into_iter()))
+    Ok(tables::table(["file in [tests/tests/lab](../tests/tests/lab)", "what holds"], rows.into_iter()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_has_a_section() {
+        let page = fs::read_to_string(root().join("docs/commands.md")).unwrap();
+        for (name, _) in tables::tables().iter().filter(|(name, _)| name.starts_with("tracker ")) {
+            assert!(page.contains(&format!("\n## `{name}`\n")), "docs/commands.md has no section on {name}");
+        }
+    }
 
     #[test]
     fn parts_are_filled_and_the_rest_stays() {

@@ -1,11 +1,10 @@
-//! Tables of the pages under docs/, made of the definitions that the program runs by.
-//!
-//! `cargo xtask docs` writes each into its page, between `<!-- generated: NAME -->` and `<!-- end -->`.
+//! Tables of commands, settings and metrics, from the definitions that the program runs by.
 
 use clap::{Arg, Command, CommandFactory as _};
-use tracker_model::field::Metric;
+use tracker_common::counters::Loss;
+use tracker_model::{counters::NamespaceCounters, field::Metric};
 
-use crate::{
+use tracker_user::{
     cli::Cli,
     config::{self, Kind},
     metrics,
@@ -17,6 +16,7 @@ pub fn tables() -> Vec<(String, String)> {
     let mut root = Cli::command();
     root.build();
     let mut tables = vec![("settings".to_owned(), settings()), ("commands".to_owned(), commands())];
+    tables.extend([("losses".to_owned(), losses()), ("tcp counters".to_owned(), tcp_counters())]);
     for (name, command) in every(&root) {
         let shown = |argument: &&Arg| {
             let is_helped = matches!(argument.get_id().as_str(), "help" | "version");
@@ -40,9 +40,21 @@ fn metrics(all: &[&Metric]) -> String {
     table(["metric", "type", "labels", "meaning"], all.iter().map(row))
 }
 
+fn losses() -> String {
+    table(
+        ["kind", "meaning"],
+        Loss::ALL.into_iter().map(|loss| [format!("`{}`", loss.name()), loss.consequence().to_owned()]),
+    )
+}
+
+fn tcp_counters() -> String {
+    let row = |(name, meaning): &(&str, &str)| [format!("`{name}`"), (*meaning).to_owned()];
+    table(["counter", "meaning"], NamespaceCounters::MEANINGS.iter().map(row))
+}
+
 /// The settings: key, flag, variable, type and default.
 #[must_use]
-pub fn settings() -> String {
+fn settings() -> String {
     let row = |flag: &Arg| {
         let name = flag.get_long()?;
         let kind = Kind::of_flag(flag).name().to_owned();
@@ -53,7 +65,7 @@ pub fn settings() -> String {
 
 /// The commands and what they do.
 #[must_use]
-pub fn commands() -> String {
+fn commands() -> String {
     let about = |command: &Command| command.get_about().map(ToString::to_string).unwrap_or_default();
     let all = every(&Cli::command()).into_iter().skip(1);
     table(["command", "meaning"], all.map(|(name, command)| [format!("`{name}`"), about(&command)]))
