@@ -1,11 +1,11 @@
 //! A detector, and what it is shown.
 
-use std::{any::Any, fmt::Debug, time::Duration};
+use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tracker_model::api::{AlertKind, MapFill, Unwatched};
 
-use crate::{alert::ObservedAt, syn::SynObservation};
+use crate::{alert::ObservedAt, ports::PortsReading, syn::SynObservation};
 
 /// What a detector is shown.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub enum Observation {
     Host(HostObservation),
     /// The processes of a network namespace that hold sockets whose peer is silent, about four times a minute.
     Leaks(LeaksObservation),
+    /// The local ports of a network namespace, after each census.
+    Ports(Arc<PortsReading>),
     /// A network namespace is gone.
     NetnsGone {
         /// Its number.

@@ -11,8 +11,9 @@ use std::any::Any;
 
 use crate::{
     alert::AlertStore,
+    call_failures,
     detector::{Detector, Observation},
-    hook_detached, leaks, map_pressure,
+    hook_detached, leaks, map_pressure, port_exhaustion,
     syn::Sensitivity,
     syn_flood,
 };
@@ -23,6 +24,8 @@ type NewDetector = fn(Sensitivity, AlertStore) -> Box<dyn Detector>;
 /// All of them.
 pub const DETECTORS: &[NewDetector] = &[
     syn_flood::detector,
+    |_, alerts| port_exhaustion::detector(alerts),
+    |_, alerts| call_failures::detector(alerts),
     |_, alerts| leaks::detector(alerts),
     |_, alerts| map_pressure::detector(alerts),
     |_, alerts| hook_detached::detector(alerts),
@@ -63,13 +66,13 @@ mod tests {
     use tracker_model::api::AlertKind;
 
     use super::*;
-    use crate::{ports, syn_flood::SynFlood};
+    use crate::syn_flood::SynFlood;
 
     #[test]
     fn each_kind_of_alert_has_one_detector() {
         let listed = Detectors::new(Sensitivity::Medium, &AlertStore::default());
         let kinds = listed.0.iter().flat_map(|detector| detector.kinds());
-        let mut kinds: Vec<_> = kinds.chain(ports::KINDS).copied().collect();
+        let mut kinds: Vec<_> = kinds.copied().collect();
         kinds.sort();
         assert_eq!(kinds, AlertKind::ALL);
         assert!(listed.get::<SynFlood>().kinds().contains(&AlertKind::SynFlood));

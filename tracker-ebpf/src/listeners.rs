@@ -363,8 +363,9 @@ fn withdraw(key: &ListenerKey) {
         Slot::ANY_V6 => 32,
         _ => return,
     };
+    #[expect(clippy::cast_ptr_alignment, reason = "an entry of an array map is aligned to 8 bytes")]
     let both = port.cast::<u64>();
-    // SAFETY: an entry of the map is aligned to 8 bytes, of which the first 8 are `any_v4` and `any_v6`.
+    // SAFETY: aligned, as the line before says; the first 8 bytes are `any_v4` and `any_v6`.
     unsafe {
         let before = read_volatile(both);
         if before >> shift & 0xffff_ffff == 1 {

@@ -4,4 +4,4 @@ mod answer;
 mod socket;
 
 pub use answer::{BindAnswer, BindError, Cause, ConnectAnswer, ConnectRule, Holder, Overlap, Rule, Variants};
-pub use socket::{Bucket, Protocol, SocketSeen, TcpState};
+pub use socket::{Bucket, Protocol, SocketObservation, TcpState};

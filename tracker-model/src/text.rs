@@ -1,6 +1,10 @@
 //! Figures and times as an operator reads them.
 
+use std::cmp::Reverse;
+
 use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit, tz::TimeZone};
+
+use crate::{api::ByName, process::PortHolder};
 
 /// A date and time, UTC, to the second.
 #[must_use]
@@ -192,6 +196,24 @@ pub fn printable(text: &str) -> String {
         }
     }
     safe
+}
+
+/// Processes and their ports, safe to print, each number after a mark of what kind it is; nothing without a process.
+#[must_use]
+pub fn holders(holders: &[PortHolder], mark: &str) -> Option<String> {
+    let holder = |of: &PortHolder| format!("{} {mark}{}", process(of.pid, &of.comm), grouped(of.ports.into()));
+    let holders: Vec<_> = holders.iter().map(holder).collect();
+    (!holders.is_empty()).then(|| printable(&holders.join(", ")))
+}
+
+/// Ports by state, most first, safe to print; nothing without a port.
+#[must_use]
+pub fn states(states: &ByName<u32>) -> Option<String> {
+    let mut states: Vec<_> = states.iter().filter(|(_, ports)| **ports > 0).collect();
+    states.sort_by_key(|(_, ports)| Reverse(**ports));
+    let states: Vec<_> =
+        states.into_iter().map(|(name, ports)| format!("{name} {}", grouped((*ports).into()))).collect();
+    (!states.is_empty()).then(|| printable(&states.join(", ")))
 }
 
 /// A short time, in the unit that suits it.

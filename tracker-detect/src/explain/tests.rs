@@ -10,16 +10,16 @@ use std::{
 };
 
 use super::BindRequest;
-use tracker_model::explain::{Protocol, SocketSeen, TcpState};
+use tracker_model::explain::{Protocol, SocketObservation, TcpState};
 use tracker_model::process::Process;
 
 /// The port that everything is about.
 const PORT: u16 = 20_000;
 
 /// A socket of that port at the IPv4 wildcard, without options.
-fn socket(state: TcpState) -> SocketSeen {
+fn socket(state: TcpState) -> SocketObservation {
     let connected = !matches!(state, TcpState::Listen | TcpState::Bound | TcpState::Close);
-    SocketSeen {
+    SocketObservation {
         protocol: Protocol::Tcp,
         ipv6: false,
         ipv6_only: false,
@@ -42,18 +42,8 @@ fn socket(state: TcpState) -> SocketSeen {
 
 /// A `bind()` to that port at the IPv4 wildcard, without options.
 fn request() -> BindRequest {
-    BindRequest {
-        protocol: Protocol::Tcp,
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        port: PORT,
-        ipv6: false,
-        ipv6_only: false,
-        reuse_address: false,
-        reuse_port: false,
-        uid: 0,
-        device: 0,
-        privileged: true,
-    }
+    let request = BindRequest::new(Protocol::Tcp, IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT);
+    BindRequest { privileged: true, ..request }
 }
 
 fn process(pid: u32, comm: &str) -> Vec<Process> {

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use tracker_common::state;
 
 use super::{
-    observation::TupleSeen,
-    settings::{PortSet, PortSettings, TwReuse, mask},
+    observation::TupleObservation,
+    settings::{PortSet, PortSettings, TwReuse},
 };
 
-/// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among them.
+/// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct PortCapacity {
     /// Ports of the range that are reserved.
     pub reserved: u32,
     /// Other ports of the range that are bound.
@@ -22,25 +23,25 @@ pub struct Room {
     pub bindable: u32,
 }
 
-impl Room {
+impl PortCapacity {
     /// Counts them.
     ///
-    /// `connect()` passes over ports that are reserved and over those that were bound by `bind()`, whatever their address
-    /// and destination (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`). `bind()` with port 0 passes over reserved ones
-    /// and over those held on its address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`).
+    /// `connect()` passes over ports that are reserved and over those that were bound by `bind()`, whatever their
+    /// address and destination (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`). `bind()` with port 0 passes over
+    /// reserved ones and over those held on its address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`).
     ///
-    /// Both try an even number of ports: of a range of an odd number, `remaining &= ~1` leaves one out. That is the lowest,
-    /// or the highest if the attempt happens to begin with the lowest, which it seldom does. So the lowest is taken to be out
-    /// unless it would be passed over anyway.
+    /// Both try an even number of ports: of a range of an odd number, `remaining &= ~1` leaves one out. That is the
+    /// lowest, or the highest if the attempt happens to begin with the lowest, which it seldom does. So the lowest is
+    /// taken to be out unless it would be passed over anyway.
     #[must_use]
     pub fn new(settings: &PortSettings, bound: &PortSet) -> Self {
         let range = settings.range_len();
         let reserved = settings.reserved_in_range();
-        let passed = settings.reserved.union(bound).count_in(settings.range());
+        let taken = settings.choosable().count_common(bound);
         let odd = range > 1 && !range.is_multiple_of(2) && !settings.reserved.contains(settings.low);
         let bindable = range - reserved - u32::from(odd);
-        let free_for_all = range - passed - u32::from(odd && !bound.contains(settings.low));
-        Self { reserved, bound: passed - reserved, free_for_all, bindable }
+        let free_for_all = range - reserved - taken - u32::from(odd && !bound.contains(settings.low));
+        Self { reserved, bound: taken, free_for_all, bindable }
     }
 }
 
@@ -64,12 +65,12 @@ impl Usage {
     /// bound are not there for it. What is used is there: should it be more than the rules allow for (the range was
     /// narrowed, two sockets on two interfaces share a port), the capacity is what is used.
     #[must_use]
-    pub fn new(tuple: &TupleSeen, room: &Room, reuse: TwReuse) -> Self {
+    pub fn new(tuple: &TupleObservation, available: &PortCapacity, reuse: TwReuse) -> Self {
         let in_use = tuple.states.iter().copied().map(u32::from).sum();
         let time_wait = u32::from(tuple.states[usize::from(state::TIME_WAIT)]);
         let recyclable = u32::from(tuple.recyclable).min(time_wait);
         let reusable = if may_reuse(reuse, tuple.source, tuple.destination) { recyclable } else { 0 };
-        let capacity = (room.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
+        let capacity = (available.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
         Self { in_use, time_wait, reusable, capacity }
     }
 
@@ -93,13 +94,13 @@ impl Usage {
 }
 
 /// A share of a whole; all of nothing is 1.
-pub(super) fn ratio(part: u32, whole: u32) -> f64 {
+pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
     if whole == 0 { 1.0 } else { f64::from(part.min(whole)) / f64::from(whole) }
 }
 
 /// Whether `connect()` between these addresses may take a port in `TIME_WAIT` at all (`tcp_twsk_unique`,
-/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; they are
-/// not told apart.
+/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; they
+/// are not told apart.
 #[must_use]
 pub fn may_reuse(reuse: TwReuse, source: IpAddr, destination: IpAddr) -> bool {
     match reuse {
@@ -116,14 +117,8 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 
 /// Ports of a source address that are in use, and those of them that are bound, of the range and not reserved.
 pub(super) fn held(ports: &PortSet, bound: &PortSet, settings: &PortSettings) -> (u32, u32) {
-    let (mut in_use, mut of_bind) = (0, 0);
-    let words = ports.words().iter().zip(bound.words()).zip(settings.reserved.words());
-    for (word, ((ports, bound), reserved)) in words.enumerate() {
-        let open = ports & !reserved & mask(word, &settings.range());
-        in_use += open.count_ones();
-        of_bind += (open & bound).count_ones();
-    }
-    (in_use, of_bind)
+    let open = settings.choosable().intersection(ports);
+    (open.count(), open.count_common(bound))
 }
 
 #[cfg(test)]
@@ -138,7 +133,7 @@ mod tests {
     }
 
     fn free_for_all(settings: &PortSettings, bound: &str) -> u32 {
-        Room::new(settings, &bound.parse().unwrap()).free_for_all
+        PortCapacity::new(settings, &bound.parse().unwrap()).free_for_all
     }
 
     #[test]
@@ -147,8 +142,8 @@ mod tests {
         assert_eq!(free_for_all(&settings, ""), 100);
         assert_eq!(free_for_all(&settings, "80,40000-40009,40100"), 90);
         settings.reserved = "40005-40019,50000".parse().unwrap();
-        let room = Room::new(&settings, &"80,40000-40009,40100".parse().unwrap());
-        assert_eq!(room, Room { reserved: 15, bound: 5, free_for_all: 80, bindable: 85 });
+        let available = PortCapacity::new(&settings, &"80,40000-40009,40100".parse().unwrap());
+        assert_eq!(available, PortCapacity { reserved: 15, bound: 5, free_for_all: 80, bindable: 85 });
         settings.reserved = "1-65535".parse().unwrap();
         assert_eq!(free_for_all(&settings, "40000"), 0);
     }
@@ -166,8 +161,8 @@ mod tests {
     fn bound_sockets_of_the_tuple_itself_are_used_and_part_of_the_capacity() {
         let mut tuple = testing::tuple(60, 0);
         tuple.bound = 10;
-        let room = Room::new(&settings(40_000, 40_099), &"40000-40029".parse().unwrap());
-        let usage = Usage::new(&tuple, &room, TwReuse::Off);
+        let available = PortCapacity::new(&settings(40_000, 40_099), &"40000-40029".parse().unwrap());
+        let usage = Usage::new(&tuple, &available, TwReuse::Off);
         assert_eq!((usage.used(), usage.capacity), (60, 80));
     }
 
@@ -175,22 +170,22 @@ mod tests {
     fn reuse_is_as_it_is_set() {
         let mut tuple = testing::tuple(10, 50);
         tuple.recyclable = 40;
-        let room = Room::new(&settings(40_000, 40_099), &PortSet::new());
-        let reusable = |tuple: &TupleSeen, reuse| Usage::new(tuple, &room, reuse).reusable;
+        let available = PortCapacity::new(&settings(40_000, 40_099), &PortSet::new());
+        let reusable = |tuple: &TupleObservation, reuse| Usage::new(tuple, &available, reuse).reusable;
         let all = [TwReuse::Off, TwReuse::On, TwReuse::Loopback];
         assert_eq!(all.map(|reuse| reusable(&tuple, reuse)), [0, 40, 0]);
         for loopback in ["127.8.9.1", "::1", "::ffff:127.0.0.1"] {
             let destination = loopback.parse().unwrap();
-            let local = TupleSeen { destination, ..tuple.clone() };
+            let local = TupleObservation { destination, ..tuple.clone() };
             assert_eq!(all.map(|reuse| reusable(&local, reuse)), [0, 40, 40], "{loopback}");
         }
-        assert_eq!(Usage::new(&tuple, &room, TwReuse::On).used(), 20);
+        assert_eq!(Usage::new(&tuple, &available, TwReuse::On).used(), 20);
     }
 
     #[test]
     fn without_any_port_every_connect_fails() {
         let settings = PortSettings { reserved: "0-65535".parse().unwrap(), ..PortSettings::default() };
-        let usage = Usage::new(&testing::tuple(0, 0), &Room::new(&settings, &PortSet::new()), TwReuse::Off);
+        let usage = Usage::new(&testing::tuple(0, 0), &PortCapacity::new(&settings, &PortSet::new()), TwReuse::Off);
         assert_eq!(usage.capacity, 0);
         assert!((usage.ratio() - 1.0).abs() < f64::EPSILON);
     }
@@ -208,12 +203,12 @@ mod tests {
             let settings = PortSettings {
                 low: range.0.min(range.1), high: range.0.max(range.1), reserved: span(reserved), ..PortSettings::default()
             };
-            let room = Room::new(&settings, &span(taken));
-            let tuple = TupleSeen { states, bound, recyclable, ..testing::tuple(0, 0) };
-            let usage = Usage::new(&tuple, &room, TwReuse::from_number(reuse).unwrap());
+            let available = PortCapacity::new(&settings, &span(taken));
+            let tuple = TupleObservation { states, bound, recyclable, ..testing::tuple(0, 0) };
+            let usage = Usage::new(&tuple, &available, TwReuse::from_number(reuse).unwrap());
             prop_assert!(usage.used() <= usage.capacity && usage.reusable <= usage.time_wait);
             prop_assert!((0.0..=1.0).contains(&usage.ratio()));
-            prop_assert!(room.free_for_all <= room.bindable && room.bindable <= settings.range_len());
+            prop_assert!(available.free_for_all <= available.bindable && available.bindable <= settings.range_len());
             let ports = span((range.1, reserved.0));
             let open = |port: &u16| settings.may_choose(*port);
             let expected = (

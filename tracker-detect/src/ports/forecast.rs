@@ -8,19 +8,19 @@ use super::capacity::Usage;
 
 /// How long a socket is in `TIME_WAIT` (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
 pub const TIME_WAIT: Duration = Duration::from_secs(limits::TIME_WAIT_SECONDS as u64);
-/// [`super::observation::TupleSeen::recent`] counts those that entered it in this time.
+/// [`super::observation::TupleObservation::recent`] counts those that entered it in this time.
 pub const RECENT: Duration = Duration::from_secs(limits::RECENT_SECONDS as u64);
-/// Growth is that of so long.
+/// Growth is measured over this time.
 const WINDOW: Duration = Duration::from_mins(1);
-/// Looks that are remembered: at one a second every other one of a minute, all at one in two seconds or less often.
-const MOST: usize = 32;
-/// Growth needs so many looks.
+/// Looks that are remembered, spread over that time.
+const MOST: usize = 16;
+/// Growth needs this many looks,
 const LEAST: usize = 3;
-/// And so much time between the first and the last of them: below that it is chance.
+/// and this much time between the first and the last of them: below that it is chance.
 const LEAST_TIME: Duration = Duration::from_secs(2);
-/// Growth goes on if, of late, there was this part of it.
+/// Growth goes on if recently there was this part of it.
 const GOES_ON: f64 = 0.5;
-/// What is further away than this is not told: a minute says nothing of the time after that.
+/// Seconds. What is further away is not foretold: a minute says nothing of the time after that.
 const HORIZON: f64 = 3_600.0;
 
 /// What one look saw.
@@ -33,16 +33,7 @@ struct Point {
     held: f64,
 }
 
-/// A growth, ports per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Growth {
-    /// The median of the growth between any two looks (Theil and Sen).
-    slope: f64,
-    /// Whether it goes on.
-    goes_on: bool,
-}
-
-/// What comes of it.
+/// What comes of the last looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Forecast {
     /// Growth of the ports that are used, per second.
@@ -55,37 +46,22 @@ pub(super) struct Forecast {
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
     points: VecDeque<Point>,
-    /// The last forecast, and when it was made.
-    told: Option<(Duration, Forecast)>,
 }
 
 impl History {
-    /// Takes in a look, and tells what comes of it. `recent` ports have entered `TIME_WAIT` in the last [`RECENT`]. Looks that
-    /// are not later than the last are left out.
-    pub(super) fn look(&mut self, at: Duration, usage: &Usage, recent: u32) -> Forecast {
-        let now = self.take(at, usage);
-        let growths = Growths::of(self.points.make_contiguous());
+    /// Adds a look, unless it is not later than the last, and returns what follows from it. `recent` ports have entered
+    /// `TIME_WAIT` in the last [`RECENT`].
+    pub(super) fn update(&mut self, at: Duration, usage: &Usage, recent: u32) -> Forecast {
+        let now = Point { at, open: usage.open().into(), held: (usage.time_wait - usage.reusable).into() };
+        if self.points.back().is_none_or(|last| last.at < at) {
+            self.push(now);
+        }
+        let growths = Growths::new(self.points.make_contiguous());
         let free = f64::from(usage.capacity) - now.open - now.held;
-        let full_in = if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(&now, usage, recent)) };
-        let growth = growths.map(|growths| growths.all.slope);
-        let forecast = Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) };
-        self.told = Some((at, forecast));
-        forecast
-    }
-
-    /// Takes in a look at little cost: the answer is the last forecast, nearer by the time since.
-    pub(super) fn glance(&mut self, at: Duration, usage: &Usage) -> Forecast {
-        self.take(at, usage);
-        let (told_at, told) = self.told.unwrap_or_default();
-        let since = at.saturating_sub(told_at).as_secs_f64();
         let full_in =
-            if usage.used() >= usage.capacity { Some(0.0) } else { told.full_in.map(|left| (left - since).max(0.0)) };
-        Forecast { full_in, ..told }
-    }
-
-    /// When the last forecast was made.
-    pub(super) fn told_at(&self) -> Option<Duration> {
-        self.told.map(|(at, _)| at)
+            if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(free, &now, usage, recent)) };
+        let growth = growths.map(|growths| growths.all.slope);
+        Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) }
     }
 
     /// When the last look was.
@@ -93,21 +69,8 @@ impl History {
         self.points.back().map(|point| point.at)
     }
 
-    /// What a forecast costs: how many pairs of looks there are.
-    pub(super) fn pairs(&self) -> usize {
-        self.points.len() * self.points.len().saturating_sub(1) / 2
-    }
-
-    fn take(&mut self, at: Duration, usage: &Usage) -> Point {
-        let point = Point { at, open: usage.open().into(), held: (usage.time_wait - usage.reusable).into() };
-        if self.points.back().is_none_or(|last| last.at < at) {
-            self.push(point);
-        }
-        point
-    }
-
-    /// Remembers a look. When there is no room, of those between the first and the last the one whose neighbours are closest
-    /// together goes: what is left stays spread over the whole time.
+    /// Remembers a look. When there are too many, of those between the first and the last the one whose neighbours are
+    /// closest together goes: what is left stays spread over the whole time.
     fn push(&mut self, point: Point) {
         self.points.retain(|old| point.at.saturating_sub(old.at) <= WINDOW);
         if self.points.len() >= MOST {
@@ -128,51 +91,49 @@ struct Growths {
 }
 
 impl Growths {
-    /// None before there are enough looks.
-    fn of(points: &[Point]) -> Option<Self> {
+    /// Nothing before there are enough looks.
+    fn new(points: &[Point]) -> Option<Self> {
         let (first, last) = (points.first()?, points.last()?);
-        if points.len() < LEAST || last.at.saturating_sub(first.at) < LEAST_TIME {
-            return None;
-        }
-        // The time between two looks is the same for all three.
-        let pairs = points.len() * (points.len() - 1) / 2;
-        let (mut open, mut held) = (Vec::with_capacity(pairs), Vec::with_capacity(pairs));
-        for (index, from) in points.iter().enumerate() {
-            for to in &points[index + 1..] {
-                let per_second = seconds(from, to).recip();
-                open.push((to.open - from.open) * per_second);
-                held.push((to.held - from.held) * per_second);
-            }
-        }
-        let mut all: Vec<f64> = open.iter().zip(&held).map(|(open, held)| open + held).collect();
-        Some(Self {
-            all: Growth::of(points, &mut all, |point| point.open + point.held),
-            open: Growth::of(points, &mut open, |point| point.open),
-            held: Growth::of(points, &mut held, |point| point.held),
+        let is_enough = points.len() >= LEAST && last.at.saturating_sub(first.at) >= LEAST_TIME;
+        is_enough.then(|| Self {
+            all: Growth::new(points, |point| point.open + point.held),
+            open: Growth::new(points, |point| point.open),
+            held: Growth::new(points, |point| point.held),
         })
     }
 
-    /// Time until no port is left, seconds.
-    fn full_in(&self, now: &Point, usage: &Usage, recent: u32) -> Option<f64> {
-        let of = |growth: Growth| if growth.goes_on || self.all.goes_on { growth.slope } else { 0.0 };
-        let free = f64::from(usage.capacity) - now.open - now.held;
-        let held = Held { now: now.held, growth: of(self.held), plateau: plateau(usage, recent) };
-        full_in(free, of(self.open), &held)
+    /// Time until no port is left of those that are `free` now, seconds.
+    fn full_in(&self, free: f64, now: &Point, usage: &Usage, recent: u32) -> Option<f64> {
+        let slope = |growth: Growth| if growth.goes_on || self.all.goes_on { growth.slope } else { 0.0 };
+        let held = Held { now: now.held, growth: slope(self.held), plateau: plateau(usage, recent) };
+        full_in(free, slope(self.open), &held)
     }
 }
 
+/// A growth, ports per second.
+#[derive(Clone, Copy, Debug)]
+struct Growth {
+    /// The median of the growth between any two looks: three in ten of them may be far off and it hardly moves (Sen,
+    /// "Estimates of the regression coefficient based on Kendall's tau", 1968).
+    slope: f64,
+    /// Whether it goes on.
+    goes_on: bool,
+}
+
 impl Growth {
-    /// From the growth between any two looks, of which it is the median: three in ten of them may be far off and it hardly
-    /// moves (Sen, "Estimates of the regression coefficient based on Kendall's tau", 1968).
-    fn of(points: &[Point], slopes: &mut [f64], value: impl Fn(&Point) -> f64) -> Self {
-        let slope = median(slopes);
+    fn new(points: &[Point], value: impl Fn(&Point) -> f64) -> Self {
+        let mut slopes = Vec::with_capacity(points.len() * points.len() / 2);
+        for (index, from) in points.iter().enumerate() {
+            slopes.extend(points[index + 1..].iter().map(|to| (value(to) - value(from)) / seconds(from, to)));
+        }
+        slopes.sort_unstable_by(f64::total_cmp);
+        let slope = f64::midpoint(slopes[(slopes.len() - 1) / 2], slopes[slopes.len() / 2]);
         Self { slope, goes_on: slope <= 0.0 || goes_on(points, slope, value) }
     }
 }
 
 /// Whether growth goes on: in the second half of the time there was a good part of it even without the largest of its
-/// steps, and in the last quarter some. A jump is one step or two, and thus no growth: what follows it is not more of
-/// the same.
+/// steps, and in the last quarter some. A jump is one step or two, and so no growth: it does not continue.
 fn goes_on(points: &[Point], slope: f64, value: impl Fn(&Point) -> f64) -> bool {
     let half = steps(points, 2, &value);
     let largest = half.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
@@ -184,7 +145,7 @@ fn goes_on(points: &[Point], slope: f64, value: impl Fn(&Point) -> f64) -> bool 
     grew(&half, largest, GOES_ON) && grew(&steps(points, 4, &value), (0.0, 0.0), GOES_ON / 2.0)
 }
 
-/// The steps of the last of so many parts of the time, of three looks at least: growth and seconds.
+/// The steps in the last of `parts` equal parts of the time, between three looks at least: growth and seconds.
 fn steps(points: &[Point], parts: u32, value: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     let start = last.at.saturating_sub(last.at.saturating_sub(first.at) / parts);
@@ -203,8 +164,8 @@ struct Held {
     plateau: f64,
 }
 
-/// Where the ports in `TIME_WAIT` settle: each leaves 60 s after it entered, so that `a` a second come to `60 * a`. Of those that
-/// can be taken again only so many count as there are now among them that cannot.
+/// Where the ports in `TIME_WAIT` settle: each leaves 60 s after it entered, so that `a` a second come to `60 * a`.
+/// Only the share of them counts that cannot be taken again now.
 fn plateau(usage: &Usage, recent: u32) -> f64 {
     let entered = f64::from(recent) / RECENT.as_secs_f64();
     let held = if usage.time_wait == 0 {
@@ -215,8 +176,8 @@ fn plateau(usage: &Usage, recent: u32) -> f64 {
     entered * TIME_WAIT.as_secs_f64() * held
 }
 
-/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move to their plateau at the speed they have, and stay
-/// there; the others grow on.
+/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move to their plateau at the speed they have, and
+/// stay there; the others grow on.
 fn full_in(free: f64, open_growth: f64, held: &Held) -> Option<f64> {
     let way = held.plateau - held.now;
     let moves = way * held.growth > 0.0;
@@ -231,23 +192,6 @@ fn full_in(free: f64, open_growth: f64, held: &Held) -> Option<f64> {
 
 fn seconds(from: &Point, to: &Point) -> f64 {
     to.at.saturating_sub(from.at).as_secs_f64()
-}
-
-/// The median; zero of nothing.
-fn median(values: &mut [f64]) -> f64 {
-    let middle = values.len() / 2;
-    // Most often a tuple has no port in `TIME_WAIT`, or nothing else changes.
-    if values.iter().all(|value| value.total_cmp(&values[0]).is_eq()) {
-        return values.first().copied().unwrap_or_default();
-    }
-    let even = values.len().is_multiple_of(2);
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    let upper = *upper;
-    if !even {
-        return upper;
-    }
-    let lower = below.iter().copied().max_by(f64::total_cmp).unwrap_or(upper);
-    f64::midpoint(lower, upper)
 }
 
 #[cfg(test)]

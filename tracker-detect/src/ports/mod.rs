@@ -2,25 +2,29 @@
 //! Reading sockets and settings belongs to tracker-user.
 
 mod advice;
-mod call_failures;
 mod capacity;
-mod exhaustion;
+mod failed_calls;
 mod forecast;
 mod model;
 mod observation;
+mod reading;
 pub mod settings;
 mod subject;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
 
-pub use capacity::{Room, Usage, may_reuse};
+pub use capacity::{PortCapacity, Usage, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
-pub use model::PortWatch;
-pub use observation::{ConflictSeen, FailureSeen, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
-pub use settings::{PortListError, PortSet, PortSettings, TwReuse};
+pub use model::PortModel;
+pub use observation::{PortsObservation, SourceObservation, TupleObservation, UdpObservation};
+pub use reading::PortsReading;
+pub use settings::{PortSet, PortSettings, TwReuse};
+pub use text::report;
 
-use tracker_model::api::AlertKind;
-
-/// The kinds of alert that the port model opens.
-pub const KINDS: &[AlertKind] = &[AlertKind::PortExhaustion, AlertKind::PortAllocationFailed, AlertKind::BindConflict];
+pub(crate) use self::{
+    advice::MANY_FREE,
+    capacity::ratio,
+    subject::{Index, Target},
+    text::{keep_peak, render},
+};

@@ -1,4 +1,4 @@
-//! What the model is told at one moment. Plain values.
+//! What the model sees at one moment. Plain values.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,17 +8,10 @@ use tracker_common::state;
 use super::settings::{PortSet, PortSettings};
 use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
 
-/// Connections that are not listed one by one.
-pub type RestSeen = PortRest;
-/// Calls of `bind()` that failed with `EADDRINUSE`.
-pub type ConflictSeen = PortConflict;
-/// Calls of `connect()` that found no free port: a socket that goes from `SYN_SENT` to `CLOSE` without a local port.
-pub type FailureSeen = PortFailure;
-
-/// Everything that a census of one network namespace tells about local ports.
+/// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
-pub struct PortsSeen {
-    /// When, by a clock that never jumps: all reckoning is done with it.
+pub struct PortsObservation {
+    /// When, by a clock that never jumps: all times are computed with it.
     pub at: Duration,
     /// The time of day.
     pub wall: Timestamp,
@@ -28,28 +21,29 @@ pub struct PortsSeen {
     pub name: Option<String>,
     /// What it is set to.
     pub settings: PortSettings,
-    /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >= 0` or
-    /// `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
+    /// Ports that `connect()` passes over because someone bound them by `bind()`: those whose bucket has `fastreuse >=
+    /// 0` or `fastreuseport >= 0` (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
     pub bound: PortSet,
-    /// UDP, whose ports are apart.
-    pub udp: UdpSeen,
+    /// UDP, which has ports of its own.
+    pub udp: UdpObservation,
     /// Ports by source and destination: those that hold most.
-    pub tuples: Vec<TupleSeen>,
+    pub tuples: Vec<TupleObservation>,
     /// All others.
-    pub rest: RestSeen,
+    pub rest: PortRest,
     /// Ports by source address, of all destinations together.
-    pub sources: Vec<SourceSeen>,
+    pub sources: Vec<SourceObservation>,
     /// Sockets whose source address could not be kept.
     pub sources_lost: u64,
     /// Calls of `connect()` that found no port.
-    pub failures: Vec<FailureSeen>,
+    pub failures: Vec<PortFailure>,
     /// Calls of `bind()` that failed with `EADDRINUSE`; empty where they are not traced.
-    pub conflicts: Vec<ConflictSeen>,
+    pub conflicts: Vec<PortConflict>,
 }
 
-/// The connections from one source address to one destination, as far as their local port is in the range and not reserved.
+/// The connections from one source address to one destination, as far as their local port is in the range and not
+/// reserved.
 #[derive(Clone, Debug)]
-pub struct TupleSeen {
+pub struct TupleObservation {
     /// Local address.
     pub source: IpAddr,
     /// Remote address.
@@ -58,10 +52,10 @@ pub struct TupleSeen {
     pub destination_port: u16,
     /// Sockets by the kernel's number of their state.
     pub states: [u16; state::COUNT],
-    /// Those of them whose port is in [`PortsSeen::bound`].
+    /// Those of them whose port is in [`PortsObservation::bound`].
     pub bound: u16,
-    /// Those in `TIME_WAIT` whose port `connect()` may take if `tcp_tw_reuse` allows it: with timestamps, older than the
-    /// delay, not in sub-state `FIN_WAIT2`, port not bound.
+    /// Those in `TIME_WAIT` whose port `connect()` may take if `tcp_tw_reuse` allows it: with timestamps, older than
+    /// the delay, not in sub-state `FIN_WAIT2`, port not bound.
     pub recyclable: u16,
     /// Those in `TIME_WAIT` that entered it in the last [`super::forecast::RECENT`].
     pub recent: u16,
@@ -75,7 +69,7 @@ pub struct TupleSeen {
 
 /// UDP sockets that hold a local port.
 #[derive(Clone, Debug, Default)]
-pub struct UdpSeen {
+pub struct UdpObservation {
     /// All of them.
     pub sockets: u64,
     /// Those of them whose port the kernel may have chosen: in the range and not reserved.
@@ -88,7 +82,7 @@ pub struct UdpSeen {
 
 /// Local ports of one address.
 #[derive(Clone, Debug)]
-pub struct SourceSeen {
+pub struct SourceObservation {
     /// Local address.
     pub address: IpAddr,
     /// Local ports that any socket holds on that address or on the wildcard.

@@ -7,26 +7,76 @@ use tracker_common::state;
 
 use super::{
     forecast::{RECENT, TIME_WAIT},
-    observation::{FailureSeen, PortsSeen, RestSeen, TupleSeen, UdpSeen},
+    model::PortModel,
+    observation::{PortsObservation, TupleObservation, UdpObservation},
     settings::{PortSet, PortSettings, TwReuse},
 };
-use tracker_model::process::Process;
+use crate::{
+    alert::AlertStore,
+    call_failures,
+    detector::{Detector, Observation},
+    port_exhaustion,
+};
+use tracker_model::{
+    api::{Alert, PortConflict, PortFailure, PortRest, Ports},
+    process::Process,
+};
 
 /// A network namespace.
 pub const NETNS: u32 = 4_026_531_840;
 
-/// The time of day so many seconds after the first look.
+/// The model with its detectors.
+pub struct Watch {
+    pub model: PortModel,
+    alerts: AlertStore,
+    detectors: [Box<dyn Detector>; 2],
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let alerts = AlertStore::default();
+        let detectors = [port_exhaustion::detector(alerts.clone()), call_failures::detector(alerts.clone())];
+        Self { model: PortModel::default(), alerts, detectors }
+    }
+}
+
+impl Watch {
+    pub fn step(&mut self, seen: &PortsObservation) {
+        if let Some(reading) = self.model.update(seen) {
+            self.observe(&Observation::Ports(reading));
+        }
+    }
+
+    pub fn forget(&mut self, netns: u32, wall: Timestamp) {
+        self.model.forget(netns);
+        self.observe(&Observation::NetnsGone { netns, wall });
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        self.detectors.iter_mut().for_each(|detector| detector.observe(observation));
+    }
+
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.alerts.alerts()
+    }
+
+    pub fn ports(&self) -> std::sync::Arc<Ports> {
+        self.model.ports()
+    }
+}
+
+/// The time of day `at` seconds after the first look.
 pub fn wall(at: f64) -> Timestamp {
     let start = Timestamp::from_second(1_800_000_000).unwrap();
     start + SignedDuration::from_secs_f64((at * 1e6).round() / 1e6)
 }
 
-/// A tuple with so many established connections and so many in `TIME_WAIT`.
-pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
+/// A tuple with established connections and others in `TIME_WAIT`.
+pub fn tuple(open: u16, time_wait: u16) -> TupleObservation {
     let mut states = [0; state::COUNT];
     states[usize::from(state::ESTABLISHED)] = open;
     states[usize::from(state::TIME_WAIT)] = time_wait;
-    TupleSeen {
+    TupleObservation {
         source: "10.0.0.5".parse().unwrap(),
         destination: "192.0.2.7".parse().unwrap(),
         destination_port: 443,
@@ -41,17 +91,17 @@ pub fn tuple(open: u16, time_wait: u16) -> TupleSeen {
 }
 
 /// A look at these tuples, with a range of 1,000 ports.
-pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
-    PortsSeen {
+pub fn seen(at: f64, tuples: Vec<TupleObservation>) -> PortsObservation {
+    PortsObservation {
         at: Duration::from_secs_f64(at),
         wall: wall(at),
         netns: NETNS,
         name: None,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
         bound: PortSet::new(),
-        udp: UdpSeen::default(),
+        udp: UdpObservation::default(),
         tuples,
-        rest: RestSeen::default(),
+        rest: PortRest::default(),
         sources: Vec::new(),
         sources_lost: 0,
         failures: Vec::new(),
@@ -60,9 +110,9 @@ pub fn seen(at: f64, tuples: Vec<TupleSeen>) -> PortsSeen {
 }
 
 /// Failures of the tuple of [`tuple`].
-pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
+pub fn failure(count: u64, first: f64, last: f64) -> PortFailure {
     let of = tuple(0, 0);
-    FailureSeen {
+    PortFailure {
         netns: NETNS,
         source: Some(of.source),
         source_port: None,
@@ -77,20 +127,37 @@ pub fn failure(count: u64, first: f64, last: f64) -> FailureSeen {
     }
 }
 
-/// Numbers that look random (splitmix64).
-pub struct Chance(pub u64);
+/// Three refused calls of `bind()` by nginx.
+pub fn conflict(protocol: &str, address: &str, port: u16, pid: u32) -> PortConflict {
+    PortConflict {
+        netns: NETNS,
+        protocol: protocol.to_owned(),
+        address: address.parse().unwrap(),
+        port,
+        process: Process { pid, comm: "nginx".to_owned() },
+        cgroup: 1,
+        uid: 0,
+        count: 3,
+        first: wall(8.0),
+        last: wall(9.0),
+        holders: Vec::new(),
+    }
+}
+
+/// Random moments.
+pub struct Chance(fastrand::Rng);
 
 impl Chance {
-    /// From 0 to 1.
-    pub fn share(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        f64::from(((mixed ^ (mixed >> 31)) >> 32) as u32) / f64::from(u32::MAX)
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// Moments of a Poisson process of so many a second, in order.
+    /// From 0 to 1.
+    pub fn share(&mut self) -> f64 {
+        self.0.f64()
+    }
+
+    /// Moments of a Poisson process with `rate` events a second, in order.
     pub fn arrivals(&mut self, rate: f64, from: f64, to: f64) -> Vec<f64> {
         let mut at = from;
         let next = || {
@@ -122,7 +189,7 @@ pub struct Load {
 
 impl Load {
     /// What is there at a moment.
-    pub fn at(&self, at: f64) -> TupleSeen {
+    pub fn at(&self, at: f64) -> TupleObservation {
         let within = |times: &[f64], span: f64| -> u16 {
             times.iter().filter(|time| **time <= at && at - **time < span).count().try_into().unwrap()
         };
@@ -133,7 +200,7 @@ impl Load {
         seen
     }
 
-    /// When there are so many for the first time.
+    /// When there are `capacity` of them for the first time.
     pub fn reaches(&self, capacity: usize) -> Option<f64> {
         let mut all: Vec<f64> = self.open.iter().chain(&self.closed).copied().collect();
         all.sort_by(f64::total_cmp);

@@ -99,7 +99,7 @@ pub struct PortRest {
     pub sockets: u64,
     /// Pairs of source and destination that they belong to, at least.
     pub tuples_at_least: u64,
-    /// None of these holds more ports than this.
+    /// Each of these holds at most this many ports.
     pub most: u32,
 }
 
@@ -128,8 +128,8 @@ pub struct PortUse {
     pub capacity: u32,
     /// `(in_use - reusable) / capacity`, 0 to 1. At 1 every `connect()` fails; so it is 1 too when `capacity` is 0.
     pub used_ratio: f64,
-    /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two looks;
-    /// null before there are three.
+    /// Growth of `in_use - reusable` over the last minute, ports per second: the median of the growth between any two
+    /// looks; null before there are three.
     pub growth_per_second: Option<f64>,
     /// Time until none is left if it goes on like this, seconds, an estimate; null when that is not within the hour.
     pub full_in_seconds: Option<f64>,
@@ -199,8 +199,8 @@ pub struct PortFailure {
     pub netns: u32,
     /// Local address; null when it is not known.
     pub source: Option<IpAddr>,
-    /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`): ports
-    /// are not short then. Null when the kernel was to choose one and found none.
+    /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`):
+    /// ports are not short then. Null when the kernel was to choose one and found none.
     pub source_port: Option<u16>,
     /// Remote address.
     pub destination: IpAddr,
@@ -273,6 +273,20 @@ pub struct PortEvidence {
     pub processes: Vec<PortHolder>,
     /// Processes that made most of the connections.
     pub made_by: Vec<PortHolder>,
+}
+
+impl PortEvidence {
+    /// Ports that no new connection can take.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.in_use.unwrap_or_default().saturating_sub(self.reusable.unwrap_or_default())
+    }
+
+    /// Those of them in `TIME_WAIT`.
+    #[must_use]
+    pub fn held_by_time_wait(&self) -> u32 {
+        self.time_wait.unwrap_or_default().saturating_sub(self.reusable.unwrap_or_default())
+    }
 }
 
 /// A process and its calls that failed.

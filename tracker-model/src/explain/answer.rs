@@ -27,8 +27,8 @@ pub struct BindAnswer {
     pub holders: Vec<Holder>,
     /// How many sockets are in the way.
     pub holders_total: usize,
-    /// Sockets that share the port only until somebody listens, at most 32: the first to call `listen()` has the port, for
-    /// the others `listen()` fails with EADDRINUSE.
+    /// Sockets that share the port only until somebody listens, at most 32: the first to call `listen()` has the port,
+    /// for the others `listen()` fails with EADDRINUSE.
     pub rivals: Vec<Holder>,
     /// One line for an operator.
     pub summary: String,
@@ -167,8 +167,8 @@ pub struct ConnectAnswer {
     pub destination: IpAddr,
     /// Destination port.
     pub destination_port: u16,
-    /// Ports that the kernel looks at: the range less the reserved ones; of a range with an odd number of ports it passes
-    /// over one end.
+    /// Ports that the kernel looks at: the range less the reserved ones; of a range with an odd number of ports it
+    /// passes over one end.
     pub capacity: u32,
     /// Connections from this source to this destination with a port of the range, by state.
     pub in_use: BTreeMap<TcpState, u32>,

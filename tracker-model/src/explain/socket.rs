@@ -36,13 +36,13 @@ impl Display for Protocol {
 pub struct Bucket {
     /// -1 while only `connect()` took the port; 0 or 1 once `bind()` did.
     pub fastreuse: i8,
-    /// As above; 0, 1 or 2.
+    /// -1 while only `connect()` took the port; 0, 1 or 2 once `bind()` did.
     pub fastreuseport: i8,
 }
 
 impl Bucket {
-    /// Whether `bind()` has taken the port; then no `connect()` chooses it (`__inet_hash_connect`). Since 6.18 that ends
-    /// with the sockets that were bound (`inet_bind_bucket_destroy`), before with the last socket of the port.
+    /// Whether `bind()` has taken the port; then no `connect()` chooses it (`__inet_hash_connect`). Since 6.18 that
+    /// ends with the sockets that were bound (`inet_bind_bucket_destroy`), before with the last socket of the port.
     #[must_use]
     pub const fn is_bound(self) -> bool {
         self.fastreuse >= 0 || self.fastreuseport >= 0
@@ -52,24 +52,25 @@ impl Bucket {
 /// A socket that holds a local port of the namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's own")]
-pub struct SocketSeen {
+pub struct SocketObservation {
     /// Protocol.
     pub protocol: Protocol,
     /// Whether it is an `AF_INET6` socket.
     pub ipv6: bool,
-    /// `sk_ipv6only`: set by `IPV6_V6ONLY`, and by `bind()` to an IPv6 address that is not the wildcard (`__inet6_bind`).
+    /// `sk_ipv6only`: set by `IPV6_V6ONLY`, and by `bind()` to an IPv6 address that is not the wildcard
+    /// (`__inet6_bind`).
     pub ipv6_only: bool,
     /// Local address; an IPv6 socket with a mapped address has the IPv4 address here.
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
-    /// The other end, if there is one; mapped addresses as above.
+    /// The other end, if there is one; an IPv6 socket with a mapped address has the IPv4 address here.
     pub remote: Option<(IpAddr, u16)>,
     /// State.
     pub state: TcpState,
     /// `SO_REUSEADDR` (`sk_reuse`; `TIME_WAIT` and accepted sockets inherit it).
     pub reuse_address: bool,
-    /// `SO_REUSEPORT` (`sk_reuseport`; as above).
+    /// `SO_REUSEPORT` (`sk_reuseport`; `TIME_WAIT` and accepted sockets inherit it).
     pub reuse_port: bool,
     /// User that opened it; 0 for `TIME_WAIT`, where it counts for nothing.
     pub uid: u32,
@@ -90,9 +91,9 @@ pub struct SocketSeen {
     pub processes: Vec<Process>,
 }
 
-impl SocketSeen {
-    /// Whether it is a minisocket that outlives its socket: of `TIME_WAIT`, or of a `FIN_WAIT2` that no process holds. The
-    /// kernel's `sk_state` is `TCP_TIME_WAIT` for both (`tcp_time_wait`, `net/ipv4/tcp_minisocks.c`).
+impl SocketObservation {
+    /// Whether it is a minisocket that outlives its socket: of `TIME_WAIT`, or of a `FIN_WAIT2` that no process holds.
+    /// The kernel's `sk_state` is `TCP_TIME_WAIT` for both (`tcp_time_wait`, `net/ipv4/tcp_minisocks.c`).
     #[must_use]
     pub const fn is_minisocket(&self) -> bool {
         matches!(self.state, TcpState::TimeWait)

@@ -107,16 +107,13 @@ async fn bind(State(kernel): State<KernelHandle>, query: Result<Query<BindQuery>
             Err(refusal) => return refusal,
         };
     let request = BindRequest {
-        protocol: query.protocol,
-        address: query.address.to_canonical(),
-        port: query.port,
         ipv6: query.address.is_ipv6(),
         ipv6_only: query.ipv6_only.unwrap_or(found.ipv6_only),
         reuse_address: query.reuse_address,
         reuse_port: query.reuse_port,
         uid: query.uid,
-        device: 0,
         privileged: query.uid == 0,
+        ..BindRequest::new(query.protocol, query.address.to_canonical(), query.port)
     };
     let mut answer = explain_bind(&request, &found.sockets, &found.settings, found.is_local);
     if found.truncated {

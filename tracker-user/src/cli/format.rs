@@ -1,7 +1,7 @@
 //! Numbers and times as people read them: those of [`tracker_model::text`].
 
 pub(super) use tracker_model::text::{
-    UNKNOWN, address_port, ago, full_in, grouped as count, growth, length, printable, rate, short, until as span, used,
+    UNKNOWN, address_port, ago, grouped as count, holders, length, printable, rate, short, states, until as span, used,
     whole,
 };
 

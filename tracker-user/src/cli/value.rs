@@ -34,7 +34,7 @@ pub(super) fn connect_target(text: &str) -> Result<Target, String> {
     }
 }
 
-/// Reads what `bind()` is asked about: as for `connect()`, and `:443` and `*:443` for all addresses; port 0 is any.
+/// Reads what `bind()` is asked about: what `connect()` takes, and `:443` and `*:443` for all addresses; port 0 is any.
 pub(super) fn bind_target(text: &str) -> Result<Target, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Err(format!("has no port; write {}", SocketAddr::new(address, 80)));

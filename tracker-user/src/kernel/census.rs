@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
-use tracker_detect::ports::PortsSeen;
+use tracker_detect::ports::PortsObservation;
 use tracker_model::snapshot::CensusReport;
 
 use super::{error::KernelError, iterator, maps::Maps, ports::Ports};
@@ -134,7 +134,7 @@ impl CensusScheduler {
         object: &mut Ebpf,
         maps: &mut Maps,
         ports: &mut Ports,
-    ) -> Result<(Census, PortsSeen), KernelError> {
+    ) -> Result<(Census, PortsObservation), KernelError> {
         let mut repeated = false;
         loop {
             let generation = self.number();

@@ -118,7 +118,7 @@ impl Collector {
             floods: FloodCollector::new(recording),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
-            ports: Ports::new(netns, &alerts, settings.all_netns, bind_seen_by),
+            ports: Ports::new(netns, settings.all_netns, bind_seen_by),
             detectors: Detectors::new(settings.sensitivity, &alerts),
             alerts,
             census,

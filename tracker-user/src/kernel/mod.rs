@@ -8,7 +8,7 @@ use std::{
 };
 
 use tracker_detect::ports::PortSettings;
-use tracker_model::explain::SocketSeen;
+use tracker_model::explain::SocketObservation;
 
 mod attach;
 mod btf;
@@ -73,7 +73,7 @@ pub struct SocketsAsked {
 #[derive(Clone, Debug)]
 pub struct SocketsFound {
     /// Sockets.
-    pub sockets: Vec<SocketSeen>,
+    pub sockets: Vec<SocketObservation>,
     /// Some were left out: there are more than are looked at.
     pub truncated: bool,
     /// Settings of the namespace.

@@ -13,7 +13,7 @@ use crate::{
     explain::explain_connect,
     ports::{PortSettings, TwReuse},
 };
-use tracker_model::explain::{Bucket, ConnectAnswer, ConnectRule, Protocol, SocketSeen, TcpState};
+use tracker_model::explain::{Bucket, ConnectAnswer, ConnectRule, Protocol, SocketObservation, TcpState};
 
 const LOW: u16 = 40_000;
 const AUTO: Option<Bucket> = Some(Bucket { fastreuse: -1, fastreuseport: -1 });
@@ -27,22 +27,22 @@ fn destination() -> SocketAddr {
     ([198, 51, 100, 1], 443).into()
 }
 
-/// A range of so many ports.
+/// A range of `ports` ports.
 fn range(ports: u16) -> PortSettings {
     PortSettings { low: LOW, high: LOW + ports - 1, ..PortSettings::default() }
 }
 
 /// A connection to the destination that `connect()` gave its port.
-fn connection(port: u16, state: TcpState) -> SocketSeen {
+fn connection(port: u16, state: TcpState) -> SocketObservation {
     let remote = Some((destination().ip(), destination().port()));
-    SocketSeen { address: source(), port, remote, bucket: AUTO, ..socket(state) }
+    SocketObservation { address: source(), port, remote, bucket: AUTO, ..socket(state) }
 }
 
-fn waiting(port: u16) -> SocketSeen {
-    SocketSeen { timestamps: true, recyclable: true, ..connection(port, TcpState::TimeWait) }
+fn waiting(port: u16) -> SocketObservation {
+    SocketObservation { timestamps: true, recyclable: true, ..connection(port, TcpState::TimeWait) }
 }
 
-fn ask(sockets: &[SocketSeen], settings: &PortSettings) -> ConnectAnswer {
+fn ask(sockets: &[SocketObservation], settings: &PortSettings) -> ConnectAnswer {
     explain_connect(source(), destination(), sockets, settings)
 }
 
@@ -85,12 +85,12 @@ fn the_kernel_looks_at_an_even_number_of_ports() {
 #[test]
 fn what_others_do_with_a_port() {
     // Whether connect() passed over the one port of the range.
-    let other = |change: fn(&mut SocketSeen)| {
+    let other = |change: fn(&mut SocketObservation)| {
         let mut socket = connection(LOW, TcpState::Established);
         change(&mut socket);
         ask(&[socket], &range(1)).would_fail
     };
-    let elsewhere = |socket: &mut SocketSeen| socket.remote = Some(([198, 51, 100, 2].into(), 443));
+    let elsewhere = |socket: &mut SocketObservation| socket.remote = Some(([198, 51, 100, 2].into(), 443));
     assert!(!other(elsewhere), "connected to another destination");
     assert!(other(|socket| (socket.remote, socket.bucket) = (Some(([198, 51, 100, 2].into(), 443)), BOUND)));
     assert!(!other(|socket| socket.address = [192, 0, 2, 2].into()), "connected from another address");
@@ -98,7 +98,8 @@ fn what_others_do_with_a_port() {
     assert!(!other(|socket| (socket.protocol, socket.bucket) = (Protocol::Udp, None)), "UDP");
     let bound = |address: &str, bucket| {
         let address: IpAddr = address.parse().unwrap();
-        let socket = SocketSeen { port: LOW, address, ipv6: address.is_ipv6(), bucket, ..socket(TcpState::Bound) };
+        let socket =
+            SocketObservation { port: LOW, address, ipv6: address.is_ipv6(), bucket, ..socket(TcpState::Bound) };
         ask(&[socket], &range(1)).would_fail
     };
     assert!(bound("127.0.0.9", BOUND) && bound("::1", BOUND), "bound at another address, and with IPv6");
@@ -113,15 +114,15 @@ fn time_wait_is_taken_with_timestamps_after_a_second_if_the_sysctl_allows_it() {
     let cases = [(TwReuse::Off, false, false), (TwReuse::On, true, true), (TwReuse::Loopback, false, true)];
     for (tw_reuse, far, near) in cases {
         let settings = PortSettings { tw_reuse, ..range(1) };
-        let fails = |socket: SocketSeen| {
-            let local = SocketSeen { address: loopback, remote: Some((loopback, 443)), ..socket.clone() };
+        let fails = |socket: SocketObservation| {
+            let local = SocketObservation { address: loopback, remote: Some((loopback, 443)), ..socket.clone() };
             let near = explain_connect(loopback, (loopback, 443).into(), &[local], &settings);
             (!ask(&[socket], &settings).would_fail, !near.would_fail)
         };
         assert_eq!(fails(waiting(LOW)), (far, near), "{tw_reuse:?}");
-        let young = SocketSeen { recyclable: false, ..waiting(LOW) };
-        let ended = SocketSeen { state: TcpState::FinWait2, ..waiting(LOW) };
-        let bound = SocketSeen { bucket: BOUND, ..waiting(LOW) };
+        let young = SocketObservation { recyclable: false, ..waiting(LOW) };
+        let ended = SocketObservation { state: TcpState::FinWait2, ..waiting(LOW) };
+        let bound = SocketObservation { bucket: BOUND, ..waiting(LOW) };
         for socket in [connection(LOW, TcpState::TimeWait), young, ended, bound] {
             assert_eq!(fails(socket), (false, false), "{tw_reuse:?}");
         }
@@ -132,7 +133,7 @@ fn time_wait_is_taken_with_timestamps_after_a_second_if_the_sysctl_allows_it() {
 
 #[test]
 fn the_next_port_is_that_of_the_time_wait_that_ends_first() {
-    let ending = |port: u16, seconds| SocketSeen {
+    let ending = |port: u16, seconds| SocketObservation {
         remaining: Some(Duration::from_secs(seconds)),
         recyclable: false,
         ..waiting(LOW + port)
@@ -142,20 +143,20 @@ fn the_next_port_is_that_of_the_time_wait_that_ends_first() {
     let reused = ask(&sockets, &PortSettings { tw_reuse: TwReuse::On, ..range(4) });
     assert_eq!(reused.next_free_seconds, Some(1.0), "tcp_tw_reuse_delay");
     // A port that bind() took is free when all its sockets are gone.
-    let bound = |seconds| SocketSeen { bucket: BOUND, ..ending(0, seconds) };
-    let elsewhere = SocketSeen { remote: Some((source(), 1)), ..bound(20) };
+    let bound = |seconds| SocketObservation { bucket: BOUND, ..ending(0, seconds) };
+    let elsewhere = SocketObservation { remote: Some((source(), 1)), ..bound(20) };
     assert_eq!(ask(&[bound(10), elsewhere], &range(1)).next_free_seconds, Some(20.0));
 }
 
 #[test]
 fn advice_is_only_what_would_help() {
-    let advice = |sockets: &[SocketSeen], settings: &PortSettings| ask(sockets, settings).advice.join("\n");
+    let advice = |sockets: &[SocketObservation], settings: &PortSettings| ask(sockets, settings).advice.join("\n");
     let full = PortSettings { low: 1_024, high: u16::MAX, ..PortSettings::default() };
     assert_eq!(advice(&[], &full), "", "nothing is wrong");
 
     let waits: Vec<_> = (0..2).map(|port| waiting(LOW + port)).collect();
     let words = advice(&waits, &range(2));
-    assert!(words.starts_with("sysctl net.ipv4.tcp_tw_reuse=1: connect() may take 2 of the ports in TIME_WAIT now."));
+    assert!(words.starts_with("sysctl net.ipv4.tcp_tw_reuse=1 lets connect() take 2 of the ports in TIME_WAIT now."));
     assert!(words.contains("keep-alive") && words.contains("ip_local_port_range") && words.contains("source address"));
 
     let stampless: Vec<_> = (0..2).map(|port| connection(LOW + port, TcpState::TimeWait)).collect();
@@ -167,14 +168,19 @@ fn advice_is_only_what_would_help() {
     let words = advice(&open, &range(2));
     assert!(!words.contains("TIME_WAIT") && !words.contains("CLOSE_WAIT") && !words.contains("bind()"));
 
-    let leak = |port| SocketSeen { processes: process(7, "curl"), ..connection(LOW + port, TcpState::CloseWait) };
+    let leak =
+        |port| SocketObservation { processes: process(7, "curl"), ..connection(LOW + port, TcpState::CloseWait) };
     let words = advice(&[leak(0), leak(1)], &range(2));
-    assert!(words.starts_with("2 connections in CLOSE_WAIT: curl (pid 7) must close what the peer has closed."));
+    assert!(words.starts_with("2 connections are in CLOSE_WAIT: the peer has closed, and curl (pid 7) has not."));
 
-    let bound =
-        |port, state| SocketSeen { port: LOW + port, bucket: BOUND, processes: process(9, "redis"), ..socket(state) };
+    let bound = |port, state| SocketObservation {
+        port: LOW + port,
+        bucket: BOUND,
+        processes: process(9, "redis"),
+        ..socket(state)
+    };
     let words = advice(&[bound(0, TcpState::Listen), bound(1, TcpState::Listen)], &range(2));
-    assert!(words.contains("move the servers") && words.contains("they are of redis (pid 9)"));
+    assert!(words.contains("move services") && words.contains("they belong to redis (pid 9)"));
     assert!(!words.contains("source address"), "that would not help");
     let words = advice(&[bound(0, TcpState::Established), bound(1, TcpState::Listen)], &range(2));
     assert!(words.contains("IP_BIND_ADDRESS_NO_PORT"));
@@ -184,7 +190,7 @@ fn advice_is_only_what_would_help() {
 fn an_operator_reads_one_line() {
     let answer = ask(&[waiting(LOW)], &range(4));
     assert_eq!(answer.summary, "connect() from 192.0.2.1 to 198.51.100.1:443 finds a port: 3 of 4 are free");
-    let bound = SocketSeen { port: LOW + 1, bucket: BOUND, ..socket(TcpState::Listen) };
+    let bound = SocketObservation { port: LOW + 1, bucket: BOUND, ..socket(TcpState::Listen) };
     let answer = ask(&[waiting(LOW), bound], &range(2));
     assert_eq!(
         answer.summary,
@@ -197,7 +203,7 @@ fn an_operator_reads_one_line() {
 
 #[test]
 fn the_answer_is_read_back_from_json() {
-    let held = SocketSeen { processes: process(7, "curl"), ..waiting(LOW) };
+    let held = SocketObservation { processes: process(7, "curl"), ..waiting(LOW) };
     let answer = ask(&[held], &range(1));
     let json = serde_json::to_value(&answer).unwrap();
     assert_eq!(json["in_use"]["time_wait"], 1);
@@ -212,10 +218,10 @@ prop_compose! {
         bucket in prop::sample::select(vec![AUTO, BOUND, None]),
         state in prop::sample::select(vec![TcpState::Established, TcpState::TimeWait, TcpState::FinWait2, TcpState::Listen]),
         (timestamps, recyclable, far) in any::<(bool, bool, bool)>(),
-    ) -> SocketSeen {
+    ) -> SocketObservation {
         let seen = connection(port, state);
         let remote = if far { Some((source(), 1)) } else { seen.remote };
-        SocketSeen { bucket, timestamps, recyclable: timestamps && recyclable, remote, ..seen }
+        SocketObservation { bucket, timestamps, recyclable: timestamps && recyclable, remote, ..seen }
     }
 }
 
@@ -228,7 +234,7 @@ proptest! {
         tw_reuse in prop::sample::select(vec![TwReuse::Off, TwReuse::On, TwReuse::Loopback]),
     ) {
         let settings = PortSettings { reserved: reserved.into_iter().collect(), tw_reuse, ..range(2 * pairs) };
-        let holds = |socket: &&SocketSeen| {
+        let holds = |socket: &&SocketObservation| {
             let here = socket.remote == Some((destination().ip(), destination().port()));
             let taken = socket.state == TcpState::TimeWait && socket.recyclable && tw_reuse == TwReuse::On;
             settings.may_choose(socket.port) && (socket.is_bound() || (here && !taken))

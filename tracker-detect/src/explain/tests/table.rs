@@ -9,7 +9,7 @@ use crate::{
     explain::{BindRequest, explain_bind},
     ports::PortSettings,
 };
-use tracker_model::explain::{BindError, Bucket, Protocol, SocketSeen, TcpState};
+use tracker_model::explain::{BindError, Bucket, Protocol, SocketObservation, TcpState};
 
 const TABLE: &str = include_str!("../situations.txt");
 
@@ -39,11 +39,11 @@ impl<'a> Words<'a> {
     }
 }
 
-fn seen(text: &str) -> SocketSeen {
+fn seen(text: &str) -> SocketObservation {
     let words = Words::new(text);
     let state: TcpState = serde_json::from_value(words.rest[0].into()).unwrap();
     let taken = if words.has("auto") { -1 } else { 0 };
-    SocketSeen {
+    SocketObservation {
         protocol: words.protocol,
         ipv6: words.ipv6,
         ipv6_only: words.has("v6only"),
@@ -75,7 +75,7 @@ fn asked(words: &Words<'_>) -> BindRequest {
 
 /// What is expected of a line's `bind()`, in its words.
 fn answer(sockets: &str, question: &str) -> String {
-    let sockets: Vec<SocketSeen> = match sockets {
+    let sockets: Vec<SocketObservation> = match sockets {
         "nobody" => Vec::new(),
         sockets => sockets.split(';').map(seen).collect(),
     };
@@ -125,9 +125,9 @@ prop_compose! {
         state in prop::sample::select(vec![TcpState::Listen, TcpState::Bound, TcpState::TimeWait, TcpState::Established]),
         (ipv6_only, reuse_address, reuse_port) in any::<(bool, bool, bool)>(),
         (uid, device) in (0_u32..2, 0_u32..3),
-    ) -> SocketSeen {
+    ) -> SocketObservation {
         let ipv6_only = ipv6 && ipv6_only;
-        SocketSeen { protocol, ipv6, ipv6_only, address, port, reuse_address, reuse_port, uid, device, ..socket(state) }
+        SocketObservation { protocol, ipv6, ipv6_only, address, port, reuse_address, reuse_port, uid, device, ..socket(state) }
     }
 }
 
@@ -154,8 +154,8 @@ proptest! {
         request in any_request(),
         sockets in prop::collection::vec(any_socket(), 0..12),
     ) {
-        let elsewhere = |socket: &SocketSeen| SocketSeen { port: socket.port + 100, ..socket.clone() };
-        let sockets: Vec<SocketSeen> = sockets.iter().map(elsewhere).collect();
+        let elsewhere = |socket: &SocketObservation| SocketObservation { port: socket.port + 100, ..socket.clone() };
+        let sockets: Vec<SocketObservation> = sockets.iter().map(elsewhere).collect();
         prop_assert!(explain_bind(&request, &sockets, &few_ports(), true).succeeds);
     }
 
@@ -164,7 +164,7 @@ proptest! {
         request in any_request(),
         sockets in prop::collection::vec(any_socket(), 1..12),
     ) {
-        let answer = |sockets: &[SocketSeen]| explain_bind(&request, sockets, &few_ports(), true);
+        let answer = |sockets: &[SocketObservation]| explain_bind(&request, sockets, &few_ports(), true);
         let (fewer, all) = (answer(&sockets[1..]), answer(&sockets));
         prop_assert!(fewer.succeeds || !all.succeeds);
         prop_assert!(fewer.holders_total <= all.holders_total);

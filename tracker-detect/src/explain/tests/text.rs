@@ -7,14 +7,14 @@ use crate::{
     explain::{BindRequest, explain_bind},
     ports::PortSettings,
 };
-use tracker_model::explain::{BindAnswer, Bucket, Overlap, Protocol, Rule, SocketSeen, TcpState};
+use tracker_model::explain::{BindAnswer, Bucket, Overlap, Protocol, Rule, SocketObservation, TcpState};
 
-fn ask(request: &BindRequest, sockets: &[SocketSeen]) -> BindAnswer {
+fn ask(request: &BindRequest, sockets: &[SocketObservation]) -> BindAnswer {
     explain_bind(request, sockets, &PortSettings::default(), true)
 }
 
-fn listener() -> SocketSeen {
-    SocketSeen { processes: process(812, "nginx"), inode: 5, ..socket(TcpState::Listen) }
+fn listener() -> SocketObservation {
+    SocketObservation { processes: process(812, "nginx"), inode: 5, ..socket(TcpState::Listen) }
 }
 
 /// A server whose port is not one that `connect()` may take.
@@ -45,12 +45,12 @@ fn a_listener_is_named_and_to_be_stopped() {
 
 #[test]
 fn time_wait_needs_the_option_on_both_sides() {
-    let waits = SocketSeen { reuse_address: true, ..socket(TcpState::TimeWait) };
+    let waits = SocketObservation { reuse_address: true, ..socket(TcpState::TimeWait) };
     let answer = ask(&request(), std::slice::from_ref(&waits));
     assert_eq!(answer.advice[0], "Set SO_REUSEADDR before bind(): TIME_WAIT does not stop it then.");
     assert!(answer.variants.reuse_address.is_none() && answer.variants.plain.is_some());
 
-    let without = [10, 42].map(|seconds| SocketSeen {
+    let without = [10, 42].map(|seconds| SocketObservation {
         reuse_address: false,
         remaining: Some(Duration::from_millis(seconds * 1_000 - 1)),
         ..waits.clone()
@@ -74,14 +74,15 @@ fn time_wait_needs_the_option_on_both_sides() {
 fn a_port_that_connect_took_is_to_be_reserved() {
     let bucket = Some(Bucket { fastreuse: -1, fastreuseport: -1 });
     let port = 40_000;
-    let client = SocketSeen { port, bucket, processes: process(9, "curl"), ..socket(TcpState::Established) };
+    let client = SocketObservation { port, bucket, processes: process(9, "curl"), ..socket(TcpState::Established) };
     let request = BindRequest { port, ..request() };
     let answer = ask(&request, std::slice::from_ref(&client));
     assert!(answer.advice[0].starts_with("Stop curl (pid 9)"));
     assert!(answer.advice[1].contains("net.ipv4.ip_local_reserved_ports=40000"), "{:?}", answer.advice);
-    let guessed = ask(&request, &[SocketSeen { bucket: None, ..client.clone() }]);
+    let guessed = ask(&request, &[SocketObservation { bucket: None, ..client.clone() }]);
     assert_eq!(guessed.advice, answer.advice, "nothing else is there that bound it");
-    let bound = ask(&request, &[SocketSeen { bucket: Some(Bucket { fastreuse: 0, fastreuseport: 0 }), ..client }]);
+    let bound =
+        ask(&request, &[SocketObservation { bucket: Some(Bucket { fastreuse: 0, fastreuseport: 0 }), ..client }]);
     assert_eq!(bound.advice.len(), 1);
     let free = ask(&request, &[]);
     assert!(
@@ -90,8 +91,8 @@ fn a_port_that_connect_took_is_to_be_reserved() {
 }
 
 #[test]
-fn users_and_families_are_told() {
-    let other = SocketSeen { reuse_port: true, uid: 33, ..listener() };
+fn users_and_families_are_named() {
+    let other = SocketObservation { reuse_port: true, uid: 33, ..listener() };
     let answer = ask(&BindRequest { reuse_port: true, ..request() }, &[other]);
     assert!(
         answer.advice.contains(
@@ -102,19 +103,19 @@ fn users_and_families_are_told() {
     let dual = BindRequest { ipv6: true, address: "::".parse().unwrap(), ..request() };
     let answer = ask(&dual, &[listener()]);
     assert!(answer.advice.contains(&"Set IPV6_V6ONLY before bind(): only IPv4 sockets are in the way.".to_owned()));
-    let held = SocketSeen { ipv6: true, address: "::".parse().unwrap(), ..listener() };
+    let held = SocketObservation { ipv6: true, address: "::".parse().unwrap(), ..listener() };
     let answer = ask(&request(), &[held]);
     assert_eq!(answer.holders[0].overlap, Overlap::DualStack);
     assert!(answer.advice.iter().any(|line| line.starts_with("Or set IPV6_V6ONLY on the IPv6 socket")));
     assert!(answer.summary.contains("LISTEN [::]:20000 of nginx"));
 
-    let one = SocketSeen { address: [192, 0, 2, 1].into(), ..listener() };
+    let one = SocketObservation { address: [192, 0, 2, 1].into(), ..listener() };
     assert!(ask(&request(), &[one]).advice.iter().any(|line| line.starts_with("Or bind one address")));
 }
 
 #[test]
-fn who_may_listen_first_is_told() {
-    let rival = SocketSeen { state: TcpState::Bound, reuse_address: true, ..listener() };
+fn who_may_listen_first_is_named() {
+    let rival = SocketObservation { state: TcpState::Bound, reuse_address: true, ..listener() };
     let answer = ask(&BindRequest { reuse_address: true, ..request() }, &[rival]);
     assert!(answer.succeeds);
     assert_eq!(
@@ -146,19 +147,19 @@ fn other_errors_have_words_of_their_own() {
 fn any_port_fails_when_all_are_held() {
     let settings = PortSettings { low: PORT, high: PORT, ..PortSettings::default() };
     let any = BindRequest { port: 0, reuse_address: true, ..request() };
-    let held = SocketSeen { reuse_address: true, ..socket(TcpState::TimeWait) };
+    let held = SocketObservation { reuse_address: true, ..socket(TcpState::TimeWait) };
     // The kernel shares no port that it chooses itself, whatever the options.
     let answer = explain_bind(&any, std::slice::from_ref(&held), &settings, true);
     assert_eq!(
         answer.summary,
         "TCP 0.0.0.0, any port, cannot be bound (EADDRINUSE): every port of net.ipv4.ip_local_port_range is held"
     );
-    assert!(answer.advice[0].starts_with("Widen the range, now 20000 to 20000"));
-    let at_other = SocketSeen { address: [192, 0, 2, 2].into(), ..held.clone() };
+    assert!(answer.advice[1].contains("instead of 1 (20000 to 20000)"));
+    let at_other = SocketObservation { address: [192, 0, 2, 2].into(), ..held.clone() };
     let here = BindRequest { address: [192, 0, 2, 1].into(), ..any };
     assert!(explain_bind(&here, &[at_other], &settings, true).succeeds);
     let udp = BindRequest { protocol: Protocol::Udp, ..any };
-    let held = SocketSeen { protocol: Protocol::Udp, state: TcpState::Bound, ..held };
+    let held = SocketObservation { protocol: Protocol::Udp, state: TcpState::Bound, ..held };
     assert!(explain_bind(&udp, &[held], &settings, true).succeeds, "UDP does share it");
 }
 

@@ -1,17 +1,17 @@
 #![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small figures")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::ports::{
-    FailureSeen, RestSeen, SourceSeen,
+    SourceObservation,
     settings::PortSet,
-    testing::{self, Chance, Load, failure, seen, tuple, wall},
+    testing::{self, Chance, Load, Watch, failure, seen, tuple, wall},
 };
 use tracker_model::{
-    api::{AlertKind, AlertState, Severity},
+    api::{Alert, AlertKind, AlertState, PortConflict, PortEvidence, PortFailure, PortHolder, PortRest, Severity},
     explain::Protocol,
     process::Process,
 };
@@ -20,8 +20,8 @@ mod binds;
 mod cost;
 
 /// Looks at a load, one a second.
-fn watch(load: &Load, seconds: u32) -> (PortWatch, Vec<(u32, Vec<Alert>)>) {
-    let mut watch = PortWatch::default();
+fn watch(load: &Load, seconds: u32) -> (Watch, Vec<(u32, Vec<Alert>)>) {
+    let mut watch = Watch::default();
     let mut alerts = Vec::new();
     for second in 0..seconds {
         let at = f64::from(second);
@@ -72,7 +72,7 @@ fn a_leak_of_ports_is_a_warning_first_and_then_critical_under_one_number() {
 }
 
 #[test]
-fn ports_in_time_wait_are_foreseen_too_and_what_settles_is_none() {
+fn ports_in_time_wait_are_foreseen_too_and_what_settles_is_no_alert() {
     let fast = Load { open: Vec::new(), closed: steady(30.0, 0.0, 40.0) };
     let (watch, alerts) = self::watch(&fast, 20);
     assert_eq!(first(&alerts, Severity::Critical), Some(17), "half of them, with 17 s to go");
@@ -95,8 +95,8 @@ fn a_jump_is_no_alert_unless_it_fills_the_range() {
 }
 
 #[test]
-fn an_alert_ends_after_half_a_minute_well_below_and_begins_anew_under_another_number() {
-    let mut watch = PortWatch::default();
+fn an_alert_ends_after_half_a_minute_well_below_and_the_next_has_another_number() {
+    let mut watch = Watch::default();
     let mut look = |at: u32, open: u16| {
         watch.step(&seen(at.into(), vec![tuple(open, 0)]));
         watch.alerts().into_iter().map(|alert| (alert.id, alert.state, alert.until)).collect::<Vec<_>>()
@@ -118,11 +118,11 @@ fn an_alert_ends_after_half_a_minute_well_below_and_begins_anew_under_another_nu
 #[test]
 fn a_tuple_that_is_no_longer_listed_is_calm_if_the_others_are() {
     let end = |most: u32| {
-        let mut watch = PortWatch::default();
+        let mut watch = Watch::default();
         watch.step(&seen(0.0, vec![tuple(800, 0)]));
         for at in 1..=40 {
             let mut seen = seen(at.into(), Vec::new());
-            seen.rest = RestSeen { sockets: 5_000, tuples_at_least: 10, most };
+            seen.rest = PortRest { sockets: 5_000, tuples_at_least: 10, most };
             watch.step(&seen);
         }
         watch.alerts()[0].until
@@ -133,7 +133,7 @@ fn a_tuple_that_is_no_longer_listed_is_calm_if_the_others_are() {
 
 #[test]
 fn one_failure_is_critical_and_over_a_minute_after_the_last() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut look = |at: u32, failed: Option<(u64, f64, f64)>| {
         let mut seen = seen(at.into(), Vec::new());
         seen.failures = failed.into_iter().map(|(count, first, last)| failure(count, first, last)).collect();
@@ -164,9 +164,9 @@ fn one_failure_is_critical_and_over_a_minute_after_the_last() {
 }
 
 #[test]
-fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
-    let mut watch = PortWatch::default();
-    let look = |at, failures| PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) };
+fn failures_of_a_namespace_that_was_long_not_looked_at_are_reported() {
+    let mut watch = Watch::default();
+    let look = |at, failures| PortsObservation { failures, ..seen(at, vec![tuple(10, 0)]) };
     watch.step(&look(1_000.0, vec![failure(3, 800.0, 900.0)]));
     let alert = watch.alerts().remove(0);
     assert_eq!((alert.state, alert.since, evidence(&alert).failures), (AlertState::Firing, wall(800.0), 3));
@@ -177,13 +177,13 @@ fn failures_of_a_namespace_that_was_long_not_looked_at_are_told() {
 }
 
 #[test]
-fn failures_that_a_look_passed_over_are_not_told_twice() {
-    let mut watch = PortWatch::default();
+fn failures_that_a_look_missed_are_not_reported_twice() {
+    let mut watch = Watch::default();
     let rows = [(10.0, 3), (10.4, 0), (10.8, 3), (11.0, 0), (12.0, 4), (40.0, 4), (300.0, 0), (301.0, 4)];
     for (at, count) in rows {
         let failures =
             if count == 0 { Vec::new() } else { vec![failure(count, 9.0, if count == 3 { 9.9 } else { 11.5 })] };
-        watch.step(&PortsSeen { failures, ..seen(at, vec![tuple(10, 0)]) });
+        watch.step(&PortsObservation { failures, ..seen(at, vec![tuple(10, 0)]) });
         let expected = if at < 12.0 { 3 } else { 4 };
         assert_eq!((watch.alerts().len(), evidence(&watch.alerts()[0]).failures), (1, expected), "{at}");
     }
@@ -191,9 +191,9 @@ fn failures_that_a_look_passed_over_are_not_told_twice() {
 
 #[test]
 fn failures_of_a_listed_tuple_have_its_figures() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(400, 600)]);
-    seen.failures = vec![failure(2, 9.0, 9.5), FailureSeen { process: process("ab", 5), ..failure(10, 9.0, 9.9) }];
+    seen.failures = vec![failure(2, 9.0, 9.5), PortFailure { process: process("ab", 5), ..failure(10, 9.0, 9.9) }];
     watch.step(&seen);
     let alerts = watch.alerts();
     let kinds: Vec<_> = alerts.iter().map(|alert| alert.kind).collect();
@@ -213,9 +213,9 @@ fn process(comm: &str, pid: u32) -> Process {
 
 #[test]
 fn ports_were_free_at_the_census_is_said() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut seen = seen(10.0, vec![tuple(40, 0)]);
-    seen.failures = vec![FailureSeen { source: None, ..failure(2, 9.0, 9.5) }];
+    seen.failures = vec![PortFailure { source: None, ..failure(2, 9.0, 9.5) }];
     watch.step(&seen);
     assert!(
         watch.alerts()[0].unknown[0].starts_with("the last census saw ports free"),
@@ -233,10 +233,10 @@ fn ports(count: u16) -> PortSet {
 #[test]
 fn the_pool_of_bind_matters_when_ports_are_bound() {
     let alerts = |in_use, bound| {
-        let mut watch = PortWatch::default();
+        let mut watch = Watch::default();
         let mut seen = seen(0.0, Vec::new());
         let address = "10.0.0.5".parse().unwrap();
-        seen.sources = vec![SourceSeen { address, ports: ports(in_use) }];
+        seen.sources = vec![SourceObservation { address, ports: ports(in_use) }];
         seen.bound = ports(bound);
         watch.step(&seen);
         let pool = watch.ports().bind_pools[0].clone();
@@ -257,36 +257,20 @@ fn the_pool_of_bind_matters_when_ports_are_bound() {
 }
 
 #[test]
-fn the_worst_come_first_with_all_that_is_known() {
-    let mut watch = PortWatch::default();
+fn the_worst_come_first_with_all_figures() {
+    let mut watch = Watch::default();
     let mut other = tuple(500, 100);
     (other.destination_port, other.bound) = (80, 10);
     other.next_free = Some(Duration::from_millis(2_500));
     other.made_by = vec![PortHolder { pid: 9, comm: "wrk".to_owned(), ports: 600 }];
-    let mut seen = seen(0.0, vec![tuple(20, 0), other, TupleSeen { destination_port: 90, ..tuple(30, 0) }]);
-    seen.rest = RestSeen { sockets: 7, tuples_at_least: 3, most: 4 };
+    let mut seen = seen(0.0, vec![tuple(20, 0), other, TupleObservation { destination_port: 90, ..tuple(30, 0) }]);
+    seen.rest = PortRest { sockets: 7, tuples_at_least: 3, most: 4 };
     watch.step(&seen);
     let ports = watch.ports();
     let order: Vec<_> = ports.ports.iter().map(|row| row.destination_port).collect();
     assert_eq!((order, ports.taken_at), (vec![80, 90, 443], Some(wall(0.0))));
     assert_eq!((ports.namespaces[0].range.low, ports.namespaces[0].rest.most), (40_000, 4));
     let row = serde_json::to_value(&ports.ports[0]).unwrap();
-    let contract = [
-        "netns",
-        "source",
-        "destination",
-        "destination_port",
-        "in_use",
-        "time_wait",
-        "reusable",
-        "capacity",
-        "used_ratio",
-        "growth_per_second",
-        "full_in_seconds",
-        "failures",
-        "processes",
-    ];
-    assert!(contract.iter().all(|name| row.get(name).is_some()), "{row}");
     assert_eq!(
         (&row["in_use"], &row["next_free_seconds"], &row["made_by"][0]["comm"]),
         (&600.into(), &2.5.into(), &"wrk".into())
@@ -295,7 +279,7 @@ fn the_worst_come_first_with_all_that_is_known() {
 
 #[test]
 fn a_namespace_that_is_gone_takes_its_rows_and_alerts_along() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     let mut full = seen(10.0, vec![tuple(990, 0)]);
     full.failures = vec![failure(1, 9.0, 9.0)];
     watch.step(&full);
@@ -311,7 +295,7 @@ fn a_namespace_that_is_gone_takes_its_rows_and_alerts_along() {
 
 #[test]
 fn a_look_that_is_not_later_is_left_out() {
-    let mut watch = PortWatch::default();
+    let mut watch = Watch::default();
     watch.step(&seen(10.0, vec![tuple(10, 0)]));
     watch.step(&seen(10.0, vec![tuple(990, 0)]));
     watch.step(&seen(9.0, vec![tuple(990, 0)]));
@@ -319,15 +303,16 @@ fn a_look_that_is_not_later_is_left_out() {
 }
 
 #[test]
-fn thousands_of_tuples_are_told_and_the_worst_are_followed() {
-    let mut watch = PortWatch::default();
+fn thousands_of_tuples_are_listed_and_the_worst_are_followed() {
+    let mut watch = Watch::default();
     for at in 0..4 {
-        let tuples = (0..3_000).map(|port| TupleSeen { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
+        let tuples =
+            (0..3_000).map(|port| TupleObservation { destination_port: port, ..tuple(port / 30 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
     let ports = &watch.ports().ports;
     let followed = ports.iter().filter(|row| row.growth_per_second.is_some()).count();
-    assert_eq!((ports.len(), watch.spaces[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
+    assert_eq!((ports.len(), watch.model.netns[&testing::NETNS].histories.len()), (3_000, FOLLOWED));
     assert!(followed > 900 && ports[0].growth_per_second.is_some(), "{followed}");
 }
 
@@ -335,9 +320,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_happens_alerts_rise_and_end_and_are_told_once(seed: u64, looks in 1_u32..120) {
-        let mut chance = Chance(seed);
-        let mut watch = PortWatch::default();
+    fn whatever_happens_alerts_rise_and_end_and_are_reported_once(seed: u64, looks in 1_u32..120) {
+        let mut chance = Chance::new(seed);
+        let mut watch = Watch::default();
         let mut before: BTreeMap<u64, Alert> = BTreeMap::new();
         let (mut at, mut failures) = (0.0, 0);
         for _ in 0..looks {
@@ -347,7 +332,7 @@ proptest! {
                 if chance.share() < 0.9 {
                     let (open, held) = ((700.0 * chance.share()) as u16, (700.0 * chance.share()) as u16);
                     let recyclable = (700.0 * chance.share()) as u16;
-                    tuples.push(TupleSeen { destination_port: port, recyclable, recent: held / 2, ..tuple(open, held) });
+                    tuples.push(TupleObservation { destination_port: port, recyclable, recent: held / 2, ..tuple(open, held) });
                 }
             }
             let mut seen = seen(at, tuples);

@@ -6,8 +6,7 @@ use tracker_model::explain::{Cause, ConnectAnswer};
 
 use super::paragraph;
 use crate::cli::{
-    evidence::holders,
-    format::{UNKNOWN, count, printable, span},
+    format::{UNKNOWN, count, holders, printable, span},
     output::View,
     table::{self, Column},
 };

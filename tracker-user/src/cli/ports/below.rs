@@ -9,15 +9,14 @@ use tracker_model::{
 
 use super::Shown;
 use crate::cli::{
-    evidence::holders,
-    format::{UNKNOWN, address_port, ago, count, printable, process, used},
+    format::{UNKNOWN, address_port, ago, count, holders, printable, process, used},
     output::View,
     table::{self, Column},
 };
 
 /// Failures that are shown unless all are asked for: the last.
 const LAST: usize = 10;
-/// The pool of an address matters when so many of its ports, in percent, were taken by `bind()`, as for alerts.
+/// The pool of an address matters when `bind()` took this part of its ports, in percent, as for alerts.
 const BOUND: u32 = 10;
 
 /// What `bind()` can choose from, of the addresses that matter.

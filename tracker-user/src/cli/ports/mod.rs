@@ -11,8 +11,7 @@ use tracker_model::{
 };
 
 use super::{
-    evidence::{holders, states},
-    format::{UNKNOWN, address_port, count, printable, process, used},
+    format::{UNKNOWN, address_port, count, holders, printable, process, states, used},
     output::View,
     table::{self, Column},
 };
@@ -21,7 +20,7 @@ pub(super) use select::Filter;
 
 /// Destinations that are shown unless all are asked for: the worst.
 const WORST: usize = 20;
-/// So many of them are shown even if they do not matter.
+/// This many of them are shown even if they do not matter.
 const LEAST: usize = 5;
 /// A destination matters from this share of its ports on.
 const MATTERS: f64 = 0.01;
@@ -129,8 +128,8 @@ fn row(row: &PortUse, view: View) -> Vec<String> {
     cells
 }
 
-/// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one that
-/// made most of them.
+/// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one
+/// that made most of them.
 fn foremost(row: &PortUse) -> String {
     let more = |others: usize| if others > 0 { format!(" +{others}") } else { String::new() };
     match (row.processes.as_slice(), row.made_by.as_slice()) {

@@ -1,4 +1,4 @@
-//! Which tuples are counted apart when there are more of them than places.
+//! Which tuples are counted one by one when there are more of them than places.
 //!
 //! A pass counts sockets by a hash of their tuple in 65,536 buckets. A bucket counts at least what each of its tuples
 //! does: when those with the highest counts are admitted, no tuple that is left out holds more than the highest of the
@@ -50,7 +50,7 @@ fn least(counts: &[u16]) -> u16 {
     let light: u64 = sorted.iter().skip(BUCKETS / 4).map(|count| u64::from(*count)).sum();
     let of_each = 1 + light.div_ceil((BUCKETS - BUCKETS / 4) as u64);
     let buckets = usize::try_from(FULL / of_each).unwrap_or(BUCKETS).clamp(64, BUCKETS - 1);
-    // One more than what the first that is left out has: those with as many as it would not fit all.
+    // One more than what the first that is left out has: not all that have as many as it would fit.
     sorted[buckets].saturating_add(1)
 }
 

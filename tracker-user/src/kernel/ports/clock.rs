@@ -4,7 +4,7 @@ use tracker_common::ports::PortTotals;
 
 /// What `CONFIG_HZ` can be on the architectures that Linux runs on.
 const RATES: [u32; 10] = [24, 32, 64, 100, 128, 250, 256, 300, 1000, 1024];
-/// Nanoseconds between two readings that tell these rates apart.
+/// Nanoseconds between two readings that distinguish these rates.
 const APART: u64 = 900_000_000;
 
 /// Learns the rate.
@@ -15,7 +15,7 @@ pub struct Jiffies {
 }
 
 impl Jiffies {
-    /// Takes in the reading of a pass.
+    /// Adds the reading of a pass.
     pub fn learn(&mut self, totals: &PortTotals) {
         let now = (totals.monotonic, totals.jiffies);
         let first = *self.first.get_or_insert(now);

@@ -12,14 +12,17 @@ use tracker_common::{
 };
 use tracker_detect::{
     explain::{BindRequest, explain_bind},
-    ports::{ConflictSeen, PortSettings},
+    ports::PortSettings,
 };
-use tracker_model::{api::PortHolder, explain::Protocol, process::Process};
+use tracker_model::{
+    api::{PortConflict, PortHolder},
+    explain::Protocol,
+    process::Process,
+};
 
 use super::{
     clock::Jiffies,
     failures::{self, Clock},
-    holders::most_first,
     sockets::{self, Wanted},
 };
 use crate::kernel::{
@@ -60,7 +63,7 @@ impl Conflicts {
         maps: &mut Maps,
         jiffies: Jiffies,
         netns: u32,
-    ) -> Result<Vec<ConflictSeen>, KernelError> {
+    ) -> Result<Vec<PortConflict>, KernelError> {
         let clock = Clock::now();
         let conflicts = failures::table(&mut maps.bind_failures, limits::BIND_FAILURES, &clock)?;
         self.count = conflicts.iter().map(|(_, failure)| failure.count).sum();
@@ -68,7 +71,7 @@ impl Conflicts {
             conflicts.iter().map(|(key, failure)| (*key, failure.count)).collect();
         self.holders.retain(|key, _| counts.contains_key(key));
         self.look(object, maps, jiffies, netns, &counts)?;
-        let seen = |(key, failure): &(BindFailureKey, Failure)| ConflictSeen {
+        let seen = |(key, failure): &(BindFailureKey, Failure)| PortConflict {
             netns: key.netns,
             protocol: protocol_name(key.protocol),
             address: address(hash::to_octets(key.address)),
@@ -119,25 +122,14 @@ fn holders(
 ) -> Result<Vec<PortHolder>, KernelError> {
     let wanted = Wanted { netns: key.netns, ports: key.port..=key.port, destination: None, reuse_delay_ms: 0 };
     let (sockets, _) = sockets::find(object, maps, jiffies, &wanted)?;
+    let protocol = if key.protocol == UDP { Protocol::Udp } else { Protocol::Tcp };
     let request = BindRequest {
-        protocol: if key.protocol == UDP { Protocol::Udp } else { Protocol::Tcp },
-        address: address(hash::to_octets(key.address)),
-        port: key.port,
         ipv6: key.family != 0,
-        ipv6_only: false,
-        reuse_address: false,
-        reuse_port: false,
-        uid: 0,
-        device: 0,
         privileged: true,
+        ..BindRequest::new(protocol, address(hash::to_octets(key.address)), key.port)
     };
     let answer = explain_bind(&request, &sockets, &PortSettings::default(), true);
-    let mut holders: HashMap<u32, PortHolder> = HashMap::new();
-    for process in answer.holders.iter().flat_map(|holder| &holder.processes) {
-        let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
-        holders.entry(process.pid).or_insert_with(new).ports += 1;
-    }
-    Ok(most_first(holders.into_values(), usize::MAX))
+    Ok(PortHolder::count(answer.holders.iter().flat_map(|holder| &holder.processes), usize::MAX))
 }
 
 const TCP: u16 = 6;

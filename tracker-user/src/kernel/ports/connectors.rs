@@ -11,10 +11,10 @@ use tracker_common::{
     hash, limits,
     ports::{ConnectorKey, Watched},
 };
-use tracker_detect::ports::TupleSeen;
+use tracker_detect::ports::TupleObservation;
 use tracker_model::api::PortHolder;
 
-use super::holders::{TOP, most_first};
+use super::holders::TOP;
 use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
@@ -46,7 +46,7 @@ impl Connectors {
     }
 
     /// Watches the destinations with the most ports, `tuples` being sorted so, and reads who connected.
-    pub fn update(&mut self, maps: &mut Maps, tuples: &[TupleSeen]) -> Result<(), KernelError> {
+    pub fn update(&mut self, maps: &mut Maps, tuples: &[TupleObservation]) -> Result<(), KernelError> {
         self.watch(maps, tuples)?;
         let now = read(maps);
         let mut both: HashMap<Destination, HashMap<u32, PortHolder>> = HashMap::new();
@@ -60,7 +60,7 @@ impl Connectors {
         }
         self.both = both
             .into_iter()
-            .map(|(destination, holders)| (destination, most_first(holders.into_values(), TOP)))
+            .map(|(destination, holders)| (destination, PortHolder::most_first(holders.into_values(), TOP)))
             .collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
@@ -78,8 +78,8 @@ impl Connectors {
         self.both.get(&(destination, port)).cloned().unwrap_or_default()
     }
 
-    fn watch(&mut self, maps: &mut Maps, tuples: &[TupleSeen]) -> Result<(), KernelError> {
-        let many = |tuple: &&TupleSeen| tuple.states.iter().map(|count| u32::from(*count)).sum::<u32>() >= FROM;
+    fn watch(&mut self, maps: &mut Maps, tuples: &[TupleObservation]) -> Result<(), KernelError> {
+        let many = |tuple: &&TupleObservation| tuple.states.iter().map(|count| u32::from(*count)).sum::<u32>() >= FROM;
         let wanted: HashSet<Destination> = tuples
             .iter()
             .filter(many)

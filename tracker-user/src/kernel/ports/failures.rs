@@ -9,8 +9,7 @@ use tracker_common::{
     hash, limits,
     ports::{Failure, FailureKey},
 };
-use tracker_detect::ports::FailureSeen;
-use tracker_model::process::Process;
+use tracker_model::{api::PortFailure, process::Process};
 
 use crate::kernel::{
     error::KernelError,
@@ -20,7 +19,7 @@ use crate::kernel::{
 
 /// An entry is removed when no call failed for this time: others need its place.
 const FORGET: Duration = Duration::from_mins(30);
-/// The same when the table fills, as with processes that make one call each.
+/// The time when the table fills, as with processes that make one call each.
 const FORGET_SOON: Duration = Duration::from_secs(70);
 
 /// Times of the kernel side as times of day.
@@ -58,12 +57,12 @@ impl Clock {
 }
 
 /// Connects that got no port, the latest first.
-pub fn read(maps: &mut Maps) -> Result<Vec<FailureSeen>, KernelError> {
+pub fn read(maps: &mut Maps) -> Result<Vec<PortFailure>, KernelError> {
     let clock = Clock::now();
     let failures = table(&mut maps.connect_failures, limits::CONNECT_FAILURES, &clock)?;
     let seen = |(key, failure): (FailureKey, Failure)| {
         let source = address(hash::to_octets(key.source));
-        FailureSeen {
+        PortFailure {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),

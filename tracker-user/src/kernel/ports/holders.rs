@@ -1,7 +1,6 @@
 //! Which process holds which ports, and which leaks sockets: one pass over all descriptors of all processes.
 
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     net::IpAddr,
     time::{Duration, Instant},
@@ -25,13 +24,13 @@ use crate::kernel::{
 
 /// Between two passes.
 const PAUSE: Duration = Duration::from_secs(15);
-/// The same while ports are running out.
+/// The pause while ports are running out.
 const HOT: Duration = Duration::from_secs(1);
-/// The same when somebody asks.
+/// The pause when somebody asks.
 const ASKED: Duration = Duration::from_millis(250);
 /// A pass may take this share of one CPU: the pause after it is this many times its length.
 const SHARE: u32 = 100;
-/// The same when somebody asks.
+/// The factor when somebody asks.
 const SHARE_ASKED: u32 = 10;
 
 /// Why a pass may be taken.
@@ -82,7 +81,7 @@ impl Holders {
         iterator::run(object, names::PROGRAM_HOLDERS, "bpf_iter/task_file")?;
         self.read(maps, jiffies);
         let totals = maps.port_totals.lookup(0)?;
-        self.idle = PortSet::from_words(Box::new(totals.idle.words));
+        self.idle = PortSet::from(&totals.idle);
         (self.last, self.took) = (Some(Instant::now()), begun.elapsed());
         Ok(())
     }
@@ -106,7 +105,7 @@ impl Holders {
             }
         }
         for holders in self.tuples.values_mut().chain([&mut self.udp]) {
-            *holders = most_first(std::mem::take(holders), TOP);
+            *holders = PortHolder::most_first(std::mem::take(holders), TOP);
         }
         self.read_leaks(maps, jiffies);
     }
@@ -129,14 +128,6 @@ impl Holders {
         self.leaks.sort_unstable_by_key(|leak| leak.pid);
         self.leaks_complete = entries < limits::LEAKS;
     }
-}
-
-/// Processes by what they hold, most first: at most `most` of them.
-pub fn most_first(holders: impl IntoIterator<Item = PortHolder>, most: usize) -> Vec<PortHolder> {
-    let mut holders: Vec<_> = holders.into_iter().collect();
-    holders.sort_unstable_by_key(|holder| (Reverse(holder.ports), holder.pid));
-    holders.truncate(most);
-    holders
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {

@@ -9,12 +9,13 @@ mod failures;
 mod holders;
 mod namespaces;
 mod netns_ports;
+mod others;
 mod settings;
 mod sockets;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs::File,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,11 +24,10 @@ use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
-    alert::AlertStore,
     detector::{LeaksObservation, Observation},
-    ports::{ConflictSeen, FailureSeen, PortSettings, PortWatch, PortsSeen},
+    ports::{PortModel, PortSettings, PortsObservation},
 };
-use tracker_model::api;
+use tracker_model::api::{self, PortConflict, PortFailure};
 
 use self::{
     clock::Jiffies,
@@ -36,19 +36,20 @@ use self::{
     holders::Urgency,
     namespaces::{Listing, Namespace},
     netns_ports::{NetnsPorts, PassContext, delay_ms},
+    others::Others,
     sockets::Wanted,
 };
 use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
-/// The same when somebody asks.
+/// The pause when somebody asks.
 const ROUND_ASKED: Duration = Duration::from_millis(250);
 /// A round pauses until the next reading after this time: the detector shares the thread.
 const TURN: Duration = Duration::from_millis(50);
 /// Rounds may take this share of one CPU: the pause after one is this many times its length.
 const SHARE: u32 = 100;
-/// The same when somebody asks.
+/// The factor when somebody asks.
 const SHARE_ASKED: u32 = 10;
 
 /// Prepares the passes of the census, and takes over what they counted.
@@ -64,75 +65,17 @@ pub struct Ports {
 struct Model {
     jiffies: Jiffies,
     conflicts: Conflicts,
-    watch: PortWatch,
+    ports: PortModel,
     /// What the detectors have not been shown yet.
     observations: Vec<Observation>,
     /// Connects that got no port, and refused calls of `bind()`, of all network namespaces.
-    connects: Vec<FailureSeen>,
-    binds: Vec<ConflictSeen>,
-}
-
-/// The other network namespaces of the host.
-struct Others {
-    spaces: BTreeMap<u32, NetnsPorts>,
-    /// The list that the round under way begins with.
-    listing: Option<Listing>,
-    /// Those that this round has yet to look at.
-    pending: Vec<Namespace>,
-    /// Those that are looked at in the round under way, all that there are, why some were not looked at, and when it
-    /// began.
-    found: BTreeSet<u32>,
-    alive: BTreeSet<u32>,
-    unread: Option<String>,
-    begun: Instant,
-    round: Option<Instant>,
-    took: Duration,
-}
-
-impl Others {
-    fn new() -> Self {
-        Self {
-            spaces: BTreeMap::new(),
-            listing: None,
-            pending: Vec::new(),
-            found: BTreeSet::new(),
-            alive: BTreeSet::new(),
-            unread: None,
-            begun: Instant::now(),
-            round: None,
-            took: Duration::ZERO,
-        }
-    }
-
-    fn is_under_way(&self) -> bool {
-        self.listing.is_some() || !self.pending.is_empty()
-    }
-
-    fn begin(&mut self, own: u32) {
-        (self.begun, self.took) = (Instant::now(), Duration::ZERO);
-        self.listing = Some(Listing::new(own));
-    }
-
-    /// Goes on with the list until `end`.
-    fn list(&mut self, end: Instant) {
-        let Some(listing) = &mut self.listing else { return };
-        while listing.advance() {
-            if Instant::now() >= end {
-                return;
-            }
-        }
-        let Some((found, alive)) = self.listing.take().map(Listing::finish) else { return };
-        let beyond = alive.len().saturating_sub(found.len() + 1);
-        self.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
-        self.found = found.iter().map(|namespace| namespace.netns).collect();
-        (self.pending, self.alive) = (found, alive);
-    }
+    connects: Vec<PortFailure>,
+    binds: Vec<PortConflict>,
 }
 
 impl Ports {
     /// Nothing is known yet. `seen_by` is how refused calls of `bind()` are seen.
-    pub fn new(netns: u32, alerts: &AlertStore, all_netns: bool, seen_by: &'static str) -> Self {
+    pub fn new(netns: u32, all_netns: bool, seen_by: &'static str) -> Self {
         Self {
             begun: Instant::now(),
             own: NetnsPorts::new(netns, None),
@@ -140,23 +83,23 @@ impl Ports {
             model: Model {
                 jiffies: Jiffies::default(),
                 conflicts: Conflicts::default(),
-                watch: PortWatch::new(alerts.clone()).with_conflicts_seen_by(seen_by),
+                ports: PortModel::new(seen_by),
                 observations: Vec::new(),
                 connects: Vec::new(),
                 binds: Vec::new(),
             },
-            others: all_netns.then(Others::new),
+            others: all_netns.then(Others::default),
         }
     }
 
-    /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
         self.own.settings = settings::read()?;
         self.own.prepare(maps, &self.context(true), generation)
     }
 
     /// What the pass of this number counted, and whether it should be repeated.
-    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsSeen, bool), KernelError> {
+    pub fn take_over(&mut self, maps: &Maps, generation: u32) -> Result<(PortsObservation, bool), KernelError> {
         let mut context = self.context(true);
         let taken = self.own.take_over(maps, &mut context, generation);
         self.model.jiffies = context.jiffies;
@@ -171,7 +114,7 @@ impl Ports {
     pub fn is_round_due(&self, asked: bool) -> bool {
         let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
         let due = |others: &Others| {
-            others.is_under_way() || others.round.is_none_or(|round| round.elapsed() >= pause.max(others.took * share))
+            others.is_under_way() || others.ended.is_none_or(|ended| ended.elapsed() >= pause.max(others.took * share))
         };
         self.others.as_ref().is_some_and(due)
     }
@@ -183,7 +126,7 @@ impl Ports {
         let begun = Instant::now();
         let end = begun + TURN;
         if !others.is_under_way() {
-            others.begin(self.own.netns);
+            others.begin(Listing::new(self.own.netns));
         }
         others.list(end);
         if let Err(error) = self.model.read_failed_calls(object, maps, self.own.netns) {
@@ -207,20 +150,18 @@ impl Ports {
 
     /// All were looked at: those that are gone are forgotten.
     fn end(&mut self, maps: &mut Maps, others: &mut Others) {
-        let Others { spaces, found, alive, begun, .. } = others;
-        spaces.retain(|netns, _| {
-            if !found.contains(netns) {
-                self.model.watch.forget(*netns, Timestamp::now());
-                self.model.observations.push(Observation::NetnsGone { netns: *netns, wall: Timestamp::now() });
-            }
-            found.contains(netns)
-        });
-        // Another may get the number of one that is gone, and is not to get its failures with it.
-        if let Err(error) = failures::forget(maps, alive, begun.elapsed()) {
+        for netns in others.take_gone() {
+            self.model.ports.forget(netns);
+            self.model.observations.push(Observation::NetnsGone { netns, wall: Timestamp::now() });
+        }
+        // Another may get the number of one that is gone, and must not inherit its failures.
+        if let (Some(listed), Some(begun)) = (others.listed.take(), others.begun)
+            && let Err(error) = failures::forget(maps, &listed.alive, begun.elapsed())
+        {
             tracing::warn!("forget network namespaces that are gone: {error}");
         }
-        self.model.watch.set_unread(others.unread.take());
-        others.round = Some(Instant::now());
+        self.model.ports.set_unread(others.unread.take());
+        others.ended = Some(Instant::now());
     }
 
     /// Looks at one; twice when tuples were left out that may be among the largest.
@@ -237,7 +178,7 @@ impl Ports {
         if again {
             (seen, _) = self.walk(object, maps, namespace, space, generation())?;
         }
-        self.model.tell(object, maps, space, seen, asked)
+        self.model.update(object, maps, space, seen, asked)
     }
 
     fn walk(
@@ -247,10 +188,10 @@ impl Ports {
         namespace: &Namespace,
         space: &mut NetnsPorts,
         generation: u32,
-    ) -> Result<(PortsSeen, bool), KernelError> {
+    ) -> Result<(PortsObservation, bool), KernelError> {
         let tcp = iterator::link(object, names::PROGRAM_CENSUS, "bpf_iter/tcp")?;
         let udp = iterator::link(object, names::PROGRAM_UDP, "bpf_iter/udp")?;
-        let there = || -> std::io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
+        let there = || -> io::Result<(Result<PortSettings, KernelError>, bool, File, File)> {
             Ok((settings::read(), namespaces::is_empty(), iterator::open(tcp)?, iterator::open(udp)?))
         };
         let io = |source| KernelError::Io { what: "look at a network namespace".into(), source };
@@ -265,12 +206,12 @@ impl Ports {
         space.take_over(maps, &mut context, generation)
     }
 
-    /// Tells the model what a census of the daemon's own namespace saw.
+    /// Gives the model what a census of the daemon's own namespace saw.
     pub fn conclude(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
-        mut seen: PortsSeen,
+        mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
         self.connectors.update(maps, &seen.tuples)?;
@@ -278,7 +219,7 @@ impl Ports {
             tuple.made_by = self.connectors.of_destination(tuple.destination, tuple.destination_port);
         }
         self.model.read_failed_calls(object, maps, self.own.netns)?;
-        self.model.tell(object, maps, &mut self.own, seen, asked)
+        self.model.update(object, maps, &mut self.own, seen, asked)
     }
 
     /// Whether a connect or a `bind()` has failed since the last census.
@@ -290,7 +231,7 @@ impl Ports {
 
     /// Whether some destination may soon run out: the next census should not wait.
     pub fn is_hot(&self) -> bool {
-        self.model.watch.is_hot()
+        self.model.ports.is_hot()
     }
 
     /// Whether the length of a jiffy is known, without which no `TIME_WAIT` has an age and no leak is seen.
@@ -305,7 +246,7 @@ impl Ports {
 
     /// How ports stand: the same until the next look at one of the namespaces.
     pub fn ports(&self) -> Arc<api::Ports> {
-        self.model.watch.ports()
+        self.model.ports.ports()
     }
 
     /// The sockets that hold ports, for `tracker explain`.
@@ -339,16 +280,16 @@ impl Model {
         Ok(())
     }
 
-    /// Tells the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
-    fn tell(
+    /// Gives the model what a pass saw, with processes and failures. `asked` is whether somebody waits for it.
+    fn update(
         &mut self,
         object: &mut Ebpf,
         maps: &mut Maps,
         space: &mut NetnsPorts,
-        mut seen: PortsSeen,
+        mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.watch.is_hot()) {
+        let urgency = match (asked, self.ports.is_hot()) {
             (true, _) => Urgency::Asked,
             (false, true) => Urgency::Hot,
             (false, false) => Urgency::None,
@@ -375,7 +316,7 @@ impl Model {
         let netns = seen.netns;
         seen.failures = self.connects.iter().filter(|failure| failure.netns == netns).cloned().collect();
         seen.conflicts = self.binds.iter().filter(|conflict| conflict.netns == netns).cloned().collect();
-        self.watch.step(&seen);
+        self.observations.extend(self.ports.update(&seen).map(Observation::Ports));
         Ok(())
     }
 }

@@ -28,30 +28,42 @@ pub struct Namespace {
 pub struct Listing {
     own: u32,
     /// Where a namespace may be found, and its name.
-    paths: Box<dyn Iterator<Item = (String, PathBuf)>>,
+    paths: Box<dyn Iterator<Item = io::Result<(String, PathBuf)>>>,
     found: BTreeMap<u32, Namespace>,
 }
 
 impl Listing {
     /// Begins a list of all but `own`.
-    pub fn new(own: u32) -> Self {
-        let named = entries("/run/netns").map(|path| (name_of(&path), path));
-        let processes = entries("/proc")
-            .filter(|path| name_of(path).bytes().all(|byte| byte.is_ascii_digit()))
-            .map(|path| (format!("process {}", name_of(&path)), path.join("ns/net")));
-        Self { own, paths: Box::new(named.chain(processes)), found: BTreeMap::new() }
+    pub fn new(own: u32) -> io::Result<Self> {
+        Self::of_folders(own, Path::new("/run/netns"), Path::new("/proc"))
+    }
+
+    /// `names` need not exist, `processes` must.
+    fn of_folders(own: u32, names: &Path, processes: &Path) -> io::Result<Self> {
+        let folder = match fs::read_dir(names) {
+            Ok(folder) => Some(folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let with_names = folder.into_iter().flatten().map(|entry| entry.map(|it| (name_of(&it.path()), it.path())));
+        let is_process = |path: &Path| name_of(path).bytes().all(|byte| byte.is_ascii_digit());
+        let processes = fs::read_dir(processes)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .filter(move |path| path.as_ref().map_or(true, |path| is_process(path)))
+            .map(|path| path.map(|path| (format!("process {}", name_of(&path)), path.join("ns/net"))));
+        Ok(Self { own, paths: Box::new(with_names.chain(processes)), found: BTreeMap::new() })
     }
 
     /// Looks at one more file; false when all were looked at.
-    pub fn advance(&mut self) -> bool {
-        let Some((name, path)) = self.paths.next() else { return false };
+    pub fn advance(&mut self) -> io::Result<bool> {
+        let Some((name, path)) = self.paths.next().transpose()? else { return Ok(false) };
         // A process may end, and those of others may not be looked at without CAP_SYS_PTRACE.
         if let Some(netns) = fs::metadata(&path).ok().and_then(|file| u32::try_from(file.ino()).ok())
             && netns != self.own
         {
             self.found.entry(netns).or_insert(Namespace { netns, name, path });
         }
-        true
+        Ok(true)
     }
 
     /// The namespaces, those with a name first, up to [`MOST`]; and the inode numbers of all there are, `own` too.
@@ -62,10 +74,6 @@ impl Listing {
         all.truncate(MOST);
         (all, numbers)
     }
-}
-
-fn entries(folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn name_of(path: &Path) -> String {
@@ -125,8 +133,8 @@ mod tests {
     #[test]
     fn a_list_is_made_in_steps_of_one_file() {
         // None is one's own, so that of this process is among the others.
-        let (mut listing, mut steps) = (Listing::new(0), 0);
-        while listing.advance() {
+        let (mut listing, mut steps) = (Listing::new(0).unwrap(), 0);
+        while listing.advance().unwrap() {
             steps += 1;
             assert!(listing.found.len() <= steps);
         }
@@ -134,6 +142,12 @@ mod tests {
         let (namespaces, numbers) = listing.finish();
         assert!(steps > 1 && numbers.contains(&own) && numbers.contains(&0));
         assert!(namespaces.iter().any(|namespace| namespace.netns == own));
+    }
+
+    #[test]
+    fn a_list_without_proc_is_an_error() {
+        let [absent, proc] = [Path::new("/nonexistent"), Path::new("/proc")];
+        assert!(Listing::of_folders(0, absent, proc).is_ok() && Listing::of_folders(0, absent, absent).is_err());
     }
 
     #[test]

@@ -7,7 +7,10 @@ use tracker_common::{
     hash, limits,
     ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
 };
-use tracker_detect::ports::{PortSet, PortSettings, PortsSeen, RestSeen, SourceSeen, TupleSeen, UdpSeen};
+use tracker_detect::ports::{
+    PortSet, PortSettings, PortsObservation, SourceObservation, TupleObservation, UdpObservation,
+};
+use tracker_model::api::PortRest;
 
 use super::{admission, clock::Jiffies, holders::Holders};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
@@ -15,7 +18,7 @@ use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 /// Tuples whose processes are asked for: those with the most sockets.
 const HELD: usize = 64;
 /// Tuples that the model gets one by one, those with the most sockets; the others are summed up.
-const TOLD: usize = 1024;
+const LISTED: usize = 1024;
 
 /// What a pass begins with.
 static EMPTY_BUCKETS: PortBuckets = PortBuckets { counts: [0; BUCKETS] };
@@ -60,15 +63,9 @@ impl NetnsPorts {
         }
     }
 
-    /// Tells the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
         let jiffies = context.jiffies;
-        let mut eligible = PortSet::new();
-        eligible.insert_range(self.settings.range());
-        let mut words = *eligible.words();
-        for (word, reserved) in words.iter_mut().zip(self.settings.reserved.words()) {
-            *word &= !reserved;
-        }
         let pass = PortPass {
             generation,
             recent: jiffies.in_seconds(limits::RECENT_SECONDS),
@@ -80,7 +77,7 @@ impl NetnsPorts {
             own: context.own.into(),
             watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
             padding: 0,
-            eligible: Bits { words },
+            eligible: Bits::from(&self.settings.choosable()),
             admitted: *self.admitted,
         };
         maps.port_pass.update(0, pass)?;
@@ -101,7 +98,7 @@ impl NetnsPorts {
         maps: &Maps,
         context: &mut PassContext,
         generation: u32,
-    ) -> Result<(PortsSeen, bool), KernelError> {
+    ) -> Result<(PortsObservation, bool), KernelError> {
         let totals = maps.port_totals.lookup(0)?;
         context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
@@ -112,26 +109,26 @@ impl NetnsPorts {
         self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(tuple) + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
         let mut rest =
-            RestSeen { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
-        for tuple in tuples.iter().skip(TOLD) {
+            PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
+        for tuple in tuples.iter().skip(LISTED) {
             rest.tuples_at_least += 1;
             rest.sockets += u64::from(sockets(tuple));
             rest.most = rest.most.max(sockets(tuple));
         }
-        let seen = PortsSeen {
+        let seen = PortsObservation {
             at: context.begun.elapsed(),
             wall: Timestamp::now(),
             netns: self.netns,
             name: self.name.clone(),
             settings: self.settings.clone(),
-            bound: PortSet::from_words(Box::new(totals.bound.words)),
-            udp: UdpSeen {
+            bound: PortSet::from(&totals.bound),
+            udp: UdpObservation {
                 sockets: totals.udp_sockets,
                 ephemeral: totals.udp_ephemeral,
-                ports: PortSet::from_words(Box::new(totals.udp.words)),
+                ports: PortSet::from(&totals.udp),
                 processes: Vec::new(),
             },
-            tuples: tuples.iter().take(TOLD).map(|tuple| seen(tuple, context.jiffies)).collect(),
+            tuples: tuples.iter().take(LISTED).map(|tuple| seen(tuple, context.jiffies)).collect(),
             rest,
             sources: sources(maps)?,
             sources_lost: totals.unsourced,
@@ -141,7 +138,7 @@ impl NetnsPorts {
         Ok((seen, left_out.repeat))
     }
 
-    /// What the tuples that are not counted apart hold at most, and which are to be in the next pass.
+    /// What the tuples that are not counted one by one hold at most, and which are to be in the next pass.
     fn left_out(&mut self, maps: &Maps, totals: &PortTotals, tuples: &[PortTuple]) -> Result<LeftOut, KernelError> {
         if totals.rest + totals.unplaced == 0 {
             return Ok(LeftOut { tuples: 0, most: 0, repeat: false });
@@ -157,8 +154,8 @@ impl NetnsPorts {
     }
 }
 
-fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleSeen {
-    TupleSeen {
+fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleObservation {
+    TupleObservation {
         source: address(hash::to_octets(tuple.source)),
         destination: address(hash::to_octets(tuple.destination)),
         destination_port: tuple.port,
@@ -186,13 +183,13 @@ fn sockets(tuple: &PortTuple) -> u32 {
     tuple.states.iter().map(|count| u32::from(*count)).sum()
 }
 
-fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
+fn sources(maps: &Maps) -> Result<Vec<SourceObservation>, KernelError> {
     let mut sources = Vec::new();
     for index in 0..limits::PORT_SOURCES {
         let source = maps.port_sources.lookup(index)?;
         if source.used != 0 {
-            let ports = PortSet::from_words(Box::new(source.ports.words));
-            sources.push(SourceSeen { address: address(hash::to_octets(source.address)), ports });
+            let ports = PortSet::from(&source.ports);
+            sources.push(SourceObservation { address: address(hash::to_octets(source.address)), ports });
         }
     }
     Ok(with_wildcards(sources))
@@ -200,7 +197,7 @@ fn sources(maps: &Maps) -> Result<Vec<SourceSeen>, KernelError> {
 
 /// What a socket holds on all addresses is taken on each. An IPv6 socket is put down as one that takes IPv4 too: few do
 /// not, and the pool is then too small rather than too large.
-fn with_wildcards(mut sources: Vec<SourceSeen>) -> Vec<SourceSeen> {
+fn with_wildcards(mut sources: Vec<SourceObservation>) -> Vec<SourceObservation> {
     let wildcards: Vec<_> = sources.extract_if(.., |source| source.address.is_unspecified()).collect();
     for source in &mut sources {
         for wildcard in wildcards.iter().filter(|wildcard| wildcard.address.is_ipv6() || source.address.is_ipv4()) {
@@ -216,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_takes_the_port_on_each_address() {
-        let source = |address: &str, ports: &[u16]| SourceSeen {
+        let source = |address: &str, ports: &[u16]| SourceObservation {
             address: address.parse().unwrap(),
             ports: ports.iter().copied().collect(),
         };

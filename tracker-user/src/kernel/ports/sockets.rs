@@ -12,7 +12,7 @@ use tracker_common::{
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
 };
 use tracker_model::{
-    explain::{Bucket, Protocol, SocketSeen, TcpState},
+    explain::{Bucket, Protocol, SocketObservation, TcpState},
     process::Process,
 };
 
@@ -45,7 +45,7 @@ pub fn find(
     maps: &mut Maps,
     jiffies: Jiffies,
     wanted: &Wanted,
-) -> Result<(Vec<SocketSeen>, bool), KernelError> {
+) -> Result<(Vec<SocketObservation>, bool), KernelError> {
     let (mut sockets, mut any_truncated) = (Vec::new(), false);
     let mut by_inode: HashMap<u64, usize> = HashMap::new();
     for (name, target) in [
@@ -74,7 +74,7 @@ pub fn find(
     Ok((sockets, any_truncated))
 }
 
-fn add_process(socket: &mut SocketSeen, record: &SocketRecord) {
+fn add_process(socket: &mut SocketObservation, record: &SocketRecord) {
     let process = Process { pid: record.pid, comm: name_of(&record.comm) };
     if record.pid != 0 && !socket.processes.contains(&process) {
         socket.processes.push(process);
@@ -129,10 +129,10 @@ fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
     }
 }
 
-fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketSeen {
+fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketObservation {
     let (local, remote) = (address(hash::to_octets(record.local)), address(hash::to_octets(record.remote)));
     let minisocket = record.left != u32::MAX;
-    SocketSeen {
+    SocketObservation {
         protocol: if record.protocol == 17 { Protocol::Udp } else { Protocol::Tcp },
         ipv6: record.ipv6 != 0,
         ipv6_only: record.ipv6_only != 0,

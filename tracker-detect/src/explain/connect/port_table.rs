@@ -1,58 +1,21 @@
-//! Whether a `connect()` would find a local port.
+//! The local ports of a network namespace as one `connect()` meets them.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use super::connect_text;
 use crate::ports::{PortSettings, may_reuse};
 use tracker_model::{
-    explain::{Cause, ConnectAnswer, ConnectRule, Protocol, SocketSeen, TcpState},
+    explain::{ConnectRule, Protocol, SocketObservation, TcpState},
     process::PortHolder,
 };
 
 /// Processes shown.
 const PROCESSES: usize = 5;
 
-/// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
-///
-/// `sockets` are the TCP sockets of the namespace: those with this source and destination, and those that were bound to
-/// ports of the range; others change nothing. Mapped addresses are given as IPv4.
-#[must_use]
-pub fn explain_connect(
-    source: IpAddr,
-    destination: SocketAddr,
-    sockets: &[SocketSeen],
-    settings: &PortSettings,
-) -> ConnectAnswer {
-    let source = source.to_canonical();
-    let tuple = Tuple { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) };
-    let ports = Ports::new(tuple, sockets, settings);
-    let tally = ports.tally(settings);
-    let would_fail = tally.free == 0 && !tally.one_end_free;
-    ConnectAnswer {
-        source,
-        destination: tuple.destination.ip(),
-        destination_port: destination.port(),
-        capacity: tally.capacity,
-        in_use: ports.in_use(),
-        held: tally.capacity - tally.free,
-        reusable: tally.reusable,
-        free_ports: tally.free,
-        would_fail,
-        next_free_seconds: tally.next_free.map(|next| next.as_secs_f64()),
-        causes: causes(&tally),
-        processes: ports.processes(),
-        summary: connect_text::summary(tuple, &tally),
-        advice: connect_text::advice(&ports, &tally, settings),
-        notes: connect_text::notes(&ports, &tally, settings),
-    }
-}
-
-/// Between what a port is taken.
+/// The connections that are asked about.
 #[derive(Clone, Copy)]
 pub(super) struct Tuple {
     pub(super) source: IpAddr,
@@ -60,9 +23,9 @@ pub(super) struct Tuple {
 }
 
 impl Tuple {
-    /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves out
-    /// those of a device if the new socket has none).
-    fn has(self, socket: &SocketSeen) -> bool {
+    /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves
+    /// out those of a device if the new socket has none).
+    fn has(self, socket: &SocketObservation) -> bool {
         socket.address == self.source
             && socket.device == 0
             && socket.remote == Some((self.destination.ip(), self.destination.port()))
@@ -76,26 +39,26 @@ impl Tuple {
 
 /// What is known of one port.
 #[derive(Default)]
-pub(super) struct PortUse<'a> {
+pub(super) struct UsedPort<'a> {
     /// The sockets that have it.
-    all: Vec<&'a SocketSeen>,
+    all: Vec<&'a SocketObservation>,
     /// Those of them that have it to the destination.
-    tuple: Vec<&'a SocketSeen>,
+    tuple: Vec<&'a SocketObservation>,
     /// Whether `bind()` took it.
     bound: bool,
 }
 
 /// The ports that the kernel may choose and that something has.
-pub(super) struct Ports<'a> {
+pub(super) struct PortTable<'a> {
     pub(super) tuple: Tuple,
-    used: HashMap<u16, PortUse<'a>>,
+    used: HashMap<u16, UsedPort<'a>>,
     reuse_on: bool,
     delay: Duration,
 }
 
 /// How many there are of what.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct PortCounts {
     /// As [`ConnectAnswer::capacity`].
     pub(super) capacity: u32,
     /// As [`ConnectAnswer::free_ports`].
@@ -110,10 +73,17 @@ pub(super) struct Tally {
     pub(super) one_end_free: bool,
 }
 
-impl<'a> Ports<'a> {
-    fn new(tuple: Tuple, sockets: &'a [SocketSeen], settings: &PortSettings) -> Self {
-        let mut used: HashMap<u16, PortUse<'a>> = HashMap::new();
-        let chosen = |socket: &&SocketSeen| socket.protocol == Protocol::Tcp && settings.may_choose(socket.port);
+impl PortCounts {
+    /// Ports held by a rule.
+    pub(super) fn held_by(&self, rule: ConnectRule) -> u32 {
+        self.held.get(&rule).copied().unwrap_or_default()
+    }
+}
+
+impl<'a> PortTable<'a> {
+    pub(super) fn new(tuple: Tuple, sockets: &'a [SocketObservation], settings: &PortSettings) -> Self {
+        let mut used: HashMap<u16, UsedPort<'a>> = HashMap::new();
+        let chosen = |socket: &&SocketObservation| socket.protocol == Protocol::Tcp && settings.may_choose(socket.port);
         for socket in sockets.iter().filter(chosen) {
             let port = used.entry(socket.port).or_default();
             port.all.push(socket);
@@ -136,8 +106,8 @@ impl<'a> Ports<'a> {
         if used.bound {
             return Some(ConnectRule::Bound);
         }
-        let blocks = |socket: &&&SocketSeen| !self.may_take(socket);
-        let waits = |socket: &SocketSeen| socket.state == TcpState::TimeWait;
+        let blocks = |socket: &&&SocketObservation| !self.may_take(socket);
+        let waits = |socket: &SocketObservation| socket.state == TcpState::TimeWait;
         used.tuple
             .iter()
             .find(blocks)
@@ -145,7 +115,7 @@ impl<'a> Ports<'a> {
     }
 
     /// Whether `connect()` may take the port of a `TIME_WAIT`. That of a `FIN_WAIT2` it may not (since 6.12).
-    fn may_take(&self, socket: &SocketSeen) -> bool {
+    fn may_take(&self, socket: &SocketObservation) -> bool {
         socket.state == TcpState::TimeWait && socket.recyclable && self.reuse_on
     }
 
@@ -162,7 +132,7 @@ impl<'a> Ports<'a> {
     }
 
     /// When a socket ends, or may be taken.
-    fn ends_in(&self, socket: &SocketSeen) -> Option<Duration> {
+    fn ends_in(&self, socket: &SocketObservation) -> Option<Duration> {
         let remaining = socket.remaining?;
         let soon = self.reuse_on && socket.timestamps && socket.state == TcpState::TimeWait;
         Some(if soon { remaining.min(self.delay) } else { remaining })
@@ -170,62 +140,62 @@ impl<'a> Ports<'a> {
 
     /// Counts the ports that `connect()` looks at.
     ///
-    /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three it
-    /// never reaches the last, of more it passes over the first, or the last if it happens to begin with the first. The
-    /// two ends count as one port here.
-    fn tally(&self, settings: &PortSettings) -> Tally {
-        let mut tally = Tally::default();
+    /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three
+    /// it never reaches the last, of more it passes over the first, or the last if it happens to begin with the first.
+    /// The two ends count as one port here.
+    pub(super) fn counts(&self, settings: &PortSettings) -> PortCounts {
+        let mut counts = PortCounts::default();
         let (low, high) = (settings.low, settings.high);
         let last = if settings.range_len() == 3 { high - 1 } else { high };
         let odd = settings.range_len() % 2 == 1 && settings.range_len() > 3;
         let middle = (low..=last).filter(|port| !odd || (*port != low && *port != high));
         for port in middle.filter(|port| settings.may_choose(*port)) {
-            self.count(&mut tally, &[port]);
+            self.count(&mut counts, &[port]);
         }
         if odd {
             let ends: Vec<u16> = [low, high].into_iter().filter(|end| settings.may_choose(*end)).collect();
             if ends.contains(&high) {
-                self.count(&mut tally, &ends);
+                self.count(&mut counts, &ends);
             }
-            tally.one_end_free = ends.iter().filter(|end| self.held(**end).is_none()).count() == 1 && ends != [high];
+            counts.one_end_free = ends.iter().filter(|end| self.held(**end).is_none()).count() == 1 && ends != [high];
         }
-        tally
+        counts
     }
 
     /// Counts ports that stand for one.
-    fn count(&self, tally: &mut Tally, ports: &[u16]) {
-        tally.capacity += 1;
-        tally.free += 1;
-        tally.reusable += u32::from(ports.iter().any(|port| self.is_reusable(*port)));
+    fn count(&self, counts: &mut PortCounts, ports: &[u16]) {
+        counts.capacity += 1;
+        counts.free += 1;
+        counts.reusable += u32::from(ports.iter().any(|port| self.is_reusable(*port)));
         let Some((port, rule)) = ports.iter().find_map(|port| Some((*port, self.held(*port)?))) else {
             return;
         };
-        tally.free -= 1;
-        *tally.held.entry(rule).or_default() += 1;
-        tally.next_free = match (tally.next_free, self.freed_in(port)) {
+        counts.free -= 1;
+        *counts.held.entry(rule).or_default() += 1;
+        counts.next_free = match (counts.next_free, self.freed_in(port)) {
             (Some(first), Some(second)) => Some(first.min(second)),
             (first, second) => first.or(second),
         };
     }
 
     /// The sockets to the destination.
-    pub(super) fn of_tuple(&self) -> impl Iterator<Item = &'a SocketSeen> {
+    pub(super) fn of_tuple(&self) -> impl Iterator<Item = &'a SocketObservation> {
         self.used.values().flat_map(|port| port.tuple.iter().copied())
     }
 
     /// The sockets of ports that `bind()` took.
-    pub(super) fn of_bound(&self) -> impl Iterator<Item = &'a SocketSeen> {
+    pub(super) fn of_bound(&self) -> impl Iterator<Item = &'a SocketObservation> {
         self.used.values().filter(|port| port.bound).flat_map(|port| port.all.iter().copied())
     }
 
     /// `TIME_WAIT` sockets to the destination whose ports `tcp_tw_reuse` would free and does not.
-    pub(super) fn would_recycle(&self) -> impl Iterator<Item = &'a SocketSeen> {
-        let waiting = |port: &&PortUse<'a>| !port.bound && !self.reuse_on;
+    pub(super) fn would_recycle(&self) -> impl Iterator<Item = &'a SocketObservation> {
+        let waiting = |port: &&UsedPort<'a>| !port.bound && !self.reuse_on;
         let sockets = self.used.values().filter(waiting).flat_map(|port| port.tuple.iter().copied());
         sockets.filter(|socket| socket.state == TcpState::TimeWait && socket.timestamps)
     }
 
-    fn in_use(&self) -> BTreeMap<TcpState, u32> {
+    pub(super) fn in_use(&self) -> BTreeMap<TcpState, u32> {
         let mut states = BTreeMap::new();
         for socket in self.of_tuple() {
             *states.entry(socket.state).or_default() += 1;
@@ -233,27 +203,7 @@ impl<'a> Ports<'a> {
         states
     }
 
-    fn processes(&self) -> Vec<PortHolder> {
-        let mut ports: BTreeMap<u32, PortHolder> = BTreeMap::new();
-        for process in self.of_tuple().flat_map(|socket| &socket.processes) {
-            let new = || PortHolder { pid: process.pid, comm: process.comm.clone(), ports: 0 };
-            ports.entry(process.pid).or_insert_with(new).ports += 1;
-        }
-        let mut ports: Vec<PortHolder> = ports.into_values().collect();
-        ports.sort_by_key(|process| Reverse(process.ports));
-        ports.truncate(PROCESSES);
-        ports
+    pub(super) fn processes(&self) -> Vec<PortHolder> {
+        PortHolder::count(self.of_tuple().flat_map(|socket| &socket.processes), PROCESSES)
     }
-}
-
-fn causes(tally: &Tally) -> Vec<Cause> {
-    let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
-        rule: *rule,
-        ports: *ports,
-        why: rule.sentence().to_owned(),
-        kernel: rule.kernel().to_owned(),
-    };
-    let mut causes: Vec<Cause> = tally.held.iter().map(cause).collect();
-    causes.sort_by_key(|cause| Reverse(cause.ports));
-    causes
 }

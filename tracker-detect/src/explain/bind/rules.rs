@@ -1,95 +1,27 @@
-//! Whether a `bind()` would fail, and which sockets are in the way.
+//! The kernel's rules of `bind()`: whether it fails, and which sockets are in the way.
 
-use std::{cmp::Reverse, collections::HashSet, net::IpAddr, time::Duration};
+use std::{collections::HashSet, net::IpAddr};
 
-use super::{address, advice, text};
+use super::{address::overlap, request::BindRequest};
 use crate::ports::PortSettings;
-use tracker_model::explain::{BindAnswer, BindError, Holder, Overlap, Protocol, Rule, SocketSeen, TcpState, Variants};
-
-/// Sockets shown of those in the way.
-const SHOWN: usize = 32;
-
-/// A `bind()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the socket")]
-pub struct BindRequest {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Address; an IPv4 address on an IPv6 socket is a mapped one.
-    pub address: IpAddr,
-    /// Port; 0 for any.
-    pub port: u16,
-    /// Whether the socket is an `AF_INET6` socket.
-    pub ipv6: bool,
-    /// `IPV6_V6ONLY` (`net.ipv6.bindv6only` is its default).
-    pub ipv6_only: bool,
-    /// `SO_REUSEADDR`.
-    pub reuse_address: bool,
-    /// `SO_REUSEPORT`.
-    pub reuse_port: bool,
-    /// Effective user that opens the socket.
-    pub uid: u32,
-    /// Index of the device of `SO_BINDTODEVICE`, or 0.
-    pub device: u32,
-    /// Whether the process has `CAP_NET_BIND_SERVICE`.
-    pub privileged: bool,
-}
+use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketObservation, TcpState};
 
 /// A socket in the way, and why.
 #[derive(Clone, Copy)]
 pub(super) struct Conflict<'a> {
-    pub(super) socket: &'a SocketSeen,
+    pub(super) socket: &'a SocketObservation,
     pub(super) overlap: Overlap,
     pub(super) rule: Rule,
 }
 
-/// Whether a `bind()` would fail now, and why.
-///
-/// `sockets` are those of the namespace that hold a local port, of either protocol and family; those of other ports may be
-/// left out unless any port is asked for. `is_local` says whether an interface of the namespace has the address, or the
-/// socket may do without (`IP_FREEBIND`, `IP_TRANSPARENT`, `net.ipv4.ip_nonlocal_bind`, `net.ipv6.ip_nonlocal_bind`); it
-/// counts for nothing with wildcard and multicast addresses.
-#[must_use]
-pub fn explain_bind(
-    request: &BindRequest,
-    sockets: &[SocketSeen],
-    settings: &PortSettings,
-    is_local: bool,
-) -> BindAnswer {
-    let scene = Scene { sockets, settings, is_local };
-    let error = scene.error(request);
-    let mut conflicts = if error == Some(BindError::InUse) { scene.conflicts(request) } else { Vec::new() };
-    conflicts.sort_by_key(|conflict| rank(conflict.socket));
-    let rivals = if error.is_none() { scene.rivals(request) } else { Vec::new() };
-    let with = |reuse_address, reuse_port| scene.error(&BindRequest { reuse_address, reuse_port, ..*request });
-    BindAnswer {
-        protocol: request.protocol,
-        address: request.address,
-        port: request.port,
-        succeeds: error.is_none(),
-        error,
-        variants: Variants {
-            plain: with(false, false),
-            reuse_address: with(true, false),
-            reuse_port: with(false, true),
-        },
-        holders: conflicts.iter().take(SHOWN).map(|conflict| holder(request, conflict)).collect(),
-        holders_total: conflicts.len(),
-        rivals: rivals.iter().take(SHOWN).map(|conflict| holder(request, conflict)).collect(),
-        summary: text::bind_summary(request, settings, error, &conflicts),
-        advice: error.map_or_else(Vec::new, |error| advice::advice(request, &scene, error, &conflicts)),
-        notes: advice::notes(request, &scene, error, &rivals),
-    }
-}
-
 /// What a `bind()` meets.
-pub(super) struct Scene<'a> {
-    pub(super) sockets: &'a [SocketSeen],
+pub(super) struct BindContext<'a> {
+    pub(super) sockets: &'a [SocketObservation],
     pub(super) settings: &'a PortSettings,
-    is_local: bool,
+    pub(super) is_local: bool,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> BindContext<'a> {
     /// How a `bind()` fails, in the kernel's order: an IPv4 socket is asked for its address first (`__inet_bind`,
     /// `net/ipv4/af_inet.c`), an IPv6 socket for its port (`__inet6_bind`, `net/ipv6/af_inet6.c`).
     pub(super) fn error(&self, request: &BindRequest) -> Option<BindError> {
@@ -153,12 +85,12 @@ impl<'a> Scene<'a> {
 
     /// Sockets that share the port until somebody listens: `listen()` asks for the port again
     /// (`inet_csk_listen_start`), and beside a listener `SO_REUSEADDR` does not count.
-    fn rivals(&self, request: &BindRequest) -> Vec<Conflict<'a>> {
+    pub(super) fn listen_conflicts(&self, request: &BindRequest) -> Vec<Conflict<'a>> {
         if request.protocol == Protocol::Udp || request.port == 0 {
             return Vec::new();
         }
-        let rival = |socket: &'a SocketSeen| {
-            let listening = SocketSeen { state: TcpState::Listen, ..socket.clone() };
+        let rival = |socket: &'a SocketObservation| {
+            let listening = SocketObservation { state: TcpState::Listen, ..socket.clone() };
             let Conflict { overlap, .. } = conflict(request, &listening)?;
             Some(Conflict { socket, overlap, rule: Rule::FirstToListen })
         };
@@ -180,20 +112,21 @@ fn is_invalid(request: &BindRequest) -> bool {
 }
 
 /// Whether a socket is one that a `bind()` looks at, by protocol, port, device and address.
-fn meets(request: &BindRequest, socket: &SocketSeen) -> Option<Overlap> {
+fn meets(request: &BindRequest, socket: &SocketObservation) -> Option<Overlap> {
     let same_port = request.protocol == socket.protocol && request.port == socket.port;
     // A half-open request is in no bind bucket: the port is its listener's.
     let holds = socket.state != TcpState::HalfOpen;
     let same_device = request.device == 0 || socket.device == 0 || request.device == socket.device;
-    if same_port && holds && same_device { address::overlap(request, socket) } else { None }
+    if same_port && holds && same_device { overlap(request, socket) } else { None }
 }
 
-/// Whether a socket is in the way, and why: `inet_bind_conflict` as `inet_csk_get_port` asks it, with both ways of sharing;
-/// `udp_lib_lport_inuse`.
+/// Whether a socket is in the way, and why: `inet_bind_conflict` as `inet_csk_get_port` asks it, with both ways of
+/// sharing; `udp_lib_lport_inuse`.
 ///
-/// Of sockets with `SO_REUSEPORT` the kernel may compare with one only (`sk_reuseport_match`), and UDP stops at the first
-/// with which it shares, whatever comes after. Which one that is cannot be seen: here any socket in the way counts.
-fn conflict<'a>(request: &BindRequest, socket: &'a SocketSeen) -> Option<Conflict<'a>> {
+/// Of sockets with `SO_REUSEPORT` the kernel may compare with one only (`sk_reuseport_match`), and UDP stops at the
+/// first with which it shares, whatever comes after. Which one that is cannot be seen: here any socket in the way
+/// counts.
+fn conflict<'a>(request: &BindRequest, socket: &'a SocketObservation) -> Option<Conflict<'a>> {
     let overlap = meets(request, socket)?;
     let same_user = request.uid == socket.uid || (request.protocol == Protocol::Tcp && socket.is_minisocket());
     let by_address = request.reuse_address && socket.reuse_address && !socket.listens();
@@ -211,36 +144,4 @@ fn conflict<'a>(request: &BindRequest, socket: &'a SocketSeen) -> Option<Conflic
         Rule::NotOffered
     };
     Some(Conflict { socket, overlap, rule })
-}
-
-/// Those come first that stay until somebody does something; of `TIME_WAIT` the one that lasts longest.
-fn rank(socket: &SocketSeen) -> (u8, Reverse<Option<Duration>>) {
-    let kind = match socket.state {
-        TcpState::Listen => 0,
-        TcpState::Bound => 1,
-        _ if !socket.is_minisocket() => 2,
-        _ => 3,
-    };
-    (kind, Reverse(socket.remaining))
-}
-
-fn holder(request: &BindRequest, conflict: &Conflict<'_>) -> Holder {
-    let Conflict { socket, overlap, rule } = conflict;
-    Holder {
-        state: socket.state,
-        address: socket.address,
-        port: socket.port,
-        remote_address: socket.remote.map(|(address, _)| address),
-        remote_port: socket.remote.map(|(_, port)| port),
-        uid: (!socket.is_minisocket()).then_some(socket.uid),
-        inode: (socket.inode != 0).then_some(socket.inode),
-        reuse_address: socket.reuse_address,
-        reuse_port: socket.reuse_port,
-        ends_in_seconds: socket.remaining.map(|remaining| remaining.as_secs_f64()),
-        processes: socket.processes.clone(),
-        overlap: *overlap,
-        rule: *rule,
-        why: format!("{}; {}", overlap.sentence(), rule.sentence()),
-        kernel: rule.kernel(request.protocol).to_owned(),
-    }
 }

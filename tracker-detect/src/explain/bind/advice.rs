@@ -1,4 +1,4 @@
-//! What helps where a `bind()` fails, and what is good to know where it does not.
+//! What helps where a `bind()` fails, and what helps to know where it does not.
 
 use std::{
     fmt::Write,
@@ -6,23 +6,24 @@ use std::{
 };
 
 use super::{
-    BindRequest,
-    bind::{Conflict, Scene},
+    request::BindRequest,
+    rules::{BindContext, Conflict},
     text,
 };
-use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketSeen, TcpState};
+use crate::{advice, explain::processes};
+use tracker_model::explain::{BindError, Overlap, Protocol, Rule, SocketObservation, TcpState};
 use tracker_model::text::counted;
 
 /// What to do.
-pub(super) fn advice(
+pub(super) fn lines(
     request: &BindRequest,
-    scene: &Scene<'_>,
+    context: &BindContext<'_>,
     error: BindError,
     conflicts: &[Conflict<'_>],
 ) -> Vec<String> {
     match error {
-        BindError::InUse if request.port == 0 => any_port(scene),
-        BindError::InUse => in_use(request, scene, conflicts),
+        BindError::InUse if request.port == 0 => any_port(request, context),
+        BindError::InUse => in_use(request, context, conflicts),
         BindError::NotAvailable => not_available(request),
         BindError::Access => vec![format!(
             "Give the process CAP_NET_BIND_SERVICE (AmbientCapabilities= of its systemd unit, or setcap), or sysctl \
@@ -48,39 +49,31 @@ fn not_available(request: &BindRequest) -> Vec<String> {
     ]
 }
 
-fn any_port(scene: &Scene<'_>) -> Vec<String> {
-    let settings = scene.settings;
-    let mut advice = vec![format!(
-        "Widen the range, now {} to {}: sysctl net.ipv4.ip_local_port_range.",
-        settings.low, settings.high
-    )];
-    if settings.reserved_in_range() > 0 {
-        advice.push(format!(
-            "{} of its ports are reserved: shorten net.ipv4.ip_local_reserved_ports.",
-            settings.reserved_in_range()
-        ));
-    }
-    advice.push(
-        "A socket that is to connect needs no port of its own before: IP_BIND_ADDRESS_NO_PORT before bind()."
-            .to_owned(),
-    );
-    advice
+fn any_port(request: &BindRequest, context: &BindContext<'_>) -> Vec<String> {
+    let is_tcp = request.protocol == Protocol::Tcp;
+    let bind = is_tcp.then(|| advice::BIND_NO_PORT.to_owned());
+    let settings = context.settings;
+    let reserved = advice::reserved(settings.reserved_in_range());
+    let more = Some(advice::MORE_SOURCES.to_owned());
+    [bind, advice::widen(settings.range()), reserved, more].into_iter().flatten().collect()
 }
 
-fn in_use(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Vec<String> {
-    let mut advice: Vec<String> = options(request, scene, conflicts).into_iter().collect();
-    advice.extend(owners(request, conflicts));
-    advice.extend(users(request, conflicts));
-    advice.extend(waits(scene, conflicts));
-    advice.extend(addresses(request, scene, conflicts));
-    advice.extend(reserve(request, scene, conflicts));
-    advice
+fn in_use(request: &BindRequest, context: &BindContext<'_>, conflicts: &[Conflict<'_>]) -> Vec<String> {
+    let all = [
+        options(request, context, conflicts),
+        owners(request, conflicts),
+        users(request, conflicts),
+        waits(context, conflicts),
+        addresses(request, context, conflicts),
+        reserve(request, context, conflicts),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// The options that make it succeed, fewest first.
-fn options(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
+fn options(request: &BindRequest, context: &BindContext<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
     let succeeds =
-        |reuse_address, reuse_port| scene.error(&BindRequest { reuse_address, reuse_port, ..*request }).is_none();
+        |reuse_address, reuse_port| context.error(&BindRequest { reuse_address, reuse_port, ..*request }).is_none();
     if !request.reuse_address && succeeds(true, request.reuse_port) {
         let waits = conflicts.iter().all(|conflict| conflict.socket.is_minisocket());
         let what = if waits { "TIME_WAIT does" } else { "the sockets that have the port do" };
@@ -96,12 +89,12 @@ fn options(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>])
     both.then(|| "Set SO_REUSEADDR and SO_REUSEPORT before bind(): between them the others share the port.".to_owned())
 }
 
-/// Whoever has the port and gives it back only when told.
+/// The processes that have the port, and do not free it by themselves.
 fn owners(request: &BindRequest, conflicts: &[Conflict<'_>]) -> Option<String> {
     let owners = || conflicts.iter().map(|conflict| conflict.socket).filter(|socket| !socket.is_minisocket());
     owners().next()?;
-    let who = text::processes(owners()).unwrap_or_else(|| "whatever holds it (ss -tulpen as root)".to_owned());
-    let listens = owners().any(SocketSeen::listens);
+    let who = processes(owners()).unwrap_or_else(|| "whatever holds it (ss -tulpen as root)".to_owned());
+    let listens = owners().any(SocketObservation::listens);
     let shares = owners().all(|socket| socket.reuse_port && socket.uid == request.uid);
     let mut line = format!("Stop {who}, or give one of the two another port.");
     if listens && !shares {
@@ -119,7 +112,7 @@ fn users(request: &BindRequest, conflicts: &[Conflict<'_>]) -> Option<String> {
 }
 
 /// `TIME_WAIT` that does not share: only time helps, and the right option the next time.
-fn waits(scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
+fn waits(context: &BindContext<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
     let waits = conflicts
         .iter()
         .map(|conflict| conflict.socket)
@@ -134,15 +127,15 @@ fn waits(scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
     line.push_str(" opened without SO_REUSEADDR, so setting it now does not help there:");
     let last = last.map_or_else(|| "at most 60 s".to_owned(), text::seconds);
     let _ = write!(line, " the last ends in {last}.");
-    if waits.clone().any(|socket| !is_from_connect(socket, scene)) {
+    if waits.clone().any(|socket| !is_from_connect(socket, context)) {
         line.push_str(" A server that sets it before every bind() can restart at once.");
     }
     Some(line)
 }
 
 /// Other addresses that are free.
-fn addresses(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
-    let succeeds = |request: &BindRequest| scene.error(request).is_none();
+fn addresses(request: &BindRequest, context: &BindContext<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
+    let succeeds = |request: &BindRequest| context.error(request).is_none();
     let wildcard = request.address.is_unspecified();
     if wildcard && request.ipv6 && !request.ipv6_only && succeeds(&BindRequest { ipv6_only: true, ..*request }) {
         return Some("Set IPV6_V6ONLY before bind(): only IPv4 sockets are in the way.".to_owned());
@@ -158,11 +151,11 @@ fn addresses(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>
         .then(|| "Or bind one address instead of the wildcard, another than those in the way.".to_owned())
 }
 
-/// A port that the kernel may give to any `connect()` is no port for a server.
-fn reserve(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
+/// A port that the kernel may give to any `connect()` does not suit a server.
+fn reserve(request: &BindRequest, context: &BindContext<'_>, conflicts: &[Conflict<'_>]) -> Option<String> {
     let port = request.port;
     let taken =
-        scene.settings.may_choose(port) && conflicts.iter().any(|conflict| is_from_connect(conflict.socket, scene));
+        context.settings.may_choose(port) && conflicts.iter().any(|conflict| is_from_connect(conflict.socket, context));
     taken.then(|| {
         format!(
             "The port is in net.ipv4.ip_local_port_range and connect() took it: keep it for the server, sysctl \
@@ -173,19 +166,20 @@ fn reserve(request: &BindRequest, scene: &Scene<'_>, conflicts: &[Conflict<'_>])
 
 /// Whether `connect()` gave the socket its port: the bucket says so, or, where it is not known, nothing at the port is
 /// listening or bound and the kernel may have chosen it.
-fn is_from_connect(socket: &SocketSeen, scene: &Scene<'_>) -> bool {
+fn is_from_connect(socket: &SocketObservation, context: &BindContext<'_>) -> bool {
     let guess = || {
-        let at_port = |other: &&SocketSeen| other.protocol == socket.protocol && other.port == socket.port;
-        scene.settings.may_choose(socket.port) && !scene.sockets.iter().filter(at_port).any(SocketSeen::is_bound)
+        let at_port = |other: &&SocketObservation| other.protocol == socket.protocol && other.port == socket.port;
+        context.settings.may_choose(socket.port)
+            && !context.sockets.iter().filter(at_port).any(SocketObservation::is_bound)
     };
     let connected = socket.remote.is_some() && socket.state != TcpState::HalfOpen;
     connected && socket.bucket.map_or_else(guess, |bucket| !bucket.is_bound())
 }
 
-/// What else is good to know.
+/// What else helps to know.
 pub(super) fn notes(
     request: &BindRequest,
-    scene: &Scene<'_>,
+    context: &BindContext<'_>,
     error: Option<BindError>,
     rivals: &[Conflict<'_>],
 ) -> Vec<String> {
@@ -196,19 +190,19 @@ pub(super) fn notes(
             text::socket(rival.socket)
         ));
     }
-    if error == Some(BindError::InUse) && is_shortcut(request, scene) {
+    if error == Some(BindError::InUse) && is_shortcut(request, context) {
         notes.push(
             "With SO_REUSEPORT the kernel may compare with only one of the sockets that have it, and let this one in \
              nevertheless."
                 .to_owned(),
         );
     }
-    let other = |socket: &&SocketSeen| socket.protocol != request.protocol && socket.port == request.port;
-    if request.port != 0 && scene.sockets.iter().any(|socket| other(&socket)) {
+    let other = |socket: &&SocketObservation| socket.protocol != request.protocol && socket.port == request.port;
+    if request.port != 0 && context.sockets.iter().any(|socket| other(&socket)) {
         let name = if request.protocol == Protocol::Tcp { Protocol::Udp } else { Protocol::Tcp };
         notes.push(format!("{name} sockets have the same port and are not in the way: TCP and UDP ports are apart."));
     }
-    if error.is_none() && request.port != 0 && scene.settings.may_choose(request.port) {
+    if error.is_none() && request.port != 0 && context.settings.may_choose(request.port) {
         notes.push(
             "The port is in net.ipv4.ip_local_port_range: any connect() may take it before a server is back. Reserve it \
              with net.ipv4.ip_local_reserved_ports."
@@ -220,12 +214,12 @@ pub(super) fn notes(
 
 /// Whether the kernel may stop at a socket that shares, before it meets one that does not (`sk_reuseport_match`,
 /// `udp_lib_lport_inuse`): which one it looks at first is not known.
-fn is_shortcut(request: &BindRequest, scene: &Scene<'_>) -> bool {
-    let shares = |socket: &SocketSeen| {
+fn is_shortcut(request: &BindRequest, context: &BindContext<'_>) -> bool {
+    let shares = |socket: &SocketObservation| {
         socket.protocol == request.protocol
             && socket.port == request.port
             && socket.reuse_port
             && (socket.uid == request.uid || socket.is_minisocket())
     };
-    request.reuse_port && request.port != 0 && scene.sockets.iter().any(shares)
+    request.reuse_port && request.port != 0 && context.sockets.iter().any(shares)
 }

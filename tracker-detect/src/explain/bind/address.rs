@@ -2,16 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use tracker_model::explain::{Overlap, Protocol, SocketSeen};
+use tracker_model::explain::{Overlap, Protocol, SocketObservation};
 
-use super::BindRequest;
+use super::request::BindRequest;
 
-/// What the kernel keeps as the IPv4 address of a socket that has an IPv6 address (`LOOPBACK4_IPV6`, `include/net/ipv6.h`).
+/// What the kernel keeps as the IPv4 address of a socket that has an IPv6 address (`LOOPBACK4_IPV6`,
+/// `include/net/ipv6.h`).
 const IPV4_OF_IPV6: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 6);
 
 /// A local address as the kernel compares it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
+enum KernelAddress {
     /// That of an IPv4 socket, or a mapped one.
     Ipv4(Ipv4Addr),
     /// `::`.
@@ -20,7 +21,7 @@ enum Kept {
     Ipv6(Ipv6Addr),
 }
 
-impl Kept {
+impl KernelAddress {
     fn new(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::Ipv4(address),
@@ -48,20 +49,20 @@ impl Kept {
 }
 
 /// Whether a request and a socket of the same port are in each other's way by address, and how.
-pub(super) fn overlap(request: &BindRequest, socket: &SocketSeen) -> Option<Overlap> {
-    let (asked, held) = (Kept::new(request.address), Kept::new(socket.address));
+pub(super) fn overlap(request: &BindRequest, socket: &SocketObservation) -> Option<Overlap> {
+    let (asked, held) = (KernelAddress::new(request.address), KernelAddress::new(socket.address));
     let meet = match asked {
-        Kept::Ipv4(asked) => ipv4_meets(request, asked, held, socket.ipv6_only),
+        KernelAddress::Ipv4(asked) => ipv4_meets(request, asked, held, socket.ipv6_only),
         _ => ipv6_meets(asked, request.ipv6_only, held),
     };
     meet.then(|| kind(asked, held))
 }
 
 /// `ipv6_rcv_saddr_equal`, where what is asked for is no mapped address.
-fn ipv6_meets(asked: Kept, asked_only: bool, held: Kept) -> bool {
+fn ipv6_meets(asked: KernelAddress, asked_only: bool, held: KernelAddress) -> bool {
     match (asked, held) {
-        (_, Kept::Ipv6Any) => true,
-        (Kept::Ipv6Any, _) => !(asked_only && held.is_ipv4()),
+        (_, KernelAddress::Ipv6Any) => true,
+        (KernelAddress::Ipv6Any, _) => !(asked_only && held.is_ipv4()),
         _ => asked == held,
     }
 }
@@ -71,8 +72,8 @@ fn ipv6_meets(asked: Kept, asked_only: bool, held: Kept) -> bool {
 /// Only an IPv4 socket meets the 127.0.0.6 of IPv6 sockets, and with TCP only when it asks for the wildcard: for one
 /// address just the sockets of that address and of the wildcards are looked at (`inet_bhash2_conflict`,
 /// `inet_bhash2_addr_any_conflict`).
-fn ipv4_meets(request: &BindRequest, asked: Ipv4Addr, held: Kept, held_only: bool) -> bool {
-    let is_ipv6 = matches!(held, Kept::Ipv6(_));
+fn ipv4_meets(request: &BindRequest, asked: Ipv4Addr, held: KernelAddress, held_only: bool) -> bool {
+    let is_ipv6 = matches!(held, KernelAddress::Ipv6(_));
     if is_ipv6 && (request.ipv6 || (request.protocol == Protocol::Tcp && !asked.is_unspecified())) {
         return false;
     }
@@ -80,10 +81,12 @@ fn ipv4_meets(request: &BindRequest, asked: Ipv4Addr, held: Kept, held_only: boo
 }
 
 /// How they meet, given that they do.
-fn kind(asked: Kept, held: Kept) -> Overlap {
+fn kind(asked: KernelAddress, held: KernelAddress) -> Overlap {
     match (asked, held) {
-        (Kept::Ipv6Any, Kept::Ipv4(_)) | (Kept::Ipv4(_), Kept::Ipv6Any) => Overlap::DualStack,
-        (Kept::Ipv4(_), Kept::Ipv6(_)) => Overlap::Ipv6Connection,
+        (KernelAddress::Ipv6Any, KernelAddress::Ipv4(_)) | (KernelAddress::Ipv4(_), KernelAddress::Ipv6Any) => {
+            Overlap::DualStack
+        }
+        (KernelAddress::Ipv4(_), KernelAddress::Ipv6(_)) => Overlap::Ipv6Connection,
         _ if asked == held => Overlap::SameAddress,
         _ if held.is_wildcard() => Overlap::HeldWildcard,
         _ => Overlap::AskedWildcard,

@@ -1,0 +1,61 @@
+//! Whether a `connect()` would find a local port.
+
+mod port_table;
+mod text;
+
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::ports::PortSettings;
+use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, SocketObservation};
+
+use self::port_table::{PortCounts, PortTable, Tuple};
+
+/// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
+///
+/// `sockets` are the TCP sockets of the namespace: those with this source and destination, and those that were bound to
+/// ports of the range; others change nothing. Mapped addresses are given as IPv4.
+#[must_use]
+pub fn explain_connect(
+    source: IpAddr,
+    destination: SocketAddr,
+    sockets: &[SocketObservation],
+    settings: &PortSettings,
+) -> ConnectAnswer {
+    let source = source.to_canonical();
+    let tuple = Tuple { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) };
+    let ports = PortTable::new(tuple, sockets, settings);
+    let counts = ports.counts(settings);
+    let would_fail = counts.free == 0 && !counts.one_end_free;
+    ConnectAnswer {
+        source,
+        destination: tuple.destination.ip(),
+        destination_port: destination.port(),
+        capacity: counts.capacity,
+        in_use: ports.in_use(),
+        held: counts.capacity - counts.free,
+        reusable: counts.reusable,
+        free_ports: counts.free,
+        would_fail,
+        next_free_seconds: counts.next_free.map(|next| next.as_secs_f64()),
+        causes: causes(&counts),
+        processes: ports.processes(),
+        summary: text::summary(tuple, &counts),
+        advice: text::advice(&ports, &counts, settings),
+        notes: text::notes(&ports, &counts, settings),
+    }
+}
+
+fn causes(counts: &PortCounts) -> Vec<Cause> {
+    let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
+        rule: *rule,
+        ports: *ports,
+        why: rule.sentence().to_owned(),
+        kernel: rule.kernel().to_owned(),
+    };
+    let mut causes: Vec<Cause> = counts.held.iter().map(cause).collect();
+    causes.sort_by_key(|cause| Reverse(cause.ports));
+    causes
+}
