@@ -1,10 +1,10 @@
 //! Figures and times as an operator reads them.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit, tz::TimeZone};
 
-use crate::{api::ByName, process::PortHolder};
+use crate::process::PortHolder;
 
 /// A date and time, UTC, to the second.
 #[must_use]
@@ -208,7 +208,7 @@ pub fn holders(holders: &[PortHolder], mark: &str) -> Option<String> {
 
 /// Ports by state, most first, safe to print; nothing without a port.
 #[must_use]
-pub fn states(states: &ByName<u32>) -> Option<String> {
+pub fn states(states: &BTreeMap<String, u32>) -> Option<String> {
     let mut states: Vec<_> = states.iter().filter(|(_, ports)| **ports > 0).collect();
     states.sort_by_key(|(_, ports)| Reverse(**ports));
     let states: Vec<_> =

@@ -59,13 +59,13 @@ pub(super) struct PortTable<'a> {
 /// How many there are of what.
 #[derive(Default)]
 pub(super) struct PortCounts {
-    /// As [`ConnectAnswer::capacity`].
+    /// Ports that the kernel may choose.
     pub(super) capacity: u32,
-    /// As [`ConnectAnswer::free_ports`].
+    /// Those that `connect()` would find.
     pub(super) free: u32,
-    /// As [`ConnectAnswer::reusable`].
+    /// Those in `TIME_WAIT` that `connect()` may take now.
     pub(super) reusable: u32,
-    /// As [`ConnectAnswer::next_free_seconds`].
+    /// When the next one becomes free.
     pub(super) next_free: Option<Duration>,
     /// Ports held, by rule.
     pub(super) held: BTreeMap<ConnectRule, u32>,
