@@ -1,7 +1,7 @@
 //! Situations in which `bind()` is called, in words, made of real sockets.
 //!
-//! The words are those of the model's table of what the kernel did: protocol and family, address, state, and options, such
-//! as `tcp4 127.0.0.1 time_wait ra`.
+//! The words are those of the model's table of what the kernel did: protocol and family, address, state, and options,
+//! such as `tcp4 127.0.0.1 time_wait ra`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -111,8 +111,8 @@ impl Words {
     }
 }
 
-/// Makes a socket that has the port, in a process. The answer is the port, which is another where `connect()` is to choose
-/// it, and the socket if it is one that may yet listen.
+/// Makes a socket that has the port, in a process. The answer is the port, which is another where `connect()` is to
+/// choose it, and the socket if it is one that may yet listen.
 pub fn make(holder: &Peer, words: &Words, port: u16, listener: Option<SocketId>) -> Result<(u16, Option<SocketId>)> {
     let open = || holder.open(&words.options());
     let bound = || -> Result<SocketId> {

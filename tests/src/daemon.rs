@@ -175,7 +175,8 @@ impl<'a> Settings<'a> {
         Ok(daemon)
     }
 
-    /// Starts it, sends SIGTERM after a moment, in whatever it does then, and checks that it ends well and leaves nothing.
+    /// Starts it, sends SIGTERM after a moment, in whatever it does then, and checks that it ends well and leaves
+    /// nothing.
     pub fn stopped_after(self, moment: Duration) -> Result<()> {
         let mut process = Process::start("tracker", &mut self.command()?, &self.directory.path().join("log"))?;
         thread::sleep(moment);
@@ -294,8 +295,8 @@ impl<'a> Daemon<'a> {
         http::get(self.namespace, self.web(), path)
     }
 
-    /// A scrape that rests on a snapshot taken after this call began; scrapes show the last one, which is up to a second
-    /// old.
+    /// A scrape that rests on a snapshot taken after this call began; scrapes show the last one, which is up to a
+    /// second old.
     pub fn metrics(&self) -> Result<Scrape> {
         let now = Timestamp::now().as_duration().as_secs_f64();
         self.metrics_when(|scrape| scrape.sum("tracker_snapshot_timestamp_seconds", &[]) > now)

@@ -37,7 +37,8 @@ pub const PREFIX: &str = "trk-";
 /// Where `ip netns` keeps named namespaces.
 const DIRECTORY: &str = "/run/netns";
 
-/// A network namespace of its own name. Dropping it ends every process in it and deletes it, also while a panic unwinds.
+/// A network namespace of its own name. Dropping it ends every process in it and deletes it, also while a panic
+/// unwinds.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,

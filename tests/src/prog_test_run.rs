@@ -49,8 +49,8 @@ where
     program.try_into().with_context(|| name.to_owned())
 }
 
-/// A program that does nothing at each socket event. The kernel's statistics of it are what they hold besides a program's
-/// work: the reading of a clock and the call, which are in the time of every run.
+/// A program that does nothing at each socket event. The kernel's statistics of it are what they hold besides a
+/// program's work: the reading of a clock and the call, which are in the time of every run.
 pub struct EmptySocketEvents(Ebpf);
 
 impl EmptySocketEvents {
@@ -157,8 +157,8 @@ impl ProgTestRun {
         Ok(())
     }
 
-    /// Makes the programs see a listener on one address. With `shared` it is not the one that stands in the table that they
-    /// ask first.
+    /// Makes the programs see a listener on one address. With `shared` it is not the one that stands in the table that
+    /// they ask first.
     pub fn add_listener_at(&mut self, address: SocketAddr, shared: bool) -> Result<()> {
         let port = u32::from(address.port());
         let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()) };
@@ -183,8 +183,8 @@ impl ProgTestRun {
         Ok(())
     }
 
-    /// Runs a program `repeat` times on a frame of at least 14 bytes; returns the mean time of one run, which the kernel
-    /// gives in whole nanoseconds.
+    /// Runs a program `repeat` times on a frame of at least 14 bytes; returns the mean time of one run, which the
+    /// kernel gives in whole nanoseconds.
     pub fn run(&mut self, run: Program, frame: &[u8], repeat: u32) -> Result<Duration> {
         let mut frame = frame.to_vec();
         if run == Program::Tc

@@ -1,4 +1,5 @@
-//! A cable of our own between two devices: it tags frames, delays and loses them, on kernels without VLAN devices and netem too.
+//! A cable of our own between two devices: it tags frames, delays and loses them, on kernels without VLAN devices and
+//! netem too.
 
 use std::{
     collections::VecDeque,

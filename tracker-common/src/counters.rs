@@ -122,9 +122,12 @@ pub enum Loss {
     #[strum(message = "socket events were not seen because the program was already running on that CPU: transitions, \
                        and what follows from them, are lower bounds")]
     EventSkipped = 4,
-    /// A connect that got no port counts in the sum, but not for its process and destination: there are too many.
-    #[strum(message = "connects got no port and are counted in the sum alone: those of the destinations shown are \
-                       lower bounds")]
+    /// A connect that got no port, or a `bind()` that was refused, counts in the sum, but not for its process and
+    /// destination or address: there are too many.
+    #[strum(
+        message = "connects without a port, or refused calls of bind(), are counted in the sum alone: those of the \
+                       destinations and addresses shown are lower bounds"
+    )]
     FailureTableFull = 5,
     /// A socket counts for no process, because there are too many of them.
     #[strum(message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \

@@ -299,8 +299,8 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
 
 /// Gives a slot that has become free to a listener that came when there was none.
 ///
-/// An event that comes between the reading of its sockets and the writing of its slot is missing in the slot; the daemon
-/// compares the two after the next census.
+/// An event that comes between the reading of its sockets and the writing of its slot is missing in the slot; the
+/// daemon compares the two after the next census.
 ///
 /// # Safety
 /// `listener` is the entry of `key` in the map.
@@ -315,7 +315,8 @@ unsafe fn give_slot(key: &ListenerKey, listener: *mut Listener) {
     publish(key, slot);
 }
 
-/// Writes what the packet programs look at into a slot that was just taken out of the queue, so that nobody else has it.
+/// Writes what the packet programs look at into a slot that was just taken out of the queue, so that nobody else has
+/// it.
 #[inline(always)]
 fn fill_slot(slot: u32, key: &ListenerKey, sockets: u64, dual: u64) {
     if slot != 0

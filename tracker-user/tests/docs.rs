@@ -63,6 +63,31 @@ fn every_fact_of_an_alert_is_named() {
     }
 }
 
+/// The fields that the lab has seen in answers of a real daemon.
+#[test]
+fn every_field_of_an_answer_has_a_row() {
+    let page = page("api.md");
+    let fields = include_str!("../../tests/golden/json.txt");
+    for (route, field) in fields.lines().filter_map(|line| line.split_once(' ')) {
+        let section = page.split("\n## ").find(|section| section.starts_with(&format!("`GET {route}")));
+        let section = section.unwrap_or_else(|| panic!("docs/api.md has no section for {route}"));
+        assert!(is_described(field, section), "docs/api.md has no row for {field} of {route}");
+    }
+}
+
+/// Whether a row is about this field, about a field of any name in its place, or names the row where it is described;
+/// or it is a fact.
+fn is_described(field: &str, section: &str) -> bool {
+    let parts = |path: &str| path.replace("[]", "").split('.').map(str::to_owned).collect::<Vec<_>>();
+    let wanted = parts(field);
+    rows(section).iter().any(|(path, row)| {
+        let path = parts(path);
+        let begins = path.iter().zip(&wanted).all(|(part, wanted)| part == "*" || part == wanted);
+        let is_it = path.len() == wanted.len() || (path.len() < wanted.len() && row.contains("; see `"));
+        (begins && is_it) || (wanted.len() == 3 && wanted[1] == "evidence" && path == wanted[2..])
+    })
+}
+
 /// Alerts of the daemon's own view, by the detectors on the list.
 fn alerts_of_the_daemon() -> Vec<Alert> {
     let store = AlertStore::default();

@@ -1,8 +1,8 @@
 //! Cost of socket events, from the kernel's own statistics of programs, while real connections come and go.
 //!
-//! What the statistics tell of a program holds a reading of the clock for each run, which a virtual machine may take longer for
-//! than the program does for its work. So a program that does nothing sees the same events, and a cost is what is above it. Loopback
-//! is watched, so that everything is on.
+//! What the statistics tell of a program holds a reading of the clock for each run, which a virtual machine may take
+//! longer for than the program does for its work. So a program that does nothing sees the same events, and a cost is
+//! what is above it. Loopback is watched, so that everything is on.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
@@ -117,7 +117,8 @@ fn round(kernel: &KernelHandle, empty: &mut EmptySocketEvents, address: SocketAd
     server.join().map_err(|_| anyhow::anyhow!("the server panicked"))?;
     let after = ran(kernel, empty)?;
     let (ours, nothing) = (after.0.since(before.0), after.1.since(before.1));
-    // Client: SYN_SENT, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE. Server: SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE.
+    // Client: SYN_SENT, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE. Server: SYN_RECV, ESTABLISHED, FIN_WAIT1, FIN_WAIT2,
+    // CLOSE.
     let all = u64::from(CONNECTIONS) * 10;
     for runs in [ours, nothing] {
         // A few of others may come in between: the programs see the whole host.

@@ -249,8 +249,8 @@ impl<'a> Seen<'a> {
         later(Some(seconds_between(last, resolved?)), self.pulse_end())
     }
 
-    /// From the last frame of each pulse but the last to the first reading that says it is over: the longest. As the next
-    /// pulse comes after 17 s, one that is never said to be over counts with more than that.
+    /// From the last frame of each pulse but the last to the first reading that says it is over: the longest. As the
+    /// next pulse comes after 17 s, one that is never said to be over counts with more than that.
     fn pulse_end(&self) -> Option<f64> {
         let Pace::Pulse { on, period, .. } = self.run.attack.pace() else { return None };
         let ends = (0..self.pulses() - 1).map(|pulse| self.sent.start + period * pulse + on);
@@ -271,7 +271,8 @@ impl<'a> Seen<'a> {
         u32::try_from(lasted.as_millis() / period.as_millis()).unwrap_or(0) + 1
     }
 
-    /// Of the last reading whose rates are over two seconds that lie wholly in the flood: against what was sent in just these.
+    /// Of the last reading whose rates are over two seconds that lie wholly in the flood: against what was sent in just
+    /// these.
     fn rate_error(&self) -> Option<(f64, String)> {
         let (start, end) = (self.last_start() + SignedDuration::from_millis(100), self.sent.end());
         let span = |alert: &Alert| {

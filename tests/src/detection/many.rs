@@ -43,7 +43,8 @@ impl Many {
         let daemon = lab.daemon(None)?;
         let start = Memory::of(daemon.pid())?;
         let api = lab::api(&daemon);
-        // A small flood first: an alert, and the sources that are kept for it, take memory once, however large the flood is.
+        // A small flood first: an alert, and the sources that are kept for it, take memory once, however large the
+        // flood is.
         let target = lab.target(family, Lab::port(0));
         let flood = |pace, duration, frames| {
             let flood = Flood::syns(target, Sources::Everywhere(family), pace, duration);
@@ -74,8 +75,8 @@ impl Many {
     /// Whether it holds.
     #[must_use]
     pub fn holds(&self) -> bool {
-        // A frame that the backlog refuses is sent again where the kernel says so, as 6.18 does: not all that were dropped
-        // are missing.
+        // A frame that the backlog refuses is sent again where the kernel says so, as 6.18 does: not all that were
+        // dropped are missing.
         (self.frames.saturating_sub(self.dropped)..=self.frames).contains(&self.syns)
             && self.start.maps == self.before.maps
             && self.before.maps == self.after.maps

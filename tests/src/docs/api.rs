@@ -84,6 +84,10 @@ impl<'a> Answer<'a> {
     /// Adds the fields of a type; or says which values it has.
     fn describe(&mut self, path: &str, part: &'a Value) -> String {
         self.add_fields(path, part);
+        // One of several structures: each has rows for its fields.
+        for part in part["anyOf"].as_array().into_iter().flatten() {
+            self.add_fields(path, self.resolve(part));
+        }
         if let Some(values) = map(part) {
             self.add(&format!("{path}.*"), values, &meaning(part));
         }

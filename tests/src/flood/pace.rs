@@ -1,5 +1,5 @@
-//! When the frames of a flood, or the connections of load clients, are due: each at a moment of its own, counted from the
-//! first.
+//! When the frames of a flood, or the connections of load clients, are due: each at a moment of its own, counted from
+//! the first.
 
 use std::time::Duration;
 

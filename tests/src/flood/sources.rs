@@ -110,7 +110,8 @@ impl Draw {
     }
 }
 
-/// Whether a host takes packets from there, and nobody in the lab answers: 198.18.0.0/15 and 10.77.0.0/16 are the lab's.
+/// Whether a host takes packets from there, and nobody in the lab answers: 198.18.0.0/15 and 10.77.0.0/16 are the
+/// lab's.
 fn is_usable(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     !matches!((first, second), (0 | 127 | 224.., _) | (10, 77) | (198, 18 | 19))

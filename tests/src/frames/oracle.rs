@@ -165,8 +165,8 @@ impl Carried<'_> {
         match IpAuthHeaderSlice::from_slice(self.payload) {
             Ok(header) => Ok(self.behind(header.next_header(), header.slice())),
             Err(Content(_)) => Err(Outcome::MalformedLength),
-            // etherparse asks for the fixed part before it looks at the length. Eight bytes of it tell a length that cannot
-            // be, as those of all extension headers do.
+            // etherparse asks for the fixed part before it looks at the length. Eight bytes of it tell a length that
+            // cannot be, as those of all extension headers do.
             Err(Len(_)) if matches!(self.payload, [_, 0, _, _, _, _, _, _, ..]) => Err(Outcome::MalformedLength),
             Err(Len(_)) => Err(self.cut_off()),
         }

@@ -78,7 +78,8 @@ fn a_listener_that_was_never_bound_is_known_soon_and_closed() -> Result<()> {
     daemon.stop(Signal::SIGTERM)
 }
 
-/// The new process listens while the old one closes, as in a restart without a gap: whoever comes last, the port is open.
+/// The new process listens while the old one closes, as in a restart without a gap: whoever comes last, the port is
+/// open.
 #[test]
 fn a_handover_between_two_sockets_leaves_the_listener_open() -> Result<()> {
     const ROUNDS: u16 = 300;

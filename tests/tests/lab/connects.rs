@@ -85,8 +85,8 @@ fn silence_is_etimedout() -> Result<()> {
     for events in SOCKET_EVENTS {
         each_family(events, once, |pair, daemon, family| {
             let target = (stranger(family, 1), 80).into();
-            // These calls end in a timer, at a moment at which a kernel may run no tracing program; such an end has no event
-            // (docs/limitations.md). So once in a while one is missing, but not time and again.
+            // These calls end in a timer, at a moment at which a kernel may run no tracing program; such an end has no
+            // event (docs/limitations.md). So once in a while one is missing, but not time and again.
             for _ in 0..3 {
                 let before = daemon.states()?.connects;
                 let seen = client::connect(&pair.client, target, 8);

@@ -159,7 +159,8 @@ fn repeats_at_a_high_rate_are_estimated_within_their_error() -> Result<()> {
     let _listener = listen(&pair.server, wildcard(Family::Ipv4, PORT), ListenOptions::default())?;
     let daemon = Daemon::start(&pair.server)?;
     let start = Instant::now();
-    // Pairs of the same SYN, 5,000 of them a second for four seconds: one in eight is in the sample after the first second.
+    // Pairs of the same SYN, 5,000 of them a second for four seconds: one in eight is in the sample after the first
+    // second.
     let pairs: u16 = 20_000;
     for number in 0..pairs {
         if number % 50 == 0 {
@@ -231,7 +232,8 @@ fn the_tcp_counters_are_the_kernels() -> Result<()> {
         listen(&pair.server, wildcard(Family::Ipv4, PORT), tiny)?,
         listen(&pair.server, wildcard(Family::Ipv4, PORT + 1), ListenOptions::default())?,
     ];
-    // More than the SYN queue holds; cookies for the others, and for clients that return them and fill the accept queue.
+    // More than the SYN queue holds; cookies for the others, and for clients that return them and fill the accept
+    // queue.
     sender.syns(Family::Ipv4, 40, PORT)?;
     let taken = client::connect(&pair.client, pair.link.right.socket(Family::Ipv4, PORT), 3);
     assert_eq!(taken.streams.len(), 3);

@@ -1,4 +1,4 @@
-//! Listeners: known from the first moment, told apart, and forgotten when closed.
+//! Listeners: known from the first moment, each counted by itself, and forgotten when closed.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -73,7 +73,8 @@ fn a_listener_is_known_to_a_syn_that_comes_at_once() -> Result<()> {
     daemon.stop(Signal::SIGTERM)
 }
 
-/// An address of its own for each round, in turn wildcard and single, IPv4, IPv6 and both; with the target that leads there.
+/// An address of its own for each round, in turn wildcard and single, IPv4, IPv6 and both; with the target that leads
+/// there.
 fn rounds(pair: &Pair) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
     (0..ROUNDS).map(|round| {
         let port = 2_000 + round;

@@ -306,7 +306,8 @@ fn one_port_of_an_odd_range_is_mostly_passed_over() -> Result<()> {
     let few = Few::new(&pair, 21, &[80, 81, 82])?;
     let calls = held(few.target(Family::Ipv4, 80));
     let (mut connected, mut failed) = (0, 0);
-    // The lowest is found by the attempts alone that begin with it, and these do not find the highest: the two count as one.
+    // The lowest is found by the attempts alone that begin with it, and these do not find the highest: the two count as
+    // one.
     while failed < 60 {
         let answer = few.api.explain_connect(calls.target, None)?;
         assert_eq!(answer.capacity, 20);

@@ -1,5 +1,5 @@
-//! A `bind()` that is refused is shown with who holds the port, TCP and UDP apart; and a port that a process chose itself and
-//! that is taken is no want of ports.
+//! A `bind()` that is refused is shown with who holds the port, TCP and UDP apart; and a port that a process chose
+//! itself and that is taken is no sign that ports run out.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -25,8 +25,8 @@ pub(crate) fn narrow(namespace: &Namespace, ports: u16) -> Result<()> {
     namespace.sysctl("net.ipv4.ip_local_port_range", &format!("{LOW} {}", LOW + ports - 1))
 }
 
-/// Keeps each `TIME_WAIT` for its minute, whatever comes. On a busy machine the ACK of a FIN may come twice; the second one meets
-/// no connection any more, and the RST that answers it would end the `TIME_WAIT` (RFC 1337).
+/// Keeps each `TIME_WAIT` for its minute, whatever comes. On a busy machine the ACK of a FIN may come twice; the second
+/// one meets no connection any more, and the RST that answers it would end the `TIME_WAIT` (RFC 1337).
 pub(crate) fn keep_time_wait(namespace: &Namespace) -> Result<()> {
     namespace.sysctl("net.ipv4.tcp_rfc1337", "1")
 }
@@ -73,8 +73,8 @@ pub(crate) fn agrees(api: &Api, caller: &Peer, calls: &Calls) -> Result<(Connect
     Ok((answer, outcome == OK))
 }
 
-/// Makes calls that are held until no port is left, and two more. Tracker is asked before each, and must have known how many
-/// were left. The answer is how many succeeded.
+/// Makes calls that are held until no port is left, and two more. Tracker is asked before each, and must have known how
+/// many were left. The answer is how many succeeded.
 pub(crate) fn fill(api: &Api, caller: &Peer, calls: &Calls) -> Result<u32> {
     let mut free = Vec::new();
     loop {

@@ -44,7 +44,8 @@ fn connects_and_handshakes_take_a_round_trip_of_fifty_milliseconds() -> Result<(
 #[test]
 fn a_repeated_syn_is_part_of_the_time_to_connect() -> Result<()> {
     let _alone = serial::alone();
-    // The first SYN is lost; the kernel sends the second after a second. For the server, the handshake begins with that.
+    // The first SYN is lost; the kernel sends the second after a second. For the server, the handshake begins with
+    // that.
     repeated(Duration::ZERO, Duration::ZERO, (0.0, 0.262_144))
 }
 

@@ -78,8 +78,8 @@ fn each_state_and_process_has_an_alert_of_its_own() {
     look(&mut watch, 0, vec![both(), other()]);
     let alerts = look(&mut watch, 15, vec![both(), other()]);
     assert_eq!(alerts.iter().map(|alert| alert.id).collect::<Vec<_>>(), [3, 2, 1]);
-    let told = |text: &str| alerts.iter().filter(|alert| alert.summary.contains(text)).count();
-    assert_eq!([told("FIN_WAIT2, the oldest for at least 61 s"), told("php (pid 5)"), told("at least 2 h")], [1; 3]);
+    let shown = |text: &str| alerts.iter().filter(|alert| alert.summary.contains(text)).count();
+    assert_eq!([shown("FIN_WAIT2, the oldest for at least 61 s"), shown("php (pid 5)"), shown("at least 2 h")], [1; 3]);
     watch.forget(1, wall(20.0));
     assert!(watch.alerts.alerts().iter().all(|alert| alert.until == Some(wall(20.0))));
 }

@@ -99,8 +99,8 @@ pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
 }
 
 /// Whether `connect()` between these addresses may take a port in `TIME_WAIT` at all (`tcp_twsk_unique`,
-/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; they
-/// are not told apart.
+/// `net/ipv4/tcp_ipv4.c`). Sockets that are bound to the interface lo also may where it is [`TwReuse::Loopback`]; that
+/// is not looked at.
 #[must_use]
 pub fn may_reuse(reuse: TwReuse, source: IpAddr, destination: IpAddr) -> bool {
     match reuse {

@@ -1,5 +1,5 @@
-//! Local ports: how many there are for a destination, how many are taken, when they will run out, and the alerts on them.
-//! Reading sockets and settings belongs to tracker-user.
+//! Local ports: how many there are for a destination, how many are taken, when they will run out, and the alerts on
+//! them. Reading sockets and settings belongs to tracker-user.
 
 mod advice;
 mod capacity;

@@ -27,7 +27,7 @@ const USUAL: usize = 8;
 /// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
 const MOST: f64 = 0.8;
 
-/// A source is one address; of the prefixes, those by which floods are told apart.
+/// A source is one address; of the prefixes, those that a flood is classified by.
 const LENGTHS: [[u8; 3]; 2] = [[32, 24, 16], [128, 64, 48]];
 
 /// The source and its prefixes, narrowest first.

@@ -19,8 +19,8 @@ use crate::{
 pub struct Alerts {
     /// When the figures were read.
     pub taken_at: Timestamp,
-    /// Firing alerts, the worst and newest first, then resolved ones, the last to end first. The daemon remembers 256 of
-    /// each kind.
+    /// Firing alerts, the worst and newest first, then resolved ones, the last to end first. The daemon remembers 256
+    /// of each kind.
     pub alerts: Vec<Alert>,
 }
 

@@ -135,8 +135,8 @@ pub struct PortUse {
     pub full_in_seconds: Option<f64>,
     /// Time until the next of those in `TIME_WAIT` is free, seconds; null when not known.
     pub next_free_seconds: Option<f64>,
-    /// Calls of `connect()` that found no free port, since the daemon started. Those whose source is not known count for
-    /// the fullest source of the destination.
+    /// Calls of `connect()` that found no free port, since the daemon started. Those whose source is not known count
+    /// for the fullest source of the destination.
     pub failures: u64,
     /// Ports in use by state, those that are not zero; named as in `GET /v1/states`.
     pub states: ByName<u32>,
@@ -147,8 +147,9 @@ pub struct PortUse {
     pub made_by: Vec<PortHolder>,
 }
 
-/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the source
-/// address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is set.
+/// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the
+/// source address. Each port serves one connection then, whatever the destination, unless `IP_BIND_ADDRESS_NO_PORT` is
+/// set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BindPoolUse {
     /// Network namespace.
@@ -231,8 +232,8 @@ pub enum PortPool {
     Bind,
 }
 
-/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple that no
-/// census listed are null.
+/// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple
+/// that no census listed are null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortEvidence {
     /// Which ports these are.

@@ -82,8 +82,8 @@ pub struct Variants {
 /// Why a socket whose address is in the way does not share its port (`inet_bind_conflict`,
 /// `net/ipv4/inet_connection_sock.c`; `udp_lib_lport_inuse`, `net/ipv4/udp.c`).
 ///
-/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have `SO_REUSEPORT`
-/// and are of one user, which of `TIME_WAIT` is not asked.
+/// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have
+/// `SO_REUSEPORT` and are of one user, which of `TIME_WAIT` is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
@@ -174,7 +174,7 @@ pub struct ConnectAnswer {
     pub in_use: BTreeMap<TcpState, u32>,
     /// Ports that cannot be taken.
     pub held: u32,
-    /// Ports of `TIME_WAIT` connections that can be taken nevertheless; they count as free.
+    /// Ports of `TIME_WAIT` connections that `connect()` can take; they count as free.
     pub reusable: u32,
     /// Ports that `connect()` would find: capacity less those held.
     pub free_ports: u32,

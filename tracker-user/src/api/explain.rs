@@ -129,7 +129,10 @@ async fn connect(State(kernel): State<KernelHandle>, query: Result<Query<Connect
         Err(error) => return malformed(&error, &CONNECT_PARAMETERS),
     };
     if query.port == 0 {
-        return refuse(StatusCode::BAD_REQUEST, "nothing can be connected to at port 0".to_owned());
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "connect() to port 0 reaches nothing; name the port of the service".to_owned(),
+        );
     }
     let destination = SocketAddr::new(query.address.to_canonical(), query.port);
     // From the wildcard is from wherever the kernel chooses.

@@ -146,7 +146,11 @@ pub(crate) mod tests {
             (EXPLAIN_BIND, "address=here&port=80", "invalid IP address syntax"),
             (EXPLAIN_BIND, "address=::&port=80&reuseport=true", "unknown field `reuseport`"),
             (EXPLAIN_BIND, "address=::&port=80&protocol=sctp", "unknown variant `sctp`"),
-            (EXPLAIN_CONNECT, "address=192.0.2.1&port=0", "nothing can be connected to at port 0"),
+            (
+                EXPLAIN_CONNECT,
+                "address=192.0.2.1&port=0",
+                "connect() to port 0 reaches nothing; name the port of the service",
+            ),
             (EXPLAIN_CONNECT, "address=192.0.2.1&port=80&source=::1", "must both be IPv4 or both IPv6"),
         ];
         for (path, query, expected) in asks {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tracker_model::api::{Health, Severity, Status};
+use tracker_model::api::{AlertKind, AlertSummary, Health, Severity, Status};
 
 use super::{errors, format::printable, output};
 
@@ -30,18 +30,29 @@ fn worst(status: &Status) -> Health {
     status.health.max(alerts(status).map_or(Health::Ok, |(health, _)| health))
 }
 
-/// The first alert that fires, and how bad it is for a monitoring system.
+/// Whether the problem that an alert is about is among [`Status::problems`] too: an interface that is not watched, a
+/// full map.
+fn is_problem(alert: &AlertSummary) -> bool {
+    match alert.kind {
+        AlertKind::HookDetached => true,
+        AlertKind::MapPressure => alert.severity >= Severity::Warning,
+        _ => false,
+    }
+}
+
+/// The first alert that fires and is no problem too, and how bad it is for a monitoring system.
 fn alerts(status: &Status) -> Option<(Health, String)> {
-    let first = status.alerts.worst.first()?;
+    let (problems, others): (Vec<_>, Vec<_>) = status.alerts.worst.iter().partition(|alert| is_problem(alert));
+    let first = others.first()?;
     let health = match first.severity {
         Severity::Info => Health::Ok,
         Severity::Warning => Health::Warning,
         Severity::Critical => Health::Critical,
     };
-    let more = match status.alerts.firing {
-        0 | 1 => String::new(),
-        2 => " (and 1 more alert)".to_owned(),
-        firing => format!(" (and {} more alerts)", firing - 1),
+    let more = match status.alerts.firing.saturating_sub(problems.len() + 1) {
+        0 => String::new(),
+        1 => " (and 1 more alert)".to_owned(),
+        more => format!(" (and {more} more alerts)"),
     };
     Some((health, first.summary.clone() + &more))
 }
@@ -52,16 +63,13 @@ fn line(status: &Status) -> String {
         Health::Warning => "WARNING",
         Health::Critical => "CRITICAL",
     };
-    let alert = alerts(status);
-    // An interface that is not watched can be a problem and an alert: the alert says it.
-    let is_said = |problem: &str| alert.as_ref().is_some_and(|(_, summary)| summary.contains(problem));
-    let mut parts: Vec<_> = status.problems.iter().filter(|problem| !is_said(problem)).cloned().collect();
+    let mut parts = status.problems.clone();
     if worst(status) == Health::Ok {
         let interfaces = status.interfaces.len();
         let noun = if interfaces == 1 { "interface" } else { "interfaces" };
         parts.push(format!("{interfaces} {noun} watched, socket events by {}", status.socket_events));
     }
-    if let Some((health, alert)) = alert {
+    if let Some((health, alert)) = alerts(status) {
         // What makes it as bad as it is comes first.
         let place = if health > Health::Ok && health >= status.health { 0 } else { parts.len() };
         parts.insert(place, alert);
@@ -82,17 +90,17 @@ mod tests {
         view::status(&snapshot, view::Daemon { version: "1", pid: 1 }, snapshot.taken_at)
     }
 
-    fn told(status: &Status) -> (u8, String) {
+    fn checked(status: &Status) -> (u8, String) {
         (code(worst(status)), line(status))
     }
 
     #[test]
     fn each_health_has_its_line_and_code() {
         let fine = status(sample::snapshot(), |_| {});
-        assert_eq!(told(&fine), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
-        let (code, line) = told(&status(sample::snapshot(), |snapshot| snapshot.losses[0] = 2));
+        assert_eq!(checked(&fine), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
+        let (code, line) = checked(&status(sample::snapshot(), |snapshot| snapshot.losses[0] = 2));
         assert!(code == 1 && line.starts_with("TRACKER WARNING: listener_table_full: 2 "), "{code} {line}");
-        let (code, line) = told(&status(sample::snapshot(), |snapshot| {
+        let (code, line) = checked(&status(sample::snapshot(), |snapshot| {
             snapshot.interfaces.clear();
             snapshot.losses[0] = 2;
         }));
@@ -103,7 +111,7 @@ mod tests {
     #[test]
     fn a_critical_alert_is_critical_and_named_first() {
         let flooded = status(sample::under_flood(), |snapshot| snapshot.losses[0] = 2);
-        let (code, line) = told(&flooded);
+        let (code, line) = checked(&flooded);
         assert_eq!(code, 2);
         assert!(line.starts_with("TRACKER CRITICAL: SYN flood of [::]:443: "), "{line}");
         assert!(line.contains(" (and 1 more alert); listener_table_full: 2 "), "{line}");
@@ -115,9 +123,9 @@ mod tests {
             snapshot.alerts.truncate(1);
             snapshot.alerts[0].severity = Severity::Warning;
         };
-        let (code, line) = told(&status(sample::under_flood(), warn));
+        let (code, line) = checked(&status(sample::under_flood(), warn));
         assert!(code == 1 && line.starts_with("TRACKER WARNING: SYN flood of ") && !line.contains("more"), "{line}");
-        let (code, line) = told(&status(sample::under_flood(), |snapshot| {
+        let (code, line) = checked(&status(sample::under_flood(), |snapshot| {
             warn(snapshot);
             snapshot.interfaces.clear();
         }));
@@ -128,33 +136,37 @@ mod tests {
     #[test]
     fn what_is_a_problem_and_an_alert_is_said_once() {
         let detached = status(sample::under_flood(), |snapshot| {
-            snapshot.missing = vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }];
-            snapshot.alerts.truncate(1);
-            snapshot.alerts[0].summary = "The interface eth1 is not watched: it is down; since then".to_owned();
+            let missing =
+                ["eth1", "eth2"].map(|name| Unwatched { name: name.to_owned(), reason: "it is down".to_owned() });
+            snapshot.missing = missing.into();
+            for alert in &mut snapshot.alerts[..2] {
+                alert.kind = AlertKind::HookDetached;
+            }
         });
-        assert_eq!(detached.problems.len(), 1);
-        assert_eq!(line(&detached), "TRACKER CRITICAL: The interface eth1 is not watched: it is down; since then");
+        let alerts = detached.alerts.worst.iter().filter(|alert| alert.kind == AlertKind::HookDetached);
+        assert_eq!(alerts.count(), 2);
+        assert_eq!(line(&detached), "TRACKER WARNING: eth1, eth2 are not watched: it is down");
     }
 
     #[test]
-    fn an_alert_for_information_is_told_and_fine() {
+    fn an_alert_for_information_is_shown_and_fine() {
         let scanned = status(sample::under_flood(), |snapshot| drop(snapshot.alerts.remove(0)));
         let expected = "TRACKER OK: 1 interface watched, socket events by tp_btf; Port scan: up to 1,210 \
                         ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-01-15 07:59:20 UTC";
-        assert_eq!(told(&scanned), (0, expected.to_owned()));
+        assert_eq!(checked(&scanned), (0, expected.to_owned()));
     }
 
     #[test]
-    fn an_alert_that_is_over_is_not_told() {
+    fn an_alert_that_is_over_is_not_shown() {
         let over = status(sample::under_flood(), |snapshot| drop(snapshot.alerts.drain(..2)));
-        assert_eq!(told(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
+        assert_eq!(checked(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
     }
 
     #[test]
     fn a_problem_cannot_steer_the_terminal() {
         let mut status = status(sample::under_flood(), |snapshot| snapshot.alerts[0].summary.push('\u{1b}'));
         status.problems.push("\u{9b}2J".to_owned());
-        let (_, line) = told(&status);
+        let (_, line) = checked(&status);
         assert!(line.contains("\\u{1b}") && line.contains("\\u{9b}2J"), "{line}");
     }
 }

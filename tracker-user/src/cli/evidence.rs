@@ -64,7 +64,7 @@ mod tests {
             change(&mut alert);
             alert.about()
         };
-        let told = [
+        let shown = [
             of(11, |_| {}),
             of(11, |alert| (alert.subject.source, alert.subject.process) = (None, None)),
             of(14, |_| {}),
@@ -82,6 +82,6 @@ mod tests {
             "cron-job(99)",
             "process not known",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(shown, expected);
     }
 }

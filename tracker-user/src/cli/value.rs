@@ -209,9 +209,9 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_and_the_address_named() {
         let target = connect_target("localhost:80").unwrap();
-        let (address, told) = target.resolve(Some([127, 0, 0, 1].into())).unwrap();
+        let (address, shown) = target.resolve(Some([127, 0, 0, 1].into())).unwrap();
         assert_eq!(address, IpAddr::from([127, 0, 0, 1]));
-        assert!(told.is_some_and(|told| told.starts_with("localhost is 127.0.0.1")));
+        assert!(shown.is_some_and(|shown| shown.starts_with("localhost is 127.0.0.1")));
         let error = connect_target("nowhere.invalid:80").unwrap().resolve(None).unwrap_err();
         assert_eq!(error.to_string(), "nowhere.invalid cannot be looked up; name its address");
     }

@@ -16,7 +16,8 @@ const PAUSE: u32 = 100;
 /// Between two while ports are running out.
 const HOT: Duration = Duration::from_secs(1);
 
-/// A census for which there is a reason is taken only when the last one is at least this old, and ten times as old as it took.
+/// A census for which there is a reason is taken only when the last one is at least this old, and ten times as old as
+/// it took.
 const FRESH: Duration = Duration::from_millis(250);
 
 /// Takes censuses, and decides when.
@@ -71,8 +72,8 @@ impl CensusScheduler {
         self.tried_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
     }
 
-    /// The number of the last one that is complete, as the kernel side writes it; 0 before the first. What one that failed
-    /// has written over is not known until the next.
+    /// The number of the last one that is complete, as the kernel side writes it; 0 before the first. What one that
+    /// failed has written over is not known until the next.
     pub fn complete(&self) -> u32 {
         self.complete
     }
@@ -85,7 +86,8 @@ impl CensusScheduler {
         self.last.map_or(0, requests)
     }
 
-    /// Takes one; returns whether it is complete. What fails is kept in `error`; the figures of the last success stay and show their age.
+    /// Takes one; returns whether it is complete. What fails is kept in `error`; the figures of the last success stay
+    /// and show their age.
     pub fn take(&mut self, object: &mut Ebpf, maps: &mut Maps, ports: &mut Ports, asked: bool) -> bool {
         if self.missing {
             self.tried_at = Instant::now();

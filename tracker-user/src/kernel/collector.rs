@@ -45,8 +45,8 @@ use super::{
     tcp_counters,
 };
 
-/// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second and a
-/// half of the onset.
+/// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second
+/// and a half of the onset.
 pub const BUSY_TICK: Duration = Duration::from_millis(250);
 /// With this many SYNs between two readings there are many.
 const MANY_SYNS: u64 = 25;
@@ -219,8 +219,8 @@ impl Collector {
         self.detectors.get::<SynFlood>().wants_census() && self.census.may_be_taken()
     }
 
-    /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a call
-    /// found no port.
+    /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a
+    /// call found no port.
     fn is_census_due(&self) -> bool {
         self.census.is_due() || (self.is_census_wanted() && self.census.may_be_taken())
     }

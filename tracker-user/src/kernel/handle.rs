@@ -17,8 +17,8 @@ use super::{
     thread,
 };
 
-/// Stack of the thread that owns the kernel side, bytes. Values of maps pass over it whole, those of `PORT_BUCKETS` with 128 KiB,
-/// and a build that is not optimised copies each of them many times: 2 MiB are too few.
+/// Stack of the thread that owns the kernel side, bytes. Values of maps pass over it whole, those of `PORT_BUCKETS`
+/// with 128 KiB, and a build that is not optimised copies each of them many times: 2 MiB are too few.
 const STACK: usize = 16 << 20;
 
 /// Asks the kernel side. There are no answers while it starts or stops.
@@ -37,7 +37,8 @@ impl KernelHandle {
         (Self { snapshots, requests }, ThreadEnds { snapshots: snapshot_sender, requests: incoming })
     }
 
-    /// A handle without a kernel side, which always answers the same. For tests. Answers with sockets need a Tokio runtime.
+    /// A handle without a kernel side, which always answers the same. For tests. Answers with sockets need a Tokio
+    /// runtime.
     #[must_use]
     pub fn fixed(snapshot: Option<Snapshot>, sockets: Option<SocketsFound>) -> Self {
         let (handle, mut ends) = Self::new();
@@ -72,8 +73,8 @@ impl KernelHandle {
         }
     }
 
-    /// The sockets that hold ports; takes as long as a pass over all descriptors of all processes. There is no answer when
-    /// too many ask at once.
+    /// The sockets that hold ports; takes as long as a pass over all descriptors of all processes. There is no answer
+    /// when too many ask at once.
     pub async fn sockets(&self, asked: SocketsAsked) -> Option<Result<SocketsFound, KernelError>> {
         self.snapshot()?;
         let (answer, found) = oneshot::channel();
@@ -87,15 +88,16 @@ impl KernelHandle {
     }
 }
 
-/// The thread that owns the kernel side. It ends, and detaches everything, when this is dropped or [`Self::stop`] is called.
+/// The thread that owns the kernel side. It ends, and detaches everything, when this is dropped or [`Self::stop`] is
+/// called.
 pub struct KernelThread {
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<Result<(), KernelError>>,
 }
 
 impl KernelThread {
-    /// Starts the thread. It loads and attaches the programs, seeds the listeners, takes the first census, and then reads and
-    /// answers until it is stopped. All of it works on the network namespace of the calling thread.
+    /// Starts the thread. It loads and attaches the programs, seeds the listeners, takes the first census, and then
+    /// reads and answers until it is stopped. All of it works on the network namespace of the calling thread.
     pub fn start(settings: &Settings, ends: ThreadEnds) -> Result<Self, KernelError> {
         let recording = settings.record.as_deref().map(Recording::create).transpose()?;
         let settings = settings.clone();

@@ -9,9 +9,10 @@ use tracker_common::{
 /// That of the thread's namespace.
 const FILE: &str = "/proc/thread-self/net/snmp";
 
-/// Compares the kernel's count of connections that it made for listeners (`PassiveOpens`) with the events of them that the
-/// programs counted: the kernel counts and sends the event in one place (`tcp_create_openreq_child`). A tracing program is not always run: not where it
-/// is running already on that CPU, and some virtual machines run none while an interrupt falls into certain processes.
+/// Compares the kernel's count of connections that it made for listeners (`PassiveOpens`) with the events of them that
+/// the programs counted: the kernel counts and sends the event in one place (`tcp_create_openreq_child`). A tracing
+/// program is not always run: not where it is running already on that CPU, and some virtual machines run none while an
+/// interrupt falls into certain processes.
 #[derive(Debug, Default)]
 pub struct MissedEvents {
     opened_before: Option<u64>,

@@ -48,7 +48,8 @@ pub use requests::ThreadEnds;
 
 pub use crate::config::{Hook, KernelSettings as Settings, SocketEvents};
 
-/// Lets the kernel count runs and run time of all BPF programs while the returned value lives. Costs each run about 20 ns.
+/// Lets the kernel count runs and run time of all BPF programs while the returned value lives. Costs each run about 20
+/// ns.
 ///
 /// # Errors
 /// Needs `CAP_SYS_ADMIN`.

@@ -79,8 +79,8 @@ pub fn load_packet_program(object: &mut Ebpf, name: &'static str) -> Result<(), 
     .map_err(|source| KernelError::program(name, source))
 }
 
-/// Loads the census and the other passes over sockets: holders of ports, UDP, and those that answer which sockets hold a port.
-/// The kernel must have BTF of its own.
+/// Loads the census and the other passes over sockets: holders of ports, UDP, and those that answer which sockets hold
+/// a port. The kernel must have BTF of its own.
 pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
     let btf = kernel_btf("the census", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
     for &names::Program { name, target, .. } in names::PROGRAMS.iter().filter(|program| program.kind == "iter") {
@@ -121,8 +121,8 @@ fn attach_raw_tp(object: &mut Ebpf) -> Result<&'static str, KernelError> {
     Ok("raw_tp")
 }
 
-/// Attaches what sees the end of `bind()`, and says how: `fexit`, `tracepoints` or `no`. The tracepoints only when they are
-/// asked for: they slow every system call.
+/// Attaches what sees the end of `bind()`, and says how: `fexit`, `tracepoints` or `no`. The tracepoints only when they
+/// are asked for: they slow every system call.
 pub fn attach_bind(object: &mut Ebpf, trace: bool) -> Result<&'static str, KernelError> {
     let Err(error) = attach_fexit(object) else { return Ok("fexit") };
     // Lockdown and hardened kernels refuse this kind alone, with the error of a missing right.

@@ -1,7 +1,7 @@
 //! Priority of the calling thread. A thread inherits that of the one that starts it.
 
-/// Niceness of the kernel thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind then. It
-/// uses about 1 % of one.
+/// Niceness of the kernel thread: in a flood the kernel's own work takes all CPUs, and the detector must not go blind
+/// then. It uses about 1 % of one.
 const NICE: libc::c_int = -10;
 
 /// Lets the calling thread run before others. Without `CAP_SYS_NICE` it stays as it is.

@@ -14,7 +14,8 @@ use super::{KernelError, SocketsAsked, SocketsFound};
 pub const WAITING: usize = 16;
 /// The pause after a search for sockets, in lengths of it.
 const SEARCH_PAUSE: u32 = 4;
-/// The pause after a reading on request, in lengths of it, and at most this long. Those who ask meanwhile share the next.
+/// The pause after a reading on request, in lengths of it, and at most this long. Those who ask meanwhile share the
+/// next.
 const REFRESH_PAUSE: u32 = 9;
 const MOST_REFRESH_PAUSE: Duration = Duration::from_millis(100);
 

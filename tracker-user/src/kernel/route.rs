@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-/// The source address that the kernel would choose, unless one is named, in the namespace of the calling thread: a UDP socket is
-/// connected, which sends nothing.
+/// The source address that the kernel would choose, unless one is named, in the namespace of the calling thread: a UDP
+/// socket is connected, which sends nothing.
 ///
 /// # Errors
 /// When there is no way there.
@@ -17,8 +17,8 @@ pub fn source(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Resul
     Ok(socket.local_addr()?.ip())
 }
 
-/// Whether the answer of [`source`] says that there is no way, and not that it could not be asked for one, as when no UDP port
-/// is free.
+/// Whether the answer of [`source`] says that there is no way, and not that it could not be asked for one, as when no
+/// UDP port is free.
 #[must_use]
 pub fn is_no_way(error: &Error) -> bool {
     matches!(

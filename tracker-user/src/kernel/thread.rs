@@ -25,7 +25,8 @@ use super::{
 
 /// Between two readings.
 const TICK: Duration = Duration::from_secs(1);
-/// Attaching to many interfaces is done in turns of this length, with a pause as long after each: the detector shares the thread.
+/// Attaching to many interfaces is done in turns of this length, with a pause as long after each: the detector shares
+/// the thread.
 const ATTACH_TURN: Duration = Duration::from_millis(50);
 
 /// Body of the thread. Ends, and detaches everything, when `stop` says so or its sender is gone.

@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn those_that_fire_are_counted_by_severity() {
         let mut snapshot = sample::under_flood();
-        let told = firing(&snapshot.alerts);
-        assert_eq!((told.firing, told.critical, told.warning, told.info, told.resolved), (2, 1, 0, 1, 1));
-        let ids: Vec<_> = told.worst.iter().map(|alert| alert.id).collect();
+        let shown = firing(&snapshot.alerts);
+        assert_eq!((shown.firing, shown.critical, shown.warning, shown.info, shown.resolved), (2, 1, 0, 1, 1));
+        let ids: Vec<_> = shown.worst.iter().map(|alert| alert.id).collect();
         assert_eq!(ids, [3, 4]);
         let flood = snapshot.alerts[0].clone();
         snapshot.alerts.extend(std::iter::repeat_n(flood, 20));
-        let told = firing(&snapshot.alerts);
-        assert_eq!((told.firing, told.critical, told.worst.len()), (22, 21, 10));
+        let shown = firing(&snapshot.alerts);
+        assert_eq!((shown.firing, shown.critical, shown.worst.len()), (22, 21, 10));
     }
 }

@@ -52,13 +52,13 @@ fn show<T: DeserializeOwned + Serialize>(
     verdict: fn(&T) -> (bool, String),
     render: fn(&T, View) -> String,
 ) -> Result<ExitCode> {
-    let answer = question.and_then(|(path, told)| Ok((get::<T>(socket, &path)?, told)));
+    let answer = question.and_then(|(path, note)| Ok((get::<T>(socket, &path)?, note)));
     if is_check {
         return Ok(check(answer.map(|(answer, _)| verdict(&answer))));
     }
-    let (answer, told) = answer?;
-    let told = told.map_or_else(String::new, |line| line + "\n");
-    super::print_answer(&answer, output, |answer, view| told + &render(answer, view))
+    let (answer, note) = answer?;
+    let note = note.map_or_else(String::new, |line| line + "\n");
+    super::print_answer(&answer, output, |answer, view| note + &render(answer, view))
 }
 
 /// Prints one line: whether the call would fail, and how, or why that is not known.
@@ -73,16 +73,16 @@ fn check(verdict: Result<(bool, String)>) -> ExitCode {
 }
 
 fn connect_path(args: &ConnectArgs) -> Result<Question> {
-    let (address, told) = args.target.resolve(args.source)?;
+    let (address, note) = args.target.resolve(args.source)?;
     let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_CONNECT, args.target.port);
     if let Some(source) = args.source {
         let _ = write!(path, "&source={source}");
     }
-    Ok((path, told))
+    Ok((path, note))
 }
 
 fn bind_path(args: &BindArgs) -> Result<Question> {
-    let (address, told) = args.target.resolve(None)?;
+    let (address, note) = args.target.resolve(None)?;
     let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_BIND, args.target.port);
     if args.udp {
         path += "&protocol=udp";
@@ -102,7 +102,7 @@ fn bind_path(args: &BindArgs) -> Result<Question> {
     if let Some(uid) = args.user {
         let _ = write!(path, "&uid={uid}");
     }
-    Ok((path, told))
+    Ok((path, note))
 }
 
 /// A paragraph of lines under a title; empty without lines.

@@ -77,9 +77,9 @@ impl Attachments {
         self.tries_again = true;
     }
 
-    /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what there is
-    /// no time for before `end` is left to the next turn. The detector shares the thread, so that many interfaces take
-    /// several turns.
+    /// Attaches to interfaces that came or went up, and forgets those that went. Returns whether all is done: what
+    /// there is no time for before `end` is left to the next turn. The detector shares the thread, so that many
+    /// interfaces take several turns.
     ///
     /// # Errors
     /// Only when the rights are missing, an interface that the user named cannot be attached to, or a map fails.
@@ -139,8 +139,8 @@ impl Attachments {
         self.watched.iter().filter(is_stale).map(|(index, _)| *index).collect()
     }
 
-    /// Does with one interface what was chosen; whether it is done, or left to the next turn. `before` are those that were
-    /// missing at the last update.
+    /// Does with one interface what was chosen; whether it is done, or left to the next turn. `before` are those that
+    /// were missing at the last update.
     fn apply(
         &mut self,
         object: &mut Ebpf,

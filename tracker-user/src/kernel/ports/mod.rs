@@ -92,7 +92,7 @@ impl Ports {
         }
     }
 
-    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Sets what the kernel side counts in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, generation: u32) -> Result<(), KernelError> {
         self.own.settings = settings::read()?;
         self.own.prepare(maps, &self.context(true), generation)

@@ -38,14 +38,10 @@ impl Listing {
         Self::of_folders(own, Path::new("/run/netns"), Path::new("/proc"))
     }
 
-    /// `names` need not exist, `processes` must.
+    /// `names` need not be there, `processes` must: it has all namespaces in which a process lives.
     fn of_folders(own: u32, names: &Path, processes: &Path) -> io::Result<Self> {
-        let folder = match fs::read_dir(names) {
-            Ok(folder) => Some(folder),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let with_names = folder.into_iter().flatten().map(|entry| entry.map(|it| (name_of(&it.path()), it.path())));
+        let with_names =
+            fs::read_dir(names).into_iter().flatten().map(|entry| entry.map(|it| (name_of(&it.path()), it.path())));
         let is_process = |path: &Path| name_of(path).bytes().all(|byte| byte.is_ascii_digit());
         let processes = fs::read_dir(processes)?
             .map(|entry| entry.map(|entry| entry.path()))

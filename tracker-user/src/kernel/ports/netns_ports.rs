@@ -63,7 +63,7 @@ impl NetnsPorts {
         }
     }
 
-    /// Instructs the kernel side what to count in the pass of this number, and clears what the last one counted.
+    /// Sets what the kernel side counts in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
         let jiffies = context.jiffies;
         let pass = PortPass {

@@ -64,8 +64,8 @@ fn bind_is_refused_for_each_protocol_apart() {
     };
     let conflicts = vec![of("tcp", 53, "named"), of("udp", 53, "dnsmasq"), of("132", 54, "sctpd")];
     let alerts = look(&mut Watch::default(), 10.0, conflicts);
-    let told = |protocol| alerts.iter().find(|alert| alert.subject.protocol == protocol).unwrap();
-    let [tcp, udp, other] = [Some(Protocol::Tcp), Some(Protocol::Udp), None].map(told);
+    let shown = |protocol| alerts.iter().find(|alert| alert.subject.protocol == protocol).unwrap();
+    let [tcp, udp, other] = [Some(Protocol::Tcp), Some(Protocol::Udp), None].map(shown);
     assert!(tcp.summary.starts_with("bind() to [::]:53 failed") && tcp.summary.contains("held by named"));
     assert!(udp.summary.starts_with("bind() to [::]:53 (UDP) failed") && udp.summary.contains("held by dnsmasq"));
     assert!(udp.advice.ends_with("`tracker explain bind [::]:53 --udp`."), "{}", udp.advice);

@@ -28,8 +28,8 @@ fn few_ports_of_many_are_followed_only_where_they_are_the_most() {
             (0..200).map(|port| TupleObservation { destination_port: port, ..tuple(port / 20 + at, 0) }).collect();
         watch.step(&seen(at.into(), tuples));
     }
-    let told: Vec<_> = watch.ports().ports.iter().map(|row| row.growth_per_second.is_some()).collect();
-    assert_eq!(told, [vec![true; WORST], vec![false; 200 - WORST]].concat());
+    let shown: Vec<_> = watch.ports().ports.iter().map(|row| row.growth_per_second.is_some()).collect();
+    assert_eq!(shown, [vec![true; WORST], vec![false; 200 - WORST]].concat());
     assert_eq!(watch.model.netns[&testing::NETNS].histories.len(), WORST);
 }
 
