@@ -186,8 +186,10 @@ pub(crate) unsafe fn closed<M: Memory>(socket: *const u8, family: usize) {
             withdraw(&key);
             // A socket that began to listen meanwhile has made it known before it was withdrawn.
             if read_volatile(&raw const (*listener).sockets) != 0 {
-                publish(&key, 0);
+                publish_shared(&key, listener);
             }
+            // Of sockets older than the daemon one alone may be counted: a census finds the others.
+            want_census();
         }
     }
 }
@@ -206,7 +208,7 @@ unsafe fn add_socket(key: &ListenerKey, listener: *mut Listener, dual: bool) -> 
         }
         change_slot((*listener).slot, 1, dual);
         if before == 0 && (*listener).slot == 0 {
-            publish(key, 0);
+            publish_shared(key, listener);
         }
         before
     }
@@ -310,7 +312,7 @@ unsafe fn give_slot(key: &ListenerKey, listener: *mut Listener) {
     // SAFETY: the caller's `listener`, whose fields are aligned numbers.
     unsafe {
         fill_slot(slot, key, (*listener).sockets, (*listener).dual);
-        (*listener).slot = slot;
+        write_volatile(&raw mut (*listener).slot, slot);
     }
     publish(key, slot);
 }
@@ -352,6 +354,21 @@ fn publish(key: &ListenerKey, slot: u32) {
                 write_volatile(&raw mut (*port).specific, 1);
             }
         }
+    }
+}
+
+/// Tells the packet programs of a listener that has no slot of its own; of the one that it gets at this moment, if so.
+///
+/// # Safety
+/// `listener` is the entry of `key` in the map.
+#[inline(always)]
+unsafe fn publish_shared(key: &ListenerKey, listener: *mut Listener) {
+    publish(key, 0);
+    // SAFETY: the caller's `listener`, whose fields are aligned numbers. Whoever gives a slot writes it before publishing it,
+    // so that one of the two comes last with it.
+    let slot = unsafe { read_volatile(&raw const (*listener).slot) };
+    if slot != 0 {
+        publish(key, slot);
     }
 }
 
