@@ -29,7 +29,7 @@ pub enum Behaviour {
     Request,
     /// Resets it at once, as health checks of load balancers do.
     Reset,
-    /// Keeps it for so long and says nothing.
+    /// Keeps it for this long and says nothing.
     Hold(Duration),
 }
 

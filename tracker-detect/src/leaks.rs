@@ -139,7 +139,7 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
         ),
         _ => (
             "CLOSE_WAIT",
-            "The peers have closed these connections and the process does not call close(): mend it; a restart frees them.",
+            "The peers have closed these connections and the process does not call close(): fix it; a restart frees them.",
         ),
     };
     let headline = format!(

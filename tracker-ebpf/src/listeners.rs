@@ -364,8 +364,8 @@ fn publish(key: &ListenerKey, slot: u32) {
 #[inline(always)]
 unsafe fn publish_shared(key: &ListenerKey, listener: *mut Listener) {
     publish(key, 0);
-    // SAFETY: the caller's `listener`, whose fields are aligned numbers. Whoever gives a slot writes it before publishing it,
-    // so that one of the two comes last with it.
+    // SAFETY: the caller's `listener`, whose fields are aligned numbers. Whoever gives a slot writes it before
+    // publishing it, so that one of the two comes last with it.
     let slot = unsafe { read_volatile(&raw const (*listener).slot) };
     if slot != 0 {
         publish(key, slot);

@@ -1,5 +1,5 @@
 //! tracker's kernel programs. Each file of `programs/` is one; what they share stands beside it, each map private
-//! to the file that gives access to it.
+//! to the file that gives access to it. What the daemon must know too belongs to tracker-common.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(

@@ -1,4 +1,4 @@
-//! Socket events: every state transition of TCP sockets, as `inet_sock_set_state` tells it.
+//! Socket events: every state transition of TCP sockets, as `inet_sock_set_state` reports it.
 //!
 //! That tracepoint shows neither `TIME_WAIT` nor half-open requests. LISTEN to `SYN_RECV` comes when a handshake
 //! completes and, before Linux 6.18, with the listener's fields. At the end of a connection `skc_num` is already 0, but

@@ -1,4 +1,4 @@
-//! Benchmarks on the real kernel, beside their budgets.
+//! Benchmarks on the real kernel, beside their budgets: one file a part. Whether a count is right belongs to the lab.
 #![forbid(unsafe_code)]
 
 pub mod census;

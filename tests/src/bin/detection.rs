@@ -10,7 +10,7 @@ use tracker_tests::{
     serial,
 };
 
-/// Measures the flood detector: floods beside real clients, loads that are none, and ten million sources. Writes a
+/// Measures the flood detector: floods beside real clients, benign loads, and ten million sources. Writes a
 /// table, and fails when something misses its bound. Needs root, and over an hour for everything.
 #[derive(Parser)]
 #[command(name = "cargo xtask lab detection", bin_name = "cargo xtask lab detection", after_help = after_help())]

@@ -128,7 +128,7 @@ impl Load {
         LOADS.into_iter().find(|load| load.name == name)
     }
 
-    /// Runs it for so long, on a daemon of its own.
+    /// Runs it for this long, on a daemon of its own.
     pub fn run(&self, lasting: Duration, record: Option<&PathBuf>) -> Result<Watched> {
         let pair = if self.slow { loads::slow_pair()? } else { Pair::plain()? };
         let lab = Lab::on(pair, 1, if self.nginx { 2 } else { 0 })?;

@@ -25,7 +25,7 @@ fn sleep_until(moment: Instant) {
     thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
 
-/// Sleeps for so long, but not beyond the end.
+/// Sleeps for this long, but not beyond the end.
 fn rest(time: Duration, end: Instant) {
     sleep_until((Instant::now() + time).min(end));
 }

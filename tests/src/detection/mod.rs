@@ -1,4 +1,5 @@
-//! The flood detector, measured: floods beside real clients, and loads that are none, in namespaces of their own.
+//! The flood detector, measured: floods beside real clients, and benign loads, in namespaces of their own.
+//! It measures and makes the table of docs/detection.md; short cases that pass or fail belong to the lab (`tests/lab`).
 #![forbid(unsafe_code)]
 
 mod attack;

@@ -1,5 +1,5 @@
-//! Processes of the lab's with names and users of their own: a case tells them what to do with sockets, and then checks
-//! whom tracker names.
+//! Processes of the lab's with names and users of their own: a case says what they do with sockets, and then checks
+//! whom tracker names. What a case expects belongs to the case.
 
 mod calls;
 mod protocol;

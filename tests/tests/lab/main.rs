@@ -1,4 +1,5 @@
 //! tracker in the lab: on real namespaces, with real peers and real traffic. Needs root.
+//! A file is a subject, a function a case; what cases share is in `support` and in the library of this crate.
 
 mod bad_input;
 mod churn;

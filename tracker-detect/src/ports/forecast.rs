@@ -20,7 +20,7 @@ const LEAST: usize = 3;
 const LEAST_TIME: Duration = Duration::from_secs(2);
 /// Growth goes on if recently there was this part of it.
 const GOES_ON: f64 = 0.5;
-/// Seconds. What is further away is not foretold: a minute says nothing of the time after that.
+/// Seconds. What is further away is not forecast: a minute says nothing of the time after that.
 const HORIZON: f64 = 3_600.0;
 
 /// What one look saw.
@@ -126,8 +126,11 @@ impl Growth {
         for (index, from) in points.iter().enumerate() {
             slopes.extend(points[index + 1..].iter().map(|to| (value(to) - value(from)) / seconds(from, to)));
         }
-        slopes.sort_unstable_by(f64::total_cmp);
-        let slope = f64::midpoint(slopes[(slopes.len() - 1) / 2], slopes[slopes.len() / 2]);
+        let middle = slopes.len() / 2;
+        let is_even = slopes.len().is_multiple_of(2);
+        let (below, upper, _) = slopes.select_nth_unstable_by(middle, f64::total_cmp);
+        let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| is_even);
+        let slope = lower.map_or(*upper, |lower| f64::midpoint(lower, *upper));
         Self { slope, goes_on: slope <= 0.0 || goes_on(points, slope, value) }
     }
 }

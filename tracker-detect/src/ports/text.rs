@@ -172,7 +172,7 @@ fn failures(evidence: &PortEvidence) -> Option<String> {
     };
     let by: Vec<_> = evidence.failed.iter().map(by).collect();
     if !by.is_empty() {
-        let _ = write!(line, "; since the daemon started {}", by.join(", "));
+        let _ = write!(line, "; since the daemon started {}", text::printable(&by.join(", ")));
     }
     Some(line)
 }

@@ -65,7 +65,7 @@ pub struct ClosedPorts {
 impl ClosedPorts {
     /// What is first seen now.
     pub fn new(settings: Settings, seen: &ClosedPortsObservation, at: Duration) -> Self {
-        let mut refused = Self {
+        let mut ports = Self {
             settings,
             netns: 0,
             all: Cusum::new(settings, point(seen.syns, at)),
@@ -73,8 +73,8 @@ impl ClosedPorts {
             scan: Scan::default(),
             state: SubjectState::default(),
         };
-        refused.list(seen, &[], at, at);
-        refused
+        ports.list(seen, &[], at, at);
+        ports
     }
 
     /// Adds an observation. Ports in `followed` are those of flooded listeners that have closed: their SYNs belong to

@@ -46,7 +46,7 @@ impl Excursion {
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     pub interval: SettledInterval,
-    /// Whether so much in it was unanswered that a flood which is on goes on.
+    /// Whether enough of it was unanswered for a flood to go on.
     pub significant: bool,
     /// Whether anything in it was, beyond the usual loss: enough for a slow flood to go on.
     pub some: bool,
@@ -256,7 +256,7 @@ mod tests {
         assert!(cusum.statistic() > 1.0);
     }
 
-    /// A flood that stays just below what is usual at each context, and so raises what is usual, must not go on for
+    /// A flood that stays just below what is usual at each moment, and so raises what is usual, must not go on for
     /// ever.
     #[test]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of SYNs")]

@@ -11,7 +11,7 @@ const LEAST_STEP: Duration = Duration::from_millis(120);
 /// Points older than this are dropped.
 const SPAN: Duration = Duration::from_secs(8);
 
-/// Counters at one context.
+/// Counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
     /// When, on the detector's clock.

@@ -33,7 +33,7 @@ pub struct Incident {
     /// Rates are not over a time before this: it had not begun.
     window_from: Duration,
     /// Rates end here: where the flood was surely still on. It may have ended in the last interval or, since clients
-    /// that are answered early hide some of it for a context, in the one before.
+    /// that are answered early hide some of it for a moment, in the one before.
     rates_to: Duration,
     /// The end of the last interval with a significant number of unanswered SYNs.
     pub last: Duration,

@@ -18,7 +18,7 @@ pub struct ListenerId {
     pub port: u16,
 }
 
-/// Everything the detector is shown at one context, up to four times a second.
+/// Everything the detector is shown at one moment, up to four times a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SynObservation {
     /// Time since the daemon started, by a clock that never jumps: all computation uses it.
@@ -39,7 +39,7 @@ pub struct SynObservation {
     pub census_error: Option<String>,
 }
 
-/// One listener at one context. Counters only grow, unless the listener was closed and opened again.
+/// One listener at one moment. Counters only grow, unless the listener was closed and opened again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListenerObservation {
     /// Which.

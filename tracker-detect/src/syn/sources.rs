@@ -67,7 +67,7 @@ impl Attribution {
 #[derive(Clone, Copy, Debug)]
 struct Drawn {
     at: Duration,
-    /// SYNs that it stands for.
+    /// SYNs that it represents.
     weight: f32,
     address: IpAddr,
 }

@@ -33,14 +33,14 @@ pub struct ObservationContext<'a> {
 }
 
 impl ObservationContext<'_> {
-    /// The time of day at an earlier context, by today's clock.
+    /// The time of day at an earlier moment, by today's clock.
     pub fn wall_of(&self, at: Duration) -> Timestamp {
         let ago = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or_default();
         self.wall.checked_sub(ago).unwrap_or(self.wall)
     }
 }
 
-/// All that is known of a subject at a context.
+/// All that is known of a subject at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct SubjectView<'a> {
     pub context: &'a ObservationContext<'a>,

@@ -1,4 +1,5 @@
-//! One program a file.
+//! One program a file: where it is attached, and in which order it calls what the files above share. What more than one
+//! program needs does not belong here.
 
 mod bind_exit;
 mod bind_trace;

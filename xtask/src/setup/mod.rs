@@ -1,4 +1,5 @@
 //! `cargo xtask setup`: brings what tracker is built and tested with. One file a step.
+//! A step says whether its part is there and installs it; building tracker itself does not belong here.
 
 mod apt;
 mod bpf_compiler;

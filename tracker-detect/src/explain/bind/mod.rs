@@ -1,4 +1,5 @@
-//! Whether a `bind()` would fail, and which sockets are in the way.
+//! Whether a `bind()` would fail, and which sockets are in the way: `rules` says so, `text` and `advice` put it into
+//! words. What `connect()` does with ports belongs to `connect`.
 
 mod address;
 mod advice;

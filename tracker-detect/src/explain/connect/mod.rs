@@ -1,4 +1,5 @@
-//! Whether a `connect()` would find a local port.
+//! Whether a `connect()` would find a local port: `port_table` counts, `text` puts it into words. What `bind()` does
+//! belongs to `bind`.
 
 mod port_table;
 mod text;
