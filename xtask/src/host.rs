@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::MetadataCommand;
 use xshell::{Cmd, Shell};
 
 /// Where administrators' programs are; an ordinary user's PATH leaves these out.
@@ -21,8 +21,6 @@ pub(crate) struct Host {
     pub(crate) root: bool,
     /// Where cargo puts what it builds.
     pub(crate) target: PathBuf,
-    /// The workspace.
-    pub(crate) workspace: Metadata,
 }
 
 impl Host {
@@ -31,8 +29,8 @@ impl Host {
         let sh = Shell::new().context("find the current directory")?;
         sh.change_dir(&workspace.workspace_root);
         sh.set_var("PATH", search_path()?);
-        let target = workspace.target_directory.clone().into();
-        Ok(Self { sh, root: nix::unistd::geteuid().is_root(), target, workspace })
+        let target = workspace.target_directory.into();
+        Ok(Self { sh, root: nix::unistd::geteuid().is_root(), target })
     }
 
     /// The daemon as `cargo xtask build` leaves it.

@@ -8,7 +8,6 @@ mod build;
 mod docs;
 mod host;
 mod lab;
-mod modules;
 mod run;
 mod setup;
 mod stages;

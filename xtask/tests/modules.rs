@@ -1,4 +1,4 @@
-//! A lint: the modules of a crate do not use each other in a circle.
+//! The modules of a crate do not use each other in a circle.
 //!
 //! A child may use its parent's items; two siblings may not use each other, whether directly, through others, or by
 //! what their parent re-exports. Code for tests is left out. `cargo modules dependencies --acyclic` is no substitute:
@@ -12,8 +12,8 @@ use std::{
     str::FromStr as _,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use cargo_metadata::{Metadata, TargetKind};
+use anyhow::{Context as _, Result, anyhow};
+use cargo_metadata::{MetadataCommand, TargetKind};
 use petgraph::{algo::tarjan_scc, graphmap::DiGraphMap};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -23,21 +23,19 @@ const IMPORTS: u32 = 8;
 /// The names from the crate's root to an item.
 type Names = Vec<String>;
 
-/// Fails on a circle in any crate of the workspace.
-pub(crate) fn check(workspace: &Metadata) -> Result<()> {
+#[test]
+fn no_crate_of_the_workspace_has_a_circle() {
+    let workspace = MetadataCommand::new().no_deps().exec().unwrap();
     let mut circles = Vec::new();
     for package in workspace.workspace_packages() {
         let is_code = |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin | TargetKind::Test);
         for target in package.targets.iter().filter(|target| target.kind.iter().any(is_code)) {
-            let found = Modules::read(target.src_path.as_std_path())?.circles();
+            let found = Modules::read(target.src_path.as_std_path()).unwrap().circles();
             circles.extend(found.into_iter().map(|circle| format!("{}: {circle}", package.name)));
         }
     }
-    if !circles.is_empty() {
-        let circles = circles.join("\n\n").replace(&format!("{}/", workspace.workspace_root), "");
-        bail!("modules use each other in a circle: move what both need below both\n\n{circles}");
-    }
-    Ok(())
+    let circles = circles.join("\n\n").replace(&format!("{}/", workspace.workspace_root), "");
+    assert!(circles.is_empty(), "modules use each other in a circle: move what both need below both\n\n{circles}");
 }
 
 /// A module, as far as it was read.
@@ -241,44 +239,38 @@ fn read_path(tokens: &[TokenTree], prefix: &[String], found: &mut Vec<(String, N
     at.max(1)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn circles_of(text: &str) -> Vec<String> {
+    let mut modules = Modules::default();
+    modules.0.insert(Names::new(), Module::default());
+    modules.walk(TokenStream::from_str(text).unwrap(), &Names::new(), Path::new("")).unwrap();
+    let lines = modules.circles();
+    lines.iter().map(|circle| circle.lines().next().unwrap().to_owned()).collect()
+}
 
-    fn circles(text: &str) -> Vec<String> {
-        let mut modules = Modules::default();
-        modules.0.insert(Names::new(), Module::default());
-        modules.walk(TokenStream::from_str(text).unwrap(), &Names::new(), Path::new("")).unwrap();
-        let lines = modules.circles();
-        lines.iter().map(|circle| circle.lines().next().unwrap().to_owned()).collect()
-    }
+#[test]
+fn siblings_that_use_each_other_are_a_circle() {
+    let two = "mod a { use super::{b::B, c}; } mod b { fn f() { crate::a::g() } pub struct B; } mod c {}";
+    assert_eq!(circles_of(two), ["a, b"]);
+    let three =
+        "mod a { use crate::b; mod x { use crate::c as d; } } mod b { use crate::a::x; } mod c { use crate::a; }";
+    assert_eq!(circles_of(three), ["a, a::x, b, c"], "through a child");
+    let renamed =
+        "mod a { use super::b as c; fn f() { c::d::g() } } mod b { pub mod d { fn h() { json!(crate::a::i()) } } }";
+    assert_eq!(circles_of(renamed), ["a, b::d"], "a macro");
+}
 
-    #[test]
-    fn siblings_that_use_each_other_are_a_circle() {
-        let two = "mod a { use super::{b::B, c}; } mod b { fn f() { crate::a::g() } pub struct B; } mod c {}";
-        assert_eq!(circles(two), ["a, b"]);
-        let three =
-            "mod a { use crate::b; mod x { use crate::c as d; } } mod b { use crate::a::x; } mod c { use crate::a; }";
-        assert_eq!(circles(three), ["a, a::x, b, c"], "through a child");
-        let renamed =
-            "mod a { use super::b as c; fn f() { c::d::g() } } mod b { pub mod d { fn h() { json!(crate::a::i()) } } }";
-        assert_eq!(circles(renamed), ["a, b::d"], "a macro");
-    }
+#[test]
+fn what_the_parent_imports_is_whose_it_is() {
+    let text = "use b::B; mod a { use super::B; } mod b { use super::a; pub struct B; }";
+    assert_eq!(circles_of(text), ["a, b"]);
+}
 
-    #[test]
-    fn what_the_parent_imports_is_whose_it_is() {
-        let text = "use b::B; mod a { use super::B; } mod b { use super::a; pub struct B; }";
-        assert_eq!(circles(text), ["a, b"]);
-    }
-
-    #[test]
-    fn a_child_may_use_its_parent_and_tests_may_use_all() {
-        let text =
-            "mod a { mod b { use super::super::a::T; fn f() { crate::g(); super::h() } } use b::X; pub struct T; }";
-        assert!(circles(text).is_empty());
-        let tests =
-            "mod a { #[cfg(test)] pub mod tests { use crate::b; } #[cfg(test)] use crate::b; } mod b { use crate::a; }";
-        assert!(circles(tests).is_empty());
-        assert!(circles("mod a { use ::b::c; fn f() { X::<T>::b() } } mod b { use crate::a; }").is_empty());
-    }
+#[test]
+fn a_child_may_use_its_parent_and_tests_may_use_all() {
+    let text = "mod a { mod b { use super::super::a::T; fn f() { crate::g(); super::h() } } use b::X; pub struct T; }";
+    assert!(circles_of(text).is_empty());
+    let tests =
+        "mod a { #[cfg(test)] pub mod tests { use crate::b; } #[cfg(test)] use crate::b; } mod b { use crate::a; }";
+    assert!(circles_of(tests).is_empty());
+    assert!(circles_of("mod a { use ::b::c; fn f() { X::<T>::b() } } mod b { use crate::a; }").is_empty());
 }
