@@ -9,7 +9,7 @@ use tracker_common::{
 
 use crate::{
     fields::{self, Memory},
-    listeners, sources,
+    listener_lookup, listeners, sources,
 };
 
 #[map]
@@ -56,7 +56,7 @@ pub(crate) unsafe fn visit<M: Memory>(socket: *const u8, family: usize, generati
     // SAFETY: the caller's `socket`.
     let (address, port) =
         unsafe { (fields::local_address::<M>(socket, family), M::read::<u16>(socket, &fields::OFF_NUM)) };
-    let Some(slot) = listeners::find(address, port, listeners::family_of(address)) else { return };
+    let Some(slot) = listener_lookup::find(address, port, listeners::family_of(address)) else { return };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: an entry of a map; one census runs at a time, and it alone writes here.
     let census = unsafe { &mut *census };

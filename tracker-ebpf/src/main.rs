@@ -23,6 +23,7 @@ mod interfaces;
 mod lifetimes;
 mod listener_census;
 mod listener_counters;
+mod listener_lookup;
 mod listeners;
 mod local;
 mod losses;

@@ -10,7 +10,7 @@ use tracker_common::{
 use crate::{
     count,
     fields::{HASH_KEY, SCATTER},
-    flows, listener_counters, listeners, local, sources,
+    flows, listener_counters, listener_lookup, local, sources,
 };
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
@@ -86,7 +86,7 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     }
     let sampling = flows::sampling();
     let source = hash::source(HASH_KEY.load(), syn.source);
-    if let Some(slot) = listeners::find(syn.destination, syn.destination_port, packet.family) {
+    if let Some(slot) = listener_lookup::find(syn.destination, syn.destination_port, packet.family) {
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
         listener_counters::syn(slot, packet.family, sampling, flow, syn.sequence);
         sources::seen(slot, syn.source, source, number, sampling.mask);

@@ -16,7 +16,7 @@ use crate::{
     connectors, count, failures,
     fields::{self, IPPROTO_TCP, Memory},
     handshake::{self, UNTIMED},
-    interfaces, lifetimes, listener_counters, listeners, losses,
+    interfaces, lifetimes, listener_counters, listener_lookup, listeners, losses,
 };
 
 #[map]
@@ -222,7 +222,7 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let local = fields::local_address::<M>(socket, family);
         let port = M::read::<u16>(socket, &fields::OFF_NUM);
         let packets = listeners::family_of(local);
-        if let Some(slot) = listeners::find(local, port, packets) {
+        if let Some(slot) = listener_lookup::find(local, port, packets) {
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
             let watched = interfaces::find(interface).is_some();
             // What came by loopback came by nothing else: if that is not watched, no SYN of it is in the sample.

@@ -231,8 +231,7 @@ impl Collector {
 
     /// Reads the maps, lets the detector judge, and returns all that is known then.
     pub fn read(&mut self) -> Result<Snapshot, KernelError> {
-        let begun = Instant::now();
-        self.read_at = begun;
+        self.read_at = Instant::now();
         let taken_at = Timestamp::now();
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // The counts of SYNs are of this moment; what is read after it takes its time.
@@ -241,13 +240,12 @@ impl Collector {
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         let floods = self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
-        let (maps, missing) =
-            (self.fill(sockets.timed.cast_signed().max(0).cast_unsigned()), self.attachments.missing());
+        let (maps, missing) = (self.fill(&sockets), self.attachments.missing());
         self.detect(moment, &maps, &missing);
         Ok(Snapshot {
             taken_at,
             started_at: self.started_at,
-            uptime: begun.saturating_duration_since(self.begun),
+            uptime: self.read_at.saturating_duration_since(self.begun),
             netns: self.netns,
             interfaces,
             departed: self.attachments.departed(),
@@ -270,7 +268,7 @@ impl Collector {
             programs: self.programs(),
             maps,
             sockets,
-            read_seconds: begun.elapsed().as_secs_f64(),
+            read_seconds: self.read_at.elapsed().as_secs_f64(),
         })
     }
 
@@ -329,8 +327,9 @@ impl Collector {
         Ok((sockets, losses))
     }
 
-    fn fill(&self, timed: u64) -> Vec<MapFill> {
+    fn fill(&self, sockets: &SocketCounters) -> Vec<MapFill> {
         let (addresses, prefixes) = self.local.counts();
+        let timed = sockets.timed.cast_signed().max(0).cast_unsigned();
         [
             (names::LISTENERS, self.listeners.entries, limits::LISTENERS * 4),
             (names::LISTENER_COUNTERS, self.listeners.slots, limits::LISTENERS),

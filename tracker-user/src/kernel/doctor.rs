@@ -85,28 +85,32 @@ fn type_information(file: Option<&Path>) -> Check {
     }
 }
 
+/// Each right that the daemon needs: what it allows, and what is lost without it.
+const NEEDED: [(Capability, &str, &str); 3] = [
+    (Capability::CAP_BPF, "programs can be loaded", "no program can be loaded"),
+    (Capability::CAP_PERFMON, "programs may read sockets", "no program that reads sockets can be loaded"),
+    (Capability::CAP_NET_ADMIN, "interfaces can be watched", "no program can be attached to an interface"),
+];
+
+/// The same of rights that the daemon can do without.
+const USEFUL: [(&[Capability], &str, &str); 2] = [
+    (
+        &[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH],
+        "listeners older than the daemon are shown with their process",
+        "listeners older than the daemon are shown without their process",
+    ),
+    (
+        &[Capability::CAP_SYS_ADMIN],
+        "the run time of programs can be measured",
+        "the run time of programs cannot be measured (`tracker status -o wide`)",
+    ),
+];
+
 fn rights() -> Vec<Check> {
-    let needed = [
-        (Capability::CAP_BPF, "programs can be loaded", "no program can be loaded"),
-        (Capability::CAP_PERFMON, "programs may read sockets", "no program that reads sockets can be loaded"),
-        (Capability::CAP_NET_ADMIN, "interfaces can be watched", "no program can be attached to an interface"),
-    ];
-    let useful = [
-        (
-            &[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH][..],
-            "listeners older than the daemon are shown with their process",
-            "listeners older than the daemon are shown without their process",
-        ),
-        (
-            &[Capability::CAP_SYS_ADMIN][..],
-            "the run time of programs can be measured",
-            "the run time of programs cannot be measured (`tracker status -o wide`)",
-        ),
-    ];
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
     // The older right covers the three newer ones for bpf(2).
     let admin = has(Capability::CAP_SYS_ADMIN);
-    let mut checks: Vec<_> = needed
+    let mut checks: Vec<_> = NEEDED
         .into_iter()
         .map(|(capability, allows, lost)| match (has(capability), admin) {
             (true, _) => check(&capability.to_string(), Verdict::Ok, "held", allows),
@@ -117,7 +121,7 @@ fn rights() -> Vec<Check> {
             }
         })
         .collect();
-    checks.extend(useful.into_iter().map(|(capabilities, allows, lost)| {
+    checks.extend(USEFUL.into_iter().map(|(capabilities, allows, lost)| {
         let name = capabilities.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         if capabilities.iter().all(|capability| has(*capability)) {
             check(&name, Verdict::Ok, "held", allows)
@@ -127,6 +131,32 @@ fn rights() -> Vec<Check> {
     }));
     checks
 }
+
+/// Each program: what it allows, and what is lost without it.
+const PROGRAMS: [(&str, &str, &str); 6] = [
+    (
+        names::PROGRAM_XDP,
+        "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
+        "packets are seen by tc on every interface",
+    ),
+    (names::PROGRAM_TC, "packets of all other interfaces are seen", "packets of most interfaces cannot be seen"),
+    (
+        names::PROGRAM_SOCK_BTF,
+        "socket events are seen at the least cost",
+        "raw_tp takes its place, at more cost for each event",
+    ),
+    (names::PROGRAM_SOCK_RAW, "there is a fallback for socket events", "there is no fallback when tp_btf fails"),
+    (
+        names::PROGRAM_CENSUS,
+        "sockets are counted by state, TIME_WAIT and half-open ones too; queues of listeners are read",
+        "sockets are not counted by state, queues are not shown, listeners older than the daemon are not known",
+    ),
+    (
+        names::PROGRAM_HOLDERS,
+        "who holds a port or leaks a socket is named, and `tracker explain` answers",
+        "there is no census, and who holds a port is not known",
+    ),
+];
 
 /// Loads each program, and attaches none but the tracepoints, which go again at once.
 fn programs(btf_file: Option<&Path>) -> Vec<Check> {
@@ -140,56 +170,19 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         .map(|name| object::load_packet_program(&mut object, name).map_err(text));
     let [typed, raw] = [SocketEvents::TpBtf, SocketEvents::RawTp]
         .map(|events| object::attach_socket_events(&mut object, events).map(drop).map_err(text));
-    let without_events = if raw.is_ok() { Verdict::Limited } else { Verdict::Failed };
+    let has_fallback = raw.is_ok();
+    let is_needed = |name| name == names::PROGRAM_TC || (name == names::PROGRAM_SOCK_BTF && !has_fallback);
     let passes = object::load_passes(&mut object).map_err(text);
-    let check = |name, result: Result<(), String>, allows, verdict, lost| match result {
-        Ok(()) => check(name, Verdict::Ok, "loads", allows),
-        Err(error) => check(name, verdict, error, lost),
-    };
-    vec![
-        check(
-            names::PROGRAM_XDP,
-            xdp,
-            "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
-            Verdict::Limited,
-            "packets are seen by tc on every interface",
-        ),
-        check(
-            names::PROGRAM_TC,
-            tc,
-            "packets of all other interfaces are seen",
-            Verdict::Failed,
-            "packets of most interfaces cannot be seen",
-        ),
-        check(
-            names::PROGRAM_SOCK_BTF,
-            typed,
-            "socket events are seen at the least cost",
-            without_events,
-            "raw_tp takes its place, at more cost for each event",
-        ),
-        check(
-            names::PROGRAM_SOCK_RAW,
-            raw,
-            "there is a fallback for socket events",
-            Verdict::Limited,
-            "there is no fallback when tp_btf fails",
-        ),
-        check(
-            names::PROGRAM_CENSUS,
-            passes.clone(),
-            "sockets are counted by state, TIME_WAIT and half-open ones too; queues of listeners are read",
-            Verdict::Limited,
-            "sockets are not counted by state, queues are not shown, listeners older than the daemon are not known",
-        ),
-        check(
-            names::PROGRAM_HOLDERS,
-            passes,
-            "who holds a port or leaks a socket is named, and `tracker explain` answers",
-            Verdict::Limited,
-            "there is no census, and who holds a port is not known",
-        ),
-    ]
+    let results = [xdp, tc, typed, raw, passes.clone(), passes];
+    PROGRAMS
+        .into_iter()
+        .zip(results)
+        .map(|((name, allows, lost), result)| match result {
+            Ok(()) => check(name, Verdict::Ok, "loads", allows),
+            Err(error) if is_needed(name) => check(name, Verdict::Failed, error, lost),
+            Err(error) => check(name, Verdict::Limited, error, lost),
+        })
+        .collect()
 }
 
 fn tcx() -> Check {

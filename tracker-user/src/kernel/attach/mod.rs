@@ -93,17 +93,12 @@ impl Attachments {
         let choices = interface_policy::choose(links, &self.patterns);
         let is_there = |name: &String| links.values().any(|link| link.name == *name);
         self.missing.retain(|missing| self.patterns.contains(&missing.name) || is_there(&missing.name));
-        for index in self.stale(&choices) {
-            self.forget(index, maps).await?;
-            if Instant::now() >= end {
-                return Ok(false);
-            }
+        if !self.forget_stale(&choices, maps, end).await? {
+            return Ok(false);
         }
-        if self.give_free_slots(maps, links)? {
-            // Those stacked on one that has a slot of its own now count there too.
-            for index in self.stale(&choices) {
-                self.forget(index, maps).await?;
-            }
+        // Those stacked on one that has a slot of its own now count there too.
+        if self.give_free_slots(maps, links)? && !self.forget_stale(&choices, maps, end).await? {
+            return Ok(false);
         }
         self.unwatched.clear();
         let missing = self.named_and_gone(links);
@@ -124,6 +119,22 @@ impl Attachments {
             }
         }
         result
+    }
+
+    /// Takes programs off interfaces that are gone, or are to be seen in another way; whether there was time for all.
+    async fn forget_stale(
+        &mut self,
+        choices: &BTreeMap<u32, Choice>,
+        maps: &mut Maps,
+        end: Instant,
+    ) -> Result<bool, KernelError> {
+        for index in self.stale(choices) {
+            self.forget(index, maps).await?;
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Watched interfaces that are gone, or are to be seen in another way.

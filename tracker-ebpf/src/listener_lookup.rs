@@ -1,0 +1,200 @@
+//! Where the packet programs find a listener: the entry of a port, of a single address, and the slot.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap},
+};
+use tracker_common::{
+    classify::Family,
+    hash::{self, AddrWords},
+    limits,
+    listener::{self, ANY_V4, ANY_V6, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot},
+    ports,
+};
+
+use crate::{atomic, fields};
+
+#[map]
+static PORTS: Array<Port> = Array::with_max_entries(ports::PORTS as u32, 0);
+
+/// Larger than the slots: a listener without a slot of its own must still be found, or its SYNs would count as
+/// meeting no listener.
+#[map]
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(limits::LISTENERS * 4, 0);
+
+#[map]
+static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
+
+#[map]
+static EXACT_LISTENERS: Array<ExactListener> = Array::with_max_entries(limits::EXACT_LISTENERS, 0);
+
+/// Slot of the listener for a packet of `family` to this local address and port: on the address itself, then on the
+/// wildcard, as `__inet_lookup_listener` scores them.
+#[inline(always)]
+pub(crate) fn find(address: AddrWords, port: u16, family: Family) -> Option<u32> {
+    let entry = PORTS.get(u32::from(port))?;
+    let port = u32::from(port);
+    if entry.specific != 0
+        && let Some(slot) = find_exact(address, port)
+    {
+        return Some(slot);
+    }
+    match family {
+        Family::Ipv4 => {
+            live(entry.any_v4, port, Slot::ANY_V4, false).or_else(|| live(entry.any_v6, port, Slot::ANY_V6, true))
+        }
+        _ => live(entry.any_v6, port, Slot::ANY_V6, false),
+    }
+}
+
+/// Slot of the listener on this single address and port.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the slot")]
+fn find_exact(address: AddrWords, port: u32) -> Option<u32> {
+    let single = EXACT_LISTENERS.get_ptr(listener::exact_index(address, port))?;
+    // SAFETY: an aligned number of a map, read once.
+    let single = unsafe { read_volatile(single) };
+    // What stands in a slot decides; slot 0, which is shared, never has an address or port.
+    if let Some(index) = (single as u32).checked_sub(1)
+        && let Some(slot) = SLOTS.get(index)
+        && slot.address == address
+        && slot.port == port
+        && slot.sockets != 0
+    {
+        return Some(index);
+    }
+    if single & EXACT_SHARED == 0 {
+        return None;
+    }
+    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::to_octets(address) };
+    // SAFETY: the value may change under the reader; every field is read by itself.
+    let listener = unsafe { LISTENERS.get(key) }?;
+    (listener.sockets != 0).then_some(listener.slot)
+}
+
+/// The slot, if a wildcard listener of this port still has it and a socket listens: one that takes IPv4 too when
+/// `dual` is set.
+#[inline(always)]
+fn live(slot_plus_one: u32, port: u32, wildcard: u32, dual: bool) -> Option<u32> {
+    let index = slot_plus_one.checked_sub(1)?;
+    if index == 0 {
+        // Shared by those that got no slot; nobody counts who of them still listens.
+        return Some(0);
+    }
+    let slot = SLOTS.get(index)?;
+    let sockets = if dual { slot.dual } else { slot.sockets };
+    (slot.port == port && slot.wildcard == wildcard && sockets != 0).then_some(index)
+}
+
+/// Changes the counts that the packet programs look at.
+#[inline(always)]
+pub(crate) fn change_slot(index: u32, by: u64, dual: bool) {
+    if index == 0 {
+        return;
+    }
+    if let Some(slot) = SLOTS.get_ptr_mut(index) {
+        // SAFETY: aligned counts in a map.
+        unsafe {
+            atomic::add(&raw mut (*slot).sockets, by);
+            if dual {
+                atomic::add(&raw mut (*slot).dual, by);
+            }
+        }
+    }
+}
+
+/// Writes what the packet programs look at into a slot that was just taken out of the queue, so that nobody else has
+/// it.
+#[inline(always)]
+pub(crate) fn fill_slot(slot: u32, key: &ListenerKey, sockets: u64, dual: u64) {
+    if slot != 0
+        && let Some(entry) = SLOTS.get_ptr_mut(slot)
+    {
+        let address = hash::to_words(&key.address);
+        // SAFETY: nobody else has the slot.
+        unsafe { *entry = Slot { sockets, dual, port: key.port, wildcard: wildcard(key), address } };
+    }
+}
+
+/// [`Slot::ANY_V4`], [`Slot::ANY_V6`], or zero for a single address.
+#[inline(always)]
+fn wildcard(key: &ListenerKey) -> u32 {
+    match key.address {
+        ANY_V4 => Slot::ANY_V4,
+        ANY_V6 => Slot::ANY_V6,
+        _ => 0,
+    }
+}
+
+/// Tells the packet programs where to look for a listener.
+#[inline(always)]
+pub(crate) fn publish(key: &ListenerKey, slot: u32) {
+    let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
+    // SAFETY: aligned numbers; the entry of an address is made by one CPU alone.
+    unsafe {
+        match wildcard(key) {
+            Slot::ANY_V4 => (*port).any_v4 = slot + 1,
+            Slot::ANY_V6 => (*port).any_v6 = slot + 1,
+            _ => {
+                publish_exact(key, slot);
+                write_volatile(&raw mut (*port).specific, 1);
+            }
+        }
+    }
+}
+
+/// Tells the packet programs of a listener that has no slot of its own; of the one that it gets at this moment, if so.
+///
+/// # Safety
+/// `listener` is the entry of `key` in the map.
+#[inline(always)]
+pub(crate) unsafe fn publish_shared(key: &ListenerKey, listener: *mut Listener) {
+    publish(key, 0);
+    // SAFETY: the caller's `listener`, whose fields are aligned numbers. Whoever gives a slot writes it before
+    // publishing it, so that one of the two comes last with it.
+    let slot = unsafe { read_volatile(&raw const (*listener).slot) };
+    if slot != 0 {
+        publish(key, slot);
+    }
+}
+
+/// Takes a wildcard listener back that has no slot of its own: the slot that it shares does not say who still listens.
+#[inline(always)]
+pub(crate) fn withdraw(key: &ListenerKey) {
+    let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
+    let shift = match wildcard(key) {
+        Slot::ANY_V4 => 0,
+        Slot::ANY_V6 => 32,
+        _ => return,
+    };
+    #[expect(clippy::cast_ptr_alignment, reason = "an entry of an array map is aligned to 8 bytes")]
+    let both = port.cast::<u64>();
+    // SAFETY: aligned, as the line before says; the first 8 bytes are `any_v4` and `any_v6`.
+    unsafe {
+        let before = read_volatile(both);
+        if before >> shift & 0xffff_ffff == 1 {
+            // Where another CPU writes at the same time it stays, and SYNs count for the shared slot as before.
+            atomic::exchange_if(both, before, before & !(1 << shift));
+        }
+    }
+}
+
+/// Tells the packet programs where to look for a listener on a single address; others may share the entry.
+#[inline(always)]
+fn publish_exact(key: &ListenerKey, slot: u32) {
+    let Some(single) = EXACT_LISTENERS.get_ptr_mut(listener::exact_index(hash::to_words(&key.address), key.port))
+    else {
+        return;
+    };
+    // One without a slot of its own is found by the hash map alone.
+    let own = if slot == 0 { 0 } else { ExactListener::from(slot) + 1 };
+    // SAFETY: an aligned number of a map. Whoever is not the first at a place says that it is shared, so of several at
+    // a time it does not matter who is the last.
+    unsafe {
+        if own == 0 || atomic::exchange_if(single, 0, own) != 0 {
+            write_volatile(single, EXACT_SHARED | own);
+        }
+    }
+}
