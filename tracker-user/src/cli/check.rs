@@ -57,7 +57,7 @@ fn alerts(status: &Status) -> Option<(Health, String)> {
     Some((health, first.summary.clone() + &more))
 }
 
-fn line(status: &Status) -> String {
+pub(super) fn line(status: &Status) -> String {
     let name = match worst(status) {
         Health::Ok => "OK",
         Health::Warning => "WARNING",
@@ -160,13 +160,5 @@ mod tests {
     fn an_alert_that_is_over_is_not_shown() {
         let over = status(sample::under_flood(), |snapshot| drop(snapshot.alerts.drain(..2)));
         assert_eq!(checked(&over), (0, "TRACKER OK: 1 interface watched, socket events by tp_btf".to_owned()));
-    }
-
-    #[test]
-    fn a_problem_cannot_steer_the_terminal() {
-        let mut status = status(sample::under_flood(), |snapshot| snapshot.alerts[0].summary.push('\u{1b}'));
-        status.problems.push("\u{9b}2J".to_owned());
-        let (_, line) = checked(&status);
-        assert!(line.contains("\\u{1b}") && line.contains("\\u{9b}2J"), "{line}");
     }
 }

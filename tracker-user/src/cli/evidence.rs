@@ -37,51 +37,19 @@ mod tests {
 
     use super::*;
 
-    fn alert(id: u64) -> Alert {
-        sample::under_shortage().alerts.into_iter().find(|alert| alert.id == id).unwrap()
-    }
-
     #[test]
-    fn facts_are_printed_whatever_the_kind() {
-        let expected = "    \
-    ports        978 of 978 in use, 100 % used up, 100 % at most; 400 in TIME_WAIT, 0 of them reusable (350 with tcp_tw_reuse=1)
-    states       established 570, time_wait 400, close_wait 8
-    growth       ~0/s
-    failed       1,300 since onset; since the daemon started app(4711) 1,300 (uid 33, cgroup 8123)
-    held by      app(4711) 500, cron-job(99) 78
-    made by      app(4711) >=880, cron-job(99) >=90
-    range        40000-40999, 10 reserved, 12 bound by bind(), tcp_tw_reuse 2
-    advice       ";
-        assert!(render(&alert(12)).starts_with(expected), "{}", render(&alert(12)));
-        let leak = "    sockets      212\n    at most      1,230\n    oldest       >=44m\n    advice ";
-        assert!(render(&alert(9)).starts_with(leak), "{}", render(&alert(9)));
-    }
-
-    #[test]
-    fn each_kind_has_its_subject() {
+    fn what_is_not_known_of_a_subject_is_left_out() {
         let of = |id, change: fn(&mut Alert)| {
-            let mut alert = alert(id);
+            let mut alert = sample::under_shortage().alerts.into_iter().find(|alert| alert.id == id).unwrap();
             change(&mut alert);
             alert.about()
         };
         let shown = [
-            of(11, |_| {}),
             of(11, |alert| (alert.subject.source, alert.subject.process) = (None, None)),
-            of(14, |_| {}),
-            of(10, |_| {}),
             of(10, |alert| alert.subject.port = Some(0)),
-            of(9, |_| {}),
             of(9, |alert| alert.subject.process = None),
         ];
-        let expected = [
-            "192.0.2.10 -> 198.51.100.7:443 app(4711)",
-            "-> 198.51.100.7:443",
-            "bind() on 192.0.2.10",
-            "bind() to 0.0.0.0:80 httpd(600)",
-            "bind() to 0.0.0.0, any port httpd(600)",
-            "cron-job(99)",
-            "process not known",
-        ];
+        let expected = ["-> 198.51.100.7:443", "bind() to 0.0.0.0, any port httpd(600)", "process not known"];
         assert_eq!(shown, expected);
     }
 }

@@ -135,27 +135,3 @@ fn port(entry: &PortSyns) -> String {
         format!("{} ({syns})", entry.port)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::view as views;
-    use tracker_fixtures as sample;
-    use tracker_model::Snapshot;
-
-    use super::*;
-
-    fn shown(snapshot: &Snapshot, wide: bool) -> String {
-        // As the command line has it: what is not in JSON is not there.
-        let answer = serde_json::to_value(views::listeners(snapshot)).unwrap();
-        let view = View { wide, now: snapshot.taken_at, columns: None };
-        render(&serde_json::from_value(answer).unwrap(), view)
-    }
-
-    #[test]
-    fn a_process_name_cannot_steer_the_terminal() {
-        let mut snapshot = sample::snapshot();
-        snapshot.listeners[1].process.as_mut().unwrap().comm = "a\u{1b}[2Jb\n".to_owned();
-        let text = shown(&snapshot, false);
-        assert!(text.contains("a\\u{1b}[2Jb\\n") && !text.contains('\u{1b}'), "{text}");
-    }
-}

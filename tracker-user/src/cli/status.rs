@@ -158,24 +158,3 @@ fn programs(status: &Status, view: View) -> String {
 fn nanoseconds(seconds: f64, runs: u64) -> String {
     format!("{:.0}", seconds * 1e9 / runs as f64)
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::view as views;
-    use tracker_fixtures as sample;
-
-    use super::*;
-
-    #[test]
-    fn names_and_problems_cannot_steer_the_terminal() {
-        let mut snapshot = sample::under_flood();
-        snapshot.interfaces[0].name = "w\u{1b}[1m".to_owned();
-        snapshot.alerts[0].summary = "x\u{202e}".to_owned();
-        let mut status = views::status(&snapshot, views::Daemon { version: "1", pid: 1 }, snapshot.taken_at);
-        status.problems.push("y\u{9b}2J\nz".to_owned());
-        let text = render(&status, View { wide: false, now: snapshot.taken_at, columns: None });
-        for escaped in ["w\\u{1b}[1m", "x\\u{202e}", "y\\u{9b}2J\\nz"] {
-            assert!(text.contains(escaped), "{text}");
-        }
-    }
-}

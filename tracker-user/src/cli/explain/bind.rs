@@ -15,7 +15,7 @@ use crate::cli::{
 const SHOWN: usize = 10;
 
 /// The verdict, what is in the way, what other options would change, what to do.
-pub(super) fn render(answer: &BindAnswer, view: View) -> String {
+pub(in crate::cli) fn render(answer: &BindAnswer, view: View) -> String {
     let mut text = format!("{}\n", printable(&answer.summary));
     text += &sockets("In the way:", &answer.holders, answer.holders_total, view);
     text += &sockets("Shares the port until one of the two listens:", &answer.rivals, answer.rivals.len(), view);

@@ -12,7 +12,7 @@ use crate::cli::{
 };
 
 /// The verdict, the ports by what holds them, who has them, what to do.
-pub(super) fn render(answer: &ConnectAnswer, _: View) -> String {
+pub(in crate::cli) fn render(answer: &ConnectAnswer, _: View) -> String {
     let mut text = format!("{}\n\n", printable(&answer.summary));
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<12}{value}");

@@ -1,8 +1,8 @@
 //! `tracker explain`: asks the daemon whether a call would fail now, and shows why. The rules of the kernel and the
 //! sentences about them belong to tracker-detect.
 
-mod bind;
-mod connect;
+pub(super) mod bind;
+pub(super) mod connect;
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
