@@ -1,7 +1,9 @@
-//! What `tracker explain` answers, and what is known of a socket that holds a port. The rules belong to tracker-detect.
+//! What `tracker explain` asks and answers, and what is known of a socket that holds a port. The rules belong to tracker-detect.
 
 mod answer;
+mod query;
 mod socket;
 
 pub use answer::{BindAnswer, BindError, Cause, ConnectAnswer, ConnectRule, Holder, Overlap, Rule, Variants};
+pub use query::{BindQuery, ConnectQuery};
 pub use socket::{Bucket, Protocol, SocketObservation, TcpState};

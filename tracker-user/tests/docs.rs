@@ -1,4 +1,4 @@
-//! The parts of docs/ that are not generated name every label value, parameter and fact that exists.
+//! The parts of docs/ that are not generated name every label value and fact that exists.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,6 @@ use tracker_detect::{
 };
 use tracker_fixtures as sample;
 use tracker_model::api::{Alert, AlertKind, AlertState, Class, Evidence, MapFill, Severity, Unwatched};
-use tracker_user::api;
 
 fn page(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -104,19 +103,4 @@ fn alerts_of_the_daemon() -> Vec<Alert> {
         }));
     }
     store.alerts()
-}
-
-/// Parameters of the queries: the daemon refuses unknown ones by naming all there are.
-#[test]
-fn every_parameter_has_a_row() {
-    let page = page("api.md");
-    for (title, parameters) in [
-        ("`GET /v1/explain/connect`\n", &api::CONNECT_PARAMETERS[..]),
-        ("`GET /v1/explain/bind`\n", &api::BIND_PARAMETERS),
-    ] {
-        let section = page.split("\n## ").find(|section| section.starts_with(title)).unwrap();
-        let rows = rows(section);
-        let named: BTreeSet<_> = rows.keys().filter_map(|row| row.strip_prefix('?')).collect();
-        assert_eq!(named, parameters.iter().copied().collect(), "{title}");
-    }
 }

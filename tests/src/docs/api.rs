@@ -1,4 +1,5 @@
-//! The fields of docs/api.md: a table for each answer, from the types that the API answers with and their comments.
+//! The parameters and fields of docs/api.md: a table for each query and answer, from their types and the comments of
+//! these.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 use tracker_model::{
     api::{Alerts, ApiError, Ports, States, Status},
-    explain::{BindAnswer, ConnectAnswer},
+    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery},
     listener::Listeners,
 };
 
@@ -24,7 +25,16 @@ pub(super) fn tables() -> Vec<(String, String)> {
         ("explain/connect", fields::<ConnectAnswer>()),
         ("explain/bind", fields::<BindAnswer>()),
     ];
-    answers.into_iter().map(|(name, fields)| (format!("fields of {name}"), fields)).collect()
+    let queries = [("explain/connect", parameters::<ConnectQuery>()), ("explain/bind", parameters::<BindQuery>())];
+    let fields = answers.into_iter().map(|(name, fields)| (format!("fields of {name}"), fields));
+    fields.chain(queries.into_iter().map(|(name, rows)| (format!("parameters of {name}"), rows))).collect()
+}
+
+/// The parameters of one query.
+fn parameters<T: JsonSchema>() -> String {
+    let schema = schemars::schema_for!(T);
+    let rows = schema.as_value()["properties"].as_object().into_iter().flatten();
+    table(["parameter", "meaning"], rows.map(|(name, of)| [format!("`?{name}`"), meaning(of)]))
 }
 
 /// The fields of one answer.

@@ -22,7 +22,6 @@ use tracker_model::{
     api::paths::{ALERTS, ALL, LISTENERS, PORTS, STATES, STATUS},
 };
 
-pub use explain::{BIND_PARAMETERS, CONNECT_PARAMETERS};
 pub use socket::{ApiSocket, SocketError, SocketFile};
 
 use crate::kernel::KernelHandle;

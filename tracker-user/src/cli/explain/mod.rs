@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
 use tracker_model::{
     api::paths,
-    explain::{BindAnswer, ConnectAnswer},
+    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery, Protocol},
 };
 
 use super::{
@@ -74,35 +74,30 @@ fn check(verdict: Result<(bool, String)>) -> ExitCode {
 
 fn connect_path(args: &ConnectArgs) -> Result<Question> {
     let (address, note) = args.target.resolve(args.source)?;
-    let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_CONNECT, args.target.port);
-    if let Some(source) = args.source {
-        let _ = write!(path, "&source={source}");
-    }
-    Ok((path, note))
+    let query = ConnectQuery { address, port: args.target.port, source: args.source };
+    Ok((path(paths::EXPLAIN_CONNECT, &query)?, note))
 }
 
 fn bind_path(args: &BindArgs) -> Result<Question> {
     let (address, note) = args.target.resolve(None)?;
-    let mut path = format!("{}?address={address}&port={}", paths::EXPLAIN_BIND, args.target.port);
-    if args.udp {
-        path += "&protocol=udp";
+    if args.ipv6_only && address.is_ipv4() {
+        let error = format!("--ipv6-only is an option of IPv6 sockets, and {address} is an IPv4 address");
+        return Err(UsageError(error).into());
     }
-    if args.ipv6_only {
-        if address.is_ipv4() {
-            let error = format!("--ipv6-only is an option of IPv6 sockets, and {address} is an IPv4 address");
-            return Err(UsageError(error).into());
-        }
-        path += "&ipv6_only=true";
-    }
-    for (is_set, option) in [(args.reuse_address, "&reuse_address=true"), (args.reuse_port, "&reuse_port=true")] {
-        if is_set {
-            path += option;
-        }
-    }
-    if let Some(uid) = args.user {
-        let _ = write!(path, "&uid={uid}");
-    }
-    Ok((path, note))
+    let query = BindQuery {
+        address,
+        port: args.target.port,
+        protocol: if args.udp { Protocol::Udp } else { Protocol::Tcp },
+        reuse_address: args.reuse_address,
+        reuse_port: args.reuse_port,
+        ipv6_only: args.ipv6_only.then_some(true),
+        uid: args.user.unwrap_or_default(),
+    };
+    Ok((path(paths::EXPLAIN_BIND, &query)?, note))
+}
+
+fn path(path: &str, query: &impl Serialize) -> Result<String> {
+    Ok(format!("{path}?{}", serde_urlencoded::to_string(query)?))
 }
 
 /// A paragraph of lines under a title; empty without lines.

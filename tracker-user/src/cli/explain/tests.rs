@@ -4,7 +4,6 @@ use clap::Parser as _;
 use jiff::Timestamp;
 use tracker_detect::explain::{BindRequest, explain_bind};
 use tracker_fixtures as sample;
-use tracker_model::explain::Protocol;
 
 use super::*;
 use crate::cli::{Cli, Command, Question};
@@ -23,7 +22,7 @@ fn many_sockets_are_counted() {
 }
 
 /// The path that a command line asks for.
-fn path(words: &[&str]) -> Result<String> {
+fn asked(words: &[&str]) -> Result<String> {
     let words = ["tracker", "explain"].iter().chain(words);
     match Cli::try_parse_from(words)?.command {
         Command::Ask(Question::Explain { call: Explain::Bind(args) }) => Ok(bind_path(&args)?.0),
@@ -34,16 +33,15 @@ fn path(words: &[&str]) -> Result<String> {
 
 #[test]
 fn every_flag_is_a_parameter() {
-    assert_eq!(path(&["connect", "192.0.2.1:80"]).unwrap(), "/v1/explain/connect?address=192.0.2.1&port=80");
-    assert_eq!(
-        path(&["connect", "[::1]:80", "--source", "::2"]).unwrap(),
-        "/v1/explain/connect?address=::1&port=80&source=::2"
-    );
-    assert_eq!(path(&["bind", ":80"]).unwrap(), "/v1/explain/bind?address=::&port=80");
-    let all = ["bind", "[::]:0", "--udp", "--reuse-address", "--reuse-port", "--ipv6-only", "--user", "root"];
-    let expected =
-        "/v1/explain/bind?address=::&port=0&protocol=udp&ipv6_only=true&reuse_address=true&reuse_port=true&uid=0";
-    assert_eq!(path(&all).unwrap(), expected);
-    assert!(path(&["bind", "127.0.0.1:80", "--ipv6-only"]).unwrap_err().is::<UsageError>());
-    assert!(path(&["bind", ":80", "--user", "no such user"]).is_err());
+    let connect = |words: &[&str]| asked(&[&["connect"], words].concat()).unwrap();
+    assert_eq!(connect(&["192.0.2.1:80"]), "/v1/explain/connect?address=192.0.2.1&port=80");
+    let from = ["[::1]:80", "--source", "::2"];
+    assert_eq!(connect(&from), "/v1/explain/connect?address=%3A%3A1&port=80&source=%3A%3A2");
+    let all = ["bind", "[::]:0", "--udp", "--reuse-address", "--reuse-port", "--ipv6-only", "--user", "1"];
+    let expected = "/v1/explain/bind?address=%3A%3A&port=0&protocol=udp&reuse_address=true&reuse_port=true&\
+                    ipv6_only=true&uid=1";
+    assert_eq!(asked(&all).unwrap(), expected);
+    assert!(asked(&["bind", ":80"]).unwrap().starts_with("/v1/explain/bind?address=%3A%3A&port=80&protocol=tcp&"));
+    assert!(asked(&["bind", "127.0.0.1:80", "--ipv6-only"]).unwrap_err().is::<UsageError>());
+    assert!(asked(&["bind", ":80", "--user", "no such user"]).is_err());
 }
