@@ -97,49 +97,26 @@ pub fn telemetry_path(value: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn interfaces_are_names_and_globs() {
-        for good in ["eth0", "veth*", "eth[0-3]", "enp0s31f6.100", "very-long-pattern-*"] {
-            assert_eq!(interface(good), Ok(good.to_owned()));
+    fn check<T>(read: fn(&str) -> Result<T, String>, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(read(text).is_ok(), "{text}");
         }
-        for bad in ["", "a/b", "eth 0", "a-name-of-16-byte", "[", "eth[0"] {
-            assert!(interface(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_sample_is_a_power_of_two() {
-        assert_eq!((lifetime_sample("1"), lifetime_sample("65536")), (Ok(1), Ok(65_536)));
-        for bad in ["0", "3", "131072", "-1", "8x", ""] {
-            assert!(lifetime_sample(bad).is_err(), "{bad}");
+        for text in bad {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn an_interval_has_a_unit_and_a_range() {
-        assert_eq!(census_interval("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(census_interval("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(census_interval("1m 30s"), Ok(Duration::from_secs(90)));
-        for bad in ["5", "", "0s", "-5s", "99ms", "2h", "soon"] {
-            assert!(census_interval(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_address_has_a_port() {
-        assert_eq!(listen_address("127.0.0.1:80").unwrap().to_string(), "127.0.0.1:80");
-        assert_eq!(listen_address("[::1]:80").unwrap().to_string(), "[::1]:80");
+    fn values_are_taken_that_make_sense() {
+        let globs = ["eth0", "veth*", "eth[0-3]", "enp0s31f6.100", "very-long-pattern-*"];
+        check(interface, &globs, &["", "a/b", "eth 0", "a-name-of-16-byte", "[", "eth[0"]);
+        check(lifetime_sample, &["1", "65536"], &["0", "3", "131072", "-1", "8x", ""]);
+        check(census_interval, &["5s", "250ms", "1m 30s"], &["5", "", "0s", "-5s", "99ms", "2h", "soon"]);
+        let addresses = ["127.0.0.1", "::1:80x", "80", "", "host:80", "127.0.0.1:65536"];
+        check(listen_address, &["127.0.0.1:80", "[::1]:80"], &addresses);
+        let paths = ["", "metrics", "/", "//x", "/healthz", "/{x}", "/a?b", "/a b", "/ä"];
+        check(telemetry_path, &["/a/metrics"], &paths);
         assert_eq!(listen_address(":80").unwrap().to_string(), "[::]:80");
-        for bad in ["127.0.0.1", "::1:80x", "80", "", "host:80", "127.0.0.1:65536"] {
-            assert!(listen_address(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_telemetry_path_is_a_plain_path_of_its_own() {
-        assert_eq!(telemetry_path("/a/metrics"), Ok("/a/metrics".to_owned()));
-        for bad in ["", "metrics", "/", "//x", "/healthz", "/{x}", "/a?b", "/a b", "/ä"] {
-            assert!(telemetry_path(bad).is_err(), "{bad}");
-        }
+        assert_eq!(census_interval("1m 30s"), Ok(Duration::from_secs(90)));
     }
 }

@@ -151,66 +151,52 @@ mod tests {
         }
     }
 
-    fn map(links: Vec<Link>) -> BTreeMap<u32, Link> {
-        links.into_iter().map(|link| (link.index, link)).collect()
+    fn on(lower: u32, link: Link) -> Link {
+        Link { lower: Some(lower), ..link }
+    }
+
+    fn of(controller: u32, link: Link) -> Link {
+        Link { controller: Some(controller), ..link }
+    }
+
+    fn map(links: &[Link]) -> BTreeMap<u32, Link> {
+        links.iter().map(|link| (link.index, link.clone())).collect()
+    }
+
+    /// The choices in the order of the interfaces: watched, seen on another, or left.
+    fn chosen(links: &[Link], patterns: &[&str]) -> String {
+        let patterns: Vec<_> = patterns.iter().map(ToString::to_string).collect();
+        let choices = choose(&map(links), &patterns).into_values().map(|choice| match choice {
+            Choice::Watch => "watch".to_owned(),
+            Choice::SeenOn(lower) => lower.to_string(),
+            Choice::Skip(_) => "skip".to_owned(),
+        });
+        choices.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn a_vlan_of_a_vlan_is_seen_on_the_nic() {
-        let outer = Link { lower: Some(2), ..link(3, "eth0.10", "vlan") };
-        let inner = Link { lower: Some(3), ..link(4, "eth0.10.20", "vlan") };
-        let choices = choose(&map(vec![link(2, "eth0", ""), outer, inner]), &[]);
-        assert_eq!(choices[&2], Choice::Watch);
-        assert_eq!(choices[&3], Choice::SeenOn(2));
-        assert_eq!(choices[&4], Choice::SeenOn(2));
-    }
-
-    #[test]
-    fn a_bridge_and_a_bond_are_seen_on_their_members() {
-        let port = Link { controller: Some(5), ..link(6, "veth0", "veth") };
-        let member = Link { controller: Some(7), ..link(8, "eth1", "") };
-        let vlan = Link { lower: Some(7), ..link(9, "bond0.5", "vlan") };
-        let choices = choose(&map(vec![link(5, "br0", "bridge"), port, link(7, "bond0", "bond"), member, vlan]), &[]);
-        assert_eq!(choices[&5], Choice::SeenOn(6));
-        assert_eq!(choices[&6], Choice::Watch);
-        assert_eq!(choices[&7], Choice::SeenOn(8));
-        assert_eq!(choices[&9], Choice::SeenOn(8));
-    }
-
-    #[test]
-    fn a_bridge_with_a_member_that_is_not_watched_is_not_seen() {
-        let port = |index, name| Link { controller: Some(5), ..link(index, name, "veth") };
-        let links = map(vec![link(5, "br0", "bridge"), port(6, "veth0"), port(7, "veth1")]);
-        assert!(matches!(choose(&links, &["veth0".into()])[&5], Choice::Skip(_)));
-        assert_eq!(choose(&links, &[])[&5], Choice::SeenOn(6));
+    fn what_is_stacked_on_a_watched_interface_is_seen_there() {
+        let (nic, vlan) = (link(1, "eth0", ""), on(1, link(2, "eth0.10", "vlan")));
+        let inner = on(2, link(3, "eth0.10.20", "vlan"));
+        assert_eq!(chosen(&[nic.clone(), vlan.clone(), inner], &[]), "watch 1 1");
+        assert_eq!(chosen(&[nic, vlan], &["eth0.*"]), "skip watch", "by name alone");
+        let bridge = [link(1, "br0", "bridge"), of(1, link(2, "veth0", "veth")), of(1, link(3, "veth1", "veth"))];
+        assert_eq!(chosen(&bridge, &[]), "2 watch watch");
+        assert_eq!(chosen(&bridge, &["veth0"]), "skip watch skip", "a member is not watched");
+        let bond = [link(1, "bond0", "bond"), of(1, link(2, "eth1", "")), on(1, link(3, "bond0.5", "vlan"))];
+        assert_eq!(chosen(&bond, &[]), "2 watch 2");
+        let circle = [on(2, link(1, "a", "vlan")), on(1, link(2, "b", "vlan"))];
+        assert_eq!(chosen(&circle, &["c"]), "skip skip");
     }
 
     #[test]
     fn loopback_and_what_is_down_are_left_unless_named() {
         let lo = Link { layer: Layer::Loopback, ..link(1, "lo", "") };
-        let down = Link { up: false, ..link(2, "eth0", "") };
-        let links = map(vec![lo, down]);
-        assert!(matches!(choose(&links, &[])[&1], Choice::Skip(_)));
-        assert!(matches!(choose(&links, &[])[&2], Choice::Skip(_)));
-        assert_eq!(choose(&links, &["lo".into()])[&1], Choice::Watch);
-        assert!(matches!(check(&links, &["eth0".into()]), Err(KernelError::InterfaceDown { .. })));
-        assert!(matches!(check(&links, &["eth9".into()]), Err(KernelError::NoSuchInterface { .. })));
-        assert!(check(&links, &["eth9*".into()]).is_ok());
-    }
-
-    #[test]
-    fn a_vlan_may_be_watched_by_name_alone() {
-        let vlan = Link { lower: Some(2), ..link(3, "eth0.10", "vlan") };
-        let choices = choose(&map(vec![link(2, "eth0", ""), vlan]), &["eth0.*".into()]);
-        assert_eq!(choices[&3], Choice::Watch);
-        assert_eq!(choices[&2], Choice::Skip("not named by --interface".into()));
-    }
-
-    #[test]
-    fn devices_in_a_circle_do_not_hang() {
-        let a = Link { lower: Some(3), ..link(2, "a", "vlan") };
-        let b = Link { lower: Some(2), ..link(3, "b", "vlan") };
-        let choices = choose(&map(vec![a, b]), &["c".into()]);
-        assert!(matches!(choices[&2], Choice::Skip(_)));
+        let links = [lo, Link { up: false, ..link(2, "eth0", "") }];
+        assert_eq!((chosen(&links, &[]), chosen(&links, &["lo"])), ("skip skip".to_owned(), "watch skip".to_owned()));
+        let named = |name: &str| check(&map(&links), &[name.to_owned()]);
+        assert!(matches!(named("eth0"), Err(KernelError::InterfaceDown { .. })));
+        assert!(matches!(named("eth9"), Err(KernelError::NoSuchInterface { .. })));
+        assert!(named("eth9*").is_ok());
     }
 }

@@ -91,127 +91,91 @@ fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use tracker_fixtures as sample;
     use tracker_model::api::Status;
 
     use crate::view::{self, Daemon};
 
-    const DAEMON: Daemon<'static> = Daemon { version: "1.2.3", pid: 7 };
+    /// The status of a snapshot that was changed, and was looked at so many seconds after it.
+    fn status(change: impl FnOnce(&mut Snapshot), seconds: i64) -> Status {
+        let mut snapshot = sample::snapshot();
+        change(&mut snapshot);
+        let now = snapshot.taken_at + SignedDuration::from_secs(seconds);
+        view::status(&snapshot, Daemon { version: "1.2.3", pid: 7 }, now)
+    }
 
-    fn of(snapshot: &Snapshot) -> Status {
-        view::status(snapshot, DAEMON, snapshot.taken_at)
+    fn unwatched(name: &str, reason: &str) -> Unwatched {
+        Unwatched { name: name.to_owned(), reason: reason.to_owned() }
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_health_and_its_line() {
+        let failed = "out of memory; socket states and queues are ";
+        type Change = fn(&mut Snapshot);
+        let cases: [(Change, Health, &str); 11] = [
+            (|_| {}, Health::Ok, ""),
+            (|it| it.interfaces.clear(), Health::Critical, "no interface is watched"),
+            (|it| it.socket_events.clear(), Health::Critical, "no socket events"),
+            (|it| it.warnings.push("the recording has ended".to_owned()), Health::Warning, "the recording has ended"),
+            (|it| it.unjudged = 3, Health::Warning, "listeners without a slot of their own: 3; "),
+            (|it| it.census_error = Some("out of memory".to_owned()), Health::Warning, failed),
+            (
+                |it| (it.census, it.census_error) = (None, Some("out of memory".to_owned())),
+                Health::Warning,
+                "the census failed: out of memory; socket states and queues are unknown",
+            ),
+            (|it| it.census = None, Health::Warning, "there was no census yet"),
+            (|it| it.taken_at += SignedDuration::from_secs(60), Health::Warning, "the last census is 61 s old"),
+            (
+                |it| it.missing = vec![unwatched("eth1", "it is down")],
+                Health::Warning,
+                "eth1 is not watched: it is down",
+            ),
+            (
+                |it| it.maps = vec![MapFill { name: "LOCAL_ADDRS".to_owned(), entries: 12, capacity: 10 }],
+                Health::Warning,
+                "LOCAL_ADDRS is full (12 of 10): SYNs to addresses beyond count as not_local",
+            ),
+        ];
+        for (change, health, expected) in cases {
+            let status = status(change, 0);
+            assert_eq!(status.health, health, "{expected}");
+            assert!(status.problems.concat().contains(expected), "{:?} has no {expected}", status.problems);
+            assert_eq!(status.problems.len(), usize::from(health != Health::Ok), "{:?}", status.problems);
+        }
+        let old = status(|_| {}, 11);
+        assert_eq!(old.health, Health::Critical);
+        assert!(old.problems[0].starts_with("the figures are 11 s old"));
+    }
+
+    #[test]
+    fn what_is_critical_comes_before_a_warning() {
+        let both = status(|it| (it.losses[0] = 1, it.interfaces.clear()).1, 0);
+        assert_eq!((both.health, both.problems.len()), (Health::Critical, 2));
+        assert!(both.problems[0].starts_with("no interface is watched"));
     }
 
     #[test]
     fn each_loss_is_a_warning_that_names_the_lower_bound() {
         for loss in Loss::ALL {
-            let mut snapshot = sample::snapshot();
-            snapshot.losses[loss as usize] = 3;
-            let status = of(&snapshot);
-            assert_eq!(status.health, Health::Warning);
-            assert_eq!(status.losses[loss.name()], 3);
+            let status = status(|it| it.losses[loss as usize] = 3, 0);
+            assert_eq!((status.health, status.losses[loss.name()]), (Health::Warning, 3));
             assert!(status.problems[0].starts_with(&format!("{}: 3 ", loss.name())), "{}", status.problems[0]);
         }
     }
 
     #[test]
-    fn an_interface_that_should_be_watched_and_is_not_is_a_warning() {
-        let unwatched = |name: &str, reason: &str| Unwatched { name: name.to_owned(), reason: reason.to_owned() };
-        let mut snapshot = sample::snapshot();
-        snapshot.missing = vec![unwatched("eth1", "it is down"), unwatched("lo", "refused")];
-        let status = of(&snapshot);
-        assert_eq!(status.health, Health::Warning);
-        assert_eq!(status.problems, ["eth1 is not watched: it is down", "lo is not watched: refused"]);
-        assert_eq!(status.unwatched, snapshot.missing, "each name once");
-        snapshot.missing.pop();
-        snapshot.missing.extend((0..11).map(|number| unwatched(&format!("r{number}"), "refused")));
-        let refused = "r0, r1, r2, r3, r4, r5, r6, r7 and 3 more are not watched: refused";
-        assert_eq!(of(&snapshot).problems, ["eth1 is not watched: it is down", refused]);
-        snapshot.missing.truncate(1);
-        let names: Vec<_> = of(&snapshot).unwatched.into_iter().map(|unwatched| unwatched.name).collect();
-        assert_eq!(names, ["eth1", "lo"]);
-    }
-
-    #[test]
-    fn what_is_wrong_with_the_daemon_itself_is_a_warning() {
-        let snapshot = Snapshot { warnings: vec!["the recording has ended".to_owned()], ..sample::snapshot() };
-        let status = of(&snapshot);
-        assert_eq!((status.health, status.problems), (Health::Warning, snapshot.warnings));
-    }
-
-    #[test]
-    fn listeners_that_are_not_judged_are_a_warning() {
-        let mut snapshot = sample::snapshot();
-        snapshot.unjudged = 3;
-        let problems = of(&snapshot).problems;
-        assert!(problems[0].starts_with("listeners without a slot of their own: 3; "), "{problems:?}");
-    }
-
-    #[test]
-    fn a_full_map_is_a_warning_that_tells_what_it_means() {
-        let problems = |name: &str, entries| {
-            let mut snapshot = sample::snapshot();
-            snapshot.maps = vec![MapFill { name: name.to_owned(), entries, capacity: 10 }];
-            let status = of(&snapshot);
-            assert_eq!(status.health == Health::Warning, !status.problems.is_empty());
-            status.problems.concat()
-        };
-        assert_eq!(problems("LOCAL_ADDRS", 9), "");
-        assert_eq!(
-            problems("LOCAL_ADDRS", 12),
-            "LOCAL_ADDRS is full (12 of 10): SYNs to addresses beyond count as not_local"
-        );
-        for (name, meaning) in [
-            ("LISTENERS", "are not known"),
-            ("LISTENER_CTRS", "listeners beyond share one slot"),
-            ("LOCAL_PREFIXES", "count as not_local"),
-            ("TIMED", "are not measured"),
-            ("INTERFACE_CTRS", "interfaces beyond share one slot"),
-        ] {
-            let problem = problems(name, 10);
-            assert!(problem.starts_with(&format!("{name} is full (10 of 10): ")) && problem.contains(meaning));
-        }
-    }
-
-    #[test]
-    fn a_census_that_failed_or_is_late_is_a_warning() {
-        let mut snapshot = sample::snapshot();
-        snapshot.census_error = Some("out of memory".to_owned());
-        let status = of(&snapshot);
-        assert_eq!(status.health, Health::Warning);
-        assert!(status.problems[0].contains("out of memory; socket states and queues are those of 2027-"));
-        snapshot.census = None;
-        assert!(of(&snapshot).problems[0].ends_with("out of memory; socket states and queues are unknown"));
-        snapshot.census_error = None;
-        assert!(of(&snapshot).problems[0].starts_with("there was no census yet"));
-
-        let mut late = sample::snapshot();
-        late.taken_at += jiff::SignedDuration::from_secs(60);
-        assert!(of(&late).problems[0].starts_with("the last census is 61 s old"));
-    }
-
-    #[test]
-    fn a_missing_source_is_critical_and_outweighs_a_warning() {
-        let mut snapshot = sample::snapshot();
-        snapshot.losses[0] = 1;
-        snapshot.interfaces.clear();
-        let status = of(&snapshot);
-        assert_eq!((status.health, status.problems.len()), (Health::Critical, 2));
-        assert!(status.problems[0].starts_with("no interface is watched"));
-
-        let mut snapshot = sample::snapshot();
-        snapshot.socket_events.clear();
-        let status = of(&snapshot);
-        assert_eq!((status.health, status.socket_events.as_str()), (Health::Critical, "none"));
-    }
-
-    #[test]
-    fn figures_that_are_no_longer_read_are_critical() {
-        let snapshot = sample::snapshot();
-        let now = snapshot.taken_at + jiff::SignedDuration::from_secs(11);
-        let status = view::status(&snapshot, DAEMON, now);
-        assert_eq!(status.health, Health::Critical);
-        assert!(status.problems[0].starts_with("the figures are 11 s old"));
+    fn interfaces_that_are_not_watched_are_named_once_and_by_reason() {
+        let refused = |count| (0..count).map(|number| unwatched(&format!("r{number}"), "refused"));
+        let down = || [unwatched("eth1", "it is down")].into_iter();
+        let few = status(|it| it.missing = down().chain([unwatched("lo", "refused")]).collect(), 0);
+        assert_eq!(few.problems, ["eth1 is not watched: it is down", "lo is not watched: refused"]);
+        let names: Vec<_> = few.unwatched.iter().map(|unwatched| unwatched.name.as_str()).collect();
+        assert_eq!(names, ["eth1", "lo"], "though lo is among those that need not be watched too");
+        let many = status(|it| it.missing = down().chain(refused(11)).collect(), 0);
+        assert_eq!(many.problems[1], "r0, r1, r2, r3, r4, r5, r6, r7 and 3 more are not watched: refused");
     }
 }
