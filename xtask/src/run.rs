@@ -1,14 +1,18 @@
 //! `cargo xtask run`
 
-use std::{env, ffi::OsString, os::unix::process::CommandExt as _, process};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process};
 
 use anyhow::{Context as _, Result};
+use xshell::cmd;
 
 use crate::{
     build,
     host::{self, Host},
     setup::{self, Scope},
 };
+
+/// Where commands find the daemon unless they name another socket.
+const SOCKET: &str = "/run/tracker/tracker.sock";
 
 /// Sets up what is missing, builds, and starts the daemon as root in the foreground; Ctrl-C stops it.
 #[derive(clap::Args)]
@@ -31,18 +35,26 @@ impl Arguments {
         let daemon = host.daemon();
         let command = host.as_root(&forwarded_through_sudo(host), &daemon)?.arg("run").args(&self.arguments);
         if !self.arguments.iter().any(|argument| ["-h", "--help"].contains(&argument.as_str())) {
-            self.announce(host);
+            // What is wrong with its arguments the daemon says itself.
+            let _ = self.announce(host);
         }
         // The daemon takes the place of this process, so that signals and the exit code are its own.
         let error = process::Command::from(command).exec();
         Err(error).with_context(|| format!("start {}", daemon.display()))
     }
 
-    fn announce(&self, host: &Host) {
+    /// Says where the daemon will answer, by what it says itself of its settings.
+    fn announce(&self, host: &Host) -> Option<()> {
+        let daemon = host.daemon();
+        let settings = cmd!(host.sh, "{daemon} run --check-config").args(&self.arguments);
+        let settings: toml::Table = Host::ask(settings)?.parse().ok()?;
+        let (web, socket) = (&settings["web"], settings["api"]["socket"].as_str()?);
+        let address = web["listen-address"].get(0)?.as_str()?;
+        let host_name = if address.starts_with(':') { "localhost" } else { "" };
+        let url = format!("http://{host_name}{address}{}", web["telemetry-path"].as_str()?);
         let sudo = if host.root { "" } else { "sudo " };
-        let tracker = format!("{sudo}{}", host.shown(&host.daemon()).display());
-        let socket = self.flag("--api.socket").map(|socket| format!(" --api.socket {socket}")).unwrap_or_default();
-        let url = self.metrics_url();
+        let tracker = format!("{sudo}{}", host.shown(&daemon).display());
+        let socket = if socket == SOCKET { String::new() } else { format!(" --api.socket {socket}") };
         println!(
             "\n\
             Starting the daemon. Ctrl-C stops it and leaves nothing behind.\n\n  \
@@ -54,48 +66,11 @@ impl Arguments {
             {tracker} states{socket}        sockets by state\n  \
             {tracker} doctor{socket}        what this kernel and these rights allow\n"
         );
-    }
-
-    fn metrics_url(&self) -> String {
-        let listen = self.setting("web.listen-address", "127.0.0.1:10046");
-        let address = listen.split(',').next().unwrap_or(&listen);
-        let path = self.setting("web.telemetry-path", "/metrics");
-        format!("http://{address}{path}")
-    }
-
-    /// A setting of the daemon: of its flag, of its variable, or what holds when neither is there.
-    fn setting(&self, name: &str, default: &str) -> String {
-        let variable = format!("TRACKER_{}", name.replace(['.', '-'], "_").to_uppercase());
-        self.flag(&format!("--{name}")).or_else(|| env::var(variable).ok()).unwrap_or_else(|| default.to_owned())
-    }
-
-    /// The value of a flag, written `--flag value` or `--flag=value`.
-    fn flag(&self, flag: &str) -> Option<String> {
-        let at = self.arguments.iter().position(|word| word.split('=').next() == Some(flag))?;
-        match self.arguments[at].split_once('=') {
-            Some((_, value)) => Some(value.to_owned()),
-            None => self.arguments.get(at + 1).cloned(),
-        }
+        Some(())
     }
 }
 
 /// sudo clears the environment; what the daemon reads from it has to go along.
 fn forwarded_through_sudo(host: &Host) -> Vec<(OsString, OsString)> {
     if host.root { Vec::new() } else { host::forwarded(&["TRACKER_", "RUST_"]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Arguments;
-
-    fn url(arguments: &[&str]) -> String {
-        Arguments { arguments: arguments.iter().map(ToString::to_string).collect() }.metrics_url()
-    }
-
-    #[test]
-    fn the_address_follows_the_flags() {
-        assert_eq!(url(&[]), "http://127.0.0.1:10046/metrics");
-        assert_eq!(url(&["--web.listen-address", "[::1]:1"]), "http://[::1]:1/metrics");
-        assert_eq!(url(&["--web.listen-address=127.0.0.1:2", "--web.telemetry-path", "/m"]), "http://127.0.0.1:2/m");
-    }
 }

@@ -84,12 +84,11 @@ pub(crate) mod tests {
 
     use futures_util::StreamExt as _;
     use nix::sys::socket::{Backlog, listen};
-    use serde_json::Value;
+
+    use tracker_model::api::paths::EXPLAIN_BIND;
 
     use super::*;
-    use tracker_model::api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT};
-
-    use crate::{client, kernel::SocketsFound};
+    use crate::client;
 
     /// A socket that accepts nothing, and whose queue is full.
     pub(crate) fn full_listener(path: &Path) -> (net::UnixListener, net::UnixStream) {
@@ -97,65 +96,6 @@ pub(crate) mod tests {
         listen(&listener, Backlog::new(0).unwrap()).unwrap();
         let first = net::UnixStream::connect(path).unwrap();
         (listener, first)
-    }
-
-    async fn ask(kernel: KernelHandle, path: &str) -> anyhow::Result<Value> {
-        let directory = tempfile::tempdir()?;
-        let socket = ApiSocket::bind(&directory.path().join("api.sock"))?;
-        let (listener, _file) = socket.into_parts();
-        let path_of_socket = directory.path().join("api.sock");
-        tokio::spawn(axum::serve(listener, router(kernel)).into_future());
-        client::get(&path_of_socket, path).await
-    }
-
-    fn sample() -> KernelHandle {
-        let (sockets, settings) = (tracker_fixtures::sockets(), tracker_fixtures::port_settings());
-        let found =
-            SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false };
-        KernelHandle::fixed(Some(tracker_fixtures::snapshot()), Some(found))
-    }
-
-    #[tokio::test]
-    async fn every_path_answers_with_one_object() {
-        for path in ALL {
-            let query = match path {
-                EXPLAIN_BIND => "?address=0.0.0.0&port=80",
-                EXPLAIN_CONNECT => "?address=198.51.100.7&port=443&source=192.0.2.10",
-                _ => "",
-            };
-            let answer = ask(sample(), &format!("{path}{query}")).await.unwrap();
-            assert!(answer.as_object().is_some_and(|fields| fields.len() > 1), "{path}: {answer}");
-        }
-        assert_eq!(ask(sample(), STATUS).await.unwrap()["taken_at"], "2027-01-15T08:00:00Z", "times are RFC 3339");
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_starts_says_so() {
-        let (starting, _ends) = KernelHandle::new();
-        let error = ask(starting, STATUS).await.unwrap_err();
-        assert_eq!(error.to_string(), "the daemon starts or stops; try again");
-        let error = ask(KernelHandle::fixed(None, None), STATUS).await.unwrap_err();
-        assert_eq!(error.to_string(), "the daemon starts or stops; try again");
-    }
-
-    #[tokio::test]
-    async fn what_is_asked_in_the_wrong_way_is_told() {
-        let asks = [
-            (EXPLAIN_BIND, "", "missing field `address`"),
-            (EXPLAIN_BIND, "address=here&port=80", "invalid IP address syntax"),
-            (EXPLAIN_BIND, "address=::&port=80&reuseport=true", "unknown field `reuseport`"),
-            (EXPLAIN_BIND, "address=::&port=80&protocol=sctp", "unknown variant `sctp`"),
-            (
-                EXPLAIN_CONNECT,
-                "address=192.0.2.1&port=0",
-                "connect() to port 0 reaches nothing; name the port of the service",
-            ),
-            (EXPLAIN_CONNECT, "address=192.0.2.1&port=80&source=::1", "must both be IPv4 or both IPv6"),
-        ];
-        for (path, query, expected) in asks {
-            let error = ask(sample(), &format!("{path}?{query}")).await.unwrap_err().to_string();
-            assert!(error.contains(expected), "{query}: {error}");
-        }
     }
 
     #[tokio::test]
@@ -177,12 +117,5 @@ pub(crate) mod tests {
         let turned_away = asks.buffer_unordered(20).take(4).collect::<Vec<_>>();
         let expected = (StatusCode::SERVICE_UNAVAILABLE, r#"{"error":"too many ask at once; try again"}"#.to_owned());
         assert_eq!(tokio::time::timeout(Duration::from_secs(5), turned_away).await.unwrap(), vec![expected; 4]);
-    }
-
-    #[tokio::test]
-    async fn an_unknown_path_is_refused_with_those_there_are() {
-        let error = ask(sample(), "/v1/nothing").await.unwrap_err();
-        let paths = ALL.join(", ");
-        assert_eq!(error.to_string(), format!("there is no /v1/nothing; the paths are {paths}"));
     }
 }

@@ -49,28 +49,3 @@ pub(super) fn fields<T>(
     };
     of(false).chain(of(true).filter(move |_| wide))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_go_left_and_numbers_right_without_trailing_blanks() {
-        let rows = vec![vec!["eth0".to_owned(), "1,234".to_owned()], vec!["lo".to_owned(), "7".to_owned()]];
-        let text = render(&[Column::Text("NAME"), Column::Number("SYNS")], rows, None);
-        assert_eq!(text, "NAME   SYNS\neth0  1,234\nlo        7\n");
-    }
-
-    #[test]
-    fn a_cell_cannot_steer_the_terminal() {
-        let text = render(&[Column::Text("NAME")], vec![vec!["w\u{1b}[1m\u{9b}2J\u{202e}\nx".to_owned()]], None);
-        assert_eq!(text, "NAME\nw\\u{1b}[1m\\u{9b}2J\\u{202e}\\nx\n");
-    }
-
-    #[test]
-    fn long_cells_are_wrapped_to_the_width() {
-        let rows = vec![vec!["eth0".to_owned(), "a reason of some length that goes on".to_owned()]];
-        let text = render(&[Column::Text("NAME"), Column::Text("REASON")], rows, Some(30));
-        assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 30), "{text}");
-    }
-}

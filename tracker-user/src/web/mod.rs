@@ -75,44 +75,6 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::client;
-
-    /// Status, content type and body.
-    async fn ask(kernel: KernelHandle, path: &str) -> (u16, String, String) {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = router(kernel.clone(), Metrics::new(kernel).unwrap(), "/metrics");
-        tokio::spawn(axum::serve(listener, router).into_future());
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let answer = client::exchange(stream, path).await.unwrap();
-        let kind = answer.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
-        let status = answer.status().as_u16();
-        (status, kind.unwrap_or_default(), String::from_utf8(answer.into_body().to_vec()).unwrap())
-    }
-
-    fn sample() -> KernelHandle {
-        KernelHandle::fixed(Some(tracker_fixtures::snapshot()), None)
-    }
-
-    fn nothing() -> KernelHandle {
-        KernelHandle::fixed(None, None)
-    }
-
-    #[tokio::test]
-    async fn metrics_have_the_content_type_of_the_text_format() {
-        let (status, kind, body) = ask(sample(), "/metrics").await;
-        assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4"));
-        assert!(body.contains("\ntracker_syns_total{target=\"listener\",family=\"ipv4\"} 100\n"), "{body}");
-    }
-
-    #[tokio::test]
-    async fn before_the_first_snapshot_there_is_health_but_no_readiness() {
-        assert_eq!(ask(nothing(), "/healthz").await.0, 200);
-        let (status, _, body) = ask(nothing(), "/readyz").await;
-        assert_eq!((status, body.as_str()), (503, "the daemon starts or stops\n"));
-        let (status, _, body) = ask(nothing(), "/metrics").await;
-        assert!(status == 200 && body.contains("tracker_build_info{") && !body.contains("tracker_syns_total"));
-    }
 
     #[test]
     fn figures_must_be_fresh() {
@@ -120,21 +82,5 @@ mod tests {
         let after = |seconds| snapshot.taken_at + SignedDuration::from_secs(seconds);
         assert_eq!(readiness(Some(&snapshot), after(9)), Ok(()));
         assert!(readiness(Some(&snapshot), after(10)).unwrap_err().starts_with("the figures are 10 s old"));
-    }
-
-    #[tokio::test]
-    async fn the_landing_page_links_to_everything() {
-        for kernel in [sample(), nothing()] {
-            let (status, kind, body) = ask(kernel, "/").await;
-            assert_eq!((status, kind.as_str()), (200, "text/html; charset=utf-8"));
-            for link in ["\"/metrics\"", "\"/healthz\"", "\"/readyz\""] {
-                assert!(body.contains(link), "{link}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn an_unknown_page_is_not_found() {
-        assert_eq!(ask(sample(), "/nothing").await.0, 404);
     }
 }
