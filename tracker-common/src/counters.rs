@@ -7,19 +7,17 @@ use crate::{
     state,
 };
 
-/// Where a SYN was addressed to.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum SynTarget {
-    /// A listening socket of this host.
-    Listener = 0,
-    /// A local address on which nothing listens at that port.
-    NoListener = 1,
-    /// An address of another host: the packet is forwarded, bridged or dropped.
-    NotLocal = 2,
+named! {
+    /// Where a SYN was addressed to.
+    pub enum SynTarget {
+        /// A listening socket of this host.
+        Listener = 0,
+        /// A local address on which nothing listens at that port.
+        NoListener = 1,
+        /// An address of another host: the packet is forwarded, bridged or dropped.
+        NotLocal = 2,
+    }
 }
-named!(SynTarget);
 
 abi! {
     /// Packets that one interface received. Value of [`crate::maps::INTERFACE_COUNTERS`], by slot.
@@ -48,25 +46,23 @@ impl Interface {
     pub const RAW_IP: u16 = 1;
 }
 
-/// How an established connection came to its end.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum CloseKind {
-    /// The local process closed first (ESTABLISHED to `FIN_WAIT1`).
-    Local = 0,
-    /// The peer closed first (ESTABLISHED to `CLOSE_WAIT`).
-    Peer = 1,
-    /// The peer sent a reset.
-    ResetByPeer = 2,
-    /// The local side sent a reset: unread data, `SO_LINGER` of 0, or a process that was killed so.
-    ResetLocally = 3,
-    /// The peer did not acknowledge in time.
-    TimedOut = 4,
-    /// Any other error, such as an unreachable network or `ss --kill`.
-    Error = 5,
+named! {
+    /// How an established connection came to its end.
+    pub enum CloseKind {
+        /// The local process closed first (ESTABLISHED to `FIN_WAIT1`).
+        Local = 0,
+        /// The peer closed first (ESTABLISHED to `CLOSE_WAIT`).
+        Peer = 1,
+        /// The peer sent a reset.
+        ResetByPeer = 2,
+        /// The local side sent a reset: unread data, `SO_LINGER` of 0, or a process that was killed so.
+        ResetLocally = 3,
+        /// The peer did not acknowledge in time.
+        TimedOut = 4,
+        /// Any other error, such as an unreachable network or `ss --kill`.
+        Error = 5,
+    }
 }
-named!(CloseKind);
 
 /// Socket families, IPv4 and IPv6. A dual-stack socket that carries IPv4 is IPv6 here, as it is for ss(8).
 pub const SOCKET_FAMILIES: usize = 2;
@@ -93,59 +89,56 @@ abi! {
     }
 }
 
-/// What the kernel side could not count or keep: each makes a figure elsewhere a lower bound. Index into
-/// [`crate::maps::LOSSES`]. The message says what a loss means for the figures, after its number.
-#[repr(u8)]
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::EnumMessage, strum::VariantArray, strum::VariantNames,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Loss {
-    /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
-    #[strum(message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
-                       bounds")]
-    ListenerTableFull = 0,
-    /// A sampled connection was not timed: its places in [`crate::maps::TIMED`] were taken.
-    #[strum(message = "sampled connections were not timed: the histogram of lifetimes is a lower bound")]
-    LifetimeTableFull = 1,
-    /// A completed handshake has no time, because the kernel keeps none (SYN cookies without timestamps).
-    #[strum(
-        message = "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are \
-                       lower bounds, the counts of handshakes are exact"
-    )]
-    HandshakeUntimed = 2,
-    /// A packet came by an interface that has no slot of its own; it counts in slot 0.
-    #[strum(message = "packets came by interfaces without a slot of their own: they count in the interface `other`")]
-    InterfaceTableFull = 3,
-    /// The kernel did not run the program for a socket event, because it was already running on that CPU. The kernel
-    /// itself counts these.
-    #[strum(message = "socket events were not seen because the program was already running on that CPU: transitions, \
-                       and what follows from them, are lower bounds")]
-    EventSkipped = 4,
-    /// A connect that got no port, or a `bind()` that was refused, counts in the sum, but not for its process and
-    /// destination or address: there are too many.
-    #[strum(
-        message = "connects without a port, or refused calls of bind(), are counted in the sum alone: those of the \
-                       destinations and addresses shown are lower bounds"
-    )]
-    FailureTableFull = 5,
-    /// A socket counts for no process, because there are too many of them.
-    #[strum(message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \
-                       bounds")]
-    HolderTableFull = 6,
-    /// A connect to a destination short of ports counts for no process, because there are too many of them.
-    #[strum(
-        serialize = "maker_table_full",
-        message = "connects were counted for no process: who made connections is shown with lower bounds"
-    )]
-    ConnectorTableFull = 7,
-    /// A connection was made for a listener without a socket event, for whatever reason: `PassiveOpens` less the
-    /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
-    #[strum(message = "connections were accepted without a socket event: handshakes, transitions, and what follows \
-                       from them, are lower bounds")]
-    EventUnseen = 8,
+named! {
+    /// What the kernel side could not count or keep: each makes a figure elsewhere a lower bound. Index into
+    /// [`crate::maps::LOSSES`]. The message says what a loss means for the figures, after its number.
+    #[derive(strum::EnumMessage)]
+    pub enum Loss {
+        /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
+        #[strum(message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
+                           bounds")]
+        ListenerTableFull = 0,
+        /// A sampled connection was not timed: its places in [`crate::maps::TIMED`] were taken.
+        #[strum(message = "sampled connections were not timed: the histogram of lifetimes is a lower bound")]
+        LifetimeTableFull = 1,
+        /// A completed handshake has no time, because the kernel keeps none (SYN cookies without timestamps).
+        #[strum(
+            message = "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are \
+                           lower bounds, the counts of handshakes are exact"
+        )]
+        HandshakeUntimed = 2,
+        /// A packet came by an interface that has no slot of its own; it counts in slot 0.
+        #[strum(message = "packets came by interfaces without a slot of their own: they count in the interface `other`")]
+        InterfaceTableFull = 3,
+        /// The kernel did not run the program for a socket event, because it was already running on that CPU. The kernel
+        /// itself counts these.
+        #[strum(message = "socket events were not seen because the program was already running on that CPU: transitions, \
+                           and what follows from them, are lower bounds")]
+        EventSkipped = 4,
+        /// A connect that got no port, or a `bind()` that was refused, counts in the sum, but not for its process and
+        /// destination or address: there are too many.
+        #[strum(
+            message = "connects without a port, or refused calls of bind(), are counted in the sum alone: those of the \
+                           destinations and addresses shown are lower bounds"
+        )]
+        FailureTableFull = 5,
+        /// A socket counts for no process, because there are too many of them.
+        #[strum(message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \
+                           bounds")]
+        HolderTableFull = 6,
+        /// A connect to a destination short of ports counts for no process, because there are too many of them.
+        #[strum(
+            serialize = "maker_table_full",
+            message = "connects were counted for no process: who made connections is shown with lower bounds"
+        )]
+        ConnectorTableFull = 7,
+        /// A connection was made for a listener without a socket event, for whatever reason: `PassiveOpens` less the
+        /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
+        #[strum(message = "connections were accepted without a socket event: handshakes, transitions, and what follows \
+                           from them, are lower bounds")]
+        EventUnseen = 8,
+    }
 }
-named!(Loss);
 
 impl Loss {
     /// What it means for the figures.

@@ -6,10 +6,17 @@
 #[cfg(test)]
 extern crate std;
 
-/// Gives an enum what all tables here need, from what strum derives: how many variants there are, all of them in the
-/// order of their numbers, and the name of each.
+/// Declares an enum of numbers with names, and what all tables here need of it: how many variants there are, all of them
+/// in the order of their numbers, and the name of each in metrics and JSON.
 macro_rules! named {
-    ($name:ident) => {
+    ($(#[$about:meta])* pub enum $name:ident { $($variants:tt)* }) => {
+        $(#[$about])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(strum::EnumCount, strum::VariantArray, strum::VariantNames)]
+        #[strum(serialize_all = "snake_case")]
+        pub enum $name { $($variants)* }
+
         impl $name {
             /// How many there are.
             pub const COUNT: usize = <Self as strum::EnumCount>::COUNT;

@@ -1,48 +1,46 @@
 //! What a packet can be.
 
-/// What a packet is. Every packet has exactly one outcome.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum Outcome {
-    /// TCP, SYN without ACK: a request for a connection.
-    TcpSyn = 0,
-    /// TCP, SYN and ACK.
-    TcpSynAck = 1,
-    /// TCP, ACK without SYN, FIN or RST: data and acknowledgements.
-    TcpAck = 2,
-    /// TCP, FIN without SYN or RST.
-    TcpFin = 3,
-    /// TCP, RST without SYN.
-    TcpRst = 4,
-    /// TCP with PSH or URG alone; no stack sends it.
-    TcpOther = 5,
-    /// UDP.
-    Udp = 6,
-    /// `ICMP` over IPv4 or `ICMPv6` over IPv6.
-    Icmp = 7,
-    /// IP with any other protocol, tunnels and encrypted packets (ESP) among them.
-    OtherProtocol = 8,
-    /// No IP: ARP, LLDP, IPX and so on.
-    NonIp = 9,
-    /// A fragment without a whole transport header. A first fragment with a whole TCP or UDP header has the outcome of
-    /// that header.
-    Fragment = 10,
-    /// The frame ends before its headers do, or before the length that IP states.
-    Truncated = 11,
-    /// A header states a length or version that cannot be (IHL or data offset below 5, IP length below its
-    /// header, a header that does not fit into the length that IP states).
-    MalformedLength = 12,
-    /// TCP, SYN and FIN together (and perhaps more).
-    MalformedSynFin = 13,
-    /// TCP, SYN and RST together without FIN.
-    MalformedSynRst = 14,
-    /// TCP, none of FIN, SYN, RST, PSH, ACK and URG.
-    MalformedNoFlags = 15,
-    /// More tags or extension headers than are walked, or headers that the hook cannot read.
-    Unparsed = 16,
+named! {
+    /// What a packet is. Every packet has exactly one outcome.
+    pub enum Outcome {
+        /// TCP, SYN without ACK: a request for a connection.
+        TcpSyn = 0,
+        /// TCP, SYN and ACK.
+        TcpSynAck = 1,
+        /// TCP, ACK without SYN, FIN or RST: data and acknowledgements.
+        TcpAck = 2,
+        /// TCP, FIN without SYN or RST.
+        TcpFin = 3,
+        /// TCP, RST without SYN.
+        TcpRst = 4,
+        /// TCP with PSH or URG alone; no stack sends it.
+        TcpOther = 5,
+        /// UDP.
+        Udp = 6,
+        /// `ICMP` over IPv4 or `ICMPv6` over IPv6.
+        Icmp = 7,
+        /// IP with any other protocol, tunnels and encrypted packets (ESP) among them.
+        OtherProtocol = 8,
+        /// No IP: ARP, LLDP, IPX and so on.
+        NonIp = 9,
+        /// A fragment without a whole transport header. A first fragment with a whole TCP or UDP header has the outcome of
+        /// that header.
+        Fragment = 10,
+        /// The frame ends before its headers do, or before the length that IP states.
+        Truncated = 11,
+        /// A header states a length or version that cannot be (IHL or data offset below 5, IP length below its
+        /// header, a header that does not fit into the length that IP states).
+        MalformedLength = 12,
+        /// TCP, SYN and FIN together (and perhaps more).
+        MalformedSynFin = 13,
+        /// TCP, SYN and RST together without FIN.
+        MalformedSynRst = 14,
+        /// TCP, none of FIN, SYN, RST, PSH, ACK and URG.
+        MalformedNoFlags = 15,
+        /// More tags or extension headers than are walked, or headers that the hook cannot read.
+        Unparsed = 16,
+    }
 }
-named!(Outcome);
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -75,19 +73,17 @@ impl Outcome {
     }
 }
 
-/// Network protocol of a packet.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumCount, strum::VariantArray, strum::VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum Family {
-    /// Neither, or the frame ended before its protocol.
-    None = 0,
-    /// By its `EtherType`, IPv4.
-    Ipv4 = 1,
-    /// By its `EtherType`, IPv6.
-    Ipv6 = 2,
+named! {
+    /// Network protocol of a packet.
+    pub enum Family {
+        /// Neither, or the frame ended before its protocol.
+        None = 0,
+        /// By its `EtherType`, IPv4.
+        Ipv4 = 1,
+        /// By its `EtherType`, IPv6.
+        Ipv6 = 2,
+    }
 }
-named!(Family);
 
 /// A classified packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

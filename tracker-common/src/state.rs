@@ -2,58 +2,44 @@
 
 use core::fmt;
 
-/// The states of RFC 9293, that of the half-open requests of Linux, and that of a socket which is bound and neither
-/// listens nor is connected.
-#[repr(u8)]
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::EnumCount,
-    strum::FromRepr,
-    strum::VariantArray,
-    strum::VariantNames,
-)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
-    serde(rename_all = "snake_case")
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum TcpState {
-    /// Data can flow.
-    Established = 1,
-    /// A SYN was sent, no answer yet.
-    SynSent = 2,
-    /// A handshake is under way (or a simultaneous open).
-    SynRecv = 3,
-    /// Closed here first; the FIN is not acknowledged yet.
-    FinWait1 = 4,
-    /// Closed here, the FIN is acknowledged, the peer has not closed.
-    FinWait2 = 5,
-    /// Closed here first and done; holds the port for 60 s.
-    TimeWait = 6,
-    /// No connection.
-    Close = 7,
-    /// The peer has closed, the local process has not.
-    CloseWait = 8,
-    /// Closed after the peer; the FIN is not acknowledged yet.
-    LastAck = 9,
-    /// Waiting for connections.
-    Listen = 10,
-    /// Both sides closed at once.
-    Closing = 11,
-    /// A half-open request socket (`NEW_SYN_RECV`); `/proc/net/tcp` and ss(8) show it as `SYN-RECV`.
-    HalfOpen = 12,
-    /// Bound, not listening, not connected. The kernel has no such state.
-    Bound = 13,
+named! {
+    /// The states of RFC 9293, that of the half-open requests of Linux, and that of a socket which is bound and neither
+    /// listens nor is connected.
+    #[derive(strum::FromRepr)]
+    #[cfg_attr(
+        feature = "serde",
+        derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema),
+        serde(rename_all = "snake_case")
+    )]
+    pub enum TcpState {
+        /// Data can flow.
+        Established = 1,
+        /// A SYN was sent, no answer yet.
+        SynSent = 2,
+        /// A handshake is under way (or a simultaneous open).
+        SynRecv = 3,
+        /// Closed here first; the FIN is not acknowledged yet.
+        FinWait1 = 4,
+        /// Closed here, the FIN is acknowledged, the peer has not closed.
+        FinWait2 = 5,
+        /// Closed here first and done; holds the port for 60 s.
+        TimeWait = 6,
+        /// No connection.
+        Close = 7,
+        /// The peer has closed, the local process has not.
+        CloseWait = 8,
+        /// Closed after the peer; the FIN is not acknowledged yet.
+        LastAck = 9,
+        /// Waiting for connections.
+        Listen = 10,
+        /// Both sides closed at once.
+        Closing = 11,
+        /// A half-open request socket (`NEW_SYN_RECV`); `/proc/net/tcp` and ss(8) show it as `SYN-RECV`.
+        HalfOpen = 12,
+        /// Bound, not listening, not connected. The kernel has no such state.
+        Bound = 13,
+    }
 }
-named!(TcpState);
 
 /// As tables for people show it: names of the standard in capitals.
 impl fmt::Display for TcpState {
