@@ -95,36 +95,46 @@ named! {
     #[derive(strum::EnumMessage)]
     pub enum Loss {
         /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
-        #[strum(message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
-                           bounds")]
+        #[strum(
+            message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
+                       bounds"
+        )]
         ListenerTableFull = 0,
         /// A sampled connection was not timed: its places in [`crate::maps::TIMED`] were taken.
-        #[strum(message = "sampled connections were not timed: the histogram of lifetimes is a lower bound")]
+        #[strum(
+            message = "sampled connections were not timed: the histogram of lifetimes is a lower bound"
+        )]
         LifetimeTableFull = 1,
         /// A completed handshake has no time, because the kernel keeps none (SYN cookies without timestamps).
         #[strum(
             message = "handshakes have no time (SYN cookies without timestamps): the histograms of handshake time are \
-                           lower bounds, the counts of handshakes are exact"
+                       lower bounds, the counts of handshakes are exact"
         )]
         HandshakeUntimed = 2,
         /// A packet came by an interface that has no slot of its own; it counts in slot 0.
-        #[strum(message = "packets came by interfaces without a slot of their own: they count in the interface `other`")]
+        #[strum(
+            message = "packets came by interfaces without a slot of their own: they count in the interface `other`"
+        )]
         InterfaceTableFull = 3,
-        /// The kernel did not run the program for a socket event, because it was already running on that CPU. The kernel
-        /// itself counts these.
-        #[strum(message = "socket events were not seen because the program was already running on that CPU: transitions, \
-                           and what follows from them, are lower bounds")]
+        /// The kernel did not run the program for a socket event, because it was already running on that CPU. The
+        /// kernel itself counts these.
+        #[strum(
+            message = "socket events were not seen because the program was already running on that CPU: transitions, \
+                       and what follows from them, are lower bounds"
+        )]
         EventSkipped = 4,
         /// A connect that got no port, or a `bind()` that was refused, counts in the sum, but not for its process and
         /// destination or address: there are too many.
         #[strum(
-            message = "connects without a port, or refused calls of bind(), are counted in the sum alone: those of the \
-                           destinations and addresses shown are lower bounds"
+            message = "connects without a port, or refused calls of bind(), are counted in the sum alone: those of \
+                       the destinations and addresses shown are lower bounds"
         )]
         FailureTableFull = 5,
         /// A socket counts for no process, because there are too many of them.
-        #[strum(message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \
-                           bounds")]
+        #[strum(
+            message = "sockets were counted for no process: the ports and leaks of the processes shown are lower \
+                       bounds"
+        )]
         HolderTableFull = 6,
         /// A connect to a destination short of ports counts for no process, because there are too many of them.
         #[strum(
@@ -134,8 +144,10 @@ named! {
         ConnectorTableFull = 7,
         /// A connection was made for a listener without a socket event, for whatever reason: `PassiveOpens` less the
         /// events. Those of [`Self::EventSkipped`] that were of this kind are among them.
-        #[strum(message = "connections were accepted without a socket event: handshakes, transitions, and what follows \
-                           from them, are lower bounds")]
+        #[strum(
+            message = "connections were accepted without a socket event: handshakes, transitions, and what follows \
+                       from them, are lower bounds"
+        )]
         EventUnseen = 8,
     }
 }

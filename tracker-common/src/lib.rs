@@ -6,8 +6,8 @@
 #[cfg(test)]
 extern crate std;
 
-/// Declares an enum of numbers with names, and what all tables here need of it: how many variants there are, all of them
-/// in the order of their numbers, and the name of each in metrics and JSON.
+/// Declares an enum of numbers with names, and what all tables here need of it: how many variants there are, all of
+/// them in the order of their numbers, and the name of each in metrics and JSON.
 macro_rules! named {
     ($(#[$about:meta])* pub enum $name:ident { $($variants:tt)* }) => {
         $(#[$about])*

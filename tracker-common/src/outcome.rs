@@ -23,8 +23,8 @@ named! {
         OtherProtocol = 8,
         /// No IP: ARP, LLDP, IPX and so on.
         NonIp = 9,
-        /// A fragment without a whole transport header. A first fragment with a whole TCP or UDP header has the outcome of
-        /// that header.
+        /// A fragment without a whole transport header. A first fragment with a whole TCP or UDP header has the outcome
+        /// of that header.
         Fragment = 10,
         /// The frame ends before its headers do, or before the length that IP states.
         Truncated = 11,
