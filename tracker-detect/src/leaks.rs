@@ -37,7 +37,7 @@ struct Leaks {
 
 /// The detector, whose alerts go into `alerts`.
 pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
-    Box::new(Leaks::new(alerts))
+    Box::new(Leaks { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(alerts), at: BTreeMap::new() })
 }
 
 impl Detector for Leaks {
@@ -65,11 +65,6 @@ struct Leak {
 }
 
 impl Leaks {
-    /// One that has seen nothing, whose alerts go into `store`.
-    const fn new(store: AlertStore) -> Self {
-        Self { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
-    }
-
     /// Adds a look. One that is not later than the last of its namespace is ignored.
     fn step(&mut self, seen: &LeaksObservation) {
         if self.at.get(&seen.netns).is_some_and(|at| *at >= seen.at) {
@@ -157,6 +152,3 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
     ];
     Report { headline, advice: advice.to_owned(), ..Report::of_facts(kind, Severity::Warning, subject, facts) }
 }
-
-#[cfg(test)]
-mod tests;

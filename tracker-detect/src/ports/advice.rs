@@ -108,6 +108,3 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     }
     Some(line)
 }
-
-#[cfg(test)]
-mod tests;

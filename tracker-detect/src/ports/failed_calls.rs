@@ -148,22 +148,3 @@ fn by_process(seen: &PortsObservation) -> HashMap<(Target, u32), Row<'_>> {
     }
     all
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ports::testing::{failure, seen, wall};
-
-    #[test]
-    fn a_process_may_fail_on_sockets_of_both_families() {
-        let mut counter = CallCounter::default();
-        let mut look = |at: u32, failures: [PortFailure; 2]| {
-            let seen = PortsObservation { failures: failures.to_vec(), ..seen(at.into(), Vec::new()) };
-            counter.update(&seen).into_values().map(|count| (count.since, count.total)).next()
-        };
-        let all = [failure(5, 9.0, 9.5), failure(3, 9.1, 9.4)];
-        assert_eq!(look(10, all.clone()), Some((Some(wall(9.0)), 8)));
-        assert_eq!(look(11, all), Some((None, 8)), "nothing new");
-        assert_eq!(look(12, [failure(5, 9.0, 9.5), failure(4, 9.1, 11.5)]), Some((Some(wall(11.5)), 9)));
-    }
-}

@@ -198,4 +198,36 @@ fn seconds(from: &Point, to: &Point) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_connections_fill_what_the_plateau_leaves() {
+        // 500 free; TIME_WAIT grows by 10/s for 20 s, others by 5/s: 300 after 20 s, the other 200 in 40 s.
+        let grows = (100.0, 10.0, 300.0);
+        // It falls by 10/s for 10 s before the others have it for themselves.
+        let falls = (300.0, -10.0, 200.0);
+        // It would grow, but fewer enter than are there.
+        let ends = (300.0, 10.0, 200.0);
+        let cases = [
+            (500.0, 5.0, grows, Some(60.0)),
+            (500.0, 0.0, grows, None),
+            (150.0, 0.0, grows, Some(15.0)),
+            (100.0, 5.0, falls, Some(40.0)),
+            (100.0, 0.0, ends, None),
+        ];
+        for (free, open_growth, (now, growth, plateau), expected) in cases {
+            assert_eq!(full_in(free, open_growth, &Held { now, growth, plateau }), expected, "{free} free");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_spread_over_the_minute() {
+        let (mut history, usage) = (History::default(), Usage { in_use: 1, time_wait: 0, reusable: 0, capacity: 9 });
+        for look in 0..1_000 {
+            history.update(Duration::from_millis(look * 100), &usage, 0);
+        }
+        let points = history.points.make_contiguous();
+        assert!(points.len() == MOST && points[MOST - 1].at - points[0].at > WINDOW / 2, "{points:?}");
+    }
+}

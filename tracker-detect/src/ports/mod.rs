@@ -10,8 +10,6 @@ mod observation;
 mod reading;
 pub mod settings;
 mod subject;
-#[cfg(test)]
-pub(crate) mod testing;
 mod text;
 
 pub use capacity::{PortCapacity, Usage, may_reuse};

@@ -239,6 +239,3 @@ fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<BindPoolUse> {
     pools.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
     pools
 }
-
-#[cfg(test)]
-mod tests;
