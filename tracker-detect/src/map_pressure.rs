@@ -54,6 +54,7 @@ impl MapPressure {
 
 fn report(map: &MapFill, netns: u32) -> Report {
     let MapFill { name, entries, capacity } = map;
+    let (beyond, relief) = map.beyond();
     // Nothing is lost before it is full.
     let (state, severity) =
         if entries >= capacity { ("full", Severity::Warning) } else { ("nearly full", Severity::Info) };
@@ -65,7 +66,7 @@ fn report(map: &MapFill, netns: u32) -> Report {
     ];
     Report {
         headline: format!("The kernel map {name} is {state}: {} of {} entries", grouped(*entries), grouped(*capacity)),
-        advice: format!("When it is full, {}. {}", map.beyond(), map.relief()),
+        advice: format!("When it is full, {beyond}. {relief}"),
         ..Report::of_facts(AlertKind::MapPressure, severity, subject, facts)
     }
 }

@@ -53,7 +53,7 @@ fn causes(counts: &PortCounts) -> Vec<Cause> {
     let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
         rule: *rule,
         ports: *ports,
-        why: rule.sentence().to_owned(),
+        why: rule.to_string(),
         kernel: rule.kernel().to_owned(),
     };
     let mut causes: Vec<Cause> = counts.held.iter().map(cause).collect();
