@@ -1,13 +1,8 @@
-//! How many ports there are to choose from, and how many of them are used: the kernel's rules.
+//! How many ports there are to choose from, and which are taken again: the kernel's rules.
 
 use std::net::IpAddr;
 
-use tracker_common::state;
-
-use super::{
-    observation::TupleObservation,
-    settings::{PortSet, PortSettings, TwReuse},
-};
+use super::settings::{PortSet, PortSettings, TwReuse};
 
 /// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among
 /// them.
@@ -45,55 +40,7 @@ impl PortCapacity {
     }
 }
 
-/// How many ports a tuple uses of those it could.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
-    /// Sockets, each with a port of its own.
-    pub in_use: u32,
-    /// Those in `TIME_WAIT`.
-    pub time_wait: u32,
-    /// Those of them that `connect()` may take.
-    pub reusable: u32,
-    /// Ports to choose from, those in use included.
-    pub capacity: u32,
-}
-
-impl Usage {
-    /// Of a tuple.
-    ///
-    /// Ports of its own sockets that are bound count as used, and so also as part of the capacity; those that others
-    /// bound are not there for it. What is used is there: should it be more than the rules allow for (the range was
-    /// narrowed, two sockets on two interfaces share a port), the capacity is what is used.
-    #[must_use]
-    pub fn new(tuple: &TupleObservation, available: &PortCapacity, reuse: TwReuse) -> Self {
-        let in_use = tuple.states.iter().copied().map(u32::from).sum();
-        let time_wait = u32::from(tuple.states[usize::from(state::TIME_WAIT)]);
-        let recyclable = u32::from(tuple.recyclable).min(time_wait);
-        let reusable = if may_reuse(reuse, tuple.source, tuple.destination) { recyclable } else { 0 };
-        let capacity = (available.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
-        Self { in_use, time_wait, reusable, capacity }
-    }
-
-    /// Ports that no new connection can have.
-    #[must_use]
-    pub const fn used(&self) -> u32 {
-        self.in_use - self.reusable
-    }
-
-    /// Those of them that are not in `TIME_WAIT`.
-    #[must_use]
-    pub const fn open(&self) -> u32 {
-        self.in_use - self.time_wait
-    }
-
-    /// The share that is used, 0 to 1. When there is nothing to choose from every `connect()` fails, as at 1.
-    #[must_use]
-    pub fn ratio(&self) -> f64 {
-        ratio(self.used(), self.capacity)
-    }
-}
-
-/// A share of a whole; all of nothing is 1.
+/// A share of a whole; all of nothing is 1: when there is no port to choose from every `connect()` fails.
 pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
     if whole == 0 { 1.0 } else { f64::from(part.min(whole)) / f64::from(whole) }
 }

@@ -12,7 +12,7 @@ pub mod settings;
 mod subject;
 mod text;
 
-pub use capacity::{PortCapacity, Usage, may_reuse};
+pub use capacity::{PortCapacity, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
 pub use model::PortModel;
 pub use observation::{PortsObservation, SourceObservation, TupleObservation, UdpObservation};
