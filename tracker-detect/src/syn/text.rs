@@ -1,6 +1,6 @@
 //! What an operator reads: summary, advice and what is not known.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::SocketAddr};
 
 use super::{
     facts::facts,
@@ -59,9 +59,11 @@ fn flood(record: &Record) -> String {
         None if record.unknown.contains(&Unknown::Sources) => write!(line, "sources not known yet"),
         None => write!(line, "{sources} all over (spoofed)"),
     };
-    match record.subject {
-        Subject::Listener(_) => drop(write!(line, ", {} % unanswered", percent(evidence))),
-        Subject::Port(..) | Subject::Ports(_) => line.push_str(", nothing listens there"),
+    if let Subject::Listener(_) = record.subject {
+        let share = if evidence.syn_rate > 0.0 { evidence.unanswered_rate / evidence.syn_rate } else { 0.0 };
+        let _ = write!(line, ", {:.0} % unanswered", 100.0 * share);
+    } else {
+        line.push_str(", nothing listens there");
     }
     line
 }
@@ -87,11 +89,7 @@ fn advice(record: &Record) -> String {
 
 fn flood_advice(record: &Record) -> String {
     let mut advice = Vec::new();
-    let port = match record.subject {
-        Subject::Listener(id) => id.port,
-        Subject::Port(_, port) => port,
-        Subject::Ports(_) => 0,
-    };
+    let port = record.subject.for_api().port.unwrap_or_default();
     match record.attribution.origin_name() {
         Some(origin) => {
             let family = if origin.contains(':') { "ip6" } else { "ip" };
@@ -171,16 +169,12 @@ fn unknown(unknown: &Unknown) -> String {
 }
 
 fn target(record: &Record) -> String {
-    match record.subject {
-        Subject::Listener(id) => std::net::SocketAddr::new(id.address, id.port).to_string(),
-        Subject::Port(_, port) => format!("port {port}"),
-        Subject::Ports(_) => "ports without a listener".to_owned(),
+    let subject = record.subject.for_api();
+    match (subject.address, subject.port) {
+        (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+        (_, Some(port)) => format!("port {port}"),
+        (_, None) => "ports without a listener".to_owned(),
     }
-}
-
-fn percent(evidence: &FloodEvidence) -> String {
-    let share = if evidence.syn_rate > 0.0 { evidence.unanswered_rate / evidence.syn_rate } else { 0.0 };
-    format!("{:.0}", 100.0 * share)
 }
 
 #[cfg(test)]
