@@ -12,7 +12,7 @@ use super::{
     capacity::{PortCapacity, held, may_reuse, ratio},
     failed_calls::CallCounter,
     forecast::History,
-    observation::{PortsObservation, TupleObservation},
+    observation::{PortsObservation, TupleObservation, UdpObservation},
     reading::PortsReading,
     subject::{Index, Target},
 };
@@ -167,20 +167,9 @@ fn add_failures(rows: &mut [PortUse], seen: &PortsObservation) {
     }
 }
 
-fn udp(seen: &PortsObservation) -> UdpPorts {
-    let capacity = seen.settings.range_len() - seen.settings.reserved_in_range();
-    let in_use = seen.udp.ports.count_in(seen.settings.range());
-    UdpPorts {
-        sockets: seen.udp.sockets,
-        ephemeral: seen.udp.ephemeral,
-        in_use,
-        capacity,
-        used_ratio: ratio(in_use, capacity),
-        processes: seen.udp.processes.clone(),
-    }
-}
-
 fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
+    let UdpObservation { sockets, ephemeral, ports, processes } = seen.udp.clone();
+    let (in_use, of) = (ports.count_in(seen.settings.range()), seen.settings.range_len() - capacity.reserved);
     PortSpace {
         netns: seen.netns,
         name: seen.name.clone(),
@@ -190,7 +179,7 @@ fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
         bound: capacity.bound,
         tw_reuse: seen.settings.tw_reuse.number(),
         rest: seen.rest,
-        udp: udp(seen),
+        udp: UdpPorts { sockets, ephemeral, in_use, capacity: of, used_ratio: ratio(in_use, of), processes },
         sources_lost: seen.sources_lost,
     }
 }

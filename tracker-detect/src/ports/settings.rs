@@ -15,18 +15,13 @@ use tracker_common::ports::{Bits, PORTS};
 pub struct PortSet(FixedBitSet);
 
 impl Default for PortSet {
+    /// No port.
     fn default() -> Self {
         Self(FixedBitSet::with_capacity(PORTS))
     }
 }
 
 impl PortSet {
-    /// No port.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Adds all ports of a range.
     pub fn insert_range(&mut self, range: RangeInclusive<u16>) {
         self.0.insert_range(indices(&range));
@@ -85,7 +80,7 @@ fn to_u32(ports: usize) -> u32 {
 
 impl FromIterator<u16> for PortSet {
     fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
-        let mut set = Self::new();
+        let mut set = Self::default();
         set.0.extend(ports.into_iter().map(usize::from));
         set
     }
@@ -113,7 +108,7 @@ impl FromStr for PortSet {
 
     /// Reads a list as the kernel shows it (`proc_do_large_bitmap`, `kernel/sysctl.c`): `8080,9148-9150`, or nothing.
     fn from_str(list: &str) -> Result<Self, ParseIntError> {
-        let mut set = Self::new();
+        let mut set = Self::default();
         for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (start, end) = part.split_once('-').unwrap_or((part, part));
             set.insert_range(start.parse()?..=end.parse()?);
@@ -173,7 +168,7 @@ impl Default for PortSettings {
         Self {
             low: 32_768,
             high: 60_999,
-            reserved: PortSet::new(),
+            reserved: PortSet::default(),
             tw_reuse: TwReuse::Loopback,
             tw_reuse_delay: Duration::from_secs(1),
             unprivileged_start: 1_024,
@@ -203,7 +198,7 @@ impl PortSettings {
     /// The ports that the kernel may choose: those of the range that are not reserved.
     #[must_use]
     pub fn choosable(&self) -> PortSet {
-        let mut ports = PortSet::new();
+        let mut ports = PortSet::default();
         ports.insert_range(self.range());
         ports.0.difference_with(&self.reserved.0);
         ports

@@ -26,7 +26,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(3_500);
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
-    cusum: Cusum,
+    pub cusum: Cusum,
     state: SubjectState,
     usual_sources: UsualSources,
     sources_at: Duration,
@@ -307,11 +307,6 @@ impl Listener {
     /// What there is to say of it.
     pub fn status(&self) -> SubjectStatus {
         self.state.status(self.cusum.excursion().map(|excursion| onset(excursion, &self.cusum)))
-    }
-
-    /// The statistic (see [`Cusum::statistic`]).
-    pub const fn statistic(&self) -> f64 {
-        self.cusum.statistic()
     }
 
     /// Whether a flood of it goes on.

@@ -75,7 +75,7 @@ proptest! {
         (reserved, taken, open) in any::<((u16, u16), (u16, u16), (u16, u16))>(),
         reuse in 0_u8..3,
     ) {
-        let span = |(from, to): (u16, u16)| { let mut set = PortSet::new(); set.insert_range(from..=to); set };
+        let span = |(from, to): (u16, u16)| { let mut set = PortSet::default(); set.insert_range(from..=to); set };
         let settings = PortSettings {
             low: range.0.min(range.1), high: range.0.max(range.1), reserved: span(reserved),
             tw_reuse: TwReuse::from_number(reuse).unwrap(), ..PortSettings::default()

@@ -106,7 +106,7 @@ pub fn seen(at: f64, tuples: Vec<TupleObservation>) -> PortsObservation {
         netns: NETNS,
         name: None,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
-        bound: PortSet::new(),
+        bound: PortSet::default(),
         udp: UdpObservation::default(),
         tuples,
         rest: PortRest::default(),
