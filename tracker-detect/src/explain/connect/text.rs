@@ -52,15 +52,15 @@ pub(super) fn advice(ports: &PortTable<'_>, counts: &PortCounts, settings: &Port
     let [waiting, bound] = [ConnectRule::TimeWait, ConnectRule::Bound].map(|rule| counts.held_by(rule));
     let by_clients = || ports.of_bound().any(|socket| !socket.listens());
     let all = [
-        // It is not on for this destination, and these have timestamps.
+        // tcp_tw_reuse is not in force for this destination, and these have timestamps.
         (recyclable > 0).then(|| advice::reuse(now, recyclable - now)),
         (count(half_closed()) > 0).then(|| advice::close_wait(count(half_closed()), who.as_deref())),
         (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting)),
-        // They serve one connection at a time, to whatever destination.
+        // Ports that bind() took serve one connection at a time, to whatever destination.
         (bound > 0).then(|| advice::bound(bound, Some(by_clients()), processes(ports.of_bound()).as_deref())),
         advice::widen(settings.range()),
         advice::reserved(settings.reserved_in_range()),
-        // All others are counted for each source and destination.
+        // All other ports are counted for each source and destination.
         counts.held.keys().any(|rule| *rule != ConnectRule::Bound).then(|| advice::MORE_ADDRESSES.to_owned()),
     ];
     all.into_iter().flatten().collect()
