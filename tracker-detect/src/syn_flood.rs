@@ -165,7 +165,7 @@ impl SynFlood {
     /// beyond what is usual. For tests and for tuning.
     #[must_use]
     pub fn statistic(&self, listener: &ListenerId) -> Option<f64> {
-        self.listeners.get(listener).map(Listener::statistic)
+        self.listeners.get(listener).map(|listener| listener.cusum.statistic)
     }
 
     /// All alerts of the store that it writes to: firing ones first, then resolved ones, each newest first.

@@ -87,9 +87,16 @@ fn prefixes_and_single_sources() {
 
 #[test]
 fn distinct_sources_are_told() {
-    for (from, expected) in [(From::Anywhere, 75_000.0), (From::Prefix(0xc633_0000, 16), 44_700.0)] {
+    for (from, expected, said) in [
+        (From::Anywhere, 75_000.0, "sources all over (spoofed), 100 % unanswered"),
+        (From::Prefix(0xc633_0000, 16), 44_700.0, "sources in 198.51.0.0/16, 100 % unanswered"),
+    ] {
         let run = World::new(3).with(flood(from, To::Listener(0), 5_000.0)).run(60.0);
-        let evidence = run.floods()[0].evidence.flood().unwrap();
+        let flood = run.floods()[0];
+        assert!(flood.summary.starts_with("SYN flood of 192.0.2.1:80: 5,000 SYN/s from about "), "{}", flood.summary);
+        assert!(flood.summary.contains(said), "{}", flood.summary);
+        assert!(flood.advice.contains("with them real clients still get through"), "{}", flood.advice);
+        let evidence = flood.evidence.flood().unwrap();
         let off = evidence.distinct_sources / expected - 1.0;
         assert!(off.abs() < 0.05, "{} of {expected}", evidence.distinct_sources);
         assert!((75_000..75_100).contains(&evidence.syns), "{}", evidence.syns);
@@ -103,6 +110,7 @@ fn a_flood_without_cookies_starves_clients_and_is_called() {
     world.servers[0].cookies = false;
     let run = world.run(130.0);
     one(Class::Spoofed, &run);
+    assert!(run.floods()[0].advice.contains(" SYNs dropped): sysctl net.ipv4.tcp_syncookies=1"));
     assert!(run.called.unwrap() < 32.0);
 }
 
@@ -311,6 +319,8 @@ fn a_port_scan_is_a_scan() {
         assert_eq!(run.refused_classes, [Class::None, Class::Scan, Class::None]);
         let alert = &run.alerts[0];
         assert_eq!((alert.kind, alert.state, run.alerts.len()), (AlertKind::PortScan, AlertState::Resolved, 1));
+        let said = "ports without a listener tried, mostly from 198.51.100.1, ";
+        assert!(alert.summary.starts_with("Port scan: up to ") && alert.summary.contains(said), "{}", alert.summary);
     }
 }
 
@@ -338,5 +348,7 @@ fn an_application_that_stops_accepting_is_slow() {
         assert_eq!((alert.kind, alert.state), (AlertKind::AcceptOverflow, AlertState::Resolved));
         let evidence = alert.evidence.flood().unwrap();
         assert_eq!((evidence.accept_queue, evidence.accept_queue_max), (Some(129), Some(128)));
+        let said = "192.0.2.1:80 accepts too slowly: accept queue 129 of 128, ";
+        assert!(alert.summary.starts_with(said) && alert.advice.contains("backlog of 128"), "{}", alert.summary);
     }
 }

@@ -1,6 +1,29 @@
 //! Answers of the local API: their field names are a contract, and their comments are the tables of docs/api.md.
 //! Only what is sent belongs here; the snapshot that most answers are made of is in `snapshot`.
 
+/// An enum whose variants have one name each, in metrics and JSON.
+macro_rules! named {
+    ($($(#[$about:meta])* pub enum $name:ident { $($variants:tt)* })*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema, strum::IntoStaticStr, strum::VariantArray)]
+        #[serde(rename_all = "snake_case")]
+        #[strum(serialize_all = "snake_case")]
+        pub enum $name { $($variants)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+            /// The name in metrics and JSON.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                self.into()
+            }
+        }
+    )*};
+}
+
 mod alert;
 mod fact;
 mod flood;
@@ -216,34 +239,28 @@ pub struct MapFill {
 }
 
 impl MapFill {
-    /// What becomes of that which finds no place in it.
+    /// What becomes of that which finds no place in it, and what leaves more room.
     #[must_use]
-    pub fn beyond(&self) -> &'static str {
+    pub fn beyond(&self) -> (&'static str, &'static str) {
+        let fewer = "Close listeners that nobody needs; one on 0.0.0.0 or [::] stands for many on single addresses.";
         match self.name.as_str() {
-            names::LISTENERS => "listeners beyond are not known: SYNs to them count as meeting none",
+            names::LISTENERS => ("listeners beyond are not known: SYNs to them count as meeting none", fewer),
             names::LISTENER_COUNTERS => {
-                "listeners beyond share one slot: they have no SYNs and handshakes of their own"
+                ("listeners beyond share one slot: they have no SYNs and handshakes of their own", fewer)
             }
-            names::INTERFACE_COUNTERS => "interfaces beyond share one slot: they count in the interface `other`",
-            names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => "SYNs to addresses beyond count as not_local",
-            names::TIMED => "lifetimes of connections beyond are not measured",
-            _ => "what is beyond is not kept",
-        }
-    }
-
-    /// What leaves more room in it.
-    #[must_use]
-    pub fn relief(&self) -> &'static str {
-        match self.name.as_str() {
-            names::LISTENERS | names::LISTENER_COUNTERS => {
-                "Close listeners that nobody needs; one on 0.0.0.0 or [::] stands for many on single addresses."
-            }
-            names::INTERFACE_COUNTERS => "Name the interfaces that matter with --interface.",
-            names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => {
-                "Remove addresses that nobody needs (`ip address`, `ip route show table local`)."
-            }
-            names::TIMED => "Measure fewer connections: raise --lifetime-sample.",
-            _ => "Its size is fixed.",
+            names::INTERFACE_COUNTERS => (
+                "interfaces beyond share one slot: they count in the interface `other`",
+                "Name the interfaces that matter with --interface.",
+            ),
+            names::LOCAL_ADDRESSES | names::LOCAL_PREFIXES => (
+                "SYNs to addresses beyond count as not_local",
+                "Remove addresses that nobody needs (`ip address`, `ip route show table local`).",
+            ),
+            names::TIMED => (
+                "lifetimes of connections beyond are not measured",
+                "Measure fewer connections: raise --lifetime-sample.",
+            ),
+            _ => ("what is beyond is not kept", "Its size is fixed."),
         }
     }
 }

@@ -30,28 +30,22 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// A metric of this kind.
-    #[must_use]
-    pub const fn new(kind: Kind, name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self { name, kind, labels, help }
-    }
-
     /// A counter.
     #[must_use]
     pub const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self::new(Kind::Counter, name, labels, help)
+        Self { name, kind: Kind::Counter, labels, help }
     }
 
     /// A gauge.
     #[must_use]
     pub const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self::new(Kind::Gauge, name, labels, help)
+        Self { name, kind: Kind::Gauge, labels, help }
     }
 
     /// A histogram.
     #[must_use]
     pub const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
-        Self::new(Kind::Histogram, name, labels, help)
+        Self { name, kind: Kind::Histogram, labels, help }
     }
 }
 

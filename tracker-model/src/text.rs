@@ -29,14 +29,9 @@ pub fn period(since: Timestamp, until: Option<Timestamp>) -> String {
 }
 
 /// A figure as it is read: small ones with a digit after the point, others whole and grouped.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure to be read")]
 #[must_use]
 pub fn number(value: f64) -> String {
-    if value < 10.0 && (value - value.round()).abs() > 0.05 {
-        format!("{value:.1}")
-    } else {
-        grouped(value.round() as u64)
-    }
+    if value < 10.0 && (value - value.round()).abs() > 0.05 { format!("{value:.1}") } else { whole(value) }
 }
 
 /// A count with its digits in groups of three: `1,234,567`.

@@ -105,10 +105,4 @@ impl<K: Ord + Clone> ActiveAlerts<K> {
             self.resolve(&key, until);
         }
     }
-
-    /// All alerts of the store.
-    #[cfg(test)]
-    pub(crate) fn alerts(&self) -> Vec<tracker_model::api::Alert> {
-        self.store.alerts()
-    }
 }

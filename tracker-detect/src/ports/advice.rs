@@ -19,6 +19,7 @@ const REAL: u32 = 20;
 
 /// What to do.
 pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> String {
+    let waiting = evidence.held_by_time_wait();
     let widen = || advice::widen(evidence.range.low..=evidence.range.high);
     let reserved = || advice::reserved(evidence.reserved).filter(|_| is_much(evidence.reserved, evidence));
     let all = match (kind, evidence.pool, subject.port) {
@@ -35,7 +36,7 @@ pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvi
                 .to_owned();
         }
         _ => vec![
-            keep_alive(evidence),
+            is_part(waiting, evidence.used(), 50).then(|| advice::keep_alive(waiting)),
             reuse(subject, evidence),
             close(evidence),
             widen(),
@@ -65,12 +66,6 @@ fn is_part(part: u32, whole: u32, percent: u32) -> bool {
 /// Whether ports that nobody can choose are many beside those that can be chosen.
 fn is_much(ports: u32, evidence: &PortEvidence) -> bool {
     is_part(ports, evidence.capacity + ports, MUCH)
-}
-
-/// When most are in `TIME_WAIT`.
-fn keep_alive(evidence: &PortEvidence) -> Option<String> {
-    let held = evidence.held_by_time_wait();
-    is_part(held, evidence.used(), 50).then(|| advice::keep_alive(held))
 }
 
 /// When that would free some: it is not in force, and they have timestamps.
@@ -108,6 +103,3 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     }
     Some(line)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,13 +1,8 @@
-//! How many ports there are to choose from, and how many of them are used: the kernel's rules.
+//! How many ports there are to choose from, and which are taken again: the kernel's rules.
 
 use std::net::IpAddr;
 
-use tracker_common::state;
-
-use super::{
-    observation::TupleObservation,
-    settings::{PortSet, PortSettings, TwReuse},
-};
+use super::settings::{PortSet, PortSettings, TwReuse};
 
 /// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among
 /// them.
@@ -45,55 +40,7 @@ impl PortCapacity {
     }
 }
 
-/// How many ports a tuple uses of those it could.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
-    /// Sockets, each with a port of its own.
-    pub in_use: u32,
-    /// Those in `TIME_WAIT`.
-    pub time_wait: u32,
-    /// Those of them that `connect()` may take.
-    pub reusable: u32,
-    /// Ports to choose from, those in use included.
-    pub capacity: u32,
-}
-
-impl Usage {
-    /// Of a tuple.
-    ///
-    /// Ports of its own sockets that are bound count as used, and so also as part of the capacity; those that others
-    /// bound are not there for it. What is used is there: should it be more than the rules allow for (the range was
-    /// narrowed, two sockets on two interfaces share a port), the capacity is what is used.
-    #[must_use]
-    pub fn new(tuple: &TupleObservation, available: &PortCapacity, reuse: TwReuse) -> Self {
-        let in_use = tuple.states.iter().copied().map(u32::from).sum();
-        let time_wait = u32::from(tuple.states[usize::from(state::TIME_WAIT)]);
-        let recyclable = u32::from(tuple.recyclable).min(time_wait);
-        let reusable = if may_reuse(reuse, tuple.source, tuple.destination) { recyclable } else { 0 };
-        let capacity = (available.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
-        Self { in_use, time_wait, reusable, capacity }
-    }
-
-    /// Ports that no new connection can have.
-    #[must_use]
-    pub const fn used(&self) -> u32 {
-        self.in_use - self.reusable
-    }
-
-    /// Those of them that are not in `TIME_WAIT`.
-    #[must_use]
-    pub const fn open(&self) -> u32 {
-        self.in_use - self.time_wait
-    }
-
-    /// The share that is used, 0 to 1. When there is nothing to choose from every `connect()` fails, as at 1.
-    #[must_use]
-    pub fn ratio(&self) -> f64 {
-        ratio(self.used(), self.capacity)
-    }
-}
-
-/// A share of a whole; all of nothing is 1.
+/// A share of a whole; all of nothing is 1: when there is no port to choose from every `connect()` fails.
 pub(crate) fn ratio(part: u32, whole: u32) -> f64 {
     if whole == 0 { 1.0 } else { f64::from(part.min(whole)) / f64::from(whole) }
 }
@@ -119,104 +66,4 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 pub(super) fn held(ports: &PortSet, bound: &PortSet, settings: &PortSettings) -> (u32, u32) {
     let open = settings.choosable().intersection(ports);
     (open.count(), open.count_common(bound))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::ports::testing;
-
-    fn settings(low: u16, high: u16) -> PortSettings {
-        PortSettings { low, high, ..PortSettings::default() }
-    }
-
-    fn free_for_all(settings: &PortSettings, bound: &str) -> u32 {
-        PortCapacity::new(settings, &bound.parse().unwrap()).free_for_all
-    }
-
-    #[test]
-    fn reserved_and_bound_ports_are_not_there_to_choose() {
-        let mut settings = settings(40_000, 40_099);
-        assert_eq!(free_for_all(&settings, ""), 100);
-        assert_eq!(free_for_all(&settings, "80,40000-40009,40100"), 90);
-        settings.reserved = "40005-40019,50000".parse().unwrap();
-        let available = PortCapacity::new(&settings, &"80,40000-40009,40100".parse().unwrap());
-        assert_eq!(available, PortCapacity { reserved: 15, bound: 5, free_for_all: 80, bindable: 85 });
-        settings.reserved = "1-65535".parse().unwrap();
-        assert_eq!(free_for_all(&settings, "40000"), 0);
-    }
-
-    #[test]
-    fn one_port_of_an_odd_range_is_left_out() {
-        assert_eq!(free_for_all(&settings(40_000, 40_002), ""), 2);
-        assert_eq!(free_for_all(&settings(40_000, 40_002), "40000"), 2, "the lowest is no loss");
-        assert_eq!(free_for_all(&settings(40_000, 40_002), "40001"), 1);
-        assert_eq!(free_for_all(&settings(40_000, 40_000), ""), 1, "a single port is tried");
-        assert_eq!(free_for_all(&settings(0, u16::MAX), ""), 65_536);
-    }
-
-    #[test]
-    fn bound_sockets_of_the_tuple_itself_are_used_and_part_of_the_capacity() {
-        let mut tuple = testing::tuple(60, 0);
-        tuple.bound = 10;
-        let available = PortCapacity::new(&settings(40_000, 40_099), &"40000-40029".parse().unwrap());
-        let usage = Usage::new(&tuple, &available, TwReuse::Off);
-        assert_eq!((usage.used(), usage.capacity), (60, 80));
-    }
-
-    #[test]
-    fn reuse_is_as_it_is_set() {
-        let mut tuple = testing::tuple(10, 50);
-        tuple.recyclable = 40;
-        let available = PortCapacity::new(&settings(40_000, 40_099), &PortSet::new());
-        let reusable = |tuple: &TupleObservation, reuse| Usage::new(tuple, &available, reuse).reusable;
-        let all = [TwReuse::Off, TwReuse::On, TwReuse::Loopback];
-        assert_eq!(all.map(|reuse| reusable(&tuple, reuse)), [0, 40, 0]);
-        for loopback in ["127.8.9.1", "::1", "::ffff:127.0.0.1"] {
-            let destination = loopback.parse().unwrap();
-            let local = TupleObservation { destination, ..tuple.clone() };
-            assert_eq!(all.map(|reuse| reusable(&local, reuse)), [0, 40, 40], "{loopback}");
-        }
-        assert_eq!(Usage::new(&tuple, &available, TwReuse::On).used(), 20);
-    }
-
-    #[test]
-    fn without_any_port_every_connect_fails() {
-        let settings = PortSettings { reserved: "0-65535".parse().unwrap(), ..PortSettings::default() };
-        let usage = Usage::new(&testing::tuple(0, 0), &PortCapacity::new(&settings, &PortSet::new()), TwReuse::Off);
-        assert_eq!(usage.capacity, 0);
-        assert!((usage.ratio() - 1.0).abs() < f64::EPSILON);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_used_never_exceeds_the_capacity(
-            states in any::<[u16; state::COUNT]>(),
-            (bound, recyclable) in any::<(u16, u16)>(),
-            range in any::<(u16, u16)>(),
-            (reserved, taken) in any::<((u16, u16), (u16, u16))>(),
-            reuse in 0_u8..3,
-        ) {
-            let span = |(from, to): (u16, u16)| { let mut set = PortSet::new(); set.insert_range(from..=to); set };
-            let settings = PortSettings {
-                low: range.0.min(range.1), high: range.0.max(range.1), reserved: span(reserved), ..PortSettings::default()
-            };
-            let available = PortCapacity::new(&settings, &span(taken));
-            let tuple = TupleObservation { states, bound, recyclable, ..testing::tuple(0, 0) };
-            let usage = Usage::new(&tuple, &available, TwReuse::from_number(reuse).unwrap());
-            prop_assert!(usage.used() <= usage.capacity && usage.reusable <= usage.time_wait);
-            prop_assert!((0.0..=1.0).contains(&usage.ratio()));
-            prop_assert!(available.free_for_all <= available.bindable && available.bindable <= settings.range_len());
-            let ports = span((range.1, reserved.0));
-            let open = |port: &u16| settings.may_choose(*port);
-            let expected = (
-                ports.iter().filter(open).count(),
-                ports.iter().filter(open).filter(|port| span(taken).contains(*port)).count(),
-            );
-            let (in_use, of_bind) = held(&ports, &span(taken), &settings);
-            prop_assert_eq!((in_use as usize, of_bind as usize), expected);
-        }
-    }
 }

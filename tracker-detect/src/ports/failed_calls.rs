@@ -10,10 +10,7 @@ use jiff::Timestamp;
 
 use super::{observation::PortsObservation, subject::Target};
 use crate::alert::ObservedAt;
-use tracker_model::{
-    api::{FailedCalls, PortConflict, PortFailure},
-    process::Process,
-};
+use tracker_model::{api::FailedCalls, process::Process};
 
 /// The time of a call may be off by this much: it is computed from two clocks.
 const SLACK: Duration = Duration::from_secs(1);
@@ -48,31 +45,10 @@ pub(super) struct CallCounter {
 }
 
 /// The failed calls of one process for one target.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    target: Target,
-    process: &'a Process,
-    uid: u32,
-    cgroup: u64,
-    count: u64,
+struct Row {
+    calls: FailedCalls,
     first: Timestamp,
     last: Timestamp,
-}
-
-impl<'a> From<&'a PortFailure> for Row<'a> {
-    fn from(failure: &'a PortFailure) -> Self {
-        let PortFailure { process, uid, cgroup, count, first, last, .. } = failure;
-        let (uid, cgroup, count, first, last) = (*uid, *cgroup, *count, *first, *last);
-        Self { target: Target::of_connect(failure), process, uid, cgroup, count, first, last }
-    }
-}
-
-impl<'a> From<&'a PortConflict> for Row<'a> {
-    fn from(conflict: &'a PortConflict) -> Self {
-        let PortConflict { process, uid, cgroup, count, first, last, .. } = conflict;
-        let (uid, cgroup, count, first, last) = (*uid, *cgroup, *count, *first, *last);
-        Self { target: Target::of_bind(conflict), process, uid, cgroup, count, first, last }
-    }
 }
 
 impl CallCounter {
@@ -85,28 +61,27 @@ impl CallCounter {
             count.callers.clear();
         }
         let rows = by_process(seen);
-        for (key, calls) in &rows {
-            let (new, since) = match self.seen.insert(*key, (calls.count, now.at)) {
+        for (key, row) in &rows {
+            let (count, last) = (row.calls.failures, ObservedAt { at: now.earlier(row.last), wall: row.last });
+            let (new, since) = match self.seen.insert(*key, (count, now.at)) {
                 // Fewer than before: another process with the same number.
-                Some((known, _)) => (calls.count.checked_sub(known).unwrap_or(calls.count), calls.last),
+                Some((known, _)) => (count.checked_sub(known).unwrap_or(count), row.last),
                 // They failed since the last look, or this is the first one.
-                None if before.is_none_or(|before| now.earlier(calls.last) + SLACK >= before) => {
-                    (calls.count, calls.first)
-                }
+                None if before.is_none_or(|before| last.at + SLACK >= before) => (count, row.first),
                 // The last look missed the row.
-                None => (0, calls.last),
+                None => (0, row.last),
             };
             if new > 0 {
-                self.add(key.0, new, since, ObservedAt { at: now.earlier(calls.last), wall: calls.last });
+                self.add(key.0, new, since, last);
             }
         }
         // A look may miss a row that is there: the table changes meanwhile.
         self.seen.retain(|_, (_, seen_at)| now.at.saturating_sub(*seen_at) < REMEMBERED);
         let known: HashSet<Target> = self.seen.keys().map(|(target, _)| *target).collect();
         self.counts.retain(|target, _| known.contains(target));
-        for row in rows.values() {
-            if let Some(count) = self.counts.get_mut(&row.target).filter(|count| count.new > 0) {
-                count.callers.push(row.into());
+        for ((target, _), row) in rows {
+            if let Some(count) = self.counts.get_mut(&target).filter(|count| count.new > 0) {
+                count.callers.push(row.calls);
             }
         }
         for count in self.counts.values_mut() {
@@ -127,43 +102,21 @@ impl CallCounter {
     }
 }
 
-impl From<&Row<'_>> for FailedCalls {
-    fn from(row: &Row<'_>) -> Self {
-        let Process { pid, comm } = row.process.clone();
-        Self { pid, comm, uid: row.uid, cgroup: row.cgroup, failures: row.count }
-    }
-}
-
 /// The calls by target and process, which may have several rows: one for each family of its sockets.
-fn by_process(seen: &PortsObservation) -> HashMap<(Target, u32), Row<'_>> {
+fn by_process(seen: &PortsObservation) -> HashMap<(Target, u32), Row> {
     // A port that the process chose itself, and that is taken, says nothing of free ports.
-    let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none()).map(Row::from);
-    let mut all = HashMap::new();
-    for row in connects.chain(seen.conflicts.iter().map(Row::from)) {
-        let add = |sum: &mut Row<'_>| {
-            sum.count += row.count;
-            (sum.first, sum.last) = (sum.first.min(row.first), sum.last.max(row.last));
-        };
-        all.entry((row.target, row.process.pid)).and_modify(add).or_insert(row);
+    let connects = seen.failures.iter().filter(|failure| failure.source_port.is_none());
+    let connects =
+        connects.map(|it| (Target::of_connect(it), &it.process, it.uid, it.cgroup, it.count, it.first, it.last));
+    let binds = seen.conflicts.iter();
+    let binds = binds.map(|it| (Target::of_bind(it), &it.process, it.uid, it.cgroup, it.count, it.first, it.last));
+    let mut rows = HashMap::new();
+    for (target, process, uid, cgroup, count, first, last) in connects.chain(binds) {
+        let Process { pid, comm } = process.clone();
+        let calls = FailedCalls { pid, comm, uid, cgroup, failures: 0 };
+        let row = rows.entry((target, pid)).or_insert(Row { calls, first, last });
+        row.calls.failures += count;
+        (row.first, row.last) = (row.first.min(first), row.last.max(last));
     }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ports::testing::{failure, seen, wall};
-
-    #[test]
-    fn a_process_may_fail_on_sockets_of_both_families() {
-        let mut counter = CallCounter::default();
-        let mut look = |at: u32, failures: [PortFailure; 2]| {
-            let seen = PortsObservation { failures: failures.to_vec(), ..seen(at.into(), Vec::new()) };
-            counter.update(&seen).into_values().map(|count| (count.since, count.total)).next()
-        };
-        let all = [failure(5, 9.0, 9.5), failure(3, 9.1, 9.4)];
-        assert_eq!(look(10, all.clone()), Some((Some(wall(9.0)), 8)));
-        assert_eq!(look(11, all), Some((None, 8)), "nothing new");
-        assert_eq!(look(12, [failure(5, 9.0, 9.5), failure(4, 9.1, 11.5)]), Some((Some(wall(11.5)), 9)));
-    }
+    rows
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tracker_common::limits;
 
-use super::capacity::Usage;
+use tracker_model::api::PortUse;
 
 /// How long a socket is in `TIME_WAIT` (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
 pub const TIME_WAIT: Duration = Duration::from_secs(limits::TIME_WAIT_SECONDS as u64);
@@ -51,15 +51,14 @@ pub(super) struct History {
 impl History {
     /// Adds a look, unless it is not later than the last, and returns what follows from it. `recent` ports have entered
     /// `TIME_WAIT` in the last [`RECENT`].
-    pub(super) fn update(&mut self, at: Duration, usage: &Usage, recent: u32) -> Forecast {
-        let now = Point { at, open: usage.open().into(), held: (usage.time_wait - usage.reusable).into() };
+    pub(super) fn update(&mut self, at: Duration, row: &PortUse, recent: u32) -> Forecast {
+        let now = Point { at, open: (row.in_use - row.time_wait).into(), held: (row.time_wait - row.reusable).into() };
         if self.points.back().is_none_or(|last| last.at < at) {
             self.push(now);
         }
         let growths = Growths::new(self.points.make_contiguous());
-        let free = f64::from(usage.capacity) - now.open - now.held;
-        let full_in =
-            if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(free, &now, usage, recent)) };
+        let free = f64::from(row.capacity) - now.open - now.held;
+        let full_in = if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(free, &now, row, recent)) };
         let growth = growths.map(|growths| growths.all.slope);
         Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) }
     }
@@ -103,10 +102,14 @@ impl Growths {
     }
 
     /// Time until no port is left of those that are `free` now, seconds.
-    fn full_in(&self, free: f64, now: &Point, usage: &Usage, recent: u32) -> Option<f64> {
+    ///
+    /// The ports in `TIME_WAIT` settle where each leaves 60 s after it entered: `a` a second come to `60 * a`. Only the
+    /// share of them counts that cannot be taken again now.
+    fn full_in(&self, free: f64, now: &Point, row: &PortUse, recent: u32) -> Option<f64> {
         let slope = |growth: Growth| if growth.goes_on || self.all.goes_on { growth.slope } else { 0.0 };
-        let held = Held { now: now.held, growth: slope(self.held), plateau: plateau(usage, recent) };
-        full_in(free, slope(self.open), &held)
+        let held = if row.time_wait == 0 { 1.0 } else { now.held / f64::from(row.time_wait) };
+        let plateau = f64::from(recent) / RECENT.as_secs_f64() * TIME_WAIT.as_secs_f64() * held;
+        full_in(free, slope(self.open), slope(self.held), plateau - now.held)
     }
 }
 
@@ -157,34 +160,11 @@ fn steps(points: &[Point], parts: u32, value: impl Fn(&Point) -> f64) -> Vec<(f6
     last.windows(2).map(|pair| (value(&pair[1]) - value(&pair[0]), seconds(&pair[0], &pair[1]))).collect()
 }
 
-/// The ports in `TIME_WAIT`.
-struct Held {
-    /// How many.
-    now: f64,
-    /// Their growth per second.
-    growth: f64,
-    /// Where it ends.
-    plateau: f64,
-}
-
-/// Where the ports in `TIME_WAIT` settle: each leaves 60 s after it entered, so that `a` a second come to `60 * a`.
-/// Only the share of them counts that cannot be taken again now.
-fn plateau(usage: &Usage, recent: u32) -> f64 {
-    let entered = f64::from(recent) / RECENT.as_secs_f64();
-    let held = if usage.time_wait == 0 {
-        1.0
-    } else {
-        f64::from(usage.time_wait - usage.reusable) / f64::from(usage.time_wait)
-    };
-    entered * TIME_WAIT.as_secs_f64() * held
-}
-
-/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move to their plateau at the speed they have, and
-/// stay there; the others grow on.
-fn full_in(free: f64, open_growth: f64, held: &Held) -> Option<f64> {
-    let way = held.plateau - held.now;
-    let moves = way * held.growth > 0.0;
-    let (until, held_growth) = if moves { (way / held.growth, held.growth) } else { (0.0, 0.0) };
+/// Time until `free` ports are gone, seconds. Those in `TIME_WAIT` move at the speed they have by `way`, to where they
+/// settle, and stay there; the others grow on.
+fn full_in(free: f64, open_growth: f64, held_growth: f64, way: f64) -> Option<f64> {
+    let moves = way * held_growth > 0.0;
+    let (until, held_growth) = if moves { (way / held_growth, held_growth) } else { (0.0, 0.0) };
     let growth = open_growth + held_growth;
     if growth > 0.0 && free / growth <= until {
         return Some(free / growth);
@@ -198,4 +178,33 @@ fn seconds(from: &Point, to: &Point) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_connections_fill_what_the_plateau_leaves() {
+        let cases = [
+            // TIME_WAIT grows by 10/s for 20 s, others by 5/s: 300 after 20 s, the other 200 in 40 s.
+            (500.0, 5.0, (10.0, 200.0), Some(60.0)),
+            (500.0, 0.0, (10.0, 200.0), None),
+            (150.0, 0.0, (10.0, 200.0), Some(15.0)),
+            // It falls by 10/s for 10 s before the others have it for themselves.
+            (100.0, 5.0, (-10.0, -100.0), Some(40.0)),
+            // It would grow, but fewer enter than are there.
+            (100.0, 0.0, (10.0, -100.0), None),
+        ];
+        for (free, open_growth, (held_growth, way), expected) in cases {
+            assert_eq!(full_in(free, open_growth, held_growth, way), expected, "{free} free");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_spread_over_the_minute() {
+        let mut history = History::default();
+        for look in 0..1_000 {
+            history.push(Point { at: Duration::from_millis(look * 100), open: 1.0, held: 0.0 });
+        }
+        let points = history.points.make_contiguous();
+        assert!(points.len() == MOST && points[MOST - 1].at.saturating_sub(points[0].at) > WINDOW / 2, "{points:?}");
+    }
+}

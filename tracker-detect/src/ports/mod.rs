@@ -10,11 +10,9 @@ mod observation;
 mod reading;
 pub mod settings;
 mod subject;
-#[cfg(test)]
-pub(crate) mod testing;
 mod text;
 
-pub use capacity::{PortCapacity, Usage, may_reuse};
+pub use capacity::{PortCapacity, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
 pub use model::PortModel;
 pub use observation::{PortsObservation, SourceObservation, TupleObservation, UdpObservation};

@@ -9,10 +9,10 @@ use std::{
 use tracker_common::state;
 
 use super::{
-    capacity::{PortCapacity, Usage, held, ratio},
+    capacity::{PortCapacity, held, may_reuse, ratio},
     failed_calls::CallCounter,
     forecast::History,
-    observation::{PortsObservation, TupleObservation},
+    observation::{PortsObservation, TupleObservation, UdpObservation},
     reading::PortsReading,
     subject::{Index, Target},
 };
@@ -94,8 +94,8 @@ impl PortModel {
             ports.failures.extend_from_slice(&reading.failures);
             ports.conflicts.extend_from_slice(&reading.conflicts);
         }
-        ports.ports.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
-        ports.bind_pools.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
+        worst_first(&mut ports.ports, |row| (row.used_ratio, row.in_use));
+        worst_first(&mut ports.bind_pools, |pool| (pool.used_ratio, pool.in_use));
         ports.failures.sort_by_key(|failure| Reverse(failure.last));
         ports.conflicts.sort_by_key(|conflict| Reverse(conflict.last));
         ports
@@ -139,18 +139,16 @@ impl NetnsPorts {
 
     /// The rows, with the growth of the worst.
     fn rows(&mut self, seen: &PortsObservation, capacity: &PortCapacity) -> Vec<PortUse> {
-        let usage = |tuple| (tuple, Usage::new(tuple, capacity, seen.settings.tw_reuse));
-        let mut tuples: Vec<_> =
-            seen.tuples.iter().map(usage).map(|(tuple, usage)| (tuple, usage, usage.ratio())).collect();
-        tuples.sort_by(|(_, a, a_ratio), (_, b, b_ratio)| b_ratio.total_cmp(a_ratio).then(b.in_use.cmp(&a.in_use)));
-        let mut rows: Vec<_> = tuples.iter().map(|(tuple, usage, _)| row(tuple, usage, seen)).collect();
-        let worst = rows.iter_mut().zip(tuples).take(FOLLOWED).enumerate();
-        for (_, (row, (tuple, usage, _))) in worst.filter(|(at, (row, _))| *at < WORST || row.used_ratio >= MATTERS) {
+        let mut rows: Vec<_> = seen.tuples.iter().map(|tuple| (row(tuple, capacity, seen), tuple.recent)).collect();
+        worst_first(&mut rows, |(row, _)| (row.used_ratio, row.in_use));
+        let worst = rows.iter_mut().take(FOLLOWED).enumerate();
+        for (_, (row, recent)) in worst.filter(|(at, (row, _))| *at < WORST || row.used_ratio >= MATTERS) {
             let history = self.histories.entry(Target::of_row(row)).or_default();
-            let forecast = history.update(seen.at, &usage, tuple.recent.into());
+            let forecast = history.update(seen.at, row, (*recent).into());
             (row.growth_per_second, row.full_in_seconds) = (forecast.growth, forecast.full_in);
         }
         self.histories.retain(|_, history| history.seen_at() == Some(seen.at));
+        let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         add_failures(&mut rows, seen);
         rows
     }
@@ -169,20 +167,9 @@ fn add_failures(rows: &mut [PortUse], seen: &PortsObservation) {
     }
 }
 
-fn udp(seen: &PortsObservation) -> UdpPorts {
-    let capacity = seen.settings.range_len() - seen.settings.reserved_in_range();
-    let in_use = seen.udp.ports.count_in(seen.settings.range());
-    UdpPorts {
-        sockets: seen.udp.sockets,
-        ephemeral: seen.udp.ephemeral,
-        in_use,
-        capacity,
-        used_ratio: ratio(in_use, capacity),
-        processes: seen.udp.processes.clone(),
-    }
-}
-
 fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
+    let UdpObservation { sockets, ephemeral, ports, processes } = seen.udp.clone();
+    let (in_use, of) = (ports.count_in(seen.settings.range()), seen.settings.range_len() - capacity.reserved);
     PortSpace {
         netns: seen.netns,
         name: seen.name.clone(),
@@ -192,25 +179,43 @@ fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
         bound: capacity.bound,
         tw_reuse: seen.settings.tw_reuse.number(),
         rest: seen.rest,
-        udp: udp(seen),
+        udp: UdpPorts { sockets, ephemeral, in_use, capacity: of, used_ratio: ratio(in_use, of), processes },
         sources_lost: seen.sources_lost,
     }
 }
 
-fn row(tuple: &TupleObservation, usage: &Usage, seen: &PortsObservation) -> PortUse {
+/// Sorts by the share that is used, and then by how many are in use.
+fn worst_first<T>(rows: &mut [T], figures: impl Fn(&T) -> (f64, u32)) {
+    rows.sort_by(|a, b| {
+        let ((a_ratio, a), (b_ratio, b)) = (figures(a), figures(b));
+        b_ratio.total_cmp(&a_ratio).then(b.cmp(&a))
+    });
+}
+
+/// How many ports a tuple uses of those it could; how they grow is not known yet.
+///
+/// Ports of its own sockets that are bound count as used, and so also as part of the capacity; those that others bound
+/// are not there for it. What is used is there: should it be more than the rules allow for (the range was narrowed, two
+/// sockets on two interfaces share a port), the capacity is what is used.
+fn row(tuple: &TupleObservation, available: &PortCapacity, seen: &PortsObservation) -> PortUse {
+    let in_use = tuple.states.iter().copied().map(u32::from).sum();
+    let time_wait = u32::from(tuple.states[usize::from(state::TIME_WAIT)]);
+    let recyclable = u32::from(tuple.recyclable).min(time_wait);
+    let reusable = if may_reuse(seen.settings.tw_reuse, tuple.source, tuple.destination) { recyclable } else { 0 };
+    let capacity = (available.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
     let states = state::NAMES.iter().zip(tuple.states).filter(|(_, count)| *count > 0);
     PortUse {
         netns: seen.netns,
         source: tuple.source,
         destination: tuple.destination,
         destination_port: tuple.destination_port,
-        in_use: usage.in_use,
-        time_wait: usage.time_wait,
-        reusable: usage.reusable,
-        recyclable: u32::from(tuple.recyclable).min(usage.time_wait),
-        bound: u32::from(tuple.bound).min(usage.in_use),
-        capacity: usage.capacity,
-        used_ratio: usage.ratio(),
+        in_use,
+        time_wait,
+        reusable,
+        recyclable,
+        bound: u32::from(tuple.bound).min(in_use),
+        capacity,
+        used_ratio: ratio(in_use - reusable, capacity),
         growth_per_second: None,
         full_in_seconds: None,
         next_free_seconds: tuple.next_free.map(|next| next.as_secs_f64()),
@@ -236,9 +241,6 @@ fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<BindPoolUse> {
             BindPoolUse { netns: seen.netns, source: source.address, in_use, bound, capacity, used_ratio }
         })
         .collect();
-    pools.sort_by(|a, b| b.used_ratio.total_cmp(&a.used_ratio).then(b.in_use.cmp(&a.in_use)));
+    worst_first(&mut pools, |pool| (pool.used_ratio, pool.in_use));
     pools
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ use super::advice::advice;
 use crate::alert::Report;
 use tracker_model::explain::Protocol;
 use tracker_model::{
-    api::{AlertKind, AlertSubject, Evidence, Fact, FactValue, FailedCalls, PortEvidence, PortPool, Severity, Unit},
+    api::{AlertKind, AlertSubject, Evidence, Fact, FailedCalls, PortEvidence, PortPool, Severity, Unit},
     text::{self, counted, grouped, span},
 };
 
@@ -126,8 +126,7 @@ fn facts(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> Ve
         ("made_by", "made by", text::holders(&evidence.made_by, ">=")),
         ("range", "range", (!one_port).then(|| range(evidence))),
     ];
-    let fact =
-        |(name, label, line): (_, _, Option<_>)| Some(Fact::new(name, label, FactValue::Text(line?), Unit::None));
+    let fact = |(name, label, line): (_, _, Option<String>)| Some(Fact::new(name, label, line?, Unit::None));
     lines.into_iter().filter_map(fact).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tracker_model::api::{AlertKind, Class, SourceShare};
+use tracker_model::api::{Class, SourceShare};
 
 use super::{
     cusum::{Cusum, Step},
@@ -195,7 +195,7 @@ impl ClosedPorts {
         }
         let (subject, class) = (Subject::Port(self.netns, number), attribution.unwrap_or(Attribution::ALL_OVER));
         let (previous, view) = (port.incident.take(), self.view(&port.cusum, context));
-        let mut incident = Incident::begin(previous, AlertKind::SynFlood, subject, class, &excursion, &view);
+        let mut incident = Incident::begin(previous, subject, class, &excursion, &view);
         if attribution.is_none() {
             incident.record.note(Unknown::Sources);
             incident.publish(context);

@@ -62,7 +62,8 @@ pub struct Cusum {
     lag: Duration,
     /// What is usual.
     pub baseline: Baseline,
-    statistic: f64,
+    /// Seconds of the subject's usual completions (at least 100/s) that went unanswered.
+    pub statistic: f64,
     excursion: Option<Excursion>,
     /// Of the last known intervals: length in seconds, and whether it had an excess.
     recent: VecDeque<(f64, bool)>,
@@ -191,11 +192,6 @@ impl Cusum {
         self.settings.alarm * (2.0 * self.lag.as_secs_f64()).max(1.0)
     }
 
-    /// The statistic: seconds of the subject's usual completions (at least 100/s) that went unanswered.
-    pub const fn statistic(&self) -> f64 {
-        self.statistic
-    }
-
     /// Whether it is worth a closer look.
     pub fn suspicious(&self) -> bool {
         self.statistic > SUSPICION * self.threshold()
@@ -253,7 +249,7 @@ mod tests {
         assert_eq!(alarm, Some(20 + 2 + 3));
         let excursion = cusum.excursion().unwrap();
         assert_eq!((excursion.before.at.as_millis(), excursion.first.at.as_millis()), (5_000, 5_250));
-        assert!(cusum.statistic() > 1.0);
+        assert!(cusum.statistic > 1.0);
     }
 
     /// A flood that stays just below what is usual at each moment, and so raises what is usual, must not go on for

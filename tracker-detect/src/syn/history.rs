@@ -99,7 +99,7 @@ impl History {
         point.unanswered = self.known.unanswered;
         self.keep(point);
         let late = self.points[0].completed;
-        self.credit = (self.credit + point.completed - before.completed).min(point.completed - late);
+        self.credit = (self.credit + (point.completed - before.completed)).min(point.completed - late);
         let then = point.at.checked_sub(lag)?;
         let index = self.points.partition_point(|point| point.at <= then).checked_sub(1)?;
         let (from, mut to) = (self.known, self.points[index]);
@@ -198,6 +198,7 @@ mod tests {
     #[test]
     fn syns_count_once_when_they_are_older_than_the_lag() {
         assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0)]), 0);
+        assert_eq!(unanswered(&[(0, 0), (1 << 63, 1 << 63), (3 << 62, 3 << 62), (3 << 62, 3 << 62)]), 0, "no overflow");
         assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0), (200, 0)]), 100);
         assert_eq!(unanswered(&[(0, 0), (100, 0), (200, 0), (200, 0), (200, 0), (200, 0)]), 200);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracker_model::api::{AlertKind, FloodEvidence};
+use tracker_model::api::FloodEvidence;
 
 use super::{
     cusum::{Cusum, Excursion, Step},
@@ -50,7 +50,6 @@ impl Incident {
     /// opened.
     pub fn begin(
         previous: Option<Self>,
-        kind: AlertKind,
         subject: Subject,
         attribution: Attribution,
         excursion: &Excursion,
@@ -60,7 +59,7 @@ impl Incident {
         let recent = |incident: &Self| !incident.record.firing && context.at.saturating_sub(incident.last) <= AGAIN;
         let returning = previous.filter(recent);
         let returns = returning.is_some();
-        let mut incident = returning.unwrap_or_else(|| Self::new(kind, subject, attribution, excursion, view));
+        let mut incident = returning.unwrap_or_else(|| Self::new(subject, attribution, excursion, view));
         let known = view.cusum.history.known().at;
         (incident.called, incident.window_from, incident.rates_to) = (context.at, excursion.first.at, known);
         (incident.last, incident.quiet, incident.candidate) = (known, Duration::ZERO, None);
@@ -80,18 +79,19 @@ impl Incident {
     }
 
     /// One that no alert was opened for yet.
-    fn new(
-        kind: AlertKind,
-        subject: Subject,
-        attribution: Attribution,
-        excursion: &Excursion,
-        view: &SubjectView,
-    ) -> Self {
+    fn new(subject: Subject, attribution: Attribution, excursion: &Excursion, view: &SubjectView) -> Self {
         let evidence = FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() };
         let before = excursion.before;
         Self {
             alert: 0,
-            record: Record { kind, attribution, subject, firing: true, evidence, unknown: Vec::new() },
+            record: Record {
+                kind: attribution.kind(),
+                attribution,
+                subject,
+                firing: true,
+                evidence,
+                unknown: Vec::new(),
+            },
             called: Duration::ZERO,
             slow: false,
             before: Before { point: before, flow: view.flow, namespace: view.context.namespace.before(before.at) },

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use tracker_model::{
-    api::{AlertKind, Class},
-    counters::HandshakeStats,
-};
+use tracker_model::{api::Class, counters::HandshakeStats};
 
 use super::{
     cusum::{Cusum, Excursion, Step},
@@ -29,7 +26,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(3_500);
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
-    cusum: Cusum,
+    pub cusum: Cusum,
     state: SubjectState,
     usual_sources: UsualSources,
     sources_at: Duration,
@@ -268,8 +265,8 @@ impl Listener {
             accept.resolve(context);
         }
         let (previous, attribution) = (self.flood.take(), self.attribute());
-        let mut incident =
-            self.begin(previous, AlertKind::SynFlood, attribution.unwrap_or(Attribution::ALL_OVER), excursion, context);
+        let (subject, origin) = (Subject::Listener(self.id), attribution.unwrap_or(Attribution::ALL_OVER));
+        let mut incident = Incident::begin(previous, subject, origin, excursion, &self.view(context));
         incident.slow = self.cusum.ready().is_none();
         if attribution.is_none() {
             incident.record.note(Unknown::Sources);
@@ -282,18 +279,8 @@ impl Listener {
 
     fn open_accept(&mut self, excursion: &Excursion, context: &ObservationContext) {
         let (previous, attribution) = (self.accept.take(), Attribution { class: Class::SlowAccept, origin: None });
-        self.accept = Some(self.begin(previous, AlertKind::AcceptOverflow, attribution, excursion, context));
-    }
-
-    fn begin(
-        &self,
-        previous: Option<Incident>,
-        kind: AlertKind,
-        attribution: Attribution,
-        excursion: &Excursion,
-        context: &ObservationContext,
-    ) -> Incident {
-        Incident::begin(previous, kind, Subject::Listener(self.id), attribution, excursion, &self.view(context))
+        let subject = Subject::Listener(self.id);
+        self.accept = Some(Incident::begin(previous, subject, attribution, excursion, &self.view(context)));
     }
 
     /// Decides whether its sources are to be read at every observation.
@@ -320,11 +307,6 @@ impl Listener {
     /// What there is to say of it.
     pub fn status(&self) -> SubjectStatus {
         self.state.status(self.cusum.excursion().map(|excursion| onset(excursion, &self.cusum)))
-    }
-
-    /// The statistic (see [`Cusum::statistic`]).
-    pub const fn statistic(&self) -> f64 {
-        self.cusum.statistic()
     }
 
     /// Whether a flood of it goes on.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tracker_model::api::{AlertKind, Class};
+use tracker_model::api::Class;
 
 use super::{
     cusum::{Excursion, Step},
@@ -72,7 +72,7 @@ impl Scan {
         let attribution = Attribution { class: Class::Scan, origin: None };
         let excursion = Excursion::from_point(before, 0.0, 0.0, Some(view.context.at));
         let (previous, subject) = (self.incident.take(), Subject::Ports(netns));
-        self.incident = Some(Incident::begin(previous, AlertKind::PortScan, subject, attribution, &excursion, view));
+        self.incident = Some(Incident::begin(previous, subject, attribution, &excursion, view));
         self.count(ports, view);
     }
 

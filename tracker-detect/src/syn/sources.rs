@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tracker_model::api::{Class, SourceShare};
+use tracker_model::api::{AlertKind, Class, SourceShare};
 
 use super::{observation::SourcesObservation, settings::BLOCK};
 use crate::estimators::rate::float;
@@ -57,6 +57,15 @@ impl Attribution {
     /// The source or prefix, as it is written in an address list or a firewall rule.
     pub fn origin_name(&self) -> Option<String> {
         self.origin.map(name)
+    }
+
+    /// The kind of an alert of this class.
+    pub const fn kind(&self) -> AlertKind {
+        match self.class {
+            Class::SlowAccept => AlertKind::AcceptOverflow,
+            Class::Scan => AlertKind::PortScan,
+            _ => AlertKind::SynFlood,
+        }
     }
 
     /// All over, or not known better.

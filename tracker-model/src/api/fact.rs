@@ -48,12 +48,6 @@ impl From<f64> for FactValue {
     }
 }
 
-impl From<&str> for FactValue {
-    fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
-    }
-}
-
 impl From<String> for FactValue {
     fn from(value: String) -> Self {
         Self::Text(value)

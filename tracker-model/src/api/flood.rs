@@ -5,32 +5,29 @@ use std::fmt;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
 
 use super::ByName;
 
-/// What the flood detector says of a listener.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
-)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum Class {
-    /// Nothing unusual.
-    #[default]
-    None,
-    /// A SYN flood from sources all over.
-    Spoofed,
-    /// A SYN flood from one source.
-    SingleSource,
-    /// A SYN flood from one prefix.
-    Prefix,
-    /// Much more than usual, and answered: legitimate, no alarm.
-    Surge,
-    /// The application does not accept as fast as connections come.
-    SlowAccept,
-    /// SYNs to many ports where nothing listens; never of a listener.
-    Scan,
+named! {
+    /// What the flood detector says of a listener.
+    #[derive(Default)]
+    pub enum Class {
+        /// Nothing unusual.
+        #[default]
+        None,
+        /// A SYN flood from sources all over.
+        Spoofed,
+        /// A SYN flood from one source.
+        SingleSource,
+        /// A SYN flood from one prefix.
+        Prefix,
+        /// Much more than usual, and answered: legitimate, no alarm.
+        Surge,
+        /// The application does not accept as fast as connections come.
+        SlowAccept,
+        /// SYNs to many ports where nothing listens; never of a listener.
+        Scan,
+    }
 }
 
 impl Class {
@@ -39,12 +36,6 @@ impl Class {
         [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Surge, Self::SlowAccept];
     /// All of them that the SYNs to no listener can have.
     pub const OF_NO_LISTENER: [Self; 5] = [Self::None, Self::Spoofed, Self::SingleSource, Self::Prefix, Self::Scan];
-
-    /// The name in metrics and JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
 
     /// Whether it is a SYN flood.
     #[must_use]

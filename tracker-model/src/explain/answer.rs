@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 use super::{Protocol, TcpState};
 use crate::process::{PortHolder, Process};
@@ -39,32 +40,33 @@ pub struct BindAnswer {
 }
 
 /// How `bind()` fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 pub enum BindError {
     /// The port is held, or none is free (`inet_csk_get_port`, `udp_lib_get_port`).
     #[serde(rename = "EADDRINUSE")]
+    #[strum(to_string = "EADDRINUSE")]
     InUse,
     /// No interface has the address (`__inet_bind`, `__inet6_bind`).
     #[serde(rename = "EADDRNOTAVAIL")]
+    #[strum(to_string = "EADDRNOTAVAIL")]
     NotAvailable,
     /// The port is below `net.ipv4.ip_unprivileged_port_start` (`inet_port_requires_bind_service`).
     #[serde(rename = "EACCES")]
+    #[strum(to_string = "EACCES")]
     Access,
     /// The address does not go with the socket (`__inet6_bind`).
     #[serde(rename = "EINVAL")]
+    #[strum(to_string = "EINVAL")]
     Invalid,
 }
 
 impl BindError {
     /// Name of the error.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InUse => "EADDRINUSE",
-            Self::NotAvailable => "EADDRNOTAVAIL",
-            Self::Access => "EACCES",
-            Self::Invalid => "EINVAL",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -84,34 +86,27 @@ pub struct Variants {
 ///
 /// There are two ways to share: both sides have `SO_REUSEADDR` and the other does not listen; or both have
 /// `SO_REUSEPORT` and are of one user, which of `TIME_WAIT` is not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// It listens.
+    #[strum(to_string = "it listens, and beside a listener only SO_REUSEPORT on both sides counts")]
     Listens,
     /// It was opened without `SO_REUSEADDR`.
+    #[strum(to_string = "it was opened without SO_REUSEADDR")]
     NotOffered,
     /// It has `SO_REUSEADDR`, and the new socket has not.
+    #[strum(to_string = "it has SO_REUSEADDR, and the new socket has not")]
     NotAsked,
     /// Both have `SO_REUSEPORT` and belong to different users.
+    #[strum(to_string = "both have SO_REUSEPORT, and it belongs to another user")]
     OtherUser,
     /// It shares the port until one of the two listens (`inet_csk_listen_start`).
+    #[strum(to_string = "it shares the port until one of the two listens")]
     FirstToListen,
 }
 
 impl Rule {
-    /// A short sentence for a user.
-    #[must_use]
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::Listens => "it listens, and beside a listener only SO_REUSEPORT on both sides counts",
-            Self::NotOffered => "it was opened without SO_REUSEADDR",
-            Self::NotAsked => "it has SO_REUSEADDR, and the new socket has not",
-            Self::OtherUser => "both have SO_REUSEPORT, and it belongs to another user",
-            Self::FirstToListen => "it shares the port until one of the two listens",
-        }
-    }
-
     /// The kernel's function that decides it.
     #[must_use]
     pub const fn kernel(self, protocol: Protocol) -> &'static str {
@@ -208,28 +203,21 @@ pub struct Cause {
 }
 
 /// Why `connect()` passes over a port (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectRule {
     /// A connection to the same destination has it (`__inet_check_established`).
+    #[strum(to_string = "a connection to this destination has the port")]
     Connected,
     /// `TIME_WAIT` to the same destination has it and may not be taken (`tcp_twsk_unique`).
+    #[strum(to_string = "a connection to this destination is in TIME_WAIT with the port")]
     TimeWait,
     /// `bind()` has taken it, at whatever address (`fastreuse` or `fastreuseport` of its bucket is not negative).
+    #[strum(to_string = "bind() took the port, at whatever address")]
     Bound,
 }
 
 impl ConnectRule {
-    /// A short sentence for a user.
-    #[must_use]
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::Connected => "a connection to this destination has the port",
-            Self::TimeWait => "a connection to this destination is in TIME_WAIT with the port",
-            Self::Bound => "bind() took the port, at whatever address",
-        }
-    }
-
     /// The kernel's function that decides it.
     #[must_use]
     pub const fn kernel(self) -> &'static str {
@@ -242,32 +230,23 @@ impl ConnectRule {
 }
 
 /// Why two local addresses are in each other's way (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Display)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// They are the same.
+    #[strum(to_string = "it has the same address")]
     SameAddress,
     /// The socket has the wildcard, which takes all addresses.
+    #[strum(to_string = "it has the wildcard, which takes all addresses")]
     HeldWildcard,
     /// The wildcard is asked for, and the socket has one address.
+    #[strum(to_string = "the wildcard takes its address too")]
     AskedWildcard,
     /// One is an IPv6 wildcard without `IPV6_V6ONLY`, which takes IPv4 addresses too (`ipv6_rcv_saddr_equal`).
+    #[strum(to_string = "an IPv6 wildcard without IPV6_V6ONLY takes IPv4 too")]
     DualStack,
     /// IPv4 is asked for, mostly the wildcard, and the socket is an IPv6 connection without `IPV6_V6ONLY`: its IPv4
     /// address is 127.0.0.6 to the kernel (`ipv4_rcv_saddr_equal`).
+    #[strum(to_string = "an IPv6 connection without IPV6_V6ONLY is in the way of IPv4 too")]
     Ipv6Connection,
-}
-
-impl Overlap {
-    /// A short sentence for a user.
-    #[must_use]
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::SameAddress => "it has the same address",
-            Self::HeldWildcard => "it has the wildcard, which takes all addresses",
-            Self::AskedWildcard => "the wildcard takes its address too",
-            Self::DualStack => "an IPv6 wildcard without IPV6_V6ONLY takes IPv4 too",
-            Self::Ipv6Connection => "an IPv6 connection without IPV6_V6ONLY is in the way of IPv4 too",
-        }
-    }
 }

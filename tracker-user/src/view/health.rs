@@ -70,7 +70,7 @@ fn missing(interfaces: &[Unwatched]) -> impl Iterator<Item = String> {
 }
 
 fn full_map(map: &MapFill) -> String {
-    format!("{} is full ({} of {}): {}", map.name, map.entries, map.capacity, map.beyond())
+    format!("{} is full ({} of {}): {}", map.name, map.entries, map.capacity, map.beyond().0)
 }
 
 fn census_problem(snapshot: &Snapshot, now: Timestamp) -> Option<String> {

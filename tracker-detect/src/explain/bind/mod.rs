@@ -84,7 +84,7 @@ fn holder(request: &BindRequest, conflict: &Conflict<'_>) -> Holder {
         processes: socket.processes.clone(),
         overlap: *overlap,
         rule: *rule,
-        why: format!("{}; {}", overlap.sentence(), rule.sentence()),
+        why: format!("{overlap}; {rule}"),
         kernel: rule.kernel(request.protocol).to_owned(),
     }
 }

@@ -11,8 +11,12 @@ use std::{
 
 use crate::ports::PortSettings;
 use tracker_model::explain::{Cause, ConnectAnswer, ConnectRule, SocketObservation};
+use tracker_model::process::PortHolder;
 
 use self::port_table::{PortCounts, PortTable, Tuple};
+
+/// Processes shown.
+const PROCESSES: usize = 5;
 
 /// Whether a `connect()` that leaves the port to the kernel would find one now, and what holds the ports.
 ///
@@ -42,7 +46,7 @@ pub fn explain_connect(
         would_fail,
         next_free_seconds: counts.next_free.map(|next| next.as_secs_f64()),
         causes: causes(&counts),
-        processes: ports.processes(),
+        processes: PortHolder::count(ports.of_tuple().flat_map(|socket| &socket.processes), PROCESSES),
         summary: text::summary(tuple, &counts),
         advice: text::advice(&ports, &counts, settings),
         notes: text::notes(&ports, &counts, settings),
@@ -53,7 +57,7 @@ fn causes(counts: &PortCounts) -> Vec<Cause> {
     let cause = |(rule, ports): (&ConnectRule, &u32)| Cause {
         rule: *rule,
         ports: *ports,
-        why: rule.sentence().to_owned(),
+        why: rule.to_string(),
         kernel: rule.kernel().to_owned(),
     };
     let mut causes: Vec<Cause> = counts.held.iter().map(cause).collect();

@@ -7,13 +7,7 @@ use std::{
 };
 
 use crate::ports::{PortSettings, may_reuse};
-use tracker_model::{
-    explain::{ConnectRule, Protocol, SocketObservation, TcpState},
-    process::PortHolder,
-};
-
-/// Processes shown.
-const PROCESSES: usize = 5;
+use tracker_model::explain::{ConnectRule, Protocol, SocketObservation, TcpState};
 
 /// The connections that are asked about.
 #[derive(Clone, Copy)]
@@ -106,17 +100,12 @@ impl<'a> PortTable<'a> {
         if used.bound {
             return Some(ConnectRule::Bound);
         }
-        let blocks = |socket: &&&SocketObservation| !self.may_take(socket);
         let waits = |socket: &SocketObservation| socket.state == TcpState::TimeWait;
-        used.tuple
-            .iter()
-            .find(blocks)
-            .map(|socket| if waits(socket) { ConnectRule::TimeWait } else { ConnectRule::Connected })
-    }
-
-    /// Whether `connect()` may take the port of a `TIME_WAIT`. That of a `FIN_WAIT2` it may not (since 6.12).
-    fn may_take(&self, socket: &SocketObservation) -> bool {
-        socket.state == TcpState::TimeWait && socket.recyclable && self.reuse_on
+        // The port of a `TIME_WAIT` may be taken; that of a `FIN_WAIT2` may not (since 6.12).
+        let blocks = |socket: &&&SocketObservation| !(waits(socket) && socket.recyclable && self.reuse_on);
+        let rule =
+            |socket: &&SocketObservation| if waits(socket) { ConnectRule::TimeWait } else { ConnectRule::Connected };
+        used.tuple.iter().find(blocks).map(rule)
     }
 
     /// Whether a `TIME_WAIT` has a port that can be taken.
@@ -201,9 +190,5 @@ impl<'a> PortTable<'a> {
             *states.entry(socket.state).or_default() += 1;
         }
         states
-    }
-
-    pub(super) fn processes(&self) -> Vec<PortHolder> {
-        PortHolder::count(self.of_tuple().flat_map(|socket| &socket.processes), PROCESSES)
     }
 }

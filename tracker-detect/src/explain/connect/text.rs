@@ -1,6 +1,6 @@
 //! What an operator reads where `connect()` finds few ports or none.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use super::port_table::{PortCounts, PortTable, Tuple};
 use crate::{
@@ -45,54 +45,29 @@ pub(super) fn advice(ports: &PortTable<'_>, counts: &PortCounts, settings: &Port
     if !is_short(counts) {
         return Vec::new();
     }
+    let recyclable = count(ports.would_recycle());
+    let now = count(ports.would_recycle().filter(|socket| socket.recyclable));
+    let half_closed = || ports.of_tuple().filter(|socket| socket.state == TcpState::CloseWait);
+    let who = processes(half_closed());
+    let [waiting, bound] = [ConnectRule::TimeWait, ConnectRule::Bound].map(|rule| counts.held_by(rule));
+    let by_clients = || ports.of_bound().any(|socket| !socket.listens());
     let all = [
-        reuse(ports),
-        close_wait(ports),
-        keep_alive(counts),
-        bound(ports, counts),
+        // tcp_tw_reuse is not in force for this destination, and these have timestamps.
+        (recyclable > 0).then(|| advice::reuse(now, recyclable - now)),
+        (count(half_closed()) > 0).then(|| advice::close_wait(count(half_closed()), who.as_deref())),
+        (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting)),
+        // Ports that bind() took serve one connection at a time, to whatever destination.
+        (bound > 0).then(|| advice::bound(bound, Some(by_clients()), processes(ports.of_bound()).as_deref())),
         advice::widen(settings.range()),
         advice::reserved(settings.reserved_in_range()),
-        more_addresses(counts),
+        // All other ports are counted for each source and destination.
+        counts.held.keys().any(|rule| *rule != ConnectRule::Bound).then(|| advice::MORE_ADDRESSES.to_owned()),
     ];
     all.into_iter().flatten().collect()
 }
 
 const fn is_short(counts: &PortCounts) -> bool {
     counts.free == 0 || counts.free < counts.capacity / 5
-}
-
-/// `tcp_tw_reuse=1`, where it is not on for this destination and the `TIME_WAIT`s have timestamps.
-fn reuse(ports: &PortTable<'_>) -> Option<String> {
-    let all = count(ports.would_recycle());
-    let now = count(ports.would_recycle().filter(|socket| socket.recyclable));
-    (all > 0).then(|| advice::reuse(now, all - now))
-}
-
-/// Connections that the peer has closed and the process has not.
-fn close_wait(ports: &PortTable<'_>) -> Option<String> {
-    let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::CloseWait);
-    let who = processes(waiting());
-    let who = who.as_ref().map(|who| who as &dyn Display);
-    (count(waiting()) > 0).then(|| advice::close_wait(count(waiting()), who))
-}
-
-/// Where `TIME_WAIT` holds a good part of the ports.
-fn keep_alive(counts: &PortCounts) -> Option<String> {
-    let waiting = counts.held_by(ConnectRule::TimeWait);
-    (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting))
-}
-
-/// Ports that `bind()` took serve one connection at a time, to whatever destination.
-fn bound(ports: &PortTable<'_>, counts: &PortCounts) -> Option<String> {
-    let bound = counts.held_by(ConnectRule::Bound);
-    let by_clients = ports.of_bound().any(|socket| !socket.listens());
-    (bound > 0).then(|| advice::bound(bound, Some(by_clients), processes(ports.of_bound()).as_deref()))
-}
-
-/// Ports are counted for each source and destination, except those that `bind()` took.
-fn more_addresses(counts: &PortCounts) -> Option<String> {
-    let per_tuple = |rule: &ConnectRule| *rule != ConnectRule::Bound;
-    counts.held.keys().any(per_tuple).then(|| advice::MORE_ADDRESSES.to_owned())
 }
 
 fn count<'a>(sockets: impl Iterator<Item = &'a SocketObservation>) -> u32 {

@@ -15,7 +15,7 @@ pub fn read() -> Result<PortSettings, KernelError> {
     };
     let reserved = match text("ip_local_reserved_ports") {
         Some(text) => text.trim().parse::<PortSet>().map_err(|_| unreadable("ip_local_reserved_ports", &text))?,
-        None => PortSet::new(),
+        None => PortSet::default(),
     };
     let number = |name| text(name).and_then(|text| text.trim().parse::<u64>().ok());
     let reuse = number("tcp_tw_reuse").and_then(|number| TwReuse::from_number(u8::try_from(number).ok()?));

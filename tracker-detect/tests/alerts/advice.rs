@@ -1,10 +1,10 @@
-use tracker_common::state;
+//! Advice on local ports: what would help, and nothing else.
 
-use crate::ports::{
-    PortSettings, PortsObservation, TwReuse,
-    testing::{Watch, conflict, failure, seen, tuple},
-};
+use tracker_common::state;
+use tracker_detect::ports::{PortSettings, PortsObservation, TwReuse};
 use tracker_model::api::PortHolder;
+
+use crate::support::{Watch, conflict, failure, seen, tuple};
 
 /// The advice for a tuple that is nearly full.
 fn advice(change: impl FnOnce(&mut PortsObservation)) -> String {
@@ -13,8 +13,7 @@ fn advice(change: impl FnOnce(&mut PortsObservation)) -> String {
     seen.settings.tw_reuse = TwReuse::Loopback;
     seen.tuples[0].recyclable = 850;
     change(&mut seen);
-    watch.step(&seen);
-    watch.alerts().remove(0).advice
+    watch.step(&seen).remove(0).advice
 }
 
 #[test]

@@ -1,68 +1,76 @@
-//! What tests see: plain values with everything filled in, and connections that come and go.
+//! What the tests see: plain values with everything filled in, and connections that come and go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_common::state;
 
-use super::{
-    forecast::{RECENT, TIME_WAIT},
-    model::PortModel,
-    observation::{PortsObservation, TupleObservation, UdpObservation},
-    settings::{PortSet, PortSettings, TwReuse},
-};
-use crate::{
+use tracker_detect::{
     alert::AlertStore,
-    call_failures,
-    detector::{Detector, Observation},
-    port_exhaustion,
+    detector::Observation,
+    ports::{
+        PortModel, PortSet, PortSettings, PortsObservation, RECENT, TIME_WAIT, TupleObservation, TwReuse,
+        UdpObservation,
+    },
+    registry::Detectors,
+    syn::Sensitivity,
 };
 use tracker_model::{
-    api::{Alert, PortConflict, PortFailure, PortRest, Ports},
+    api::{Alert, PortConflict, PortEvidence, PortFailure, PortRest, PortUse, Ports},
     process::Process,
 };
 
 /// A network namespace.
 pub const NETNS: u32 = 4_026_531_840;
 
-/// The model with its detectors.
+/// The model of ports with all detectors.
 pub struct Watch {
     pub model: PortModel,
-    alerts: AlertStore,
-    detectors: [Box<dyn Detector>; 2],
+    store: AlertStore,
+    detectors: Detectors,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        let alerts = AlertStore::default();
-        let detectors = [port_exhaustion::detector(alerts.clone()), call_failures::detector(alerts.clone())];
-        Self { model: PortModel::default(), alerts, detectors }
+        let store = AlertStore::default();
+        Self { model: PortModel::default(), detectors: Detectors::new(Sensitivity::Medium, &store), store }
     }
 }
 
 impl Watch {
-    pub fn step(&mut self, seen: &PortsObservation) {
+    /// Shows a census of ports, and returns the alerts.
+    pub fn step(&mut self, seen: &PortsObservation) -> Vec<Alert> {
         if let Some(reading) = self.model.update(seen) {
-            self.observe(&Observation::Ports(reading));
+            self.detectors.observe(&Observation::Ports(reading));
         }
+        self.store.alerts()
     }
 
-    pub fn forget(&mut self, netns: u32, wall: Timestamp) {
+    /// Shows another observation, and returns the alerts.
+    pub fn show(&mut self, observation: &Observation) -> Vec<Alert> {
+        self.detectors.observe(observation);
+        self.store.alerts()
+    }
+
+    /// A network namespace is gone.
+    pub fn forget(&mut self, netns: u32, wall: Timestamp) -> Vec<Alert> {
         self.model.forget(netns);
-        self.observe(&Observation::NetnsGone { netns, wall });
+        self.show(&Observation::NetnsGone { netns, wall })
     }
 
-    fn observe(&mut self, observation: &Observation) {
-        self.detectors.iter_mut().for_each(|detector| detector.observe(observation));
-    }
-
-    pub fn alerts(&self) -> Vec<Alert> {
-        self.alerts.alerts()
-    }
-
-    pub fn ports(&self) -> std::sync::Arc<Ports> {
+    pub fn ports(&self) -> Arc<Ports> {
         self.model.ports()
     }
+
+    /// The row of the worst destination.
+    pub fn row(&self) -> PortUse {
+        self.ports().ports[0].clone()
+    }
+}
+
+/// The figures of an alert on ports.
+pub fn evidence(alert: &Alert) -> &PortEvidence {
+    alert.evidence.ports().unwrap()
 }
 
 /// The time of day `at` seconds after the first look.
@@ -98,7 +106,7 @@ pub fn seen(at: f64, tuples: Vec<TupleObservation>) -> PortsObservation {
         netns: NETNS,
         name: None,
         settings: PortSettings { low: 40_000, high: 40_999, tw_reuse: TwReuse::Off, ..PortSettings::default() },
-        bound: PortSet::new(),
+        bound: PortSet::default(),
         udp: UdpObservation::default(),
         tuples,
         rest: PortRest::default(),
