@@ -1,11 +1,6 @@
 //! The parts of docs/ that are not generated name every label value and fact that exists.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use tracker_detect::{
