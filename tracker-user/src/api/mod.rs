@@ -79,24 +79,15 @@ fn reply<T: Serialize>(snapshot: Option<Arc<Snapshot>>, view: impl FnOnce(&Snaps
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::{os::unix::net, path::Path, time::Duration};
+mod tests {
+    use std::time::Duration;
 
     use futures_util::StreamExt as _;
-    use nix::sys::socket::{Backlog, listen};
 
     use tracker_model::api::paths::EXPLAIN_BIND;
 
     use super::*;
     use crate::client;
-
-    /// A socket that accepts nothing, and whose queue is full.
-    pub(crate) fn full_listener(path: &Path) -> (net::UnixListener, net::UnixStream) {
-        let listener = net::UnixListener::bind(path).unwrap();
-        listen(&listener, Backlog::new(0).unwrap()).unwrap();
-        let first = net::UnixStream::connect(path).unwrap();
-        (listener, first)
-    }
 
     #[tokio::test]
     async fn those_who_ask_when_too_many_do_are_turned_away() {

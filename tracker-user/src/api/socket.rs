@@ -151,54 +151,7 @@ impl Drop for SocketFile {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
-    use crate::api::tests::full_listener;
-
-    #[tokio::test]
-    async fn the_socket_is_for_owner_and_group_and_goes_with_the_daemon() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run/tracker/tracker.sock");
-        let socket = ApiSocket::bind(&path).unwrap();
-        let metadata = fs::symlink_metadata(&path).unwrap();
-        assert_eq!(metadata.mode() & 0o777, 0o660);
-        UnixStream::connect(&path).unwrap();
-        drop(socket);
-        assert!(!path.exists());
-        assert!(path.parent().unwrap().is_dir());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_a_dead_daemon_left_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "the standard library leaves the file");
-        let _socket = ApiSocket::bind(&path).unwrap();
-        UnixStream::connect(&path).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_answers_keeps_its_socket() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let first = ApiSocket::bind(&path).unwrap();
-        let error = ApiSocket::bind(&path).unwrap_err();
-        assert!(matches!(error, SocketError::Taken(_)), "{error}");
-        assert!(path.exists());
-        drop(first);
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_is_stopped_keeps_its_socket() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let _full = full_listener(&path);
-        let bound = tokio::task::spawn_blocking(move || ApiSocket::bind(&path).map(drop));
-        let bound = tokio::time::timeout(std::time::Duration::from_secs(2), bound).await;
-        assert!(matches!(bound, Ok(Ok(Err(SocketError::Taken(_))))), "{bound:?}");
-    }
 
     #[tokio::test]
     async fn nobody_else_may_open_the_socket_before_its_group_is_set() {
@@ -206,31 +159,5 @@ mod tests {
         let path = directory.path().join("s");
         let _listener = bind_private(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_socket_is_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        fs::write(&path, "precious").unwrap();
-        assert!(matches!(ApiSocket::bind(&path), Err(SocketError::NoSocket(_))));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-    }
-
-    #[tokio::test]
-    async fn the_socket_of_a_successor_is_not_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let first = ApiSocket::bind(&path).unwrap();
-        fs::rename(&path, directory.path().join("moved")).unwrap();
-        let _second = ApiSocket::bind(&path).unwrap();
-        drop(first);
-        assert!(path.exists());
-    }
-
-    #[tokio::test]
-    async fn a_place_where_nothing_can_be_made_is_named_with_the_way_out() {
-        let error = ApiSocket::bind(Path::new("/proc/nowhere/s")).unwrap_err().to_string();
-        assert!(error.starts_with("cannot create /proc/nowhere: ") && error.contains("--api.socket"), "{error}");
     }
 }
