@@ -94,7 +94,7 @@ async fn connect(
     // From the wildcard is from wherever the kernel chooses.
     let source = query.source.filter(|source| !source.is_unspecified());
     let destination = SocketAddr::new(query.address.to_canonical(), query.port);
-    let from = way(destination, source)?;
+    let from = way(destination, source).map_err(|(status, error)| refuse(status, error))?;
     // connect() takes the unspecified address for the host itself (`ip_route_output_key_hash_rcu`).
     let destination = if destination.ip().is_unspecified() { SocketAddr::new(from, query.port) } else { destination };
     let asked = SocketsAsked { ports: None, destination: Some(destination), address: source, source: Some(from) };
@@ -104,7 +104,8 @@ async fn connect(
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, error));
     }
     if let Some(error) = &found.no_way {
-        return Err(no_way(&format!("from {from} "), destination, error));
+        let (status, error) = no_way(&format!("from {from} "), destination, error);
+        return Err(refuse(status, error));
     }
     let mut answer = explain_connect(from, destination, &found.sockets, &found.settings);
     if found.truncated {
@@ -113,31 +114,31 @@ async fn connect(
     Ok(Json(answer))
 }
 
-/// The address that a connection would come from.
-fn way(destination: SocketAddr, source: Option<IpAddr>) -> Result<IpAddr, Response> {
+/// The address that a connection would come from; or with which status and why there is none.
+fn way(destination: SocketAddr, source: Option<IpAddr>) -> Result<IpAddr, (StatusCode, String)> {
     if destination.port() == 0 {
         let error = "connect() to port 0 reaches nothing; name the port of the service";
-        return Err(refuse(StatusCode::BAD_REQUEST, error.to_owned()));
+        return Err((StatusCode::BAD_REQUEST, error.to_owned()));
     }
     if source.is_some_and(|source| source.to_canonical().is_ipv4() != destination.is_ipv4()) {
         let error = "source and destination must both be IPv4 or both IPv6";
-        return Err(refuse(StatusCode::BAD_REQUEST, error.to_owned()));
+        return Err((StatusCode::BAD_REQUEST, error.to_owned()));
     }
     match source.map_or_else(|| route::source(destination, None), Ok) {
         Ok(from) => Ok(from.to_canonical()),
         Err(error) if route::is_no_way(&error) => Err(no_way("", destination, &error.to_string())),
         Err(error) => {
             let error = format!("the kernel cannot be asked for the way: {error}; name the source address");
-            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error))
+            Err((StatusCode::SERVICE_UNAVAILABLE, error))
         }
     }
 }
 
 /// There is no route.
-fn no_way(from: &str, destination: SocketAddr, error: &str) -> Response {
+fn no_way(from: &str, destination: SocketAddr, error: &str) -> (StatusCode, String) {
     let to = destination.ip();
     let advice = format!("see `ip route get {to}`, or name another source address");
-    refuse(StatusCode::UNPROCESSABLE_ENTITY, format!("there is no way {from}to {to}: {error}; {advice}"))
+    (StatusCode::UNPROCESSABLE_ENTITY, format!("there is no way {from}to {to}: {error}; {advice}"))
 }
 
 async fn ask(kernel: &KernelHandle, asked: SocketsAsked) -> Result<SocketsFound, Response> {

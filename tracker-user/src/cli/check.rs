@@ -98,11 +98,11 @@ mod tests {
             snapshot.alerts.truncate(1);
             snapshot.alerts[0].severity = Severity::Warning;
         }
-        let cases: [(Snapshot, Change, u8, &str, &str); 8] = [
-            (sample::snapshot(), |_| {}, 0, FINE, ""),
-            (sample::snapshot(), |it| it.losses[0] = 2, 1, "TRACKER WARNING: listener_table_full: 2 ", ""),
+        let cases: [(fn() -> Snapshot, Change, u8, &str, &str); 8] = [
+            (sample::snapshot, |_| {}, 0, FINE, ""),
+            (sample::snapshot, |it| it.losses[0] = 2, 1, "TRACKER WARNING: listener_table_full: 2 ", ""),
             (
-                sample::snapshot(),
+                sample::snapshot,
                 |it| (it.losses[0] = 2, it.interfaces.clear()).1,
                 2,
                 "TRACKER CRITICAL: no interface is watched",
@@ -110,16 +110,16 @@ mod tests {
             ),
             // An alert that is critical is named first.
             (
-                sample::under_flood(),
+                sample::under_flood,
                 |it| it.losses[0] = 2,
                 2,
                 "TRACKER CRITICAL: SYN flood of [::]:443: ",
                 " (and 1 more alert); listener_table_full: 2 ",
             ),
-            (sample::under_flood(), warn, 1, "TRACKER WARNING: SYN flood of ", ""),
+            (sample::under_flood, warn, 1, "TRACKER WARNING: SYN flood of ", ""),
             // One that is a warning gives way to what is critical.
             (
-                sample::under_flood(),
+                sample::under_flood,
                 |it| (warn(it), it.interfaces.clear()).1,
                 2,
                 "TRACKER CRITICAL: no interface is watched",
@@ -127,17 +127,17 @@ mod tests {
             ),
             // One for information is shown, and fine.
             (
-                sample::under_flood(),
+                sample::under_flood,
                 |it| drop(it.alerts.remove(0)),
                 0,
                 FINE,
                 "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-",
             ),
             // One that is over is not shown.
-            (sample::under_flood(), |it| drop(it.alerts.drain(..2)), 0, FINE, ""),
+            (sample::under_flood, |it| drop(it.alerts.drain(..2)), 0, FINE, ""),
         ];
         for (snapshot, change, expected, start, part) in cases {
-            let status = status(snapshot, change);
+            let status = status(snapshot(), change);
             let (code, line) = (code(worst(&status)), line(&status));
             assert_eq!(code, expected, "{line}");
             assert!(line.starts_with(start) && line.contains(part) && !line.contains('\n'), "{line}");

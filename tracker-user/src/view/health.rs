@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_its_health_and_its_line() {
-        let failed = "out of memory; socket states and queues are ";
         type Change = fn(&mut Snapshot);
+        let failed = "out of memory; socket states and queues are ";
         let cases: [(Change, Health, &str); 11] = [
             (|_| {}, Health::Ok, ""),
             (|it| it.interfaces.clear(), Health::Critical, "no interface is watched"),
