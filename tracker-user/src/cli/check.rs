@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn each_health_has_its_line_and_code() {
         const FINE: &str = "TRACKER OK: 1 interface watched, socket events by tp_btf";
-        type Change = fn(&mut Snapshot);
+        type Case = (fn() -> Snapshot, fn(&mut Snapshot), u8, &'static str, &'static str);
         fn warn(snapshot: &mut Snapshot) {
             snapshot.alerts.truncate(1);
             snapshot.alerts[0].severity = Severity::Warning;
         }
-        let cases: [(fn() -> Snapshot, Change, u8, &str, &str); 8] = [
+        let cases: [Case; 8] = [
             (sample::snapshot, |_| {}, 0, FINE, ""),
             (sample::snapshot, |it| it.losses[0] = 2, 1, "TRACKER WARNING: listener_table_full: 2 ", ""),
             (
