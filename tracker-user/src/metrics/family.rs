@@ -21,19 +21,20 @@ impl Samples {
         Self { metric, rows: BTreeMap::new() }
     }
 
-    /// Adds the value of a counter or gauge; `labels` are in the order of the metric's.
+    /// Adds the value of a counter or gauge; `labels` are in the order of the metric's. Counts of the same labels are
+    /// added up: Prometheus refuses a scrape in which a series occurs twice.
     pub(super) fn add(&mut self, labels: &[&dyn Display], value: f64) {
-        let mut row = proto::Metric::default();
-        if self.metric.kind == Kind::Counter {
+        let is_counter = self.metric.kind == Kind::Counter;
+        let row = self.row(labels);
+        if is_counter {
             let mut counter = Counter::default();
-            counter.set_value(value);
+            counter.set_value(row.get_counter().get_value() + value);
             row.set_counter(counter);
         } else {
             let mut gauge = Gauge::default();
             gauge.set_value(value);
             row.set_gauge(gauge);
         }
-        self.push(labels, row);
     }
 
     /// Adds the value if it is known.
@@ -70,9 +71,7 @@ impl Samples {
         proto.set_bucket(buckets);
         proto.set_sample_count(cumulative);
         proto.set_sample_sum(float(histogram.sum_us) / MICROSECONDS);
-        let mut row = proto::Metric::default();
-        row.set_histogram(proto);
-        self.push(labels, row);
+        self.row(labels).set_histogram(proto);
     }
 
     /// Adds what [`Field::counts`] returned.
@@ -90,8 +89,7 @@ impl Samples {
         }
     }
 
-    /// Prometheus refuses a scrape in which a series occurs twice.
-    fn push(&mut self, labels: &[&dyn Display], mut row: proto::Metric) {
+    fn row(&mut self, labels: &[&dyn Display]) -> &mut proto::Metric {
         debug_assert_eq!(labels.len(), self.metric.labels.len(), "{}", self.metric.name);
         let values: Vec<_> = labels.iter().map(ToString::to_string).collect();
         let pair = |(name, value): (&&str, &String)| {
@@ -100,9 +98,8 @@ impl Samples {
             pair.set_value(value.clone());
             pair
         };
-        row.set_label(self.metric.labels.iter().zip(&values).map(pair).collect());
-        let before = self.rows.insert(values, row);
-        debug_assert!(before.is_none(), "{} occurs twice", self.metric.name);
+        let pairs = self.metric.labels.iter().zip(&values).map(pair).collect();
+        self.rows.entry(values).or_insert_with(|| proto::Metric::from_label(pairs))
     }
 
     /// All of them.

@@ -1,10 +1,8 @@
 //! The daemon's view of itself: what it read and when, what it lost, what it costs in the kernel.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use tracker_common::{ABI_HASH, counters::Loss};
-use tracker_model::{Snapshot, api::Program};
+use tracker_model::Snapshot;
 
 use super::family::{Metric, Row, rows};
 
@@ -55,25 +53,15 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
         };
     counter "tracker_program_runs_total" ["program"]
         "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for (name, (runs, _)) in programs(snapshot) {
-            samples.count(&[&name], runs);
+        => |snapshot, samples| for program in &snapshot.programs {
+            samples.count(&[&program.name], program.run_count);
         };
     counter "tracker_program_run_seconds_total" ["program"]
         "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for (name, (_, seconds)) in programs(snapshot) {
-            samples.add(&[&name], seconds);
+        => |snapshot, samples| for program in &snapshot.programs {
+            samples.add(&[&program.name], program.run_seconds);
         };
 };
-
-/// Runs and seconds by name: a program may be loaded more than once.
-fn programs(snapshot: &Snapshot) -> BTreeMap<&str, (u64, f64)> {
-    let mut by_name: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
-    for Program { name, run_count, run_seconds, .. } in &snapshot.programs {
-        let sum = by_name.entry(name).or_default();
-        *sum = (sum.0 + run_count, sum.1 + run_seconds);
-    }
-    by_name
-}
 
 fn seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()

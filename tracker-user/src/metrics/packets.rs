@@ -1,6 +1,6 @@
 //! Packets and SYNs by the interfaces that are watched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tracker_common::{
     classify::{Family, Outcome},
@@ -43,36 +43,21 @@ pub(super) static NO_LISTENER: &[Row<Scrape>] = rows! { Scrape;
         };
 };
 
-/// Counts by outcome and family.
-type Packets = [[u64; Family::COUNT]; Outcome::COUNT];
-
 /// Hook of an interface whose packets are counted on the one below it; it has no counters.
 const SEEN_BELOW: &str = "lower";
 
+/// Two interfaces have the same name for a moment when one takes over the name of another.
 fn packets(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, packets) in by_name(snapshot) {
+    for interface in snapshot.interfaces.iter().filter(|interface| interface.hook != SEEN_BELOW) {
         for outcome in Outcome::ALL {
             for family in Family::ALL {
-                let packets = packets[outcome as usize][family as usize];
+                let packets = interface.counters.packets[outcome as usize][family as usize];
                 if packets > 0 || is_possible(outcome, family) {
-                    samples.count(&[&name, &outcome.name(), &family.name()], packets);
+                    samples.count(&[&interface.name, &outcome.name(), &family.name()], packets);
                 }
             }
         }
     }
-}
-
-/// Packets by name of the interface. Two have the same name for a moment when one takes over the name of another;
-/// they are added up, for a series that occurs twice would make Prometheus refuse the whole scrape.
-fn by_name(snapshot: &Snapshot) -> BTreeMap<&str, Packets> {
-    let mut sums: BTreeMap<&str, Packets> = BTreeMap::new();
-    for interface in snapshot.interfaces.iter().filter(|interface| interface.hook != SEEN_BELOW) {
-        let sum = sums.entry(&interface.name).or_default();
-        for (sum, packets) in sum.as_flattened_mut().iter_mut().zip(interface.counters.packets.as_flattened()) {
-            *sum += packets;
-        }
-    }
-    sums
 }
 
 /// Whether packets of this outcome can be of this family: only these are exported at zero.

@@ -1,7 +1,7 @@
 //! Local ports by source and destination, the calls that found none, and the ports that `bind()` chooses from. No
 //! process and no ephemeral port is ever a label.
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
+use std::{fmt::Display, net::IpAddr};
 
 use prometheus::proto::MetricFamily;
 use tracker_model::{
@@ -92,11 +92,10 @@ fn failures(Scrape { snapshot, series }: &Scrape, samples: &mut Samples) {
     if snapshot.ports.taken_at.is_none() {
         return;
     }
-    let listed = series.tuples.own(&snapshot.ports);
-    let mut counts: BTreeMap<_, u64> =
-        listed.map(|row| ((row.netns, row.destination, row.destination_port), 0)).collect();
-    counts.extend(series.failures.own());
-    for ((netns, destination, port), count) in counts {
+    for row in series.tuples.own(&snapshot.ports) {
+        samples.count(&[&row.netns, &row.destination, &row.destination_port], 0);
+    }
+    for ((netns, destination, port), count) in series.failures.own() {
         samples.count(&[&netns, &destination, &port], count);
     }
     samples.count(&[OTHER; 3], series.failures.other());

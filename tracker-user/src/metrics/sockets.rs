@@ -1,7 +1,5 @@
 //! Sockets: states, transitions, connects, times and ends.
 
-use std::collections::BTreeMap;
-
 use crate::view;
 use tracker_common::{
     SOCKET_FAMILY_NAMES,
@@ -107,12 +105,9 @@ fn transitions(sockets: &SocketCounters, samples: &mut Samples) {
 
 fn connect_failures(sockets: &SocketCounters, samples: &mut Samples) {
     for (family, counts) in SOCKET_FAMILY_NAMES.into_iter().zip(&sockets.connect_failures) {
-        let mut by_name: BTreeMap<String, u64> = COMMON_ERRORS.map(|name| (name.to_owned(), 0)).into();
+        COMMON_ERRORS.iter().for_each(|name| samples.count(&[&family, name], 0));
         for (number, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            *by_name.entry(errno::name(number)).or_default() += count;
-        }
-        for (name, count) in by_name {
-            samples.count(&[&family, &name], count);
+            samples.count(&[&family, &errno::name(number)], *count);
         }
     }
 }
