@@ -96,7 +96,8 @@ fn figures(target: Target, reading: &PortsReading, index: &Index) -> (PortEviden
         return (reading.unlisted(), vec![unknown]);
     };
     let unknown = (row.used_ratio < ports::MANY_FREE).then(|| {
-        "the last census saw ports free: it came too late, or the process narrows the range itself (IP_LOCAL_PORT_RANGE)"
+        "the last census saw ports free: it came too late, or the process narrows the range itself \
+         (IP_LOCAL_PORT_RANGE)"
             .to_owned()
     });
     (reading.listed(row), unknown.into_iter().collect())

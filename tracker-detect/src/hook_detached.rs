@@ -50,7 +50,8 @@ fn report(interface: &Unwatched, netns: u32) -> Report {
     Report {
         headline: format!("The interface {name} is not watched: {reason}"),
         advice: format!(
-            "Packets and SYNs that arrive by {name} are not counted, and a flood of them is not seen. Fix the reason: it is then \
+            "Packets and SYNs that arrive by {name} are not counted, and a flood of them is not seen. Fix the \
+             reason: it is then \
              watched at once. If it is to stay unwatched, take it out of --interface."
         ),
         ..Report::of_facts(AlertKind::HookDetached, Severity::Warning, subject, facts)

@@ -123,12 +123,14 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
     let (state, advice) = match kind {
         AlertKind::FinWaitLeak => (
             "FIN_WAIT2",
-            "The process has shut its side down and waits for peers that do not close: let it close() them after a time of \
+            "The process has shut its side down and waits for peers that do not close: let it close() them after a \
+             time of \
              its own, which also lets net.ipv4.tcp_fin_timeout end them.",
         ),
         _ => (
             "CLOSE_WAIT",
-            "The peers have closed these connections and the process does not call close(): fix it; a restart frees them.",
+            "The peers have closed these connections and the process does not call close(): fix it; a restart frees \
+             them.",
         ),
     };
     let headline = format!(

@@ -171,11 +171,13 @@ proptest! {
         let (_, less) = run(&series(&steps, &load, |now| flood(&some, now)));
         let (_, more) = run(&series(&steps, &load, |now| flood(&some, now) + flood(&more, now)));
         let until = more.called.unwrap_or(usize::MAX);
-        for (index, (less, more)) in less.statistics.iter().zip(&more.statistics).enumerate().take_while(|(i, _)| *i <= until) {
+        let both = less.statistics.iter().zip(&more.statistics);
+        for (index, (less, more)) in both.enumerate().take_while(|(i, _)| *i <= until) {
             prop_assert!(*more >= less - 1e-9, "step {index}: {more} with more, {less} with less");
         }
         if let Some(called) = less.called {
-            prop_assert!(more.called.is_some_and(|more| more <= called), "{:?} with more, {called} with less", more.called);
+            let is_sooner = more.called.is_some_and(|more| more <= called);
+            prop_assert!(is_sooner, "{:?} with more, {called} with less", more.called);
         }
     }
 

@@ -29,7 +29,11 @@ pub(crate) unsafe fn fetch_add(counter: *mut u64, mut value: u64) -> u64 {
     // SAFETY: as in `add`.
     #[cfg(target_arch = "bpf")]
     unsafe {
-        asm!("{value} = atomic_fetch_add((u64 *)({counter} + 0), {value})", counter = in(reg) counter, value = inout(reg) value);
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({counter} + 0), {value})",
+            counter = in(reg) counter,
+            value = inout(reg) value,
+        );
     }
     #[cfg(not(target_arch = "bpf"))]
     let _ = counter;

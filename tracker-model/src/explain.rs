@@ -1,4 +1,5 @@
-//! What `tracker explain` asks and answers, and what is known of a socket that holds a port. The rules belong to tracker-detect.
+//! What `tracker explain` asks and answers, and what is known of a socket that holds a port. The rules belong to
+//! tracker-detect.
 
 mod answer;
 mod query;

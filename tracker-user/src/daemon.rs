@@ -53,7 +53,7 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
     let listeners = web::bind(&settings.web.listen).await?;
     let (api_listener, api_file) = ApiSocket::bind(&settings.api.socket)?.into_parts();
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let metrics = Metrics::new(kernel.clone())?;
+    let metrics = Metrics::new(kernel.clone());
     let mut servers = Servers::new(descriptors::connections_per_listener(descriptors, listeners.len() + 1));
     for listener in listeners {
         servers.start(listener, web::router(kernel.clone(), metrics.clone(), &settings.web.telemetry_path));
@@ -77,7 +77,8 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
             ended?;
         } else {
             tracing::warn!(
-                "detaching takes long; the kernel does the rest when the process ends, but before Linux 6.6 programs on \
+                "detaching takes long; the kernel does the rest when the process ends, but before Linux 6.6 programs \
+                 on \
                  clsact stay until the next start"
             );
         }

@@ -34,7 +34,7 @@ async fn ask(kernel: KernelHandle, path: &str) -> anyhow::Result<Value> {
 async fn page(kernel: KernelHandle, path: &str) -> (u16, String, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = web::router(kernel.clone(), Metrics::new(kernel).unwrap(), "/metrics");
+    let router = web::router(kernel.clone(), Metrics::new(kernel), "/metrics");
     tokio::spawn(axum::serve(listener, router).into_future());
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let answer = client::exchange(stream, path).await.unwrap();

@@ -361,7 +361,8 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     outcome.short = accepted.saturating_sub(completed);
     if completed > accepted || outcome.short > unseen {
         wrong.push(format!(
-            "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {unseen} missed by the \
+            "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {unseen} missed \
+             by the \
              daemon's own count"
         ));
     }

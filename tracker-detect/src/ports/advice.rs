@@ -87,7 +87,8 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     let half_closed = in_state("fin_wait2");
     if is_part(half_closed, open, 50) && held < half_closed {
         return Some(format!(
-            "{} are in FIN_WAIT2 and belong to no process any more: they wait for the peer to close, for net.ipv4.tcp_fin_timeout \
+            "{} are in FIN_WAIT2 and belong to no process any more: they wait for the peer to close, for \
+             net.ipv4.tcp_fin_timeout \
              at most (60 s by default). See why the peer does not close; a shorter timeout frees the ports sooner.",
             grouped(half_closed.into())
         ));

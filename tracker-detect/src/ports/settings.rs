@@ -242,7 +242,8 @@ mod tests {
             let bits = Bits::from(&set);
             prop_assert!(ports.iter().all(|port| bits.contains(*port)));
             prop_assert_eq!(PortSet::from(&bits), set.clone());
-            let settings = PortSettings { low: *range.start(), high: *range.end(), reserved: set, ..Default::default() };
+            let (low, high) = range.clone().into_inner();
+            let settings = PortSettings { low, high, reserved: set, ..Default::default() };
             let chosen = (0..=u16::MAX).filter(|port| settings.may_choose(*port));
             prop_assert_eq!(settings.choosable(), chosen.collect::<PortSet>());
         }

@@ -94,7 +94,8 @@ fn flood_advice(record: &Record) -> String {
         Some(origin) => {
             let family = if origin.contains(':') { "ip6" } else { "ip" };
             advice.push(format!(
-                "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless real \
+                "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless \
+                 real \
                  clients are there: sources can be forged."
             ));
         }

@@ -88,7 +88,8 @@ fn failures_of_a_listed_tuple_have_its_figures() {
     let kinds: Vec<_> = alerts.iter().map(|alert| alert.kind).collect();
     assert_eq!(kinds, [AlertKind::PortAllocationFailed, AlertKind::PortExhaustion]);
     assert!(alerts[0].summary.contains(
-        "no free local port: 12 calls failed, most of ab (pid 5); 1,000 of 1,000 used (100 %), 600 of them in TIME_WAIT; since"
+        "no free local port: 12 calls failed, most of ab (pid 5); 1,000 of 1,000 used (100 %), 600 of them in \
+         TIME_WAIT; since"
     ));
     assert_eq!(alerts[0].unknown, [""; 0]);
     assert!(alerts[1].summary.contains("192.0.2.7:443 are gone: 1,000 of 1,000 used (100 %)"), "{}", alerts[1].summary);
@@ -136,7 +137,8 @@ fn who_holds_the_port_is_named_once_it_is_found() {
     let found = PortConflict { holders: held_by("apache2"), ..refused() };
     assert_eq!(
         look(&mut watch, 11.0, vec![found.clone()])[0].summary,
-        "bind() to [::]:80 failed, the address is in use: 3 calls failed, all of nginx (pid 7); held by apache2 (pid 5); since \
+        "bind() to [::]:80 failed, the address is in use: 3 calls failed, all of nginx (pid 7); held by apache2 (pid \
+         5); since \
          2027-01-15 08:00:08 UTC"
     );
     // Started again and again it is another process each time, for which nobody has looked yet.

@@ -34,8 +34,8 @@ fn is_foreseen(load: &Load, interval: f64, chance: &mut Chance) -> Result<(), Te
     Ok(())
 }
 
-/// Looks that saw these counts of open connections, of 4,000 ports; returns how many of them foresaw the end within five
-/// minutes.
+/// Looks that saw these counts of open connections, of 4,000 ports; returns how many of them foresaw the end within
+/// five minutes.
 fn alarms(counts: &[u16], interval: f64) -> usize {
     let mut model = PortModel::default();
     let mut at = 0.0;
@@ -93,7 +93,9 @@ proptest! {
 
     #[test]
     fn a_steady_growth_is_measured_whatever_the_looks(
-        gaps in prop::collection::vec(0.5_f64..5.0, 4..80), rate in 1.0_f64..100.0, wrong in any::<prop::sample::Index>(),
+        gaps in prop::collection::vec(0.5_f64..5.0, 4..80),
+        rate in 1.0_f64..100.0,
+        wrong in any::<prop::sample::Index>(),
     ) {
         let mut model = PortModel::default();
         let (mut at, mut growth) = (0.0, None);

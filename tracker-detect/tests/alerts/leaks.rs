@@ -58,7 +58,8 @@ fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
     assert_eq!(over.facts[1], Fact::new("leaked_peak", "at most", 120, Unit::None));
     assert_eq!(
         last[0].summary,
-        "nginx (pid 815) leaks connections: 60 sockets in CLOSE_WAIT, the oldest for at least 4 min; since 2027-01-15 08:01:45 UTC"
+        "nginx (pid 815) leaks connections: 60 sockets in CLOSE_WAIT, the oldest for at least 4 min; since \
+         2027-01-15 08:01:45 UTC"
     );
     assert_eq!(look(&mut watch, 135, Vec::new())[0].until, Some(wall(135.0)), "the process is gone");
 }

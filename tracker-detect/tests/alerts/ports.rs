@@ -64,7 +64,8 @@ fn a_leak_of_ports_is_a_warning_first_and_then_critical_under_one_number() {
     assert_eq!((subject.source, subject.destination), (Some(of.source), Some(of.destination)));
     assert_eq!(
         alert.summary,
-        "Local ports from 10.0.0.5 to 192.0.2.7:443 run out: 991 of 1,000 used (99 %), full in 0 s; since 2027-01-15 08:00:25 UTC"
+        "Local ports from 10.0.0.5 to 192.0.2.7:443 run out: 991 of 1,000 used (99 %), full in 0 s; since 2027-01-15 \
+         08:00:25 UTC"
     );
     assert!((evidence(alert).growth_per_second.unwrap() - 10.0).abs() < 0.1);
     assert_eq!(evidence(alert).states, [("established".to_owned(), 991)].into());
@@ -195,7 +196,8 @@ proptest! {
             for port in 0..3 {
                 if chance.share() < 0.9 {
                     let [open, held, recyclable] = [(); 3].map(|()| (700.0 * chance.share()) as u16);
-                    tuples.push(TupleObservation { destination_port: port, recyclable, recent: held / 2, ..tuple(open, held) });
+                    let row = tuple(open, held);
+                tuples.push(TupleObservation { destination_port: port, recyclable, recent: held / 2, ..row });
                 }
             }
             let mut seen = seen(at, tuples);
@@ -216,7 +218,8 @@ proptest! {
                     prop_assert!(old.state == AlertState::Firing || old == alert, "what is over stays as it was");
                 }
             }
-            let firing = |kind| alerts.iter().filter(|alert| alert.state == AlertState::Firing && alert.kind == kind).count();
+            let fires = |alert: &&Alert| alert.state == AlertState::Firing;
+            let firing = |kind| alerts.iter().filter(fires).filter(|alert| alert.kind == kind).count();
             prop_assert!(firing(AlertKind::PortExhaustion) <= 3 && firing(AlertKind::PortAllocationFailed) <= 1);
             before.extend(alerts.into_iter().map(|alert| (alert.id, alert)));
         }

@@ -131,7 +131,8 @@ mod tests {
                 |it| drop(it.alerts.remove(0)),
                 0,
                 FINE,
-                "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since 2027-",
+                "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since \
+                 2027-",
             ),
             // One that is over is not shown.
             (sample::under_flood, |it| drop(it.alerts.drain(..2)), 0, FINE, ""),

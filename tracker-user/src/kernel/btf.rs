@@ -15,7 +15,8 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 pub enum BtfError {
     /// The file cannot be read.
     #[error(
-        "cannot read the kernel's type information (BTF) from {path}: {source}; use a kernel with CONFIG_DEBUG_INFO_BTF=y, \
+        "cannot read the kernel's type information (BTF) from {path}: {source}; use a kernel with \
+         CONFIG_DEBUG_INFO_BTF=y, \
          or name a BTF file made for this kernel with --btf FILE"
     )]
     Read {

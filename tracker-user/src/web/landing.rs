@@ -70,7 +70,12 @@ fn figures(snapshot: &Snapshot) -> Markup {
                 }
             }
         }
-        p { "Read at " (format!("{:.0}", snapshot.taken_at)) ", counted since " (format!("{:.0}", snapshot.started_at)) ". More: " code { "tracker status" } ", " code { "tracker alerts" } ", " code { "tracker listeners" } ", " code { "tracker states" } "." }
+        p {
+            "Read at " (format!("{:.0}", snapshot.taken_at))
+            ", counted since " (format!("{:.0}", snapshot.started_at)) ". More: "
+            code { "tracker status" } ", " code { "tracker alerts" } ", "
+            code { "tracker listeners" } ", " code { "tracker states" } "."
+        }
     }
 }
 

@@ -194,7 +194,8 @@ fn an_operator_reads_one_line() {
     let answer = ask(&[waiting(LOW), bound], &range(2));
     assert_eq!(
         answer.summary,
-        "connect() from 192.0.2.1 to 198.51.100.1:443 fails (EADDRNOTAVAIL): none of 2 ports is free (1 in TIME_WAIT, 1 \
+        "connect() from 192.0.2.1 to 198.51.100.1:443 fails (EADDRNOTAVAIL): none of 2 ports is free (1 in \
+         TIME_WAIT, 1 \
          taken by bind())"
     );
     let reserved = PortSettings { reserved: [LOW].into_iter().collect(), ..range(1) };
@@ -216,7 +217,9 @@ prop_compose! {
     fn any_socket()(
         port in LOW - 2..LOW + 14,
         bucket in prop::sample::select(vec![AUTO, BOUND, None]),
-        state in prop::sample::select(vec![TcpState::Established, TcpState::TimeWait, TcpState::FinWait2, TcpState::Listen]),
+        state in prop::sample::select(
+            vec![TcpState::Established, TcpState::TimeWait, TcpState::FinWait2, TcpState::Listen],
+        ),
         (timestamps, recyclable, far) in any::<(bool, bool, bool)>(),
     ) -> SocketObservation {
         let seen = connection(port, state);
@@ -251,7 +254,8 @@ proptest! {
     #[test]
     fn of_an_odd_range_one_port_less_counts(sockets in prop::collection::vec(any_socket(), 0..20), pairs in 1_u16..6) {
         let settings = range(2 * pairs + 1);
-        let free = |port: &u16| !ask(&sockets, &PortSettings { low: *port, high: *port, ..settings.clone() }).would_fail;
+        let alone = |port: u16| PortSettings { low: port, high: port, ..settings.clone() };
+        let free = |port: &u16| !ask(&sockets, &alone(*port)).would_fail;
         let free = settings.range().filter(free).count();
         let answer = ask(&sockets, &settings);
         prop_assert_eq!(answer.capacity, settings.range_len() - 1);

@@ -122,12 +122,15 @@ prop_compose! {
         (ipv6, address) in addresses(),
         protocol in prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]),
         port in PORT..PORT + 3,
-        state in prop::sample::select(vec![TcpState::Listen, TcpState::Bound, TcpState::TimeWait, TcpState::Established]),
+        state in prop::sample::select(
+            vec![TcpState::Listen, TcpState::Bound, TcpState::TimeWait, TcpState::Established],
+        ),
         (ipv6_only, reuse_address, reuse_port) in any::<(bool, bool, bool)>(),
         (uid, device) in (0_u32..2, 0_u32..3),
     ) -> SocketObservation {
         let ipv6_only = ipv6 && ipv6_only;
-        SocketObservation { protocol, ipv6, ipv6_only, address, port, reuse_address, reuse_port, uid, device, ..socket(state) }
+        let socket = socket(state);
+        SocketObservation { protocol, ipv6, ipv6_only, address, port, reuse_address, reuse_port, uid, device, ..socket }
     }
 }
 

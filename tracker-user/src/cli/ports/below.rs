@@ -162,7 +162,8 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         let most = count(space.rest.most.into());
         let _ = writeln!(
             text,
-            "  not listed: {sockets} connections, of >={tuples} sources and destinations; no other destination holds more \
+            "  not listed: {sockets} connections, of >={tuples} sources and destinations; no other destination holds \
+             more \
              than {most}"
         );
     }

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn sockets_are_those_in_use_and_in_time_wait() {
-        let text = "sockets: used 290\nTCP: inuse 4 orphan 0 tw 21 alloc 5 mem 1\nUDP: inuse 2 mem 0\nUDPLITE: inuse 0\n\
+        let text = "sockets: used 290\nTCP: inuse 4 orphan 0 tw 21 alloc 5 mem 1\nUDP: inuse 2 mem 0\nUDPLITE: inuse \
+                    0\n\
                     RAW: inuse 7\nFRAG: inuse 0 memory 0\n";
         assert_eq!(sockets(text), 27);
         assert_eq!(sockets("TCP6: inuse 3\nUDP6: inuse 1\n"), 4);

@@ -35,38 +35,40 @@ pub struct ListenerSeries {
 /// For each of [`FIELDS`] its counts.
 type Counts = Vec<Vec<u64>>;
 
-/// The listeners of one snapshot.
-#[derive(Debug)]
-pub struct Split<'a> {
-    /// Those with a series of their own.
-    pub own: Vec<&'a Listener>,
-    /// The sums of the rest, for each of [`FIELDS`], if there ever was one. Counters never go back.
-    pub other: Option<Counts>,
-    /// Connections that left the samples of their listeners before they were completed; never goes back.
-    pub evicted: u64,
-}
-
 impl ListenerSeries {
     /// Takes in the listeners of a snapshot.
-    pub fn update<'a>(&mut self, listeners: &'a [Listener]) -> Split<'a> {
+    pub fn update(&mut self, listeners: &[Listener]) {
         let open: HashSet<Key> = listeners.iter().map(key).collect();
         self.own.retain(|key| open.contains(key));
         self.rest.retain(|key, _| open.contains(key));
-        let (own, rest): (Vec<_>, Vec<_>) = listeners.iter().partition(|listener| self.has_own(key(listener)));
         self.clear_gauges();
-        for listener in rest {
-            self.count_in_rest(listener);
+        for listener in listeners {
+            let key = key(listener);
+            if self.own.len() < MAX && !self.rest.contains_key(&key) {
+                self.own.insert(key);
+            } else if !self.own.contains(&key) {
+                self.count_in_rest(listener);
+            }
         }
         self.count_evictions(listeners);
-        Split { own, other: self.sum.clone(), evicted: self.evictions }
     }
 
-    fn has_own(&mut self, key: Key) -> bool {
-        if self.own.contains(&key) {
-            return true;
-        }
-        let free = self.own.len() < MAX && !self.rest.contains_key(&key);
-        free && self.own.insert(key)
+    /// Whether it has a series of its own.
+    #[must_use]
+    pub fn has_own(&self, listener: &Listener) -> bool {
+        self.own.contains(&key(listener))
+    }
+
+    /// The sums of the rest, for each of [`FIELDS`], if there ever was one. Counters never go back.
+    #[must_use]
+    pub fn other(&self) -> Option<&Counts> {
+        self.sum.as_ref()
+    }
+
+    /// Connections that left the samples of their listeners before they were completed; never goes back.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     fn clear_gauges(&mut self) {
@@ -132,29 +134,29 @@ mod tests {
     }
 
     /// Counts of the rest by the name of the metric, without its prefix.
-    fn sum(split: &Split<'_>, name: &str) -> Vec<u64> {
+    fn sum(series: &ListenerSeries, name: &str) -> Vec<u64> {
         let name = format!("tracker_listener_{name}");
         let is_it = |field: &Field<Listener>| field.metric.as_ref().is_some_and(|metric| metric.name == name);
-        split.other.as_ref().unwrap()[FIELDS.iter().position(is_it).unwrap()].clone()
+        series.sum.as_ref().unwrap()[FIELDS.iter().position(is_it).unwrap()].clone()
     }
 
     #[test]
     fn few_listeners_all_have_their_own_series() {
         let all = listeners(0..256, 5);
         let mut series = ListenerSeries::default();
-        let split = series.update(&all);
-        assert_eq!((split.own.len(), split.other.is_none()), (256, true));
+        series.update(&all);
+        assert_eq!((series.own.len(), series.other().is_none()), (256, true));
     }
 
     #[test]
     fn the_rest_is_summed() {
         let all = listeners(0..260, 5);
         let mut series = ListenerSeries::default();
-        let split = series.update(&all);
-        assert_eq!(split.own.len(), 256);
-        assert_eq!((sum(&split, "syns_total"), sum(&split, "handshake_seconds")[2]), (vec![20, 0], 20));
+        series.update(&all);
+        assert_eq!(series.own.len(), 256);
+        assert_eq!((sum(&series, "syns_total"), sum(&series, "handshake_seconds")[2]), (vec![20, 0], 20));
         assert_eq!(
-            [sum(&split, "half_open"), sum(&split, "dropped_requests_total"), sum(&split, "sockets")],
+            [sum(&series, "half_open"), sum(&series, "dropped_requests_total"), sum(&series, "sockets")],
             [[8], [4], [4]]
         );
     }
@@ -164,11 +166,12 @@ mod tests {
         let mut series = ListenerSeries::default();
         series.update(&listeners(0..258, 5));
         let all = listeners(0..257, 6);
-        let split = series.update(&all);
-        let syns = sum(&split, "syns_total")[0];
-        assert_eq!((syns, sum(&split, "sockets")[0]), (11, 1), "5 of the closed one, 6 of the open one");
+        series.update(&all);
+        let syns = sum(&series, "syns_total")[0];
+        assert_eq!((syns, sum(&series, "sockets")[0]), (11, 1), "5 of the closed one, 6 of the open one");
         let all = listeners(0..257, 2);
-        let syns = sum(&series.update(&all), "syns_total")[0];
+        series.update(&all);
+        let syns = sum(&series, "syns_total")[0];
         assert_eq!(syns, 13, "it was closed and opened again between two snapshots");
     }
 
@@ -179,10 +182,11 @@ mod tests {
         let queues = all[256].queues;
         series.update(&all);
         all[256].queues = None;
-        let split = series.update(&all);
-        assert_eq!(sum(&split, "half_open"), [0; 0], "it is not known");
+        series.update(&all);
+        assert_eq!(sum(&series, "half_open"), [0; 0], "it is not known");
         all[256].queues = queues;
-        assert_eq!(sum(&series.update(&all), "dropped_requests_total"), [1]);
+        series.update(&all);
+        assert_eq!(sum(&series, "dropped_requests_total"), [1]);
     }
 
     #[test]
@@ -191,10 +195,11 @@ mod tests {
         series.update(&listeners(0..257, 5));
         let mut all = listeners(1..257, 5);
         all.extend(listeners(1000..1001, 1));
-        let split = series.update(&all);
-        let ports: Vec<_> = split.own.iter().map(|listener| listener.port).collect();
+        series.update(&all);
+        let has_own = |listener: &&Listener| series.has_own(listener);
+        let ports: Vec<_> = all.iter().filter(has_own).map(|listener| listener.port).collect();
         assert!(ports.contains(&1000) && !ports.contains(&256));
-        assert_eq!((ports.len(), sum(&split, "syns_total")[0]), (256, 5));
+        assert_eq!((ports.len(), sum(&series, "syns_total")[0]), (256, 5));
     }
 
     #[test]
@@ -207,7 +212,10 @@ mod tests {
             all
         };
         let mut series = ListenerSeries::default();
-        let mut after = |listeners: Vec<Listener>| series.update(&listeners).evicted;
+        let mut after = |listeners: Vec<Listener>| {
+            series.update(&listeners);
+            series.evictions()
+        };
         assert_eq!((after(with(0..300, 2)), after(with(0..300, 3))), (600, 900), "those without series too");
         assert_eq!(after(with(0..1, 5)), 902, "299 closed");
         assert_eq!(after(with(0..1, 1)), 903, "it was closed and opened again");

@@ -8,6 +8,6 @@ mod ports;
 mod tuples;
 
 pub use failures::FailureSeries;
-pub use listeners::{ListenerSeries, Split};
+pub use listeners::ListenerSeries;
 pub use ports::PortSeries;
-pub use tuples::{OtherTuples, TupleSeries};
+pub use tuples::TupleSeries;

@@ -164,22 +164,8 @@ mod tests {
         Duration::from_secs(second)
     }
 
-    /// A list without rates: quiet ports.
-    fn list(ports: u32, top: &[(u16, u64)]) -> NoListener {
-        let top_ports = top.iter().map(|&(port, syns)| PortSyns { port, syns, syn_rate: 0.0 }).collect();
-        NoListener { top_ports, ports, syn_rate: 0.0 }
-    }
-
-    fn update(series: &mut PortSeries, total: u64, list: &NoListener) {
-        series.update(at(0), total, list);
-    }
-
     fn of(series: &PortSeries, port: u16) -> Option<u64> {
         series.own().find(|(own, _)| *own == port).map(|(_, syns)| syns)
-    }
-
-    fn syns(series: &PortSeries, port: u16) -> u64 {
-        of(series, port).expect("a series")
     }
 
     fn sum(series: &PortSeries) -> u64 {
@@ -327,68 +313,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn few_ports_are_counted_exactly() {
-        let mut series = PortSeries::default();
-        update(&mut series, 40, &list(2, &[(23, 30), (80, 10)]));
-        assert_eq!((syns(&series, 23), syns(&series, 80), series.other()), (30, 10, 0));
-        update(&mut series, 50, &list(3, &[(23, 35), (80, 10), (22, 5)]));
-        assert_eq!((syns(&series, 23), syns(&series, 22), series.other()), (35, 5, 0));
-    }
+    /// Total, number of ports and list of each snapshot; and after it, ports with a series and the others.
+    type Steps = &'static [(u64, u32, &'static [(u16, u64)], &'static [(u16, u64)], u64)];
 
     #[test]
-    fn a_port_that_climbs_into_the_list_starts_at_zero_and_the_rest_does_not_go_back() {
-        let mut series = PortSeries::default();
-        update(&mut series, 100, &list(3, &[(1, 50), (2, 30)]));
-        assert_eq!(series.other(), 20);
-        update(&mut series, 200, &list(3, &[(3, 90), (1, 60)]));
-        assert_eq!(syns(&series, 3), 0, "how many of the 90 are new is not known");
-        assert_eq!((syns(&series, 1), syns(&series, 2), series.other()), (60, 30, 110));
-        update(&mut series, 230, &list(3, &[(3, 120), (1, 60)]));
-        assert_eq!((syns(&series, 3), sum(&series)), (30, 230));
-    }
-
-    #[test]
-    fn a_port_that_falls_off_the_list_keeps_its_series() {
-        let mut series = PortSeries::default();
-        update(&mut series, 10, &list(1, &[(1, 10)]));
-        update(&mut series, 110, &list(3, &[(2, 60), (3, 40)]));
-        assert_eq!((syns(&series, 1), sum(&series)), (10, 110));
-    }
-
-    #[test]
-    fn a_scan_of_all_ports_gets_no_series() {
-        let mut series = PortSeries::default();
-        let scanned: Vec<_> = (1..=10).map(|port| (port, 1)).collect();
-        update(&mut series, 60_000, &list(60_000, &scanned));
-        assert_eq!((series.own().count(), series.other()), (0, 60_000));
-    }
-
-    #[test]
-    fn no_more_than_the_most_ports_get_a_series() {
-        let mut series = PortSeries::default();
-        for step in 0..100_u16 {
-            update(&mut series, u64::from(step + 1), &list(u32::from(step) + 1, &[(step, 1)]));
+    fn syns_are_counted_while_their_port_is_listed_and_the_rest_is_the_others() {
+        const SCANNED: &[(u16, u64)] = &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)];
+        let cases: &[(&str, Steps)] = &[
+            (
+                "few ports are counted exactly",
+                &[
+                    (40, 2, &[(23, 30), (80, 10)], &[(23, 30), (80, 10)], 0),
+                    (50, 3, &[(23, 35), (80, 10), (22, 5)], &[(22, 5), (23, 35), (80, 10)], 0),
+                ],
+            ),
+            (
+                "a port that climbs into the list starts at zero, for how many of the 90 are new is not known",
+                &[
+                    (100, 3, &[(1, 50), (2, 30)], &[(1, 50), (2, 30)], 20),
+                    (200, 3, &[(3, 90), (1, 60)], &[(1, 60), (2, 30), (3, 0)], 110),
+                    (230, 3, &[(3, 120), (1, 60)], &[(1, 60), (2, 30), (3, 30)], 110),
+                ],
+            ),
+            (
+                "a port that falls off the list keeps its series",
+                &[(10, 1, &[(1, 10)], &[(1, 10)], 0), (110, 3, &[(2, 60), (3, 40)], &[(1, 10), (2, 60), (3, 40)], 0)],
+            ),
+            ("a scan of all ports gets no series", &[(60_000, 60_000, SCANNED, &[], 60_000)]),
+            (
+                "counts read at different moments even out: the five that were missing belong to the port",
+                &[(5, 1, &[(1, 10)], &[(1, 10)], 0), (10, 1, &[(1, 10)], &[(1, 10)], 0)],
+            ),
+            (
+                "nothing goes back when an interface and its counters leave",
+                &[
+                    (100, 1, &[(1, 100)], &[(1, 100)], 0),
+                    (40, 1, &[(1, 100)], &[(1, 100)], 0),
+                    (47, 1, &[(1, 107)], &[(1, 107)], 0),
+                ],
+            ),
+        ];
+        for (case, steps) in cases {
+            let mut series = PortSeries::default();
+            for (total, ports, top, own, other) in *steps {
+                // Quiet ports: none has a rate.
+                let top_ports = top.iter().map(|&(port, syns)| PortSyns { port, syns, syn_rate: 0.0 }).collect();
+                series.update(at(0), *total, &NoListener { top_ports, ports: *ports, syn_rate: 0.0 });
+                assert_eq!((series.own().collect::<Vec<_>>(), series.other()), (own.to_vec(), *other), "{case}");
+            }
         }
-        assert_eq!((series.own().count(), sum(&series)), (MAX, 100));
-    }
-
-    #[test]
-    fn counters_read_at_different_moments_even_out() {
-        let mut series = PortSeries::default();
-        update(&mut series, 5, &list(1, &[(1, 10)]));
-        assert_eq!((syns(&series, 1), series.other()), (10, 0));
-        update(&mut series, 10, &list(1, &[(1, 10)]));
-        assert_eq!((sum(&series), series.other()), (10, 0), "the five that were missing belong to the port");
-    }
-
-    #[test]
-    fn nothing_goes_back_when_an_interface_and_its_counters_leave() {
-        let mut series = PortSeries::default();
-        update(&mut series, 100, &list(1, &[(1, 100)]));
-        update(&mut series, 40, &list(1, &[(1, 100)]));
-        assert_eq!(sum(&series), 100);
-        update(&mut series, 47, &list(1, &[(1, 107)]));
-        assert_eq!((syns(&series, 1), series.other()), (107, 0));
     }
 }

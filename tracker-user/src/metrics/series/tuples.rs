@@ -4,7 +4,7 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use tracker_common::limits::TUPLES_SHOWN;
-use tracker_model::api::{PortSpace, PortUse, Ports};
+use tracker_model::api::{PortRest, PortUse, Ports};
 
 /// A tuple gets a series when it holds this many ports. Otherwise a host that talks a little to thousands of others
 /// would have new series with each scrape.
@@ -26,31 +26,9 @@ pub struct TupleSeries {
     own: HashSet<Key>,
 }
 
-/// The tuples of one moment.
-#[derive(Debug)]
-pub struct Tuples<'a> {
-    /// Those with a series of their own, the worst first.
-    pub own: Vec<&'a PortUse>,
-    /// The rest, by network namespace.
-    pub others: Vec<OtherTuples>,
-}
-
-/// The rest of the tuples of a network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OtherTuples {
-    /// Network namespace.
-    pub netns: u32,
-    /// Their ports in use.
-    pub in_use: u64,
-    /// How many there are, at least.
-    pub tuples_at_least: u64,
-    /// None of them has more ports in use than this.
-    pub most: u32,
-}
-
 impl TupleSeries {
     /// Takes in how ports stand now.
-    pub fn update<'a>(&mut self, ports: &'a Ports) -> Tuples<'a> {
+    pub fn update(&mut self, ports: &Ports) {
         let has_one = |row: &PortUse| self.own.contains(&key(row));
         let is_worth_one = |row: &PortUse| row.in_use >= MANY || row.used_ratio >= MUCH;
         let mut own: Vec<_> = ports.ports.iter().filter(|row| has_one(row) || is_worth_one(row)).collect();
@@ -61,33 +39,30 @@ impl TupleSeries {
         });
         own.truncate(TUPLES_SHOWN);
         self.own = own.iter().map(|row| key(row)).collect();
-        Tuples { others: self.others(ports), own }
     }
 
-    fn others(&self, ports: &Ports) -> Vec<OtherTuples> {
-        let of_space = |space: &PortSpace| {
-            let mut others = OtherTuples {
-                netns: space.netns,
-                in_use: space.rest.sockets,
-                tuples_at_least: space.rest.tuples_at_least,
-                most: space.rest.most,
-            };
+    /// Those with a series of their own.
+    pub fn own<'a>(&'a self, ports: &'a Ports) -> impl Iterator<Item = &'a PortUse> {
+        ports.ports.iter().filter(|row| self.own.contains(&key(row)))
+    }
+
+    /// The sum of the rest, by network namespace.
+    pub fn others(&self, ports: &Ports) -> impl Iterator<Item = (u32, PortRest)> {
+        ports.namespaces.iter().map(|space| {
+            let mut rest = space.rest;
             let is_other = |row: &&PortUse| row.netns == space.netns && !self.own.contains(&key(row));
             for row in ports.ports.iter().filter(is_other) {
-                others.in_use += u64::from(row.in_use);
-                others.tuples_at_least += 1;
-                others.most = others.most.max(row.in_use);
+                rest.sockets += u64::from(row.in_use);
+                rest.tuples_at_least += 1;
+                rest.most = rest.most.max(row.in_use);
             }
-            others
-        };
-        ports.namespaces.iter().map(of_space).collect()
+            (space.netns, rest)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tracker_model::api::PortRest;
-
     use super::*;
 
     /// By destination port; all else is as in the fixture.
@@ -106,7 +81,8 @@ mod tests {
     }
 
     fn own(series: &mut TupleSeries, ports: &Ports) -> Vec<u16> {
-        series.update(ports).own.iter().map(|row| row.destination_port).collect()
+        series.update(ports);
+        series.own(ports).map(|row| row.destination_port).collect()
     }
 
     #[test]
@@ -116,13 +92,9 @@ mod tests {
             (1..=100).map(|port| row(port, u32::from(port))),
             PortRest { sockets: 7, tuples_at_least: 3, most: 5 },
         );
-        let tuples = series.update(&ports);
-        assert_eq!(tuples.own.iter().map(|row| row.in_use).collect::<Vec<_>>(), (69..=100).rev().collect::<Vec<_>>());
-        let in_use = (1..=68).sum::<u64>() + 7;
-        assert_eq!(
-            tuples.others,
-            [OtherTuples { netns: ports.namespaces[0].netns, in_use, tuples_at_least: 71, most: 68 }]
-        );
+        assert!(own(&mut series, &ports).into_iter().eq((69..=100).rev()));
+        let rest = PortRest { sockets: (1..=68).sum::<u64>() + 7, tuples_at_least: 71, most: 68 };
+        assert!(series.others(&ports).eq([(ports.namespaces[0].netns, rest)]));
     }
 
     #[test]
@@ -130,11 +102,9 @@ mod tests {
         let mut series = TupleSeries::default();
         let narrow = PortUse { capacity: 20, used_ratio: 0.05, ..row(3, 1) };
         let ports = ports([row(1, 9), row(2, 10), narrow], PortRest::default());
-        assert_eq!(own(&mut series, &ports), [3, 2]);
-        assert_eq!(
-            series.update(&ports).others[0],
-            OtherTuples { netns: ports.namespaces[0].netns, in_use: 9, tuples_at_least: 1, most: 9 }
-        );
+        assert_eq!(own(&mut series, &ports), [2, 3]);
+        let rest = PortRest { sockets: 9, tuples_at_least: 1, most: 9 };
+        assert!(series.others(&ports).eq([(ports.namespaces[0].netns, rest)]));
     }
 
     #[test]
