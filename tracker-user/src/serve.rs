@@ -29,13 +29,13 @@ use tokio::{
 use crate::descriptors;
 
 /// A connection is closed when the client takes longer to send a request, or to read an answer.
-const PHASE_LIMIT: Duration = Duration::from_secs(10);
+pub const PHASE_LIMIT: Duration = Duration::from_secs(10);
 /// How long an answer may be on its way before it is cut short to make room for a new connection.
 const WRITE_GRACE: Duration = Duration::from_millis(100);
 /// Pause before looking for room again, and after an error of `accept()`.
 const RETRY: Duration = Duration::from_millis(20);
 /// Most memory for the head of a request, and for answers that wait in line behind one.
-const BUFFER: usize = 16 << 10;
+pub const BUFFER: usize = 16 << 10;
 
 /// A socket that takes connections.
 pub trait Listen: Send + 'static {
@@ -255,6 +255,3 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,25 @@
+//! The server of metrics and API beside clients that do not finish, do not read, or are too many.
+
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use axum::routing::get;
+use axum::{Router, routing::get};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::Notify,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+    time::Instant,
 };
-
-use super::*;
-use crate::client;
+use tracker_user::{
+    client, descriptors,
+    serve::{BUFFER, PHASE_LIMIT, serve},
+};
 
 /// More than the buffers of two sockets take.
 const LARGE: usize = 8 << 20;
