@@ -90,54 +90,59 @@ mod tests {
         view::status(&snapshot, view::Daemon { version: "1", pid: 1 }, snapshot.taken_at)
     }
 
+    const FINE: &str = "TRACKER OK: 1 interface watched, socket events by tp_btf";
+
+    /// A snapshot, a change to it, and what is to come of it: the exit code, and the start and a part of the line.
+    type Case = (fn() -> Snapshot, fn(&mut Snapshot), u8, &'static str, &'static str);
+
+    fn warn(snapshot: &mut Snapshot) {
+        snapshot.alerts.truncate(1);
+        snapshot.alerts[0].severity = Severity::Warning;
+    }
+
+    const CASES: [Case; 8] = [
+        (sample::snapshot, |_| {}, 0, FINE, ""),
+        (sample::snapshot, |it| it.losses[0] = 2, 1, "TRACKER WARNING: listener_table_full: 2 ", ""),
+        (
+            sample::snapshot,
+            |it| (it.losses[0] = 2, it.interfaces.clear()).1,
+            2,
+            "TRACKER CRITICAL: no interface is watched",
+            "; listener_table_full",
+        ),
+        // An alert that is critical is named first.
+        (
+            sample::under_flood,
+            |it| it.losses[0] = 2,
+            2,
+            "TRACKER CRITICAL: SYN flood of [::]:443: ",
+            " (and 1 more alert); listener_table_full: 2 ",
+        ),
+        (sample::under_flood, warn, 1, "TRACKER WARNING: SYN flood of ", ""),
+        // One that is a warning gives way to what is critical.
+        (
+            sample::under_flood,
+            |it| (warn(it), it.interfaces.clear()).1,
+            2,
+            "TRACKER CRITICAL: no interface is watched",
+            "; SYN flood of ",
+        ),
+        // One for information is shown, and fine.
+        (
+            sample::under_flood,
+            |it| drop(it.alerts.remove(0)),
+            0,
+            FINE,
+            "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since \
+             2027-",
+        ),
+        // One that is over is not shown.
+        (sample::under_flood, |it| drop(it.alerts.drain(..2)), 0, FINE, ""),
+    ];
+
     #[test]
     fn each_health_has_its_line_and_code() {
-        const FINE: &str = "TRACKER OK: 1 interface watched, socket events by tp_btf";
-        type Case = (fn() -> Snapshot, fn(&mut Snapshot), u8, &'static str, &'static str);
-        fn warn(snapshot: &mut Snapshot) {
-            snapshot.alerts.truncate(1);
-            snapshot.alerts[0].severity = Severity::Warning;
-        }
-        let cases: [Case; 8] = [
-            (sample::snapshot, |_| {}, 0, FINE, ""),
-            (sample::snapshot, |it| it.losses[0] = 2, 1, "TRACKER WARNING: listener_table_full: 2 ", ""),
-            (
-                sample::snapshot,
-                |it| (it.losses[0] = 2, it.interfaces.clear()).1,
-                2,
-                "TRACKER CRITICAL: no interface is watched",
-                "; listener_table_full",
-            ),
-            // An alert that is critical is named first.
-            (
-                sample::under_flood,
-                |it| it.losses[0] = 2,
-                2,
-                "TRACKER CRITICAL: SYN flood of [::]:443: ",
-                " (and 1 more alert); listener_table_full: 2 ",
-            ),
-            (sample::under_flood, warn, 1, "TRACKER WARNING: SYN flood of ", ""),
-            // One that is a warning gives way to what is critical.
-            (
-                sample::under_flood,
-                |it| (warn(it), it.interfaces.clear()).1,
-                2,
-                "TRACKER CRITICAL: no interface is watched",
-                "; SYN flood of ",
-            ),
-            // One for information is shown, and fine.
-            (
-                sample::under_flood,
-                |it| drop(it.alerts.remove(0)),
-                0,
-                FINE,
-                "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since \
-                 2027-",
-            ),
-            // One that is over is not shown.
-            (sample::under_flood, |it| drop(it.alerts.drain(..2)), 0, FINE, ""),
-        ];
-        for (snapshot, change, expected, start, part) in cases {
+        for (snapshot, change, expected, start, part) in CASES {
             let status = status(snapshot(), change);
             let (code, line) = (code(worst(&status)), line(&status));
             assert_eq!(code, expected, "{line}");

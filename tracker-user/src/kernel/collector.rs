@@ -105,7 +105,7 @@ impl Collector {
         let census = load_census(settings, &mut object)?;
         check_netns_right(settings)?;
         let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
-        let alerts = AlertStore::default();
+        let (alerts, begun) = (AlertStore::default(), Instant::now());
         let mut collector = Self {
             object,
             maps,
@@ -123,9 +123,9 @@ impl Collector {
             alerts,
             census,
             syns: 0,
-            read_at: Instant::now(),
+            read_at: begun,
             started_at: Timestamp::now(),
-            begun: Instant::now(),
+            begun,
             netns,
             lifetime_sample: settings.lifetime_sample,
             socket_events,

@@ -108,13 +108,6 @@ impl NetnsPorts {
         let most = tuples.first().map_or(1, sockets);
         self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(tuple) + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
-        let mut rest =
-            PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
-        for tuple in tuples.iter().skip(LISTED) {
-            rest.tuples_at_least += 1;
-            rest.sockets += u64::from(sockets(tuple));
-            rest.most = rest.most.max(sockets(tuple));
-        }
         let seen = PortsObservation {
             at: context.begun.elapsed(),
             wall: Timestamp::now(),
@@ -129,7 +122,7 @@ impl NetnsPorts {
                 processes: Vec::new(),
             },
             tuples: tuples.iter().take(LISTED).map(|tuple| seen(tuple, context.jiffies)).collect(),
-            rest,
+            rest: rest(&totals, &left_out, tuples.get(LISTED..).unwrap_or_default()),
             sources: sources(maps)?,
             sources_lost: totals.unsourced,
             failures: Vec::new(),
@@ -181,6 +174,18 @@ pub fn delay_ms(settings: &PortSettings) -> u32 {
 
 fn sockets(tuple: &PortTuple) -> u32 {
     tuple.states.iter().map(|count| u32::from(*count)).sum()
+}
+
+/// What is counted together: the tuples that were left out, and those that are too many to be listed.
+fn rest(totals: &PortTotals, left_out: &LeftOut, unlisted: &[PortTuple]) -> PortRest {
+    let mut rest =
+        PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
+    for tuple in unlisted {
+        rest.tuples_at_least += 1;
+        rest.sockets += u64::from(sockets(tuple));
+        rest.most = rest.most.max(sockets(tuple));
+    }
+    rest
 }
 
 fn sources(maps: &Maps) -> Result<Vec<SourceObservation>, KernelError> {

@@ -316,44 +316,45 @@ mod tests {
     /// Total, number of ports and list of each snapshot; and after it, ports with a series and the others.
     type Steps = &'static [(u64, u32, &'static [(u16, u64)], &'static [(u16, u64)], u64)];
 
+    const SCANNED: &[(u16, u64)] = &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)];
+    const CASES: &[(&str, Steps)] = &[
+        (
+            "few ports are counted exactly",
+            &[
+                (40, 2, &[(23, 30), (80, 10)], &[(23, 30), (80, 10)], 0),
+                (50, 3, &[(23, 35), (80, 10), (22, 5)], &[(22, 5), (23, 35), (80, 10)], 0),
+            ],
+        ),
+        (
+            "a port that climbs into the list starts at zero, for how many of the 90 are new is not known",
+            &[
+                (100, 3, &[(1, 50), (2, 30)], &[(1, 50), (2, 30)], 20),
+                (200, 3, &[(3, 90), (1, 60)], &[(1, 60), (2, 30), (3, 0)], 110),
+                (230, 3, &[(3, 120), (1, 60)], &[(1, 60), (2, 30), (3, 30)], 110),
+            ],
+        ),
+        (
+            "a port that falls off the list keeps its series",
+            &[(10, 1, &[(1, 10)], &[(1, 10)], 0), (110, 3, &[(2, 60), (3, 40)], &[(1, 10), (2, 60), (3, 40)], 0)],
+        ),
+        ("a scan of all ports gets no series", &[(60_000, 60_000, SCANNED, &[], 60_000)]),
+        (
+            "counts read at different moments even out: the five that were missing belong to the port",
+            &[(5, 1, &[(1, 10)], &[(1, 10)], 0), (10, 1, &[(1, 10)], &[(1, 10)], 0)],
+        ),
+        (
+            "nothing goes back when an interface and its counters leave",
+            &[
+                (100, 1, &[(1, 100)], &[(1, 100)], 0),
+                (40, 1, &[(1, 100)], &[(1, 100)], 0),
+                (47, 1, &[(1, 107)], &[(1, 107)], 0),
+            ],
+        ),
+    ];
+
     #[test]
     fn syns_are_counted_while_their_port_is_listed_and_the_rest_is_the_others() {
-        const SCANNED: &[(u16, u64)] = &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1)];
-        let cases: &[(&str, Steps)] = &[
-            (
-                "few ports are counted exactly",
-                &[
-                    (40, 2, &[(23, 30), (80, 10)], &[(23, 30), (80, 10)], 0),
-                    (50, 3, &[(23, 35), (80, 10), (22, 5)], &[(22, 5), (23, 35), (80, 10)], 0),
-                ],
-            ),
-            (
-                "a port that climbs into the list starts at zero, for how many of the 90 are new is not known",
-                &[
-                    (100, 3, &[(1, 50), (2, 30)], &[(1, 50), (2, 30)], 20),
-                    (200, 3, &[(3, 90), (1, 60)], &[(1, 60), (2, 30), (3, 0)], 110),
-                    (230, 3, &[(3, 120), (1, 60)], &[(1, 60), (2, 30), (3, 30)], 110),
-                ],
-            ),
-            (
-                "a port that falls off the list keeps its series",
-                &[(10, 1, &[(1, 10)], &[(1, 10)], 0), (110, 3, &[(2, 60), (3, 40)], &[(1, 10), (2, 60), (3, 40)], 0)],
-            ),
-            ("a scan of all ports gets no series", &[(60_000, 60_000, SCANNED, &[], 60_000)]),
-            (
-                "counts read at different moments even out: the five that were missing belong to the port",
-                &[(5, 1, &[(1, 10)], &[(1, 10)], 0), (10, 1, &[(1, 10)], &[(1, 10)], 0)],
-            ),
-            (
-                "nothing goes back when an interface and its counters leave",
-                &[
-                    (100, 1, &[(1, 100)], &[(1, 100)], 0),
-                    (40, 1, &[(1, 100)], &[(1, 100)], 0),
-                    (47, 1, &[(1, 107)], &[(1, 107)], 0),
-                ],
-            ),
-        ];
-        for (case, steps) in cases {
+        for (case, steps) in CASES {
             let mut series = PortSeries::default();
             for (total, ports, top, own, other) in *steps {
                 // Quiet ports: none has a rate.
