@@ -9,8 +9,6 @@ pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod descriptors;
-#[cfg(test)]
-mod golden;
 #[allow(unsafe_code, reason = "the border to the kernel: each place proves why it is sound")]
 pub mod kernel;
 pub mod logging;

@@ -14,9 +14,6 @@ use tracker_user::{
     metrics::{self, Metrics},
 };
 
-#[path = "../src/golden.rs"]
-mod golden;
-
 fn text(snapshot: Snapshot) -> String {
     Metrics::new(KernelHandle::fixed(Some(snapshot), None)).encode().unwrap()
 }
@@ -52,7 +49,7 @@ fn a_scrape_is_that_of_the_golden() {
     let text = text(full());
     let is_fixed = |line: &&str| line.contains(" tracker_") || line.starts_with("tracker_");
     let lines = text.split_inclusive('\n').filter(is_fixed).filter(|line| !line.contains("tracker_build_info"));
-    golden::compare(Path::new("scrape.txt"), &lines.collect::<String>());
+    sample::golden::compare(Path::new("scrape.txt"), &lines.collect::<String>());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tracker_model::{
 };
 
 use super::*;
-use crate::{golden, view};
+use crate::view;
 
 /// A daemon that sees little: nothing listens, nothing was counted, an interface is seen on another.
 fn blind() -> Snapshot {
@@ -68,7 +68,7 @@ fn answers_are_shown_as_in_the_goldens() {
                 listeners::render(&received(&view::listeners(&snapshot)), view),
                 states::render(&received(&view::states(&snapshot)), view),
             ];
-            golden::compare(Path::new(&format!("{name}-{kind}.txt")), &text.join("\n"));
+            sample::golden::compare(Path::new(&format!("{name}-{kind}.txt")), &text.join("\n"));
         }
     }
 }
@@ -79,7 +79,7 @@ fn alerts_ports_and_explanations_are_shown_as_in_the_goldens() {
     for (kind, wide) in [("table", false), ("wide", true)] {
         let of = |snapshot: &Snapshot| alerts::render(&received(&view::alerts(snapshot)), view(snapshot, wide));
         let compare = |name: &str, text: &[String]| {
-            golden::compare(Path::new(&format!("{name}-{kind}.txt")), &text.join("\n"));
+            sample::golden::compare(Path::new(&format!("{name}-{kind}.txt")), &text.join("\n"));
         };
         compare("alerts", &[of(&flood), of(&shortage), of(&sample::snapshot())]);
         let view = View { columns: None, ..view(&shortage, wide) };

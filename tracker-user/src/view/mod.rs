@@ -31,7 +31,7 @@ mod tests {
                 "alerts": alerts(&snapshot),
             });
             let text = serde_json::to_string_pretty(&answers).unwrap();
-            crate::golden::compare(Path::new(&format!("{name}.json")), &text);
+            tracker_fixtures::golden::compare(Path::new(&format!("{name}.json")), &text);
         }
     }
 }
