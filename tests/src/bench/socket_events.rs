@@ -1,6 +1,6 @@
 //! Cost of socket events, from the kernel's own statistics of programs, while real connections come and go.
 //!
-//! What the statistics tell of a program holds a reading of the clock for each run, which a virtual machine may take
+//! What the statistics say of a program holds a reading of the clock for each run, which a virtual machine may take
 //! longer for than the program does for its work. So a program that does nothing sees the same events, and a cost is
 //! what is above it. Loopback is watched, so that everything is on.
 
@@ -23,7 +23,7 @@ const CONNECTIONS: u32 = 5_000;
 /// Time inside BPF of one connection, both ends, over the empty program, nanoseconds.
 const CONNECTION: f64 = 1_000.0;
 
-/// What the kernel tells of a program's runs.
+/// What the kernel says of a program's runs.
 #[derive(Clone, Copy)]
 struct Runs {
     count: u64,

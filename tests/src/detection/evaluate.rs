@@ -356,7 +356,7 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     if !(expected.saturating_sub(dropped)..=expected).contains(&syns) {
         wrong.push(format!("{syns} SYNs for {expected} sent, {dropped} dropped on the way"));
     }
-    // What the kernel did not tell of cannot be counted; that it did not, must be said.
+    // What the kernel did not report cannot be counted; that it did not, must be said.
     let unseen = truth.after.unseen - truth.before.unseen;
     outcome.short = accepted.saturating_sub(completed);
     if completed > accepted || outcome.short > unseen {

@@ -18,7 +18,7 @@ fn ports(listeners: &Listeners) -> Vec<u16> {
     listeners.listeners.iter().map(|listener| listener.port).collect()
 }
 
-/// The kernel takes the port of a socket that it has bound itself back before it tells of the end.
+/// The kernel takes the port of a socket that it has bound itself back before it reports the end.
 #[test]
 fn a_listener_on_a_port_of_the_kernels_choice_is_closed() -> Result<()> {
     let _alone = serial::alone();
@@ -62,7 +62,7 @@ fn listeners_on_ever_new_ports_do_not_crowd_out_others() -> Result<()> {
     daemon.stop(Signal::SIGTERM)
 }
 
-/// The kernel chooses the port only after it tells of the new state; a census has to find it.
+/// The kernel chooses the port only after it reports the new state; a census has to find it.
 #[test]
 fn a_listener_that_was_never_bound_is_known_soon_and_closed() -> Result<()> {
     let _alone = serial::alone();

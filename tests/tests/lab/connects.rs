@@ -97,8 +97,8 @@ fn silence_is_etimedout() -> Result<()> {
                 if failed == seen.failed {
                     return Ok(());
                 }
-                let told = failed.get("ETIMEDOUT").copied().unwrap_or(0);
-                assert!(told < 8 && failed.len() <= 1, "{events}, {family:?}: {failed:?}");
+                let timed_out = failed.get("ETIMEDOUT").copied().unwrap_or(0);
+                assert!(timed_out < 8 && failed.len() <= 1, "{events}, {family:?}: {failed:?}");
             }
             panic!("{events}, {family:?}: not all ends of connects are counted");
         })?;

@@ -104,7 +104,7 @@ fn counts(daemon: &Daemon<'_>, pair: &Pair, family: Family, listeners: &[SocketA
 }
 
 #[test]
-fn listeners_that_share_a_place_are_told_apart() -> Result<()> {
+fn listeners_that_share_a_place_are_distinguished() -> Result<()> {
     const PORT: u16 = 80;
     let _alone = serial::alone();
     let pair = Pair::plain()?;

@@ -1,4 +1,4 @@
-//! Ports that run out: seen while they do, foretold, and counted when they have.
+//! Ports that run out: seen while they do, forecast, and counted when they have.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,7 +64,7 @@ struct Sample {
 }
 
 #[test]
-fn ports_that_run_out_are_seen_foretold_and_counted() -> Result<()> {
+fn ports_that_run_out_are_seen_forecast_and_counted() -> Result<()> {
     let _alone = serial::alone();
     raise_limits()?;
     let pair = Pair::plain()?;
@@ -99,8 +99,8 @@ fn ports_that_run_out_are_seen_foretold_and_counted() -> Result<()> {
         let log = caller.peer.log()?;
         assert_steps(caller, &log, &samples)?;
         if caller.runs_out {
-            assert_foretold(caller, &log, &samples)?;
-            assert_told(&api, caller, &log, &settled)?;
+            assert_forecast(caller, &log, &samples)?;
+            assert_reported(&api, caller, &log, &settled)?;
         } else {
             assert!(log.iter().all(|call| call.error.is_none()), "ports are taken again on loopback");
             assert_green(&samples, caller.target);
@@ -187,7 +187,7 @@ fn assert_recyclable(calls: &[Call], counted: &Counted, at: u64, recyclable: u32
 }
 
 /// The alert came and rose before the first failure, and the time to it was right from half way on.
-fn assert_foretold(caller: &Caller, log: &[Call], samples: &[Sample]) -> Result<()> {
+fn assert_forecast(caller: &Caller, log: &[Call], samples: &[Sample]) -> Result<()> {
     let target = caller.target;
     let failed = log.iter().find(|call| call.error.is_some()).context("it never failed")?;
     let full = log.iter().rev().find(|call| call.error.is_none()).context("it never succeeded")?;
@@ -201,7 +201,7 @@ fn assert_foretold(caller: &Caller, log: &[Call], samples: &[Sample]) -> Result<
         println!("{target}: {severity:?} {:.1} s ahead", seconds(failed.begun) - seconds(nanoseconds(first.at)));
         assert!(nanoseconds(first.at) < failed.begun, "{target}: {severity:?} after the first failure");
     }
-    let (mut told, mut worst): (u32, f64) = (0, 0.0);
+    let (mut forecasts, mut worst): (u32, f64) = (0, 0.0);
     for sample in samples {
         let at = nanoseconds(sample.counted.ports.taken_at.context("a census")?);
         let Some(row) = rows(&sample.counted.ports, target).next() else { continue };
@@ -209,15 +209,15 @@ fn assert_foretold(caller: &Caller, log: &[Call], samples: &[Sample]) -> Result<
             continue;
         }
         let truth = (seconds(full.begun) - seconds(at)).max(0.0);
-        let foretold = row.full_in_seconds.with_context(|| format!("{target}: not foretold: {row:?}"))?;
+        let forecast = row.full_in_seconds.with_context(|| format!("{target}: no forecast: {row:?}"))?;
         // Calls come one by one, and one may be under way.
-        let off = ((foretold - truth).abs() - 1.5 / RATE).max(0.0);
+        let off = ((forecast - truth).abs() - 1.5 / RATE).max(0.0);
         worst = worst.max(off / truth.max(1.0 / RATE));
-        assert!(off <= 0.2 * truth, "{target}: foretold {foretold:.2} s, and it took {truth:.2} s: {row:?}");
-        told += 1;
+        assert!(off <= 0.2 * truth, "{target}: forecast {forecast:.2} s, and it took {truth:.2} s: {row:?}");
+        forecasts += 1;
     }
-    println!("{target}: {told} times foretold, at most {:.1} % off", 100.0 * worst);
-    assert!(told >= 20, "{target}: foretold {told} times from half way on");
+    println!("{target}: {forecasts} forecasts, at most {:.1} % off", 100.0 * worst);
+    assert!(forecasts >= 20, "{target}: {forecasts} forecasts from half way on");
     Ok(())
 }
 
@@ -226,7 +226,7 @@ fn seconds(nanoseconds: u64) -> f64 {
 }
 
 /// The failures are those that the process saw, it is named, and what is asked about it is answered so.
-fn assert_told(api: &Api, caller: &Caller, log: &[Call], settled: &Ports) -> Result<()> {
+fn assert_reported(api: &Api, caller: &Caller, log: &[Call], settled: &Ports) -> Result<()> {
     let Caller { peer, target, .. } = caller;
     let failed: Vec<_> = log.iter().filter(|call| call.error.is_some()).collect();
     assert!(failed.iter().all(|call| call.error.as_deref() == Some(NO_PORT)), "{target}: {failed:?}");

@@ -41,7 +41,7 @@ pub(crate) const TRACEFS: [&str; 6] = [
 const REFUSED: [(Protocol, usize); 2] = [(Protocol::Tcp, 3), (Protocol::Udp, 2)];
 
 #[test]
-fn a_refused_bind_is_told_with_who_holds_the_port() -> Result<()> {
+fn a_refused_bind_is_reported_with_who_holds_the_port() -> Result<()> {
     let _alone = serial::alone();
     let pair = Pair::plain()?;
     let daemon = daemon::settings(&pair.client)?.arguments(&["--trace-bind"]).through(&TRACEFS).start()?;
@@ -82,7 +82,7 @@ fn a_refused_bind_is_told_with_who_holds_the_port() -> Result<()> {
             let who = |peer: &Peer| Process { pid: peer.pid(), comm: peer.name().to_owned() };
             assert_eq!((seen.count, seen.process.clone(), seen.uid), (count, who(&late), 0), "{seen:?}");
             assert_eq!((seen.holders[0].pid, seen.holders[0].comm.as_str()), (holder.pid(), holder.name()));
-            let alert = told(&api, protocol, address)?;
+            let alert = alert_of(&api, protocol, address)?;
             assert_eq!((alert.state, alert.subject.process.as_ref()), (AlertState::Firing, Some(&who(&late))));
             let calls = alert.evidence.ports().context("figures of ports")?;
             assert_eq!((calls.failures, calls.processes.as_slice()), (count, seen.holders.as_slice()));
@@ -108,7 +108,7 @@ fn conflict(api: &Api, protocol: Protocol, address: SocketAddr) -> Result<PortCo
     Ok(one.clone())
 }
 
-fn told(api: &Api, protocol: Protocol, address: SocketAddr) -> Result<Alert> {
+fn alert_of(api: &Api, protocol: Protocol, address: SocketAddr) -> Result<Alert> {
     let alerts = api.alerts()?.answer.alerts;
     let subject = (Some(protocol), Some(address.ip()), Some(address.port()));
     let is_it = |alert: &&Alert| {

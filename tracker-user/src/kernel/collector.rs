@@ -219,7 +219,7 @@ impl Collector {
         self.detectors.get::<SynFlood>().wants_census() && self.census.may_be_taken()
     }
 
-    /// Whether the census is due, or something happened that only a census can tell of: a listener was opened, or a
+    /// Whether the census is due, or something happened that only a census shows: a listener was opened, or a
     /// call found no port.
     fn is_census_due(&self) -> bool {
         self.census.is_due() || (self.is_census_wanted() && self.census.may_be_taken())

@@ -37,17 +37,20 @@ pub fn run(
     stop: oneshot::Receiver<()>,
 ) -> Result<(), KernelError> {
     priority::raise();
+    return_freed_memory();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| KernelError::Io { what: "start a runtime".into(), source })?;
     runtime.block_on(serve(settings, recording, ends, stop))
 }
 
-/// Gives memory back that loading took: type information of the kernel is parsed into some 10 MB and thrown away.
-fn release_heap() {
+/// Makes the allocator return freed memory to the kernel. Loading parses the kernel's type information into some 10 MB
+/// and frees them; glibc would raise its thresholds at that (`M_TRIM_THRESHOLD` in mallopt(3)) and keep all of it, and
+/// `malloc_trim()` does not reach the end of a heap that is a thread's own.
+fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: a call without arguments that refer to memory.
     unsafe {
-        libc::malloc_trim(0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
     }
 }
 
@@ -87,7 +90,6 @@ async fn read_for_ever(
         tokio::task::yield_now().await;
     }
     let snapshot = collector.read()?;
-    release_heap();
     ends.snapshots.send_replace(Some(Arc::new(snapshot)));
     let (sender, listings) = watch::channel(listing);
     let requests = Requests::new(ends.requests);

@@ -99,7 +99,7 @@ mod tests {
 
     use crate::view::{self, Daemon};
 
-    /// The status of a snapshot that was changed, and was looked at so many seconds after it.
+    /// The status of a changed snapshot, as it looks that number of seconds after it was taken.
     fn status(change: impl FnOnce(&mut Snapshot), seconds: i64) -> Status {
         let mut snapshot = sample::snapshot();
         change(&mut snapshot);
