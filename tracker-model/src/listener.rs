@@ -52,6 +52,9 @@ pub struct Listener {
     pub uid: Option<u32>,
     /// Listening sockets at this address.
     pub sockets: u32,
+    /// Whether it has no counters of its own, since the table is full: its SYNs and handshakes are then those of all
+    /// such listeners together.
+    pub shares_slot: bool,
     /// SYNs received by watched interfaces, repeats included.
     pub syns_received: u64,
     /// These SYNs by family.
@@ -113,6 +116,7 @@ impl Listener {
             process: None,
             uid: None,
             sockets: 1,
+            shares_slot: false,
             syns_received: 0,
             syns_by_family: ByFamily::default(),
             syn_rate: 0.0,

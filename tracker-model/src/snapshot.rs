@@ -2,7 +2,11 @@
 //!
 //! Counters run since the daemon started.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tracker_common::classify::Family;
@@ -19,9 +23,11 @@ use crate::{
 pub struct Snapshot {
     /// When the kernel's maps were read.
     pub taken_at: Timestamp,
+    /// The same moment by the monotonic clock.
+    pub read_at: Instant,
     /// When the daemon began to count.
     pub started_at: Timestamp,
-    /// From then to now, by a clock that never jumps.
+    /// From then to `taken_at`, by the monotonic clock.
     pub uptime: Duration,
     /// Inode number of the network namespace, as in `readlink /proc/self/ns/net`.
     pub netns: u32,
@@ -73,6 +79,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The present by the clock of `taken_at`, which may have been set since.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.taken_at.checked_add(self.read_at.elapsed()).unwrap_or(Timestamp::MAX)
+    }
+
     /// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
     #[must_use]
     pub fn socket_events_hook(&self) -> &str {

@@ -48,6 +48,18 @@ pub fn grouped(value: u64) -> String {
     grouped
 }
 
+/// Names that are listed when there are many.
+const LISTED: usize = 8;
+
+/// The first of some names, and how many more there are.
+#[must_use]
+pub fn listed(names: &[&str]) -> String {
+    match names.len().saturating_sub(LISTED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..LISTED].join(", ")),
+    }
+}
+
 /// What stands for a value that is not known.
 pub const UNKNOWN: &str = "-";
 

@@ -40,6 +40,10 @@ pub fn run(settings: &Settings) -> Result<()> {
         .build()
         .context("cannot start the threads that serve")?;
     let result = runtime.block_on(serve(settings, descriptors));
+    if result.is_err() {
+        // Signals no longer end the process, and whoever is to read the error may not read.
+        limit_stop();
+    }
     runtime.shutdown_timeout(PATIENCE);
     drop(log);
     result
@@ -78,8 +82,7 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
         } else {
             tracing::warn!(
                 "detaching takes long; the kernel does the rest when the process ends, but before Linux 6.6 programs \
-                 on \
-                 clsact stay until the next start"
+                 on clsact stay until the next start"
             );
         }
     }
@@ -106,6 +109,9 @@ async fn run_until_end(thread: &mut KernelThread, kernel: &KernelHandle, ready: 
 fn limit_stop() {
     let end = || {
         std::thread::sleep(STOP_LIMIT);
+        tracing::error!("stopping takes more than {STOP_LIMIT:?}: giving up");
+        // The log is written by another thread.
+        std::thread::sleep(Duration::from_millis(100));
         std::process::exit(1);
     };
     // Without the thread there is no limit, which is no reason not to stop.

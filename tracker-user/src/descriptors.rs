@@ -5,9 +5,11 @@ use std::io;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Most connections of one listener: many more than scrapers and people, few enough to cost little.
-const MOST_CONNECTIONS: u64 = 64;
+const MAX_PER_LISTENER: u64 = 64;
+/// Most connections of all listeners together.
+const MAX_CONNECTIONS: u64 = 128;
 /// Clients get one descriptor in this many; the others are for the kernel side, which opens one for each interface.
-const CLIENT_SHARE: u64 = 4;
+const CLIENT_SHARE: u64 = 8;
 
 /// Raises the soft limit of open files, which is 1,024 under systemd, to the hard one. Returns what holds then.
 #[must_use]
@@ -22,11 +24,18 @@ pub fn raise_limit() -> u64 {
     }
 }
 
-/// How many connections each of `listeners` may hold when the process may open `limit` files.
+/// How many connections clients may hold in all when the process may open `limit` files. Programs on interfaces leave
+/// them that many descriptors.
+#[must_use]
+pub fn connections(limit: u64) -> u64 {
+    MAX_CONNECTIONS.min(limit / CLIENT_SHARE)
+}
+
+/// How many of these connections each of `listeners` may hold.
 #[must_use]
 pub fn connections_per_listener(limit: u64, listeners: usize) -> usize {
-    let share = limit / CLIENT_SHARE / (listeners as u64).max(1);
-    usize::try_from(share.clamp(1, MOST_CONNECTIONS)).unwrap_or(1)
+    let share = connections(limit) / (listeners as u64).max(1);
+    usize::try_from(share.clamp(1, MAX_PER_LISTENER)).unwrap_or(1)
 }
 
 /// What to do when an error says that no descriptor is left.
@@ -49,9 +58,9 @@ mod tests {
     }
 
     #[test]
-    fn clients_get_a_quarter_of_the_descriptors_at_most() {
+    fn clients_get_an_eighth_of_the_descriptors_at_most() {
         assert_eq!([1_024, 20_000].map(|limit| connections_per_listener(limit, 2)), [64, 64]);
-        assert_eq!((connections_per_listener(128, 2), connections_per_listener(1_024, 8)), (16, 32));
+        assert_eq!((connections_per_listener(128, 2), connections_per_listener(1_024, 8)), (8, 16));
         assert_eq!(connections_per_listener(0, 2), 1, "somebody must be able to ask");
     }
 }

@@ -85,6 +85,10 @@ pub async fn serve(listener: impl Listen, router: Router, most: usize, mut stop:
                     let hint = descriptors::hint(&error).unwrap_or("trying again");
                     tracing::warn!("cannot accept a connection: {error}; {hint}");
                 }
+                if descriptors::hint(&error).is_some() {
+                    // Connections that wait hold the descriptors that are missing.
+                    connections.make_room(connections.open.len()).await;
+                }
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -159,7 +163,7 @@ impl Connections {
         loop {
             while self.tasks.try_join_next().is_some() {}
             self.open.retain(|(task, _)| !task.is_finished());
-            if self.open.len() < most {
+            if self.open.len() < most.max(1) {
                 return;
             }
             let oldest = self.open.iter().enumerate().min_by_key(|(_, (_, progress))| progress.get());

@@ -1,6 +1,7 @@
 //! The server of metrics and API beside clients that do not finish, do not read, or are too many.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use axum::{Router, routing::get};
+use nix::errno::Errno;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -18,7 +20,7 @@ use tokio::{
 };
 use tracker_user::{
     client, descriptors,
-    serve::{BUFFER, PHASE_LIMIT, serve},
+    serve::{BUFFER, Listen, PHASE_LIMIT, serve},
 };
 
 /// More than the buffers of two sockets take.
@@ -93,6 +95,36 @@ async fn a_scrape_is_answered_beside_clients_that_read_nothing() {
     for _ in 0..40 {
         clients.push(server.client(&b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20)).await);
     }
+    assert_eq!(server.scrape().await, "up 1\n");
+}
+
+/// A socket whose third call of `accept()` finds no free descriptor.
+struct Scarce {
+    listener: TcpListener,
+    calls: AtomicUsize,
+}
+
+impl Listen for Scarce {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 2 {
+            return Err(Errno::EMFILE.into());
+        }
+        Ok(self.listener.accept().await?.0)
+    }
+}
+
+#[tokio::test]
+async fn without_a_free_descriptor_a_client_that_waits_makes_room() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), watch::Sender::new(false));
+    let scarce = Scarce { listener, calls: AtomicUsize::new(0) };
+    let server = Server { address, task: tokio::spawn(serve(scarce, router(), MOST, stop.subscribe())), stop };
+    let mut first = server.client(b"GET /metrics HTTP/1.1\r\n").await;
+    let _second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
+    let closed = tokio::time::timeout(PATIENCE, first.read(&mut [0])).await.expect("the oldest is closed");
+    assert_eq!(closed.unwrap_or_default(), 0);
     assert_eq!(server.scrape().await, "up 1\n");
 }
 

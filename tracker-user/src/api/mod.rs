@@ -15,7 +15,6 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use tracker_model::{
     Snapshot,
@@ -41,7 +40,7 @@ pub fn router(kernel: KernelHandle) -> Router {
 
 async fn status(State(kernel): State<KernelHandle>) -> Response {
     let daemon = Daemon { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
-    answer(&kernel, |snapshot| view::status(snapshot, daemon, Timestamp::now())).await
+    answer(&kernel, |snapshot| view::status(snapshot, daemon, snapshot.now())).await
 }
 
 async fn listeners(State(kernel): State<KernelHandle>) -> Response {

@@ -31,25 +31,25 @@ fn worst(status: &Status) -> Health {
 }
 
 /// Whether the problem that an alert is about is among [`Status::problems`] too: an interface that is not watched, a
-/// full map.
-fn is_problem(alert: &AlertSummary) -> bool {
+/// map that is full now.
+fn is_problem(alert: &AlertSummary, status: &Status) -> bool {
     match alert.kind {
         AlertKind::HookDetached => true,
-        AlertKind::MapPressure => alert.severity >= Severity::Warning,
+        AlertKind::MapPressure => status.maps.iter().any(|map| map.entries >= map.capacity),
         _ => false,
     }
 }
 
 /// The first alert that fires and is no problem too, and how bad it is for a monitoring system.
 fn alerts(status: &Status) -> Option<(Health, String)> {
-    let (problems, others): (Vec<_>, Vec<_>) = status.alerts.worst.iter().partition(|alert| is_problem(alert));
-    let first = others.first()?;
+    let first = status.alerts.worst.iter().find(|alert| !is_problem(alert, status))?;
     let health = match first.severity {
         Severity::Info => Health::Ok,
         Severity::Warning => Health::Warning,
         Severity::Critical => Health::Critical,
     };
-    let more = match status.alerts.firing.saturating_sub(problems.len() + 1) {
+    let problems = status.alerts.worst.iter().filter(|alert| is_problem(alert, status)).count();
+    let more = match status.alerts.firing.saturating_sub(problems + 1) {
         0 => String::new(),
         1 => " (and 1 more alert)".to_owned(),
         more => format!(" (and {more} more alerts)"),
@@ -81,7 +81,10 @@ pub(super) fn line(status: &Status) -> String {
 mod tests {
     use crate::view;
     use tracker_fixtures as sample;
-    use tracker_model::{Snapshot, api::Unwatched};
+    use tracker_model::{
+        Snapshot,
+        api::{MapFill, Unwatched},
+    };
 
     use super::*;
 
@@ -149,6 +152,20 @@ mod tests {
             assert!(line.starts_with(start) && line.contains(part) && !line.contains('\n'), "{line}");
             assert!(!part.is_empty() || !line.contains("more alert") && line.matches("; ").count() <= 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_map_that_was_full_and_is_no_longer_is_still_said() {
+        let line = |entries| {
+            line(&status(sample::under_flood(), |snapshot| {
+                warn(snapshot);
+                snapshot.alerts[0].kind = AlertKind::MapPressure;
+                snapshot.maps = vec![MapFill { name: "LISTENERS".to_owned(), entries, capacity: 10 }];
+            }))
+        };
+        assert!(line(10).starts_with("TRACKER WARNING: LISTENERS is full (10 of 10)"), "{}", line(10));
+        assert!(!line(10).contains("SYN flood"), "said once: {}", line(10));
+        assert!(line(9).starts_with("TRACKER WARNING: SYN flood of"), "the alert fires on: {}", line(9));
     }
 
     #[test]

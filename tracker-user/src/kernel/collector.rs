@@ -222,7 +222,7 @@ impl Collector {
     /// Whether the census is due, or something happened that only a census shows: a listener was opened, or a
     /// call found no port.
     fn is_census_due(&self) -> bool {
-        self.census.is_due() || (self.is_census_wanted() && self.census.may_be_taken())
+        self.census.is_due() || (self.census.may_be_taken() && self.is_census_wanted())
     }
 
     fn is_census_wanted(&self) -> bool {
@@ -244,6 +244,7 @@ impl Collector {
         self.detect(moment, &maps, &missing);
         Ok(Snapshot {
             taken_at,
+            read_at: self.read_at,
             started_at: self.started_at,
             uptime: self.read_at.saturating_duration_since(self.begun),
             netns: self.netns,

@@ -178,6 +178,7 @@ impl Listeners {
             process: self.process(listener, census),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
+            shares_slot: listener.slot == 0,
             syns_by_family: syns,
             syn_rate: self.rate(key, now, syns.total()),
             completed: by_family(counters.completed),

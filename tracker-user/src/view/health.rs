@@ -8,15 +8,13 @@ use tracker_common::counters::Loss;
 use tracker_model::{
     api::{Health, MapFill, Unwatched},
     snapshot::Snapshot,
+    text::listed,
 };
 
 /// A snapshot is taken every second; an older one than this means that reading the kernel's maps has stopped.
 const SNAPSHOT_STALE_SECONDS: i64 = 10;
 /// A census may be late by this many intervals.
 const CENSUS_STALE_INTERVALS: f64 = 3.0;
-
-/// Interfaces that are named when many cannot be watched for one reason.
-const NAMED: usize = 8;
 
 /// What is wrong, worst first.
 pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, String)> {
@@ -28,17 +26,12 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
         let text = "no socket events: transitions, handshakes and connects are not counted";
         problems.push((Health::Critical, text.to_owned()));
     }
-    let age = now.duration_since(snapshot.taken_at).as_secs();
-    if age > SNAPSHOT_STALE_SECONDS {
-        problems.push((
-            Health::Critical,
-            format!("the figures are {age} s old: the daemon no longer reads the kernel's maps"),
-        ));
-    }
+    problems.extend(stale(snapshot, now).map(|text| (Health::Critical, text)));
     problems.extend(missing(&snapshot.missing).map(|text| (Health::Warning, text)));
     if snapshot.unjudged > 0 {
         let text = format!(
-            "listeners without a slot of their own: {}; floods of SYNs to them are not called until others close",
+            "listeners without a slot of their own: {}; their SYNs and handshakes are only counted together, and \
+             floods of them are not called until others close",
             snapshot.unjudged
         );
         problems.push((Health::Warning, text));
@@ -56,16 +49,22 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     problems
 }
 
+/// What is wrong when the figures are old.
+#[must_use]
+pub fn stale(snapshot: &Snapshot, now: Timestamp) -> Option<String> {
+    let age = now.duration_since(snapshot.taken_at).as_secs();
+    (age >= SNAPSHOT_STALE_SECONDS)
+        .then(|| format!("the figures are {age} s old: the daemon no longer reads the kernel's maps"))
+}
+
 /// Interfaces that should be watched and are not. Those with the same reason are one line.
 fn missing(interfaces: &[Unwatched]) -> impl Iterator<Item = String> {
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for interface in interfaces {
         reasons.entry(&interface.reason).or_default().push(&interface.name);
     }
-    reasons.into_iter().map(|(reason, names)| match names.len() {
-        1 => format!("{} is not watched: {reason}", names[0]),
-        count if count <= NAMED => format!("{} are not watched: {reason}", names.join(", ")),
-        count => format!("{} and {} more are not watched: {reason}", names[..NAMED].join(", "), count - NAMED),
+    reasons.into_iter().map(|(reason, names)| {
+        format!("{} {} not watched: {reason}", listed(&names), if names.len() == 1 { "is" } else { "are" })
     })
 }
 

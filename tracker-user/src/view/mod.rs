@@ -7,6 +7,7 @@ mod states;
 mod status;
 
 pub use alerts::alerts;
+pub use health::stale;
 pub use listeners::listeners;
 pub use states::{connects_attempted, connects_established, states};
 pub use status::{Daemon, status};

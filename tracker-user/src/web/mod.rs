@@ -17,10 +17,7 @@ use tracker_model::Snapshot;
 
 pub use bind::{BindError, bind};
 
-use crate::{kernel::KernelHandle, metrics::Metrics};
-
-/// The daemon is not ready when the newest snapshot is older than this.
-const STALE_SECONDS: f64 = 10.0;
+use crate::{kernel::KernelHandle, metrics::Metrics, view};
 
 struct Web {
     kernel: KernelHandle,
@@ -44,7 +41,7 @@ async fn landing_page(State(web): State<Arc<Web>>) -> Html<String> {
 }
 
 async fn ready(State(web): State<Arc<Web>>) -> Response {
-    match readiness(web.kernel.snapshot().as_deref(), Timestamp::now()) {
+    match readiness(web.kernel.snapshot().as_deref(), Snapshot::now) {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
@@ -58,16 +55,9 @@ async fn metrics_text(State(web): State<Arc<Web>>) -> Response {
 }
 
 /// Whether the figures are there and fresh; else why not.
-fn readiness(snapshot: Option<&Snapshot>, now: Timestamp) -> Result<(), String> {
-    let Some(snapshot) = snapshot else {
-        return Err("the daemon starts or stops".to_owned());
-    };
-    let age = now.duration_since(snapshot.taken_at).as_secs_f64();
-    if age < STALE_SECONDS {
-        Ok(())
-    } else {
-        Err(format!("the figures are {age:.0} s old: the daemon no longer reads the kernel's maps"))
-    }
+fn readiness(snapshot: Option<&Snapshot>, now: impl FnOnce(&Snapshot) -> Timestamp) -> Result<(), String> {
+    let snapshot = snapshot.ok_or("the daemon starts or stops")?;
+    view::stale(snapshot, now(snapshot)).map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -79,7 +69,7 @@ mod tests {
     #[test]
     fn figures_must_be_fresh() {
         let snapshot = tracker_fixtures::snapshot();
-        let after = |seconds| snapshot.taken_at + SignedDuration::from_secs(seconds);
+        let after = |seconds| move |snapshot: &Snapshot| snapshot.taken_at + SignedDuration::from_secs(seconds);
         assert_eq!(readiness(Some(&snapshot), after(9)), Ok(()));
         assert!(readiness(Some(&snapshot), after(10)).unwrap_err().starts_with("the figures are 10 s old"));
     }

@@ -4,12 +4,10 @@ use std::{fs::File, os::fd::AsRawFd as _};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::kernel::error::KernelError;
+use crate::{descriptors::connections, kernel::error::KernelError};
 
 /// Descriptors that programs on interfaces leave to the daemon itself, at most.
 const OWN: u64 = 64;
-/// What they leave to connections, at most: those of the API and of one web address (`crate::descriptors`).
-const CONNECTIONS: u64 = 128;
 
 /// Whether there is room for one more program on an interface.
 ///
@@ -28,7 +26,7 @@ pub fn check() -> Result<(), KernelError> {
 
 /// A small limit has a small reserve: the daemon itself takes about 70.
 fn is_room(taken: u64, limit: u64) -> bool {
-    taken < limit.saturating_sub(OWN.min(limit / 16) + CONNECTIONS.min(limit / 8))
+    taken < limit.saturating_sub(OWN.min(limit / 16) + connections(limit))
 }
 
 #[cfg(test)]

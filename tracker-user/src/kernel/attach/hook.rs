@@ -22,12 +22,12 @@ use crate::kernel::{
 };
 
 /// A program on an interface; dropping it takes the program off.
-#[expect(dead_code, reason = "held for its Drop")]
+#[expect(dead_code, reason = "links are held for their Drop")]
 pub enum Attached {
     Xdp(XdpLink),
     Tc(SchedClassifierLink),
-    /// None: the packets are seen on the interface below.
-    ViaLower,
+    /// None: the packets are seen on the interface below, which has this index.
+    ViaLower(u32),
 }
 
 /// How the packets of an interface are seen.
@@ -40,14 +40,14 @@ pub struct Attachment {
 }
 
 impl Attachment {
-    /// Through the watched interface of this name.
-    pub fn via_lower(name: &str) -> Self {
-        Self { attached: Attached::ViaLower, hook: "lower", reason: seen_on(name), own_clsact: false }
+    /// Through the watched interface of this index and name.
+    pub fn via_lower(index: u32, name: &str) -> Self {
+        Self { attached: Attached::ViaLower(index), hook: "lower", reason: seen_on(name), own_clsact: false }
     }
 
     /// Whether the packets are seen on the interface below.
     pub fn is_via_lower(&self) -> bool {
-        matches!(self.attached, Attached::ViaLower)
+        matches!(self.attached, Attached::ViaLower(_))
     }
 }
 

@@ -16,7 +16,7 @@ use nix::net::if_::{Interface, if_nameindex};
 use tracker_common::{classify::Outcome, counters::InterfaceCounters, layout::Sum as _, limits};
 use tracker_model::{api::Unwatched, snapshot};
 
-use self::hook::{Attacher, Attachment, seen_on};
+use self::hook::{Attached, Attacher, Attachment, seen_on};
 use super::{
     Hook,
     error::KernelError,
@@ -233,10 +233,9 @@ impl Attachments {
         let Some(watched) = self.watched.get_mut(&index).filter(|watched| watched.name != name) else { return };
         tracing::info!(interface = name, was = watched.name, "renamed");
         name.clone_into(&mut watched.name);
-        let slot = watched.slot;
-        for above in self.watched.values_mut() {
-            if above.attachment.is_via_lower() && above.slot == slot {
-                above.attachment.reason = seen_on(name);
+        for Watched { attachment, .. } in self.watched.values_mut() {
+            if matches!(attachment.attached, Attached::ViaLower(lower) if lower == index) {
+                attachment.reason = seen_on(name);
             }
         }
     }
@@ -269,7 +268,7 @@ impl Attachments {
             return Ok(());
         }
         let Some(below) = self.watched.get(&lower) else { return Ok(()) };
-        let (slot, attachment) = (below.slot, Attachment::via_lower(&below.name));
+        let (slot, attachment) = (below.slot, Attachment::via_lower(lower, &below.name));
         table::register(maps, link, slot)?;
         self.watched.insert(link.index, Watched { name: link.name.clone(), slot, attachment });
         Ok(())

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
 };
@@ -79,7 +79,8 @@ fn name_of(path: &Path) -> String {
 impl Namespace {
     /// Does something in the namespace, in a thread that ends with it.
     pub fn within<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        let file = File::open(&self.path)?;
+        // Whatever the path is now, opening it must not wait: nobody may write to a FIFO.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path)?;
         if file.metadata()?.ino() != u64::from(self.netns) {
             return Err(io::Error::other("it is gone"));
         }

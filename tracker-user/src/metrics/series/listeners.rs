@@ -13,10 +13,11 @@ use tracker_model::{
 /// Most listeners that have a series of their own at one moment.
 const MAX: usize = 256;
 
-type Key = (u32, IpAddr, u16);
+/// None: those that share one slot, and so are counted once.
+type Key = Option<(u32, IpAddr, u16)>;
 
 fn key(listener: &Listener) -> Key {
-    (listener.netns, listener.address, listener.port)
+    (!listener.shares_slot).then_some((listener.netns, listener.address, listener.port))
 }
 
 /// Which listeners have a series of their own.
@@ -40,11 +41,12 @@ impl ListenerSeries {
     pub fn update(&mut self, listeners: &[Listener]) {
         let open: HashSet<Key> = listeners.iter().map(key).collect();
         self.own.retain(|key| open.contains(key));
-        self.rest.retain(|key, _| open.contains(key));
+        // What is shared goes on counting.
+        self.rest.retain(|key, _| key.is_none() || open.contains(key));
         self.clear_gauges();
         for listener in listeners {
             let key = key(listener);
-            if self.own.len() < MAX && !self.rest.contains_key(&key) {
+            if key.is_some() && self.own.len() < MAX && !self.rest.contains_key(&key) {
                 self.own.insert(key);
             } else if !self.own.contains(&key) {
                 self.count_in_rest(listener);
@@ -106,7 +108,8 @@ impl ListenerSeries {
         for (key, now) in &now {
             self.evictions += growth(self.evicted.get(key).copied().unwrap_or_default(), *now);
         }
-        self.evicted = now;
+        self.evicted.retain(|key, _| key.is_none());
+        self.evicted.extend(now);
     }
 }
 
@@ -200,6 +203,24 @@ mod tests {
         let ports: Vec<_> = all.iter().filter(has_own).map(|listener| listener.port).collect();
         assert!(ports.contains(&1000) && !ports.contains(&256));
         assert_eq!((ports.len(), sum(&series, "syns_total")[0]), (256, 5));
+    }
+
+    #[test]
+    fn what_some_share_is_counted_once() {
+        let mut series = ListenerSeries::default();
+        let mut after = |ports, syns| {
+            let mut all = listeners(ports, syns);
+            for listener in &mut all {
+                listener.shares_slot = true;
+            }
+            series.update(&all);
+            assert!(series.own.is_empty());
+            (sum(&series, "syns_total")[0], sum(&series, "sockets"))
+        };
+        assert_eq!(after(0..3, 5), (5, vec![3]));
+        assert_eq!(after(1..3, 7), (7, vec![2]), "one closed, or got a slot of its own");
+        assert_eq!(after(0..0, 7), (7, vec![]));
+        assert_eq!(after(0..2, 9), (9, vec![2]), "others came");
     }
 
     #[test]
