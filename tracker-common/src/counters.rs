@@ -100,7 +100,7 @@ named! {
                        bounds"
         )]
         ListenerTableFull = 0,
-        /// A sampled connection was not timed: its places in [`crate::maps::TIMED`] were taken.
+        /// A sampled connection was not timed: its places in [`crate::maps::LIFETIMES`] were taken.
         #[strum(
             message = "sampled connections were not timed: the histogram of lifetimes is a lower bound"
         )]

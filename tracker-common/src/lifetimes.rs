@@ -8,8 +8,8 @@ use crate::layout::abi;
 
 /// Bucket for one address.
 pub const BUCKET_SIZE: u32 = 8;
-/// Entries of [`crate::maps::TIMED`].
-pub const ENTRIES: u32 = crate::limits::TIMED_CONNECTIONS / BUCKET_SIZE;
+/// Entries of [`crate::maps::LIFETIMES`].
+pub const ENTRIES: u32 = crate::limits::MEASURED_LIFETIMES / BUCKET_SIZE;
 
 abi! {
     /// A connection whose life is timed.
@@ -21,7 +21,7 @@ abi! {
     }
 }
 
-/// Those that [`index`] sends to one entry of [`crate::maps::TIMED`].
+/// Those that [`index`] sends to one entry of [`crate::maps::LIFETIMES`].
 pub type Bucket = [Timed; BUCKET_SIZE as usize];
 
 /// Entry of a socket, by the lower half of its address.
@@ -40,7 +40,7 @@ mod tests {
     /// as if they lay at random (Erlang's loss formula: 3 % of those that come last).
     #[test]
     fn sockets_of_a_slab_are_spread() {
-        const SOCKETS: u32 = crate::limits::TIMED_CONNECTIONS / 2;
+        const SOCKETS: u32 = crate::limits::MEASURED_LIFETIMES / 2;
         // Sizes of a `tcp_sock` and a `tcp6_sock`.
         for size in [2304, 2432, 2496, 2560] {
             let mut counts = [0u8; ENTRIES as usize];

@@ -51,7 +51,7 @@ pub const LOCAL_PLACES: u32 = 4096;
 pub const LOCAL_PREFIXES: u32 = 256;
 /// Places for connections whose life is timed at one moment, see [`crate::fields::SAMPLE_MASK`]. A connection has eight
 /// of them to choose from: when half of all are taken, 3 in 100 find none, when a fifth is taken, 2 in 10,000.
-pub const TIMED_CONNECTIONS: u32 = 131_072;
+pub const MEASURED_LIFETIMES: u32 = 131_072;
 /// VLAN tags that are walked in a frame.
 pub const VLAN_TAGS: usize = 2;
 /// IPv6 extension headers that are walked in a packet.

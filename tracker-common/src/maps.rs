@@ -35,7 +35,7 @@ macro_rules! for_each_map {
                 /// By slot of a listener.
                 slots: Array<Slot> = SLOTS "SLOTS";
                 /// By port: SYNs to local addresses without a listener.
-                refused_syns: Mapped<u64> = REFUSED_SYNS "REFUSED_SYNS";
+                closed_ports: Mapped<u64> = CLOSED_PORTS "CLOSED_PORTS";
                 /// All listeners.
                 listeners: HashMap<ListenerKey, Listener> = LISTENERS "LISTENERS";
                 /// Queue of free listener slots.
@@ -98,7 +98,7 @@ macro_rules! for_each_map {
                 /// Connections of the sample, by `flows::index`.
                 Array<Flow> = FLOWS "FLOWS";
                 /// Connections that are timed, by `lifetimes::index`.
-                Array<Bucket> = TIMED "TIMED";
+                Array<Bucket> = LIFETIMES "LIFETIMES";
                 /// Calls of `bind()` under way, by thread: descriptor and where the address is.
                 LruHashMap<u64, [u64; 2]> = BIND_CALLS "BIND_CALLS";
                 /// Log lines of the kernel side, under the name that aya-log gives it.

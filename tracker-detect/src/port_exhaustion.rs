@@ -8,7 +8,7 @@ use crate::{
     ports::{self, PortsReading, Target, ratio},
 };
 use tracker_model::{
-    api::{AlertKind, BindPoolUse, PortEvidence, Severity},
+    api::{AlertKind, PortEvidence, Severity},
     process::Process,
 };
 
@@ -16,9 +16,6 @@ use tracker_model::{
 const CALM: Duration = Duration::from_secs(30);
 /// Well below: this part of them.
 const WELL_BELOW: f64 = 0.9;
-/// The pool of `bind()` matters when this part of its ports, in percent, is bound: others are no trouble for
-/// `connect()`.
-const BOUND: u32 = 10;
 
 /// From this share of the ports on, and when the end is that near, seconds: how bad it is.
 const THRESHOLDS: [(f64, Option<f64>, Severity); 4] = [
@@ -99,8 +96,7 @@ impl PortExhaustion {
         }
         let lost = reading.space.sources_lost;
         let unknown = (lost > 0).then(|| format!("{lost} sockets could not be counted by address: it may be fuller"));
-        let is_used = |pool: &&BindPoolUse| pool.bound > 0 && pool.bound * 100 >= pool.capacity * BOUND;
-        for pool in reading.pools.iter().filter(is_used) {
+        for pool in reading.pools.iter().filter(|pool| pool.matters()) {
             let utilization = Utilization { ratio: pool.used_ratio, full_in: None };
             let unknown = unknown.iter().cloned().collect();
             self.follow((netns, Target::Pool(pool.source)), utilization, now, || reading.of_pool(pool), unknown);

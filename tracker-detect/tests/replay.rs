@@ -80,6 +80,7 @@ fn of(alert: &Alert, expected: &Expected) -> bool {
 }
 
 /// What is wrong with what was said.
+#[expect(clippy::too_many_lines, reason = "one check after the other")]
 fn wrong(said: &Said, expected: &Expected) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut must = |holds: bool, what: String| {

@@ -16,12 +16,12 @@ use tracker_common::{
 use crate::{atomic, fields::SAMPLE_MASK, losses};
 
 #[map]
-static TIMED: Array<Bucket> = Array::with_max_entries(ENTRIES, 0);
+static LIFETIMES: Array<Bucket> = Array::with_max_entries(ENTRIES, 0);
 
 /// The bucket of a socket's address.
 #[inline(always)]
 fn bucket(socket: *const u8) -> Option<*mut Timed> {
-    Some(TIMED.get_ptr_mut(lifetimes::index(atomic::lower_half(socket)))?.cast())
+    Some(LIFETIMES.get_ptr_mut(lifetimes::index(atomic::lower_half(socket)))?.cast())
 }
 
 /// A connection was established; perhaps its lifetime will be measured. `timed` counts those that are.

@@ -14,7 +14,7 @@ static LISTENER_CTRS: PerCpuArray<ListenerCounters> = PerCpuArray::with_max_entr
 
 /// The daemon looks through all ports each second, hence mapped.
 #[map]
-static REFUSED_SYNS: Array<u64> = Array::with_max_entries(ports::PORTS as u32, BPF_F_MMAPABLE);
+static CLOSED_PORTS: Array<u64> = Array::with_max_entries(ports::PORTS as u32, BPF_F_MMAPABLE);
 
 /// Counts a SYN for a listener; `flow` is the hash of its connection.
 #[inline(always)]
@@ -47,7 +47,7 @@ pub(crate) fn completed(slot: u32, family: Family, watched: bool, us: u64, flow:
 /// Counts a SYN to a local address at a port where nothing listens.
 #[inline(always)]
 pub(crate) fn refused_syn(port: u16) {
-    if let Some(counter) = REFUSED_SYNS.get_ptr_mut(u32::from(port)) {
+    if let Some(counter) = CLOSED_PORTS.get_ptr_mut(u32::from(port)) {
         // SAFETY: an aligned u64 in a map.
         unsafe { atomic::add(counter, 1) };
     }

@@ -256,7 +256,7 @@ impl MapFill {
                 "SYNs to addresses beyond count as not_local",
                 "Remove addresses that nobody needs (`ip address`, `ip route show table local`).",
             ),
-            names::TIMED => (
+            names::LIFETIMES => (
                 "lifetimes of connections beyond are not measured",
                 "Measure fewer connections: raise --lifetime-sample.",
             ),

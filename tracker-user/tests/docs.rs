@@ -93,7 +93,7 @@ fn alerts_of_the_daemon() -> Vec<Alert> {
         detectors.observe(&Observation::Host(HostObservation {
             now: ObservedAt { at: Duration::from_secs(second), wall: Timestamp::UNIX_EPOCH },
             netns: 1,
-            maps: vec![MapFill { name: "TIMED".to_owned(), entries: 9, capacity: 10 }],
+            maps: vec![MapFill { name: "LIFETIMES".to_owned(), entries: 9, capacity: 10 }],
             missing: vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }],
         }));
     }

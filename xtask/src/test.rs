@@ -81,7 +81,7 @@ fn lint(host: &Host, stages: &mut Stages) {
     stages.run("clippy", || {
         Host::run(&cmd!(sh, "cargo clippy --keep-going --workspace --all-targets -- --deny warnings"))
     });
-    stages.run("modules", || Host::run(&cmd!(sh, "cargo test --quiet --package xtask --test modules")));
+    stages.run("modules", || Host::run(&cmd!(sh, "cargo test --quiet --package xtask --test modules --test lines")));
     stages.run("spelling", || Host::run(&cmd!(sh, "typos")));
     stages
         .run("dependencies", || Host::run(&cmd!(sh, "cargo deny check --hide-inclusion-graph licenses bans sources")));

@@ -38,6 +38,30 @@ fn no_crate_of_the_workspace_has_a_circle() {
     assert!(circles.is_empty(), "modules use each other in a circle: move what both need below both\n\n{circles}");
 }
 
+#[test]
+fn the_command_line_and_the_views_know_no_kernel_side() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracker-user/src/lib.rs");
+    let modules = Modules::read(&root).unwrap();
+    let (mut looked_at, mut wrong) = (0, Vec::new());
+    for (name, module) in &modules.0 {
+        let top = name.first().map_or("", String::as_str);
+        let forbidden: &[&str] = match top {
+            "kernel" => continue,
+            "cli" | "view" => &["aya", "tracker_detect", "kernel"],
+            _ => &["aya"],
+        };
+        for (path, line) in &module.paths {
+            looked_at += 1;
+            // One word alone that leads nowhere is a variable.
+            let target = modules.resolve(name, path, IMPORTS).or_else(|| (path.len() > 1).then(|| path.clone()));
+            if target.is_some_and(|target| target.first().is_some_and(|first| forbidden.contains(&first.as_str()))) {
+                wrong.push(format!("{}:{line}: {}", module.file.display(), path.join("::")));
+            }
+        }
+    }
+    assert!(looked_at > 1_000 && wrong.is_empty(), "{looked_at} paths\n{}", wrong.join("\n"));
+}
+
 /// A module, as far as it was read.
 #[derive(Default)]
 struct Module {

@@ -162,7 +162,7 @@ impl Load {
             let of_kind = watch.seen(kind);
             for alert in &of_kind {
                 let port = alert.subject.port.map_or("-".to_owned(), |port| port.to_string());
-                alerts.push(format!("{kind:?} {} port {port}", alert.class.map_or("-", Class::name)));
+                alerts.push(format!("{} {} port {port}", kind.name(), alert.class.map_or("-", Class::name)));
             }
             if kind == AlertKind::SynFlood && !of_kind.is_empty() {
                 let first = of_kind[0];
@@ -172,7 +172,7 @@ impl Load {
                 Some((wanted, class)) if wanted == kind => {
                     let right = |alert: &&&tracker_model::api::Alert| class.is_none() || alert.class == class;
                     if !of_kind.iter().any(|alert| right(&alert)) {
-                        failures.push(format!("no {kind:?} was called"));
+                        failures.push(format!("no {} was called", kind.name()));
                     }
                     let lacks_queue = |alert: &&tracker_model::api::Alert| {
                         alert.evidence.flood().expect("of a flood").accept_queue.is_none()
@@ -181,7 +181,7 @@ impl Load {
                         failures.push("an alert without the accept queue".to_owned());
                     }
                 }
-                _ if !of_kind.is_empty() => failures.push(format!("{kind:?} was called")),
+                _ if !of_kind.is_empty() => failures.push(format!("{} was called", kind.name())),
                 _ => {}
             }
         }

@@ -123,6 +123,7 @@ pub fn setting(family: Family, cookies: u8) -> String {
     format!("{}/{cookies}", family.name())
 }
 
+#[expect(clippy::too_many_lines, reason = "one check after the other")]
 fn judge_flood(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>, class: Class) {
     let strays = strays(run, truth);
     outcome.listener_right = strays.is_empty();
@@ -336,6 +337,7 @@ fn judge_visible(outcome: &mut Outcome, truth: &Truth<'_>, name: &str) {
 }
 
 /// SYNs and handshakes: as they were sent and as the kernel has them.
+#[expect(clippy::too_many_lines, reason = "one check after the other")]
 fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     let address = lab::wildcard(run.family);
     let ports = run.served_ports();

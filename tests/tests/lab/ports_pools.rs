@@ -101,8 +101,8 @@ fn a_mapped_address_is_that_of_ipv4() -> Result<()> {
         few.api.counted_ports()?;
     }
     let alerts = alerts(&few.api, AlertKind::PortAllocationFailed, calls.target)?;
-    let failures: Vec<_> = alerts.iter().filter_map(|alert| Some(alert.evidence.ports()?.failures)).collect();
-    assert_eq!(failures, [failed], "{alerts:?}");
+    let reported: Vec<_> = alerts.iter().filter_map(|alert| Some(alert.evidence.ports()?.failures)).collect();
+    assert_eq!(reported, [failed], "{alerts:?}");
     let counts: Vec<u64> = failures(&ports, calls.target).iter().map(|failure| failure.count).collect();
     assert_eq!(counts, [failed], "one process, one destination: {:?}", ports.failures);
     few.stop()

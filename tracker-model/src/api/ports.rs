@@ -103,6 +103,9 @@ pub struct PortRest {
     pub most: u32,
 }
 
+/// From this [`PortUse::used_ratio`] on a destination matters: it is shown and has series of its own.
+pub const MATTERS: f64 = 0.01;
+
 /// The local ports that are taken from one source address to one destination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PortUse {
@@ -164,6 +167,14 @@ pub struct BindPoolUse {
     pub capacity: u32,
     /// `in_use / capacity`, 0 to 1, and 1 when `capacity` is 0.
     pub used_ratio: f64,
+}
+
+impl BindPoolUse {
+    /// Whether a tenth of its ports or more is bound: the pool matters, to operators and to alerts.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        self.bound > 0 && self.bound * 10 >= self.capacity
+    }
 }
 
 /// Calls of `bind()` by one process for one address that failed with `EADDRINUSE`.

@@ -99,30 +99,30 @@ fn half_open_sources(answer: &Listeners) -> String {
 }
 
 /// The verdict, and where these SYNs come from; none when there is nothing to say.
-fn no_listener_verdict(refused: &NoListener, view: View) -> Option<String> {
-    let class = refused.verdict?.class;
-    if class == Class::None && (!view.wide || refused.top_sources.is_empty()) {
+fn no_listener_verdict(closed: &NoListener, view: View) -> Option<String> {
+    let class = closed.verdict?.class;
+    if class == Class::None && (!view.wide || closed.top_sources.is_empty()) {
         return None;
     }
-    let mut line = format!("verdict {}", verdict(refused.verdict, view.now));
+    let mut line = format!("verdict {}", verdict(closed.verdict, view.now));
     let most = if view.wide { usize::MAX } else { TOP_SOURCES };
-    let sources: Vec<_> = refused.top_sources.iter().take(most).map(|share| printable(&share.to_string())).collect();
+    let sources: Vec<_> = closed.top_sources.iter().take(most).map(|share| printable(&share.to_string())).collect();
     if !sources.is_empty() {
         let _ = write!(line, "; mostly from {}", sources.join(", "));
     }
     Some(line)
 }
 
-fn no_listener(refused: &NoListener) -> String {
-    if refused.syns_received == 0 {
+fn no_listener(closed: &NoListener) -> String {
+    if closed.syns_received == 0 {
         return "none".to_owned();
     }
-    let top: Vec<_> = refused.top_ports.iter().take(TOP_PORTS).map(port).collect();
-    let noun = if refused.ports == 1 { "port" } else { "ports" };
+    let top: Vec<_> = closed.top_ports.iter().take(TOP_PORTS).map(port).collect();
+    let noun = if closed.ports == 1 { "port" } else { "ports" };
     format!(
         "{}, to {} {noun}, most active: {}",
-        count(refused.syns_received),
-        count(refused.ports.into()),
+        count(closed.syns_received),
+        count(closed.ports.into()),
         top.join(", ")
     )
 }

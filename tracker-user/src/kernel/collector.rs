@@ -257,7 +257,7 @@ impl Collector {
             alerts_opened: self.alerts.opened(),
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
             unjudged: self.listeners.unjudged,
-            no_listener: self.closed_ports.read(&self.maps.refused_syns),
+            no_listener: self.closed_ports.read(&self.maps.closed_ports),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),
             census: self.census.last,
@@ -337,7 +337,7 @@ impl Collector {
             (names::INTERFACE_COUNTERS, self.attachments.slots(), limits::INTERFACES - 1),
             (names::LOCAL_ADDRESSES, addresses, limits::LOCAL_ADDRESSES),
             (names::LOCAL_PREFIXES, prefixes, limits::LOCAL_PREFIXES),
-            (names::TIMED, timed, limits::TIMED_CONNECTIONS),
+            (names::LIFETIMES, timed, limits::MEASURED_LIFETIMES),
         ]
         .into_iter()
         .map(|(name, entries, capacity)| MapFill { name: name.into(), entries, capacity: capacity.into() })

@@ -1,6 +1,6 @@
 //! What this kernel and these rights allow: each check is made, not guessed.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use aya::util::KernelVersion;
 use caps::{CapSet, Capability};
@@ -93,7 +93,7 @@ const NEEDED: [(Capability, &str, &str); 3] = [
 ];
 
 /// The same of rights that the daemon can do without.
-const USEFUL: [(&[Capability], &str, &str); 2] = [
+const USEFUL: [(&[Capability], &str, &str); 3] = [
     (
         &[Capability::CAP_SYS_PTRACE, Capability::CAP_DAC_READ_SEARCH],
         "listeners older than the daemon are shown with their process",
@@ -101,8 +101,13 @@ const USEFUL: [(&[Capability], &str, &str); 2] = [
     ),
     (
         &[Capability::CAP_SYS_ADMIN],
-        "the run time of programs can be measured",
-        "the run time of programs cannot be measured (`tracker status -o wide`)",
+        "the run time of programs can be measured, and --all-netns sees the ports of other namespaces",
+        "the run time of programs cannot be measured (`tracker status -o wide`), and --all-netns sees no others",
+    ),
+    (
+        &[Capability::CAP_SYS_NICE],
+        "the detector runs before other work",
+        "the detector may be late when the CPUs are busy, as in a flood",
     ),
 ];
 
@@ -166,18 +171,18 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };
     let text = |error: KernelError| error.to_string();
-    let [xdp, tc] = [names::PROGRAM_XDP, names::PROGRAM_TC]
-        .map(|name| object::load_packet_program(&mut object, name).map_err(text));
-    let [typed, raw] = [SocketEvents::TpBtf, SocketEvents::RawTp]
-        .map(|events| object::attach_socket_events(&mut object, events).map(drop).map_err(text));
-    let has_fallback = raw.is_ok();
+    let packets = [names::PROGRAM_XDP, names::PROGRAM_TC]
+        .map(|name| (name, object::load_packet_program(&mut object, name).map_err(text)));
+    let events = [(names::PROGRAM_SOCK_BTF, SocketEvents::TpBtf), (names::PROGRAM_SOCK_RAW, SocketEvents::RawTp)]
+        .map(|(name, how)| (name, object::attach_socket_events(&mut object, how).map(drop).map_err(text)));
+    let has_fallback = events[1].1.is_ok();
     let is_needed = |name| name == names::PROGRAM_TC || (name == names::PROGRAM_SOCK_BTF && !has_fallback);
     let passes = object::load_passes(&mut object).map_err(text);
-    let results = [xdp, tc, typed, raw, passes.clone(), passes];
+    let passes = [names::PROGRAM_CENSUS, names::PROGRAM_HOLDERS].map(|name| (name, passes.clone()));
+    let mut results: BTreeMap<_, _> = packets.into_iter().chain(events).chain(passes).collect();
     PROGRAMS
         .into_iter()
-        .zip(results)
-        .map(|((name, allows, lost), result)| match result {
+        .map(|(name, allows, lost)| match results.remove(name).unwrap_or_else(|| Err("it was not tried".into())) {
             Ok(()) => check(name, Verdict::Ok, "loads", allows),
             Err(error) if is_needed(name) => check(name, Verdict::Failed, error, lost),
             Err(error) => check(name, Verdict::Limited, error, lost),

@@ -274,7 +274,7 @@ impl ClosedPorts {
         let mut refused = ClosedPortsObservation::default();
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
-        for (port, (syns, before)) in (0..=u16::MAX).zip(maps.refused_syns.read().zip(&mut self.before)) {
+        for (port, (syns, before)) in (0..=u16::MAX).zip(maps.closed_ports.read().zip(&mut self.before)) {
             refused.syns += syns;
             let changed = syns != *before && !self.first;
             refused.ports_touched += u32::from(changed);

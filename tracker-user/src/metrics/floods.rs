@@ -56,7 +56,9 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
     counter "tracker_tcp_ext_total" ["netns", "counter"]
         "Counters of the network namespace, all its listeners together, since it was made (TcpExt in \
          /proc/net/netstat)."
-        => |scrape, samples| for (name, count) in scrape.snapshot.tcp_counters.iter().flat_map(NamespaceCounters::named) {
+        => |scrape, samples| for (name, count) in
+            scrape.snapshot.tcp_counters.iter().flat_map(NamespaceCounters::named)
+        {
             samples.count(&[&scrape.snapshot.netns, &name], count);
         };
 };

@@ -16,14 +16,10 @@ use crate::cli::{
 
 /// Failures that are shown unless all are asked for: the last.
 const LAST: usize = 10;
-/// The pool of an address matters when `bind()` took this part of its ports, in percent, as for alerts.
-const BOUND: u32 = 10;
 
 /// What `bind()` can choose from, of the addresses that matter.
 pub(super) fn bind_pools(answer: &Ports, shown: &Shown, view: View) -> Option<String> {
-    let matters = |pool: &&BindPoolUse| {
-        shown.all || pool.bound > 0 && u64::from(pool.bound) * 100 >= u64::from(pool.capacity) * u64::from(BOUND)
-    };
+    let matters = |pool: &&BindPoolUse| shown.all || pool.matters();
     let pools: Vec<_> = answer.bind_pools.iter().filter(matters).collect();
     if pools.is_empty() {
         return None;

@@ -6,7 +6,7 @@ mod select;
 use std::fmt::Write as _;
 
 use tracker_model::{
-    api::{PortUse, Ports},
+    api::{MATTERS, PortUse, Ports},
     port_fields::TUPLE,
 };
 
@@ -22,8 +22,6 @@ pub(super) use select::Filter;
 const WORST: usize = 20;
 /// This many of them are shown even if they do not matter.
 const LEAST: usize = 5;
-/// A destination matters from this share of its ports on.
-const MATTERS: f64 = 0.01;
 /// From this share on there is reason to ask what to do.
 const SHORT: f64 = 0.5;
 
