@@ -8,16 +8,12 @@ use tracker_common::{counters::Census, names, state};
 use tracker_detect::ports::PortsObservation;
 use tracker_model::snapshot::CensusReport;
 
-use super::{error::KernelError, iterator, maps::Maps, ports::Ports};
-
-/// A census may take this share of one CPU: the pause after it is this many times its length.
-const PAUSE: u32 = 100;
+use super::{error::KernelError, iterator, maps::Maps, pace, ports::Ports};
 
 /// Between two while ports are running out.
 const HOT: Duration = Duration::from_secs(1);
 
-/// A census for which there is a reason is taken only when the last one is at least this old, and ten times as old as
-/// it took.
+/// A census for which there is a reason is taken only when the last one is at least this old.
 const FRESH: Duration = Duration::from_millis(250);
 
 /// Takes censuses, and decides when.
@@ -68,8 +64,8 @@ impl CensusScheduler {
 
     /// Whether one may be taken for which there is a reason.
     pub fn may_be_taken(&self) -> bool {
-        let cost = self.last.map_or(0.0, |last| last.seconds);
-        self.tried_at.elapsed() >= FRESH.max(Duration::from_secs_f64(cost * 10.0))
+        let took = Duration::from_secs_f64(self.last.map_or(0.0, |last| last.seconds));
+        pace::is_due(Some(self.tried_at), took, FRESH, true)
     }
 
     /// The number of the last one that is complete, as the kernel side writes it; 0 before the first. What one that
@@ -110,7 +106,7 @@ impl CensusScheduler {
         // is known, should not be long in coming.
         let soon = ports.is_hot() || !ports.knows_time();
         let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
-        let interval = shortest.max(spent * PAUSE);
+        let interval = shortest.max(spent * pace::SHARE);
         self.tried_at = Instant::now();
         self.next = self.tried_at + interval;
         match result {

@@ -28,6 +28,7 @@ mod local;
 mod maps;
 mod missed_events;
 mod object;
+mod pace;
 mod ports;
 mod priority;
 mod process;

@@ -28,13 +28,12 @@ use super::{
 use crate::kernel::{
     error::KernelError,
     maps::{Maps, name_of},
+    pace,
     sources::address,
 };
 
 /// Between two looks for holders, each of which takes a pass over all descriptors of the host.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Looks may take this share of one CPU: the pause after one is this many times its length.
-const SHARE: u32 = 100;
 
 /// Conflicts, and who holds what.
 #[derive(Default)]
@@ -95,7 +94,7 @@ impl Conflicts {
         netns: u32,
         counts: &HashMap<BindFailureKey, u64>,
     ) -> Result<(), KernelError> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < PAUSE.max(self.took * SHARE)) {
+        if !pace::is_due(self.looked, self.took, PAUSE, false) {
             return Ok(());
         }
         let is_known = |key: &BindFailureKey| matches!(key.protocol, TCP | UDP) && key.port != 0;

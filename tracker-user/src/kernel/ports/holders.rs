@@ -19,6 +19,7 @@ use crate::kernel::{
     error::KernelError,
     iterator,
     maps::{Maps, name_of},
+    pace,
     sources::address,
 };
 
@@ -28,10 +29,6 @@ const PAUSE: Duration = Duration::from_secs(15);
 const HOT: Duration = Duration::from_secs(1);
 /// The pause when somebody asks.
 const ASKED: Duration = Duration::from_millis(250);
-/// A pass may take this share of one CPU: the pause after it is this many times its length.
-const SHARE: u32 = 100;
-/// The factor when somebody asks.
-const SHARE_ASKED: u32 = 10;
 
 /// Why a pass may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,12 +63,12 @@ pub struct Holders {
 impl Holders {
     /// Whether it is time for another pass.
     pub fn is_due(&self, urgency: Urgency) -> bool {
-        let (pause, share) = match urgency {
-            Urgency::None => (PAUSE, SHARE),
-            Urgency::Hot => (HOT, SHARE),
-            Urgency::Asked => (ASKED, SHARE_ASKED),
+        let pause = match urgency {
+            Urgency::None => PAUSE,
+            Urgency::Hot => HOT,
+            Urgency::Asked => ASKED,
         };
-        self.last.is_none_or(|last| last.elapsed() >= pause.max(self.took * share))
+        pace::is_due(self.last, self.took, pause, urgency == Urgency::Asked)
     }
 
     /// Takes a pass over the table that the last census left.

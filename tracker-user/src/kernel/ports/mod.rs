@@ -39,7 +39,7 @@ use self::{
     others::Others,
     sockets::Wanted,
 };
-use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, route};
+use super::{SocketsAsked, SocketsFound, error::KernelError, iterator, maps::Maps, pace, route};
 
 /// Between two rounds of the other namespaces, at least.
 const ROUND: Duration = Duration::from_secs(5);
@@ -47,10 +47,6 @@ const ROUND: Duration = Duration::from_secs(5);
 const ROUND_ASKED: Duration = Duration::from_millis(250);
 /// A round pauses until the next reading after this time: the detector shares the thread.
 const TURN: Duration = Duration::from_millis(50);
-/// Rounds may take this share of one CPU: the pause after one is this many times its length.
-const SHARE: u32 = 100;
-/// The factor when somebody asks.
-const SHARE_ASKED: u32 = 10;
 
 /// Prepares the passes of the census, and takes over what they counted.
 pub struct Ports {
@@ -112,10 +108,8 @@ impl Ports {
 
     /// Whether the other namespaces are to be looked at.
     pub fn is_round_due(&self, asked: bool) -> bool {
-        let (pause, share) = if asked { (ROUND_ASKED, SHARE_ASKED) } else { (ROUND, SHARE) };
-        let due = |others: &Others| {
-            others.is_under_way() || others.ended.is_none_or(|ended| ended.elapsed() >= pause.max(others.took * share))
-        };
+        let pause = if asked { ROUND_ASKED } else { ROUND };
+        let due = |others: &Others| others.is_under_way() || pace::is_due(others.ended, others.took, pause, asked);
         self.others.as_ref().is_some_and(due)
     }
 
