@@ -35,7 +35,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracker_common::names;
+use tracker_common::{
+    classify::{Family, Outcome},
+    counters::{Census, InterfaceCounters},
+    names,
+};
 
 pub use alert::*;
 pub use fact::*;
@@ -82,13 +86,13 @@ pub struct Status {
     /// was made and not since the daemon started. `tcp_counters` is null when they could not be read.
     pub tcp_counters: Option<ByName<u64>>,
     /// Interfaces that are watched.
-    pub interfaces: Vec<InterfaceStatus>,
+    pub interfaces: Vec<Interface>,
     /// Interfaces that are not watched: first those that should be, which are among the `problems` too.
     pub unwatched: Vec<Unwatched>,
     /// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
     pub socket_events: String,
     /// The last census that succeeded; null before the first.
-    pub census: Option<CensusStatus>,
+    pub census: Option<CensusReport>,
     /// What could not be counted or kept, by name (see metrics.md).
     pub losses: ByName<u64>,
     /// Kernel programs.
@@ -111,7 +115,7 @@ pub enum Health {
 
 /// A watched interface.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct InterfaceStatus {
+pub struct Interface {
     /// Name; `other` stands for those beyond the limit.
     pub name: String,
     /// Index; 0 for `other`.
@@ -126,11 +130,36 @@ pub struct InterfaceStatus {
     pub syns: u64,
     /// Packets by outcome and family (`ipv4`, `ipv6`, `none`), those that are not zero.
     pub outcomes: ByName<ByName<u64>>,
+    /// What these figures are taken from.
+    #[serde(skip)]
+    pub counters: InterfaceCounters,
+}
+
+impl Interface {
+    /// With the figures that follow from its counters.
+    #[must_use]
+    pub fn new(name: String, index: u32, hook: &str, reason: String, counters: InterfaceCounters) -> Self {
+        let by_family = |outcome: Outcome| {
+            let packets = counters.packets[outcome as usize];
+            let named = Family::ALL.into_iter().map(|family| (family.name().to_owned(), packets[family as usize]));
+            (outcome.name().to_owned(), named.filter(|(_, packets)| *packets > 0).collect::<BTreeMap<_, _>>())
+        };
+        Self {
+            name,
+            index,
+            hook: hook.to_owned(),
+            reason,
+            packets: counters.packets.as_flattened().iter().sum(),
+            syns: counters.packets[Outcome::TcpSyn as usize].iter().sum(),
+            outcomes: Outcome::ALL.into_iter().map(by_family).filter(|(_, packets)| !packets.is_empty()).collect(),
+            counters,
+        }
+    }
 }
 
 /// The last census.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct CensusStatus {
+pub struct CensusReport {
     /// When it was taken.
     pub taken_at: Timestamp,
     /// How long it took, seconds.
@@ -139,6 +168,9 @@ pub struct CensusStatus {
     pub interval_seconds: f64,
     /// Sockets it found.
     pub sockets: u64,
+    /// These sockets by family and state.
+    #[serde(skip)]
+    pub counts: Census,
 }
 
 /// A source address and its half-open requests.
@@ -151,7 +183,7 @@ pub struct SourceCount {
 }
 
 /// SYNs that met no listener.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NoListener {
     /// SYNs to local addresses at ports where nothing listens; also those to services that are translated (`NodePort`,
     /// published ports of Docker, REDIRECT, IPVS), see limitations.md.

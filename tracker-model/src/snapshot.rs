@@ -10,11 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 use tracker_common::classify::Family;
-use tracker_common::counters::{Census, InterfaceCounters, Loss, SocketCounters, SynTarget};
+use tracker_common::counters::{InterfaceCounters, Loss, SocketCounters, SynTarget};
 
 use crate::{
-    api::{Alert, AlertKind, MapFill, Ports, Program, SourceShare, Unwatched, Verdict},
-    counters::{ByFamily, NamespaceCounters, PortSyns},
+    api::{Alert, AlertKind, CensusReport, Interface, MapFill, NoListener, Ports, Program, Unwatched},
+    counters::{ByFamily, NamespaceCounters},
     listener::Listener,
 };
 
@@ -64,8 +64,6 @@ pub struct Snapshot {
     pub alerts: Vec<Alert>,
     /// Alerts of each kind since the daemon started; kinds without one are left out.
     pub alerts_opened: BTreeMap<AlertKind, u64>,
-    /// What the flood detector knows.
-    pub floods: Floods,
     /// Local ports, as the last census found them.
     pub ports: Arc<Ports>,
     /// What could not be counted or kept, by [`Loss`].
@@ -98,53 +96,4 @@ impl Snapshot {
         let sum = |family: Family| counters().map(|counters| counters.syns[target as usize][family as usize]).sum();
         ByFamily { ipv4: sum(Family::Ipv4), ipv6: sum(Family::Ipv6) }
     }
-}
-
-/// A watched interface.
-#[derive(Clone, Debug)]
-pub struct Interface {
-    /// Name.
-    pub name: String,
-    /// Index; 0 for `other`.
-    pub index: u32,
-    /// Hook by which its packets are seen: `xdp`, `tcx`, `clsact` or, for a device that is stacked on a watched one,
-    /// `lower`.
-    pub hook: &'static str,
-    /// Why this hook and no other.
-    pub reason: String,
-    /// What it received.
-    pub counters: InterfaceCounters,
-}
-
-/// What the flood detector knows besides the listeners' verdicts.
-#[derive(Clone, Debug, Default)]
-pub struct Floods {
-    /// Verdict on the SYNs that meet no listener.
-    pub no_listener: Option<Verdict>,
-    /// Sources with the largest shares of these SYNs.
-    pub no_listener_sources: Vec<SourceShare>,
-}
-
-/// SYNs that met no listener.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct NoListener {
-    /// The most active ports: by SYNs in the last minute or so, then by SYNs.
-    pub top_ports: Vec<PortSyns>,
-    /// How many ports received at least one.
-    pub ports: u32,
-    /// SYNs per second to all ports, as for each of [`PortSyns`].
-    pub syn_rate: f64,
-}
-
-/// A census: when, at what cost, and what it found.
-#[derive(Clone, Copy, Debug)]
-pub struct CensusReport {
-    /// When it was taken.
-    pub taken_at: Timestamp,
-    /// How long it took, seconds.
-    pub seconds: f64,
-    /// Time to the next one, seconds.
-    pub interval_seconds: f64,
-    /// Sockets by family and state.
-    pub counts: Census,
 }

@@ -6,8 +6,7 @@ use prometheus::core::Desc;
 use tracker_fixtures as sample;
 use tracker_model::{
     Snapshot,
-    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, PortUse, Ports, Verdict},
-    snapshot::Interface,
+    api::{BindPoolUse, Interface, PortConflict, PortFailure, PortSpace, PortUse, Ports, Verdict},
 };
 use tracker_user::{
     kernel::KernelHandle,
@@ -114,7 +113,7 @@ const CASES: &[Case] = &[
     ),
     (
         "an interface seen on another has no counters",
-        |snapshot| snapshot.interfaces[0].hook = "lower",
+        |snapshot| snapshot.interfaces[0].hook = "lower".into(),
         &[
             (r#"tracker_interface_packets_total{interface="eth0",outcome="udp",family="ipv4"}"#, None),
             (r#"tracker_interface_info{interface="eth0",hook="lower"}"#, Some(1.0)),
@@ -186,7 +185,7 @@ fn a_scrape_is_bounded_whatever_the_number_of_subjects() {
     }
     let own = snapshot.interfaces[0].clone();
     // By name they come first.
-    let stacked = (0..500).map(|vlan| Interface { name: format!("a{vlan}"), hook: "lower", ..own.clone() });
+    let stacked = (0..500).map(|vlan| Interface { name: format!("a{vlan}"), hook: "lower".into(), ..own.clone() });
     snapshot.interfaces.extend(stacked);
     let mut ports = Ports::clone(&snapshot.ports);
     let (tuple, failure, pool) = (ports.ports[0].clone(), ports.failures[0].clone(), ports.bind_pools[0].clone());

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use tracker_model::api::InterfaceStatus;
+use tracker_model::api::Interface;
 use tracker_tests::{
     Family, client, command,
     daemon::{self, Daemon},
@@ -21,7 +21,7 @@ use tracker_tests::{
 
 use crate::support::{counted, eventually, wildcard};
 
-fn interface(daemon: &Daemon<'_>, name: &str) -> Result<Option<InterfaceStatus>> {
+fn interface(daemon: &Daemon<'_>, name: &str) -> Result<Option<Interface>> {
     Ok(daemon.status()?.interfaces.into_iter().find(|interface| interface.name == name))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-use tracker_model::{counters::PortSyns, snapshot::NoListener};
+use tracker_model::{api::NoListener, counters::PortSyns};
 
 const PORTS: usize = 65_536;
 /// An event this long ago weighs a third (1/e) of one now.

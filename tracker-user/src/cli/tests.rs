@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, path::Path};
 
 use serde_json::Value;
+use tracker_common::counters::InterfaceCounters;
 use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
 use tracker_fixtures as sample;
 use tracker_model::{
     Snapshot,
-    api::{Ports, Unwatched},
+    api::{Interface, Ports, Unwatched},
     explain::{BindAnswer, ConnectAnswer, Protocol},
 };
 
@@ -23,8 +24,14 @@ fn blind() -> Snapshot {
     snapshot.losses[3] = 1_234;
     snapshot.programs[1].run_count = 0;
     snapshot.missing = vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }];
-    snapshot.interfaces[0].hook = "lower";
-    snapshot.interfaces[0].counters = tracker_common::counters::InterfaceCounters::default();
+    let seen_below = Interface::new(
+        "eth0".to_owned(),
+        2,
+        "lower",
+        "virtio_net has native XDP".to_owned(),
+        InterfaceCounters::default(),
+    );
+    snapshot.interfaces = vec![seen_below];
     snapshot
 }
 

@@ -6,7 +6,7 @@ use aya::Ebpf;
 use jiff::Timestamp;
 use tracker_common::{counters::Census, names, state};
 use tracker_detect::ports::PortsObservation;
-use tracker_model::snapshot::CensusReport;
+use tracker_model::api::CensusReport;
 
 use super::{error::KernelError, iterator, maps::Maps, pace, ports::Ports};
 
@@ -112,7 +112,8 @@ impl CensusScheduler {
         match result {
             Ok((counts, complete)) => {
                 let (seconds, interval_seconds) = (spent.as_secs_f64(), interval.as_secs_f64());
-                self.last = Some(CensusReport { taken_at, seconds, interval_seconds, counts });
+                let sockets = counts.states.as_flattened().iter().sum();
+                self.last = Some(CensusReport { taken_at, seconds, interval_seconds, sockets, counts });
                 self.error = None;
                 self.complete = complete;
                 self.succeeded_at = self.tried_at;

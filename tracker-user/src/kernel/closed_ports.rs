@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use tracker_detect::estimators::decay::PortRates;
-use tracker_model::snapshot::NoListener;
+use tracker_model::api::NoListener;
 
 use super::maps::Mapped;
 

@@ -21,9 +21,8 @@ use tracker_detect::{
 };
 use tracker_model::{
     Snapshot,
-    api::{MapFill, Program, Unwatched},
+    api::{Interface, MapFill, NoListener, Program, Unwatched},
     counters::NamespaceCounters,
-    snapshot::{Floods, Interface},
 };
 
 use super::{
@@ -238,7 +237,7 @@ impl Collector {
         let moment = (Instant::now(), Timestamp::now());
         let mut open = self.listeners.read(&mut self.maps, self.census.complete(), moment.0, &self.half_open)?;
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
-        let floods = self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
+        self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
         let (maps, missing) = (self.fill(&sockets), self.attachments.missing());
         self.detect(moment, &maps, &missing);
@@ -257,13 +256,12 @@ impl Collector {
             alerts_opened: self.alerts.opened(),
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
             unjudged: self.listeners.unjudged,
-            no_listener: self.closed_ports.read(&self.maps.closed_ports),
+            no_listener: self.no_listener(),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),
             census: self.census.last,
             census_error: self.census.error.clone(),
             tcp_counters,
-            floods,
             ports: self.ports.ports(),
             losses,
             programs: self.programs(),
@@ -271,6 +269,12 @@ impl Collector {
             sockets,
             read_seconds: self.read_at.elapsed().as_secs_f64(),
         })
+    }
+
+    fn no_listener(&mut self) -> NoListener {
+        let detector = self.detectors.get::<SynFlood>();
+        let (verdict, top_sources) = (detector.no_listener().verdict, detector.no_listener_sources());
+        NoListener { verdict, top_sources, ..self.closed_ports.read(&self.maps.closed_ports) }
     }
 
     /// Shows the detectors how complete the view of the host is.
@@ -287,7 +291,7 @@ impl Collector {
         syns: u64,
         namespace: Option<NamespaceCounters>,
         open: &mut [Open],
-    ) -> Result<Floods, KernelError> {
+    ) -> Result<(), KernelError> {
         for slot in &self.listeners.freed {
             self.floods.forget(*slot);
         }

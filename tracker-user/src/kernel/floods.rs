@@ -18,7 +18,7 @@ use tracker_detect::{
     syn::{ClosedPortsObservation, ListenerId, ListenerObservation, QueuesObservation, SynObservation},
     syn_flood::SynFlood,
 };
-use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener, snapshot::Floods};
+use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener};
 
 use super::{error::KernelError, maps::Maps, recording::Recording, sources::Sources};
 
@@ -98,7 +98,7 @@ impl FloodCollector {
         maps: &mut Maps,
         open: &mut [Open],
         context: &ReadContext<'_>,
-    ) -> Result<Floods, KernelError> {
+    ) -> Result<(), KernelError> {
         let at = context.at.saturating_duration_since(self.begun);
         self.closed_ports.served(open, at);
         let detector = detectors.get();
@@ -121,7 +121,8 @@ impl FloodCollector {
             recording.write(&observation);
         }
         detectors.observe(&Observation::Syns(Box::new(observation)));
-        Ok(self.floods(detectors.get(), open))
+        self.judge(detectors.get(), open);
+        Ok(())
     }
 
     fn listener(
@@ -182,15 +183,13 @@ impl FloodCollector {
         maps.sampling.update(0, Sampling { mask, epoch })
     }
 
-    fn floods(&mut self, detector: &SynFlood, open: &mut [Open]) -> Floods {
-        let no_listener = detector.no_listener();
-        self.busy = no_listener.watched;
+    fn judge(&mut self, detector: &SynFlood, open: &mut [Open]) {
+        self.busy = detector.no_listener().watched;
         for (_, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
             let status = detector.listener(&id(listener));
             listener.verdict = status.verdict;
             self.busy |= status.watched;
         }
-        Floods { no_listener: no_listener.verdict, no_listener_sources: detector.no_listener_sources() }
     }
 
     /// A slot was freed.

@@ -32,10 +32,10 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
         };
     gauge "tracker_no_listener_verdict" ["verdict"]
         "Verdict of the flood detector on the SYNs to no listener: 1 for the one that holds, 0 for the others."
-        => |scrape, samples| verdicts(samples, &[], &Class::OF_NO_LISTENER, scrape.snapshot.floods.no_listener);
+        => |scrape, samples| verdicts(samples, &[], &Class::OF_NO_LISTENER, scrape.snapshot.no_listener.verdict);
     gauge "tracker_no_listener_verdict_last_change_timestamp_seconds" []
         "When the verdict on the SYNs to no listener last changed, seconds since 1970; absent while it never did."
-        => |scrape, samples| last_change(samples, &[], scrape.snapshot.floods.no_listener);
+        => |scrape, samples| last_change(samples, &[], scrape.snapshot.no_listener.verdict);
     gauge "tracker_alerts" ["kind", "severity", "state"] "Alerts that fire."
         => |scrape, samples| for &kind in AlertKind::ALL {
             for &severity in Severity::ALL {

@@ -7,7 +7,7 @@ use tracker_common::{
     counters::SynTarget,
     limits,
 };
-use tracker_model::{Snapshot, snapshot::Interface};
+use tracker_model::{Snapshot, api::Interface};
 
 use super::{
     Scrape,
@@ -71,7 +71,7 @@ fn is_possible(outcome: Outcome, family: Family) -> bool {
 /// Those with counters of their own first, and `other`: they are no more than [`limits::INTERFACES`]; those that are
 /// seen on one below fill up to that number.
 fn interfaces(snapshot: &Snapshot, samples: &mut Samples) {
-    let row = |interface: &Interface| (interface.hook == SEEN_BELOW, interface.name.clone(), interface.hook);
+    let row = |interface: &Interface| (interface.hook == SEEN_BELOW, interface.name.clone(), interface.hook.clone());
     let unique: BTreeSet<_> = snapshot.interfaces.iter().map(row).collect();
     for (_, name, hook) in unique.iter().take(limits::INTERFACES as usize) {
         samples.add(&[&name, &hook], 1.0);

@@ -14,11 +14,7 @@ pub fn listeners(snapshot: &Snapshot) -> Listeners {
         no_listener: NoListener {
             syns_received: refused.total(),
             syns_by_family: refused,
-            ports: snapshot.no_listener.ports,
-            top_ports: snapshot.no_listener.top_ports.clone(),
-            syn_rate: snapshot.no_listener.syn_rate,
-            top_sources: snapshot.floods.no_listener_sources.clone(),
-            verdict: snapshot.floods.no_listener,
+            ..snapshot.no_listener.clone()
         },
     }
 }

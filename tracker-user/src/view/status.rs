@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tracker_common::{
-    classify::{Family, Outcome},
-    counters::{InterfaceCounters, Loss},
-};
+use tracker_common::counters::Loss;
 
 use super::{alerts::firing, health::problems};
 use tracker_model::{
-    api::{CensusStatus, Health, InterfaceStatus, Status, Unwatched},
+    api::{Health, Status, Unwatched},
     counters::NamespaceCounters,
-    snapshot::{Interface, Snapshot},
+    snapshot::Snapshot,
 };
 
 /// What the daemon knows of itself.
@@ -38,15 +35,10 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         problems: problems.into_iter().map(|(_, text)| text).collect(),
         alerts: firing(&snapshot.alerts),
         tcp_counters: snapshot.tcp_counters.as_ref().map(by_name),
-        interfaces: snapshot.interfaces.iter().map(interface).collect(),
+        interfaces: snapshot.interfaces.clone(),
         unwatched: unwatched(snapshot),
         socket_events: snapshot.socket_events_hook().to_owned(),
-        census: snapshot.census.map(|census| CensusStatus {
-            taken_at: census.taken_at,
-            seconds: census.seconds,
-            interval_seconds: census.interval_seconds,
-            sockets: census.counts.states.as_flattened().iter().sum(),
-        }),
+        census: snapshot.census,
         losses: Loss::ALL.into_iter().map(|loss| (loss.name().to_owned(), snapshot.losses[loss as usize])).collect(),
         programs: snapshot.programs.clone(),
         maps: snapshot.maps.clone(),
@@ -66,32 +58,4 @@ fn unwatched(snapshot: &Snapshot) -> Vec<Unwatched> {
         }
     }
     all
-}
-
-fn interface(interface: &Interface) -> InterfaceStatus {
-    let counters = &interface.counters;
-    InterfaceStatus {
-        name: interface.name.clone(),
-        index: interface.index,
-        hook: interface.hook.to_owned(),
-        reason: interface.reason.clone(),
-        packets: counters.packets.as_flattened().iter().sum(),
-        syns: counters.packets[Outcome::TcpSyn as usize].iter().sum(),
-        outcomes: outcomes(counters),
-    }
-}
-
-fn outcomes(counters: &InterfaceCounters) -> BTreeMap<String, BTreeMap<String, u64>> {
-    Outcome::ALL
-        .into_iter()
-        .map(|outcome| {
-            let by_family: BTreeMap<_, _> = Family::ALL
-                .into_iter()
-                .map(|family| (family.name().to_owned(), counters.packets[outcome as usize][family as usize]))
-                .filter(|(_, packets)| *packets > 0)
-                .collect();
-            (outcome.name().to_owned(), by_family)
-        })
-        .filter(|(_, by_family)| !by_family.is_empty())
-        .collect()
 }

@@ -12,9 +12,9 @@ use std::{
 };
 
 use aya::Ebpf;
-use nix::net::if_::{Interface, if_nameindex};
+use nix::net::if_::{self, if_nameindex};
 use tracker_common::{classify::Outcome, counters::InterfaceCounters, layout::Sum as _, limits};
-use tracker_model::{api::Unwatched, snapshot};
+use tracker_model::api::{Interface, Unwatched};
 
 use self::hook::{Attached, Attacher, Attachment, seen_on};
 use super::{
@@ -203,7 +203,7 @@ impl Attachments {
     fn add_unreadable(&mut self, links: &BTreeMap<u32, Link>) {
         let Ok(interfaces) = if_nameindex() else { return };
         let unreadable = interfaces.iter().filter(|interface| !links.contains_key(&interface.index()));
-        for name in unreadable.map(Interface::name).filter(|name| name.to_str().is_err()) {
+        for name in unreadable.map(if_::Interface::name).filter(|name| name.to_str().is_err()) {
             let (list, reason) = if self.patterns.is_empty() {
                 (&mut self.missing, "its name is not valid UTF-8; rename it with `ip link set`")
             } else {
@@ -331,32 +331,22 @@ impl Attachments {
 
     /// What each watched interface received, and those that need not be watched. Stacked ones have counters of zero;
     /// those that share slot 0 are together in `other`.
-    pub fn read(&self, maps: &Maps) -> Result<(Vec<snapshot::Interface>, Vec<Unwatched>), KernelError> {
+    pub fn read(&self, maps: &Maps) -> Result<(Vec<Interface>, Vec<Unwatched>), KernelError> {
         let mut interfaces = Vec::new();
         for (index, watched) in self.watched.iter().filter(|(_, watched)| !watched.shares_slot()) {
             let Attachment { hook, reason, .. } = &watched.attachment;
-            interfaces.push(snapshot::Interface {
-                name: watched.name.clone(),
-                index: *index,
-                hook,
-                reason: reason.clone(),
-                counters: if watched.attachment.is_via_lower() {
-                    InterfaceCounters::default()
-                } else {
-                    maps.interface_counters.sum(watched.slot.into())?
-                },
-            });
+            let counters = if watched.attachment.is_via_lower() {
+                InterfaceCounters::default()
+            } else {
+                maps.interface_counters.sum(watched.slot.into())?
+            };
+            interfaces.push(Interface::new(watched.name.clone(), *index, hook, reason.clone(), counters));
         }
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         let others = maps.interface_counters.sum(0)?;
         if self.watched.values().any(Watched::shares_slot) || others != InterfaceCounters::default() {
-            interfaces.push(snapshot::Interface {
-                name: "other".into(),
-                index: 0,
-                hook: "",
-                reason: format!("interfaces beyond the {COUNTED_APART} that are counted apart"),
-                counters: others,
-            });
+            let reason = format!("interfaces beyond the {COUNTED_APART} that are counted apart");
+            interfaces.push(Interface::new("other".into(), 0, "", reason, others));
         }
         Ok((interfaces, self.unwatched.clone()))
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tracker_detect::estimators::decay::TIME_CONSTANT;
-use tracker_model::{counters::PortSyns, snapshot::NoListener};
+use tracker_model::{api::NoListener, counters::PortSyns};
 
 /// A port gets a series when it is among this many of the most active,
 const TOP: usize = 10;
@@ -272,7 +272,7 @@ mod tests {
         let last = host.series.own[&32].rate;
         let entry = |factor| PortSyns { port: 443, syns: 99, syn_rate: last * factor };
         for (factor, room) in [(0.9, false), (1.5, true)] {
-            let seen = NoListener { top_ports: vec![entry(factor)], ports: 33, syn_rate: 1.0 };
+            let seen = NoListener { top_ports: vec![entry(factor)], ports: 33, syn_rate: 1.0, ..NoListener::default() };
             // The first group was last in a list 45 s ago: it has faded to less than a half.
             assert_eq!(host.series.make_room(at(60), 0, &seen, &entry(factor)), room, "{factor}");
         }
@@ -304,7 +304,7 @@ mod tests {
                 let syn_rate = top_ports.iter().map(|entry| entry.syn_rate).sum();
                 let ports = u32::try_from(counts.len()).unwrap();
                 top_ports.truncate(10);
-                series.update(at(second), total, &NoListener { top_ports, ports, syn_rate });
+                series.update(at(second), total, &NoListener { top_ports, ports, syn_rate, ..NoListener::default() });
                 let now: BTreeMap<_, _> = series.own().collect();
                 assert!(sum(&series) >= before && now.len() <= MAX);
                 assert!(now.iter().all(|(port, syns)| own.get(port).is_none_or(|before| before <= syns)));
@@ -359,7 +359,7 @@ mod tests {
             for (total, ports, top, own, other) in *steps {
                 // Quiet ports: none has a rate.
                 let top_ports = top.iter().map(|&(port, syns)| PortSyns { port, syns, syn_rate: 0.0 }).collect();
-                series.update(at(0), *total, &NoListener { top_ports, ports: *ports, syn_rate: 0.0 });
+                series.update(at(0), *total, &NoListener { top_ports, ports: *ports, ..NoListener::default() });
                 assert_eq!((series.own().collect::<Vec<_>>(), series.other()), (own.to_vec(), *other), "{case}");
             }
         }
