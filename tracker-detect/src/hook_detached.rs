@@ -14,7 +14,7 @@ use crate::{
 
 /// An interface is an alert when it was missing for this long. One that goes while it is attached to is missing for a
 /// moment, as happens all the time on a host of containers.
-const LASTS: Duration = Duration::from_secs(5);
+const MIN_DURATION: Duration = Duration::from_secs(5);
 
 /// The interfaces that are not watched, by name, with when each was missing first; one alert for each reason, since
 /// hundreds of interfaces may have the same.
@@ -40,7 +40,7 @@ impl Detector for HookDetached {
         let mut by_reason: BTreeMap<&String, (ObservedAt, Vec<&str>)> = BTreeMap::new();
         for interface in missing {
             let since = *self.since.entry(interface.name.clone()).or_insert(*now);
-            if now.at.saturating_sub(since.at) >= LASTS {
+            if now.at.saturating_sub(since.at) >= MIN_DURATION {
                 let (first, names) = by_reason.entry(&interface.reason).or_insert((since, Vec::new()));
                 if since.at < first.at {
                     *first = since;

@@ -13,7 +13,7 @@ use tracker_model::{
 };
 
 /// It is over when it has been well below the thresholds for this time.
-const CALM: Duration = Duration::from_secs(30);
+const RESOLVED_AFTER: Duration = Duration::from_secs(30);
 /// Well below: this part of them.
 const WELL_BELOW: f64 = 0.9;
 
@@ -109,8 +109,9 @@ impl PortExhaustion {
             let is_tuple = |target: &Target| matches!(target, Target::Tuple(..));
             self.alerts.hold(now, |(of, target)| *of == netns && is_tuple(target) && !is_listed(target));
         }
-        self.alerts
-            .resolve_where(|key, last| (key.0 == netns && now.at.saturating_sub(last.at) >= CALM).then_some(last.wall));
+        self.alerts.resolve_where(|key, last| {
+            (key.0 == netns && now.at.saturating_sub(last.at) >= RESOLVED_AFTER).then_some(last.wall)
+        });
         self.failures.retain(|key, _| self.alerts.fires(key));
     }
 
@@ -131,7 +132,7 @@ impl PortExhaustion {
         let mut evidence = figures();
         let before = *self.failures.entry(key).or_insert(evidence.failures);
         evidence.failures = evidence.failures.saturating_sub(before);
-        let subject = key.1.subject(key.0, foremost(&evidence));
+        let subject = key.1.subject(key.0, top_process(&evidence));
         let severity = severity.unwrap_or(Severity::Warning);
         let report = ports::report(AlertKind::PortExhaustion, severity, subject, evidence, unknown);
         self.alerts.report(key, now.wall, now, report, ports::keep_peak);
@@ -139,7 +140,7 @@ impl PortExhaustion {
 }
 
 /// The process that most of the ports belong to.
-fn foremost(evidence: &PortEvidence) -> Option<Process> {
+fn top_process(evidence: &PortEvidence) -> Option<Process> {
     let holder = evidence.processes.first().or(evidence.made_by.first())?;
     Some(holder.process())
 }

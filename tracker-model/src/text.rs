@@ -111,7 +111,7 @@ pub fn counted(count: u64, noun: &str) -> String {
 }
 
 /// Longest time that is shown, seconds.
-const MOST: f64 = 1e9;
+const MAX_SECONDS: f64 = 1e9;
 
 /// A growth per second: an estimate, with its sign.
 #[must_use]
@@ -140,7 +140,7 @@ pub fn length(time: SignedDuration) -> String {
 /// matters.
 #[must_use]
 pub fn until(seconds: f64) -> String {
-    let time = SignedDuration::from_secs_f64(seconds.clamp(0.0, MOST));
+    let time = SignedDuration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS));
     match time.as_secs() {
         ..10 => format!("{seconds:.1}s"),
         whole @ 60..600 if whole % 60 > 0 => format!("{}m {}s", whole / 60, whole % 60),

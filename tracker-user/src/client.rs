@@ -16,26 +16,26 @@ use tokio::{
 use tracker_model::api::ApiError;
 
 /// An answer takes milliseconds, and some more when the kernel is busy.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the daemon may take to accept the connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(20);
 /// Largest answer that is read, bytes: some thousand times the usual one.
-const MOST: usize = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// The daemon's answer at `path`.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
     let name = format!("the daemon at {}", socket.display());
-    let connected = tokio::time::timeout(CONNECT_PATIENCE, connect(socket)).await;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(socket)).await;
     let stream = connected.map_err(|_| {
-        anyhow!("{name} accepts no connection within {} s: too many wait; is it stuck?", CONNECT_PATIENCE.as_secs())
+        anyhow!("{name} accepts no connection within {} s: too many wait; is it stuck?", CONNECT_TIMEOUT.as_secs())
     })??;
-    let answer = tokio::time::timeout(PATIENCE, exchange(stream, path)).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, path)).await;
     let answer = answer
-        .map_err(|_| anyhow!("{name} did not answer within {} s; is it stuck?", PATIENCE.as_secs()))?
+        .map_err(|_| anyhow!("{name} did not answer within {} s; is it stuck?", ANSWER_TIMEOUT.as_secs()))?
         .map_err(|error| match error.downcast::<LengthLimitError>() {
-            Ok(_) => anyhow!("{name} sent more than {} MiB; is it tracker?", MOST >> 20),
+            Ok(_) => anyhow!("{name} sent more than {} MiB; is it tracker?", MAX_ANSWER >> 20),
             Err(error) => anyhow!(error).context(format!("{name} hung up")),
         })?;
     let body = answer.body();
@@ -70,7 +70,7 @@ where
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
-    Ok(Response::from_parts(head, Limited::new(body, MOST).collect().await?.to_bytes()))
+    Ok(Response::from_parts(head, Limited::new(body, MAX_ANSWER).collect().await?.to_bytes()))
 }
 
 fn unreachable(socket: &Path, error: &std::io::Error) -> anyhow::Error {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Answers that are under way when the daemon stops get this long.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Detaching gets this long. When the process ends, the kernel takes off what is left, but for filters on clsact.
 const DETACH_LIMIT: Duration = Duration::from_secs(6);
 /// Whatever hangs, the process ends this long after the signal. `docker stop` kills it after ten seconds.
@@ -44,7 +44,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         // Signals no longer end the process, and whoever is to read the error may not read.
         limit_stop();
     }
-    runtime.shutdown_timeout(PATIENCE);
+    runtime.shutdown_timeout(ANSWER_TIMEOUT);
     drop(log);
     result
 }
@@ -188,8 +188,8 @@ impl Servers {
     async fn stop(mut self) {
         self.stopping.send_replace(true);
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
-            tracing::warn!("an answer was cut short: its reader took longer than {} s", PATIENCE.as_secs());
+        if tokio::time::timeout(ANSWER_TIMEOUT, all).await.is_err() {
+            tracing::warn!("an answer was cut short: its reader took longer than {} s", ANSWER_TIMEOUT.as_secs());
         }
     }
 }

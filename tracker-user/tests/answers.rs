@@ -27,7 +27,8 @@ impl Api {
         let guard = runtime.enter();
         let (listener, file) = ApiSocket::bind(&socket(directory.path())).unwrap().into_parts();
         let (sockets, settings) = (sample::sockets(), sample::port_settings());
-        let found = SocketsFound { sockets, truncated: true, settings, is_local: true, no_way: None, ipv6_only: false };
+        let found =
+            SocketsFound { sockets, truncated: true, settings, is_local: true, no_route: None, ipv6_only: false };
         let kernel = KernelHandle::fixed(Some(snapshot), Some(found));
         runtime.spawn(axum::serve(listener, api::router(kernel)).into_future());
         drop(guard);

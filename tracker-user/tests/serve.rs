@@ -25,9 +25,9 @@ use tracker_user::{
 
 /// More than the buffers of two sockets take.
 const LARGE: usize = 8 << 20;
-const MOST: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 /// A client gives up after this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 struct Server {
     address: SocketAddr,
@@ -58,7 +58,7 @@ impl Server {
             let stream = TcpStream::connect(self.address).await.unwrap();
             client::exchange(stream, "/metrics").await.unwrap()
         };
-        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("no answer in time");
+        let answer = tokio::time::timeout(TIMEOUT, answer).await.expect("no answer in time");
         String::from_utf8(answer.body().to_vec()).unwrap()
     }
 }
@@ -75,7 +75,7 @@ async fn held(clients: &mut [TcpStream]) -> usize {
 #[tokio::test]
 async fn a_scrape_is_answered_beside_1_200_half_sent_requests() {
     assert!(descriptors::raise_limit() > 1_400, "each client is a descriptor of this process");
-    let server = start(router(), MOST).await;
+    let server = start(router(), MAX_CONNECTIONS).await;
     let mut clients = Vec::new();
     for _ in 0..1_200 {
         clients.push(server.client(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").await);
@@ -85,7 +85,7 @@ async fn a_scrape_is_answered_beside_1_200_half_sent_requests() {
     let took = begun.elapsed();
     let held = held(&mut clients).await;
     println!("scrape beside {} half-sent requests: {took:?}, {held} of them held", clients.len());
-    assert!(held < MOST, "{held} connections are held");
+    assert!(held < MAX_CONNECTIONS, "{held} connections are held");
 }
 
 #[tokio::test]
@@ -120,17 +120,18 @@ async fn without_a_free_descriptor_a_client_that_waits_makes_room() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), watch::Sender::new(false));
     let scarce = Scarce { listener, calls: AtomicUsize::new(0) };
-    let server = Server { address, task: tokio::spawn(serve(scarce, router(), MOST, stop.subscribe())), stop };
+    let server =
+        Server { address, task: tokio::spawn(serve(scarce, router(), MAX_CONNECTIONS, stop.subscribe())), stop };
     let mut first = server.client(b"GET /metrics HTTP/1.1\r\n").await;
     let _second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
-    let closed = tokio::time::timeout(PATIENCE, first.read(&mut [0])).await.expect("the oldest is closed");
+    let closed = tokio::time::timeout(TIMEOUT, first.read(&mut [0])).await.expect("the oldest is closed");
     assert_eq!(closed.unwrap_or_default(), 0);
     assert_eq!(server.scrape().await, "up 1\n");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_not_finished_is_given_up() {
-    let server = start(router(), MOST).await;
+    let server = start(router(), MAX_CONNECTIONS).await;
     let begun = Instant::now();
     let mut half_sent = server.client(b"GET /metrics HTTP/1.1\r\n").await;
     assert_eq!(half_sent.read(&mut [0]).await.unwrap_or_default(), 0, "nothing is answered");
@@ -139,7 +140,7 @@ async fn a_request_that_is_not_finished_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_not_read_is_given_up() {
-    let server = start(router(), MOST).await;
+    let server = start(router(), MAX_CONNECTIONS).await;
     let mut client = server.client(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n").await;
     client.read_exact(&mut [0]).await.unwrap();
     tokio::time::sleep(PHASE_LIMIT * 2).await;
@@ -150,7 +151,7 @@ async fn an_answer_that_is_not_read_is_given_up() {
 
 #[tokio::test]
 async fn a_request_larger_than_the_buffer_is_refused() {
-    let server = start(router(), MOST).await;
+    let server = start(router(), MAX_CONNECTIONS).await;
     let head = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n", "x".repeat(BUFFER * 2));
     let mut answer = String::new();
     let _ = server.client(head.as_bytes()).await.read_to_string(&mut answer).await;
@@ -165,7 +166,7 @@ async fn requests_behind_an_answer_that_is_not_read_wait_outside() {
         counted.fetch_add(1, Ordering::Relaxed);
         std::future::ready(vec![b' '; LARGE])
     };
-    let server = start(Router::new().route("/large", get(large)), MOST).await;
+    let server = start(Router::new().route("/large", get(large)), MAX_CONNECTIONS).await;
     let _client = server.client(&b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let calls = calls.load(Ordering::Relaxed);
@@ -174,12 +175,12 @@ async fn requests_behind_an_answer_that_is_not_read_wait_outside() {
 
 #[tokio::test]
 async fn a_connection_serves_one_request_after_the_other() {
-    let server = start(router(), MOST).await;
+    let server = start(router(), MAX_CONNECTIONS).await;
     let mut client = server.client(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2)).await;
     let mut answers = String::new();
     while answers.matches("up 1\n").count() < 2 {
         let mut bytes = [0; 1_024];
-        let count = tokio::time::timeout(PATIENCE, client.read(&mut bytes)).await.unwrap().unwrap();
+        let count = tokio::time::timeout(TIMEOUT, client.read(&mut bytes)).await.unwrap().unwrap();
         assert!(count > 0, "closed after {answers:?}");
         answers += std::str::from_utf8(&bytes[..count]).unwrap();
     }
@@ -196,7 +197,7 @@ async fn a_stop_lets_an_answer_under_way_be_finished_and_waits_for_no_request() 
             "done"
         }
     };
-    let server = start(Router::new().route("/", get(handler)), MOST).await;
+    let server = start(Router::new().route("/", get(handler)), MAX_CONNECTIONS).await;
     let mut half_sent = server.client(b"GET /").await;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let asked = tokio::spawn(async move { client::exchange(stream, "/").await.unwrap() });
@@ -206,5 +207,5 @@ async fn a_stop_lets_an_answer_under_way_be_finished_and_waits_for_no_request() 
     assert!(!server.task.is_finished(), "an answer is under way");
     go.notify_one();
     assert_eq!(asked.await.unwrap().body(), "done");
-    tokio::time::timeout(PATIENCE, server.task).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, server.task).await.unwrap().unwrap();
 }

@@ -13,7 +13,7 @@ use tracker_user::{
 
 fn fine() -> KernelHandle {
     let (sockets, settings) = (sample::sockets(), sample::port_settings());
-    let found = SocketsFound { sockets, truncated: false, settings, is_local: true, no_way: None, ipv6_only: false };
+    let found = SocketsFound { sockets, truncated: false, settings, is_local: true, no_route: None, ipv6_only: false };
     KernelHandle::fixed(Some(sample::snapshot()), Some(found))
 }
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::protocol::Options;
 
 /// How long `accept()` and `connect()` may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes a socket.
 pub(super) fn open(options: &Options) -> io::Result<Socket> {
@@ -29,8 +29,8 @@ pub(super) fn open(options: &Options) -> io::Result<Socket> {
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes()))?;
     }
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
     socket.set_nonblocking(options.nonblocking)?;
     Ok(socket)
 }

@@ -5,4 +5,4 @@ mod lifecycle;
 mod store;
 
 pub use lifecycle::{ActiveAlerts, ObservedAt};
-pub use store::{AlertStore, MOST, Report};
+pub use store::{AlertStore, MAX_OF_KIND, Report};

@@ -14,7 +14,7 @@ use tracker_model::{
 
 /// Alerts of one kind that are remembered. Each kind has places of its own: refused `bind()` calls, of which any
 /// process can cause as many as it likes, push out no alert of another kind.
-pub const MOST: usize = 256;
+pub const MAX_OF_KIND: usize = 256;
 
 /// What a detector says of an alert at one moment.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl AlertStore {
         let (id, kind) = (alerts.last_id, report.kind);
         *alerts.opened.entry(kind).or_default() += 1;
         let of_kind = || alerts.stored.iter().filter(|(_, alert)| alert.report.kind == kind);
-        if of_kind().count() == MOST {
+        if of_kind().count() == MAX_OF_KIND {
             let Some(oldest) = of_kind().find(|(_, alert)| alert.until.is_some()).map(|(id, _)| *id) else { return id };
             alerts.stored.remove(&oldest);
         }
@@ -206,11 +206,11 @@ mod tests {
             store.resolve(open(AlertKind::SynFlood), at(1));
         }
         let kept = ids(&store, AlertKind::SynFlood);
-        assert_eq!((kept.len(), kept[0], kept[1]), (MOST, first, 302), "firing ones first, then the newest");
+        assert_eq!((kept.len(), kept[0], kept[1]), (MAX_OF_KIND, first, 302), "firing ones first, then the newest");
         for _ in 0..300 {
             open(AlertKind::SynFlood);
         }
-        assert_eq!(ids(&store, AlertKind::SynFlood).len(), MOST);
+        assert_eq!(ids(&store, AlertKind::SynFlood).len(), MAX_OF_KIND);
         assert!(store.alerts().iter().all(|alert| (alert.state == AlertState::Resolved) == (alert.id == other)));
         assert_eq!(store.opened(), [(AlertKind::SynFlood, 601), (AlertKind::PortScan, 1)].into());
     }

@@ -13,7 +13,7 @@ use tracker_model::{
 /// Below this share of ports in use no setting of the host is why there was none.
 pub(crate) const MANY_FREE: f64 = 0.5;
 /// This part of the ports in question is worth a word, in percent.
-const MUCH: u32 = 10;
+const NOTEWORTHY_PERCENT: u32 = 10;
 /// `TIME_WAIT` is a real part of what is used from here on, in percent.
 const REAL: u32 = 20;
 
@@ -65,7 +65,7 @@ fn is_part(part: u32, whole: u32, percent: u32) -> bool {
 
 /// Whether ports that nobody can choose are many beside those that can be chosen.
 fn is_much(ports: u32, evidence: &PortEvidence) -> bool {
-    is_part(ports, evidence.capacity + ports, MUCH)
+    is_part(ports, evidence.capacity + ports, NOTEWORTHY_PERCENT)
 }
 
 /// When that would free some: it is not in force, and they have timestamps.
@@ -99,7 +99,7 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     );
     let mut line = format!("Close connections that are idle or leaked: {whose}.");
     let leaked = in_state("close_wait");
-    if is_part(leaked, open, MUCH) {
+    if is_part(leaked, open, NOTEWORTHY_PERCENT) {
         line = format!("{line} {}", advice::close_wait(leaked, None));
     }
     Some(line)

@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(1);
 /// How long the count of a process is remembered that is no longer seen.
 const REMEMBERED: Duration = Duration::from_mins(2);
 /// Processes that are named.
-const NAMED: usize = 10;
+const MAX_PROCESSES: usize = 10;
 
 /// The failed calls for a target.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl CallCounter {
         }
         for count in self.counts.values_mut() {
             count.callers.sort_by_key(|by| (Reverse(by.failures), by.pid));
-            count.callers.truncate(NAMED);
+            count.callers.truncate(MAX_PROCESSES);
         }
         self.counts.clone()
     }

@@ -13,9 +13,9 @@ pub const RECENT: Duration = Duration::from_secs(limits::RECENT_SECONDS as u64);
 /// Growth is measured over this time.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Looks that are remembered, spread over that time.
-const MOST: usize = 16;
+const MAX_POINTS: usize = 16;
 /// Growth needs this many looks,
-const LEAST: usize = 3;
+const MIN_POINTS: usize = 3;
 /// and this much time between the first and the last of them: below that it is chance.
 const LEAST_TIME: Duration = Duration::from_secs(2);
 /// Growth goes on if recently there was this part of it.
@@ -72,7 +72,7 @@ impl History {
     /// closest together goes: what is left stays spread over the whole time.
     fn push(&mut self, point: Point) {
         self.points.retain(|old| point.at.saturating_sub(old.at) <= WINDOW);
-        if self.points.len() >= MOST {
+        if self.points.len() >= MAX_POINTS {
             let gap = |index: &usize| self.points[index + 1].at.saturating_sub(self.points[index - 1].at);
             let closest = (1..self.points.len() - 1).min_by_key(gap);
             closest.map(|index| self.points.remove(index));
@@ -93,7 +93,7 @@ impl Growths {
     /// Nothing before there are enough looks.
     fn new(points: &[Point]) -> Option<Self> {
         let (first, last) = (points.first()?, points.last()?);
-        let is_enough = points.len() >= LEAST && last.at.saturating_sub(first.at) >= LEAST_TIME;
+        let is_enough = points.len() >= MIN_POINTS && last.at.saturating_sub(first.at) >= LEAST_TIME;
         is_enough.then(|| Self {
             all: Growth::new(points, |point| point.open + point.held),
             open: Growth::new(points, |point| point.open),
@@ -155,7 +155,7 @@ fn goes_on(points: &[Point], slope: f64, value: impl Fn(&Point) -> f64) -> bool 
 fn steps(points: &[Point], parts: u32, value: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     let start = last.at.saturating_sub(last.at.saturating_sub(first.at) / parts);
-    let from = points.partition_point(|point| point.at < start).min(points.len().saturating_sub(LEAST));
+    let from = points.partition_point(|point| point.at < start).min(points.len().saturating_sub(MIN_POINTS));
     let last = &points[from..];
     last.windows(2).map(|pair| (value(&pair[1]) - value(&pair[0]), seconds(&pair[0], &pair[1]))).collect()
 }
@@ -205,6 +205,9 @@ mod tests {
             history.push(Point { at: Duration::from_millis(look * 100), open: 1.0, held: 0.0 });
         }
         let points = history.points.make_contiguous();
-        assert!(points.len() == MOST && points[MOST - 1].at.saturating_sub(points[0].at) > WINDOW / 2, "{points:?}");
+        assert!(
+            points.len() == MAX_POINTS && points[MAX_POINTS - 1].at.saturating_sub(points[0].at) > WINDOW / 2,
+            "{points:?}"
+        );
     }
 }

@@ -22,11 +22,11 @@ use tracker_model::api::{BindPoolUse, PortRange, PortSpace, PortUse, Ports, UdpP
 /// Tuples of a network namespace whose growth is followed: the worst,
 const FOLLOWED: usize = 1_024;
 /// and of these the first, whatever they use,
-const WORST: usize = 64;
+const ALWAYS_FOLLOWED: usize = 64;
 /// and those that use this share of their ports: below it neither a share nor a time is near any threshold.
 const MATTERS: f64 = 0.02;
 /// From this share of its ports on a destination is looked at often.
-const HOT: f64 = 0.2;
+const HOT_RATIO: f64 = 0.2;
 
 /// The local ports of all network namespaces.
 #[derive(Debug, Default)]
@@ -104,9 +104,9 @@ impl PortModel {
     /// Whether a destination or a source may run out of ports soon, so that the next census should not wait.
     #[must_use]
     pub fn is_hot(&self) -> bool {
-        let soon = |row: &PortUse| row.used_ratio >= HOT || row.full_in_seconds.is_some();
+        let soon = |row: &PortUse| row.used_ratio >= HOT_RATIO || row.full_in_seconds.is_some();
         let is_hot = |reading: &PortsReading| {
-            reading.rows.iter().any(soon) || reading.pools.iter().any(|pool| pool.used_ratio >= HOT)
+            reading.rows.iter().any(soon) || reading.pools.iter().any(|pool| pool.used_ratio >= HOT_RATIO)
         };
         self.readings().any(is_hot)
     }
@@ -142,7 +142,7 @@ impl NetnsPorts {
         let mut rows: Vec<_> = seen.tuples.iter().map(|tuple| (row(tuple, capacity, seen), tuple.recent)).collect();
         worst_first(&mut rows, |(row, _)| (row.used_ratio, row.in_use));
         let worst = rows.iter_mut().take(FOLLOWED).enumerate();
-        for (_, (row, recent)) in worst.filter(|(at, (row, _))| *at < WORST || row.used_ratio >= MATTERS) {
+        for (_, (row, recent)) in worst.filter(|(at, (row, _))| *at < ALWAYS_FOLLOWED || row.used_ratio >= MATTERS) {
             let history = self.histories.entry(Target::of_row(row)).or_default();
             let forecast = history.update(seen.at, row, (*recent).into());
             (row.growth_per_second, row.full_in_seconds) = (forecast.growth, forecast.full_in);

@@ -11,7 +11,7 @@ use super::{
     observation::ClosedPortsObservation,
     record::{Subject, Unknown},
     scan::Scan,
-    settings::{AGAIN, PATIENCE, Settings},
+    settings::{AGAIN, FRESH_TIMEOUT, Settings},
     sources::{Attribution, UsualSources},
     subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
 };
@@ -190,7 +190,7 @@ impl ClosedPorts {
         if port.served && !(waited >= FORGED_TIME && self.forged(attribution)) {
             return;
         }
-        if attribution.is_none() && waited < PATIENCE {
+        if attribution.is_none() && waited < FRESH_TIMEOUT {
             return;
         }
         let (subject, class) = (Subject::Port(self.netns, number), attribution.unwrap_or(Attribution::ALL_OVER));

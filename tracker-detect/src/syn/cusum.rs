@@ -18,7 +18,7 @@ const RECENT: usize = 4;
 /// This many of them must have it: a short burst that an observation cuts in two is in two at most.
 const LASTING: usize = 3;
 /// Or two, when they are this long together, seconds: observations come once a second on a quiet host.
-const LONG: f64 = 1.2;
+const LONG_SECONDS: f64 = 1.2;
 
 /// Time since the statistic left zero.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +218,7 @@ impl Cusum {
 fn lasts(recent: &VecDeque<(f64, bool)>) -> bool {
     let (count, seconds) =
         recent.iter().filter(|(_, excess)| *excess).fold((0, 0.0), |(n, sum), (length, _)| (n + 1, sum + length));
-    count >= LASTING || (count >= 2 && seconds >= LONG)
+    count >= LASTING || (count >= 2 && seconds >= LONG_SECONDS)
 }
 
 #[cfg(test)]

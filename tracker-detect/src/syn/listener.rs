@@ -11,7 +11,7 @@ use super::{
     observation::{ListenerId, ListenerObservation, SourcesObservation},
     queues::Queues,
     record::{Subject, Unknown},
-    settings::{AGAIN, FRESH, LEAST_NORM, PATIENCE, Settings, WINDOW, lag},
+    settings::{AGAIN, FRESH, FRESH_TIMEOUT, LEAST_NORM, Settings, WINDOW, lag},
     sources::{Attribution, UsualSources},
     subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
     surge::Surge,
@@ -189,7 +189,7 @@ impl Listener {
             return;
         }
         let slow = self.queues.slow_flood(self.cusum.share()) && self.unanswered_rate() >= 1.0;
-        let Some(excursion) = self.cusum.excursion().copied().or_else(|| self.trickle(context.at)) else { return };
+        let Some(excursion) = self.cusum.excursion().copied().or_else(|| self.slow_flood(context.at)) else { return };
         if firing(self.accept.as_ref()) {
             if self.flooded_behind(&excursion, context) {
                 self.open_flood(&excursion, context);
@@ -204,7 +204,7 @@ impl Listener {
         if ready.is_none() && !slow {
             return;
         }
-        let waited = ready.is_none_or(|ready| context.at.saturating_sub(ready) >= PATIENCE);
+        let waited = ready.is_none_or(|ready| context.at.saturating_sub(ready) >= FRESH_TIMEOUT);
         let fresh = self.queues.age(context.at).is_some_and(|age| age <= FRESH);
         if self.explained(&excursion, context) {
             self.open_accept(&excursion, context);
@@ -214,7 +214,7 @@ impl Listener {
     }
 
     /// An excursion for what is too slow to be one.
-    fn trickle(&self, at: Duration) -> Option<Excursion> {
+    fn slow_flood(&self, at: Duration) -> Option<Excursion> {
         let to = self.cusum.history.known();
         let (before, _) = self.cusum.history.span(at.saturating_sub(2 * WINDOW), to.at)?;
         let usual = &self.cusum.baseline;

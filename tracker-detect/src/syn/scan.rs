@@ -14,11 +14,11 @@ use super::{
 };
 
 /// Ports tried within [`TIME`] that make a scan.
-const MANY: u32 = 50;
+const SCAN_PORTS: u32 = 50;
 const TIME: Duration = Duration::from_secs(10);
 /// Ports tried within this that keep it going.
-const SOME: u32 = 5;
-const SOON: Duration = Duration::from_secs(3);
+const CONTINUED_PORTS: u32 = 5;
+const CONTINUED_WITHIN: Duration = Duration::from_secs(3);
 /// It is over after this long without.
 const QUIET: Duration = Duration::from_secs(5);
 /// Steps remembered.
@@ -46,7 +46,7 @@ impl Scan {
         {
             self.tried.pop_front();
         }
-        let on = self.within(SOON, at) >= SOME;
+        let on = self.within(CONTINUED_WITHIN, at) >= CONTINUED_PORTS;
         if let Some(incident) = &mut self.incident {
             incident.advance(step, on, QUIET, view);
             if incident.firing() {
@@ -56,7 +56,7 @@ impl Scan {
         }
         let ports = self.within(TIME, at);
         if let Some((before, _, _)) = self.tried.front().copied()
-            && ports >= MANY
+            && ports >= SCAN_PORTS
             && step.is_some()
         {
             self.open(before, ports, netns, view);

@@ -43,7 +43,7 @@ pub const GAP: Duration = Duration::from_secs(5);
 /// Queues that are not older say whether the accept queue is what turns SYNs away.
 pub const FRESH: Duration = Duration::from_millis(1_500);
 /// An alarm waits no longer for fresh queues or sources.
-pub const PATIENCE: Duration = Duration::from_millis(500);
+pub const FRESH_TIMEOUT: Duration = Duration::from_millis(500);
 /// A class is revised only after agreement for this long.
 pub const AGREEMENT: Duration = Duration::from_secs(1);
 /// Fewer completions per second than this count as this many: a share of next to nothing means nothing.

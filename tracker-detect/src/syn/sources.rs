@@ -17,15 +17,15 @@ const ADDRESSES: usize = 1_024;
 /// Addresses older than this are dropped,
 const AGE: Duration = Duration::from_secs(3);
 /// unless there are fewer than this: a slow flood.
-const FEW: usize = 64;
+const SLOW_FLOOD_SYNS: usize = 64;
 /// Fewer addresses than this make no class.
-const LEAST: usize = 8;
+const MIN_ADDRESSES: usize = 8;
 /// Entries of a list of the largest shares.
 const TOP: usize = 10;
 /// Baseline sources that are remembered.
 const USUAL: usize = 8;
 /// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
-const MOST: f64 = 0.8;
+const MIN_SHARE: f64 = 0.8;
 
 /// A source is one address; of the prefixes, those that a flood is classified by.
 const LENGTHS: [[u8; 3]; 2] = [[32, 24, 16], [128, 64, 48]];
@@ -104,7 +104,8 @@ impl SourceSample {
         let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
         self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
         while self.drawn.len() > ADDRESSES
-            || (self.drawn.len() > FEW && self.drawn.front().is_some_and(|drawn| at.saturating_sub(drawn.at) > AGE))
+            || (self.drawn.len() > SLOW_FLOOD_SYNS
+                && self.drawn.front().is_some_and(|drawn| at.saturating_sub(drawn.at) > AGE))
         {
             self.drawn.pop_front();
         }
@@ -147,7 +148,7 @@ impl SourceSample {
     /// Sources and prefixes with the largest shares. Of a large sample, those drawn once say nothing and are left out.
     pub fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
         let (shares, n) = self.shares();
-        let least = if self.drawn.len() > FEW { 2 } else { 1 };
+        let least = if self.drawn.len() > SLOW_FLOOD_SYNS { 2 } else { 1 };
         let shown = |share: &Share| SourceShare {
             source: name(share.origin),
             share: share.part,
@@ -171,10 +172,10 @@ impl SourceSample {
     /// usually sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood
     /// comes from.
     pub fn attribute(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Attribution> {
-        if self.drawn.len() < LEAST {
+        if self.drawn.len() < MIN_ADDRESSES {
             return None;
         }
-        let most = MOST * unanswered_rate.min(syn_rate);
+        let most = MIN_SHARE * unanswered_rate.min(syn_rate);
         let (shares, _) = self.shares();
         let origin = shares
             .iter()

@@ -11,7 +11,7 @@ const BEGINS: f64 = 3.0;
 /// and fewer than this end it.
 const ENDS: f64 = 2.0;
 /// SYNs per second above the usual that it takes at least.
-const LEAST: f64 = 100.0;
+const MIN_RATE: f64 = 100.0;
 
 /// Whether a listener has a surge.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +26,7 @@ impl Surge {
         let to = step.interval.to.at;
         if let Some(span) = cusum.history.span(to.saturating_sub(WINDOW), to) {
             let (rate, usual) = (rate(&span, |point| point.syns), cusum.baseline.syns.get());
-            let (times, least) = if self.on { (ENDS, LEAST / 2.0) } else { (BEGINS, LEAST) };
+            let (times, least) = if self.on { (ENDS, MIN_RATE / 2.0) } else { (BEGINS, MIN_RATE) };
             self.on = rate >= times * usual && rate >= usual + least;
         }
         self.on &= !alarm && !cusum.suspicious();

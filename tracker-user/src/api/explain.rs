@@ -30,17 +30,17 @@ const TRUNCATED: &str =
     "there are more sockets on these ports than are looked at: what is said of them is a lower bound";
 
 /// Most questions at once: each is a pass over all sockets, and the kernel side does them one after the other.
-const MOST: usize = 16;
+const MAX_QUESTIONS: usize = 16;
 
 /// The paths of this file.
 pub(super) fn router() -> Router<KernelHandle> {
     Router::new()
         .route(EXPLAIN_BIND, get(bind))
         .route(EXPLAIN_CONNECT, get(connect))
-        .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MOST)), admit))
+        .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MAX_QUESTIONS)), admit))
 }
 
-/// Turns away those beyond [`MOST`] at once.
+/// Turns away those beyond [`MAX_QUESTIONS`] at once.
 async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     match places.try_acquire() {
         Ok(_place) => next.run(request).await,
@@ -103,8 +103,8 @@ async fn connect(
         let error = format!("{from} is no address of this host; leave --source out, or name one of `ip address`");
         return Err(refuse(StatusCode::UNPROCESSABLE_ENTITY, error));
     }
-    if let Some(error) = &found.no_way {
-        let (status, error) = no_way(&format!("from {from} "), destination, error);
+    if let Some(error) = &found.no_route {
+        let (status, error) = no_route(&format!("from {from} "), destination, error);
         return Err(refuse(status, error));
     }
     let mut answer = explain_connect(from, destination, &found.sockets, &found.settings);
@@ -126,7 +126,7 @@ fn way(destination: SocketAddr, source: Option<IpAddr>) -> Result<IpAddr, (Statu
     }
     match source.map_or_else(|| route::source(destination, None), Ok) {
         Ok(from) => Ok(from.to_canonical()),
-        Err(error) if route::is_no_way(&error) => Err(no_way("", destination, &error.to_string())),
+        Err(error) if route::is_unreachable(&error) => Err(no_route("", destination, &error.to_string())),
         Err(error) => {
             let error = format!("the kernel cannot be asked for the way: {error}; name the source address");
             Err((StatusCode::SERVICE_UNAVAILABLE, error))
@@ -135,7 +135,7 @@ fn way(destination: SocketAddr, source: Option<IpAddr>) -> Result<IpAddr, (Statu
 }
 
 /// There is no route.
-fn no_way(from: &str, destination: SocketAddr, error: &str) -> (StatusCode, String) {
+fn no_route(from: &str, destination: SocketAddr, error: &str) -> (StatusCode, String) {
     let to = destination.ip();
     let advice = format!("see `ip route get {to}`, or name another source address");
     (StatusCode::UNPROCESSABLE_ENTITY, format!("there is no way {from}to {to}: {error}; {advice}"))

@@ -11,7 +11,7 @@ use tracker_model::api::CensusReport;
 use super::{error::KernelError, iterator, maps::Maps, pace, ports::Ports};
 
 /// Between two while ports are running out.
-const HOT: Duration = Duration::from_secs(1);
+const HOT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A census for which there is a reason is taken only when the last one is at least this old.
 const FRESH: Duration = Duration::from_millis(250);
@@ -105,7 +105,7 @@ impl CensusScheduler {
         // Ports that are running out are looked at each second; and the second census, from which the length of a jiffy
         // is known, should not be long in coming.
         let soon = ports.is_hot() || !ports.knows_time();
-        let shortest = if soon { self.shortest_interval.min(HOT) } else { self.shortest_interval };
+        let shortest = if soon { self.shortest_interval.min(HOT_INTERVAL) } else { self.shortest_interval };
         let interval = shortest.max(spent * pace::SHARE);
         self.tried_at = Instant::now();
         self.next = self.tried_at + interval;

@@ -101,8 +101,8 @@ const USEFUL: [(&[Capability], &str, &str); 3] = [
     ),
     (
         &[Capability::CAP_SYS_ADMIN],
-        "the run time of programs can be measured, and --all-netns sees the ports of other namespaces",
-        "the run time of programs cannot be measured (`tracker status -o wide`), and --all-netns sees no others",
+        "--all-netns sees the ports of other namespaces",
+        "--all-netns is refused",
     ),
     (
         &[Capability::CAP_SYS_NICE],

@@ -26,14 +26,14 @@ pub enum KernelError {
     Btf(#[from] BtfError),
     /// The running kernel has no type information of its own, which some programs need whatever file is named.
     #[error(
-        "{what} needs the running kernel's own type information (BTF) at {}, and it has none; {way_out}",
+        "{what} needs the running kernel's own type information (BTF) at {}, and it has none; {hint}",
         super::btf::KERNEL_BTF
     )]
     NoKernelBtf {
         /// What needs it.
         what: &'static str,
         /// What to do.
-        way_out: &'static str,
+        hint: &'static str,
     },
     /// The process may not load programs.
     #[error(
@@ -45,7 +45,7 @@ pub enum KernelError {
     #[error("load the kernel programs: {0}")]
     Load(#[source] EbpfError),
     /// One program does not load.
-    #[error("load {name}: {}", gist(.source))]
+    #[error("load {name}: {}", summary(.source))]
     Program {
         /// Its name.
         name: &'static str,
@@ -53,7 +53,7 @@ pub enum KernelError {
         source: ProgramError,
     },
     /// A program does not attach.
-    #[error("attach {name} to {target}: {}", gist(.source))]
+    #[error("attach {name} to {target}: {}", summary(.source))]
     Attach {
         /// Its name.
         name: &'static str,
@@ -136,14 +136,14 @@ impl KernelError {
     pub(super) fn cause(&self) -> String {
         match self {
             Self::Attach { source: ProgramError::SyscallError(error), .. } => error.io_error.to_string(),
-            Self::Program { source, .. } | Self::Attach { source, .. } => gist(source),
+            Self::Program { source, .. } | Self::Attach { source, .. } => summary(source),
             other => other.to_string(),
         }
     }
 }
 
 /// One line of a program error. The verifier's log, if there is one, is logged at debug level where the error arises.
-fn gist(error: &ProgramError) -> String {
+fn summary(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();

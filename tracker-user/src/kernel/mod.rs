@@ -83,7 +83,7 @@ pub struct SocketsFound {
     /// Whether a socket may be bound to the address that was asked for.
     pub is_local: bool,
     /// Why there is no route from the source to the destination, if so.
-    pub no_way: Option<String>,
+    pub no_route: Option<String>,
     /// `net.ipv6.bindv6only`: whether IPv6 sockets take IPv6 alone unless they ask for more.
     pub ipv6_only: bool,
 }

@@ -170,10 +170,10 @@ pub fn skipped_events(object: &Ebpf) -> u64 {
 }
 
 /// Type information of the running kernel, as typed tracepoints and iterators are attached by it.
-fn kernel_btf(what: &'static str, way_out: &'static str) -> Result<Btf, KernelError> {
+fn kernel_btf(what: &'static str, hint: &'static str) -> Result<Btf, KernelError> {
     Btf::from_sys_fs().map_err(|error| {
         tracing::debug!("{KERNEL_BTF}: {error}");
-        KernelError::NoKernelBtf { what, way_out }
+        KernelError::NoKernelBtf { what, hint }
     })
 }
 

@@ -21,7 +21,7 @@ use super::error::KernelError;
 /// Observations that wait to be written. Each may have 100 KB.
 const WAITING: usize = 64;
 /// How long the observations that wait may take to be written when the daemon stops.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Each recording begins so, as each observation does. A file that begins otherwise is not overwritten.
 const BEGINNING: &[u8] = b"{\"at\":";
 /// It has the addresses of peers.
@@ -88,7 +88,7 @@ impl Drop for Recording {
     fn drop(&mut self) {
         self.lines = None;
         // An error says that the thread has ended, or that it takes too long.
-        if self.written.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if self.written.recv_timeout(WRITE_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("the end of the recording is not written: its file is written too slowly");
         }
     }
@@ -201,7 +201,7 @@ mod tests {
         observations(&mut recording, 10_000);
         assert!(recording.why_ended().unwrap().contains("too slowly"));
         drop(recording);
-        assert!(begun.elapsed() < PATIENCE + Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < WRITE_TIMEOUT + Duration::from_secs(4), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub fn source(destination: SocketAddr, source: Option<IpAddr>) -> std::io::Resul
 /// Whether the answer of [`source`] says that there is no way, and not that it could not be asked for one, as when no
 /// UDP port is free.
 #[must_use]
-pub fn is_no_way(error: &Error) -> bool {
+pub fn is_unreachable(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::NetworkUnreachable

@@ -8,7 +8,7 @@ use tracker_model::{
 };
 
 /// Alerts that the status names.
-const WORST: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// The answer of `GET /v1/alerts`.
 #[must_use]
@@ -28,7 +28,7 @@ pub(super) fn firing(alerts: &[Alert]) -> FiringAlerts {
         warning: of(Severity::Warning),
         info: of(Severity::Info),
         resolved: resolved.len(),
-        worst: firing.iter().take(WORST).map(|alert| summary(alert)).collect(),
+        worst: firing.iter().take(MAX_NAMED).map(|alert| summary(alert)).collect(),
     }
 }
 

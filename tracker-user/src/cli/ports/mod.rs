@@ -19,11 +19,11 @@ use super::{
 pub(super) use select::Filter;
 
 /// Destinations that are shown unless all are asked for: the worst.
-const WORST: usize = 20;
+const SHOWN: usize = 20;
 /// This many of them are shown even if they do not matter.
-const LEAST: usize = 5;
+const ALWAYS_SHOWN: usize = 5;
 /// From this share on there is reason to ask what to do.
-const SHORT: f64 = 0.5;
+const ADVISED_RATIO: f64 = 0.5;
 
 /// What is asked for, and how much of it.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ pub(super) fn render(answer: &Ports, shown: &Shown, view: View) -> String {
     }
     let (mut rows, mut hidden) = (Vec::new(), Vec::new());
     for (index, row) in answer.ports.iter().enumerate() {
-        let fits = shown.all || rows.len() < WORST;
+        let fits = shown.all || rows.len() < SHOWN;
         if fits && shown.has(index, row) { rows.push(row) } else { hidden.push(row) }
     }
     let tables = [
@@ -78,7 +78,7 @@ impl Shown {
     fn has(&self, index: usize, row: &PortUse) -> bool {
         self.all
             || self.filter.is_set()
-            || index < LEAST
+            || index < ALWAYS_SHOWN
             || row.used_ratio >= MATTERS
             || row.failures > 0
             || row.full_in_seconds.is_some()
@@ -121,14 +121,14 @@ fn row(row: &PortUse, view: View) -> Vec<String> {
         cells.push(holders(&row.made_by, ">=").unwrap_or_else(unknown));
         cells.push(states(&row.states).unwrap_or_else(unknown));
     } else {
-        cells.push(format!(" {}", foremost(row)));
+        cells.push(format!(" {}", top_process(row)));
     }
     cells
 }
 
 /// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one
 /// that made most of them.
-fn foremost(row: &PortUse) -> String {
+fn top_process(row: &PortUse) -> String {
     let more = |others: usize| if others > 0 { format!(" +{others}") } else { String::new() };
     match (row.processes.as_slice(), row.made_by.as_slice()) {
         ([first, others @ ..], _) => process(first.pid, &first.comm) + &more(others.len()),
@@ -141,7 +141,7 @@ fn foremost(row: &PortUse) -> String {
 
 /// Where to look further: at the first destination that is short of ports, or for which calls failed.
 fn hint(answer: &Ports, rows: &[&PortUse]) -> Option<String> {
-    let row = rows.iter().find(|row| row.used_ratio >= SHORT || row.failures > 0);
+    let row = rows.iter().find(|row| row.used_ratio >= ADVISED_RATIO || row.failures > 0);
     let (destination, port, source) = match (row, answer.failures.first()) {
         (Some(row), _) => (row.destination, row.destination_port, Some(row.source)),
         (None, Some(failure)) => (failure.destination, failure.destination_port, failure.source),

@@ -26,9 +26,9 @@ use crate::kernel::{
 /// Between two passes.
 const PAUSE: Duration = Duration::from_secs(15);
 /// The pause while ports are running out.
-const HOT: Duration = Duration::from_secs(1);
+const HOT_PAUSE: Duration = Duration::from_secs(1);
 /// The pause when somebody asks.
-const ASKED: Duration = Duration::from_millis(250);
+const ASKED_PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a pass may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ impl Holders {
     pub fn is_due(&self, urgency: Urgency) -> bool {
         let pause = match urgency {
             Urgency::None => PAUSE,
-            Urgency::Hot => HOT,
-            Urgency::Asked => ASKED,
+            Urgency::Hot => HOT_PAUSE,
+            Urgency::Asked => ASKED_PAUSE,
         };
         pace::is_due(self.last, self.took, pause, urgency == Urgency::Asked)
     }

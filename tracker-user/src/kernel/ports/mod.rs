@@ -260,8 +260,8 @@ impl Ports {
         };
         let (sockets, truncated) = sockets::find(object, maps, self.model.jiffies, &wanted)?;
         let way = asked.destination.zip(asked.source).map(|(to, from)| route::source(to, Some(from)));
-        let no_way = way.and_then(Result::err).filter(route::is_no_way).map(|error| error.to_string());
-        Ok(SocketsFound { sockets, truncated, settings, is_local, no_way, ipv6_only: settings::ipv6_only() })
+        let no_route = way.and_then(Result::err).filter(route::is_unreachable).map(|error| error.to_string());
+        Ok(SocketsFound { sockets, truncated, settings, is_local, no_route, ipv6_only: settings::ipv6_only() })
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 /// Namespaces that are looked at, at most: each costs a walk over the host's whole table of sockets.
-pub const MOST: usize = 256;
+pub const MAX_NAMESPACES: usize = 256;
 
 /// A network namespace, and how to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,12 +62,12 @@ impl Listing {
         Ok(true)
     }
 
-    /// The namespaces, those with a name first, up to [`MOST`]; and the inode numbers of all there are, `own` too.
+    /// The namespaces, those with a name first, up to [`MAX_NAMESPACES`]; and the inode numbers of all there are, `own` too.
     pub fn finish(self) -> (Vec<Namespace>, BTreeSet<u32>) {
         let numbers = self.found.keys().copied().chain([self.own]).collect();
         let mut all: Vec<_> = self.found.into_values().collect();
         all.sort_by_key(|namespace| namespace.name.starts_with("process "));
-        all.truncate(MOST);
+        all.truncate(MAX_NAMESPACES);
         (all, numbers)
     }
 }

@@ -76,8 +76,8 @@ impl Others {
     fn finish_list(&mut self) {
         let Some((found, alive)) = self.listing.take().map(Listing::finish) else { return };
         let beyond = alive.len().saturating_sub(found.len() + 1);
-        self.unread =
-            (beyond > 0).then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MOST));
+        self.unread = (beyond > 0)
+            .then(|| format!("{beyond} network namespaces beyond {} are not looked at", namespaces::MAX_NAMESPACES));
         self.listed = Some(Listed { found: found.iter().map(|namespace| namespace.netns).collect(), alive });
         self.pending = found;
     }

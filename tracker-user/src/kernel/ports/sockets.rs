@@ -25,7 +25,7 @@ use crate::kernel::{
 };
 
 /// Sockets that are looked at in one pass, at most: twice as many as there are ports.
-const MOST: u32 = 131_072;
+const MAX_SOCKETS: u32 = 131_072;
 
 /// Which sockets are wanted.
 pub struct Wanted {
@@ -92,7 +92,7 @@ fn pass(
     let query = SocketQuery {
         destination: wanted.destination.map_or([0, 0], |to| hash::to_words(&octets(to.ip()))),
         netns: wanted.netns,
-        most: MOST,
+        most: MAX_SOCKETS,
         met: 0,
         reuse_delay_ms: wanted.reuse_delay_ms,
         low: *wanted.ports.start(),
@@ -106,7 +106,7 @@ fn pass(
     let mut file = iterator::open(link).map_err(io)?;
     let records = records(&mut file).map_err(io)?;
     let met = maps.socket_query.lookup(0)?.met;
-    Ok((records, met > MOST))
+    Ok((records, met > MAX_SOCKETS))
 }
 
 /// Reads the records to the end.

@@ -12,7 +12,7 @@ use tracker_model::{api::NoListener, counters::PortSyns};
 const TOP: usize = 10;
 /// and when it received at least one in this many of all SYNs to no listener. Otherwise a scan of all ports would take
 /// every series with one SYN each.
-const SHARE: u32 = 100;
+const ONE_IN: u32 = 100;
 /// Most ports that have a series at one moment.
 const MAX: usize = 32;
 /// A series that has not grown for this long gives way to any port that is active now.
@@ -119,9 +119,9 @@ impl PortSeries {
 
     /// Whether a port gets a series; removes another if that makes room for it.
     fn make_room(&mut self, now: Duration, total: u64, seen: &NoListener, entry: &PortSyns) -> bool {
-        let recent = entry.syn_rate > 0.0 && entry.syn_rate * f64::from(SHARE) >= seen.syn_rate;
+        let recent = entry.syn_rate > 0.0 && entry.syn_rate * f64::from(ONE_IN) >= seen.syn_rate;
         if self.own.len() < MAX {
-            return recent || entry.syns >= total.div_ceil(SHARE.into());
+            return recent || entry.syns >= total.div_ceil(ONE_IN.into());
         }
         if !recent || entry.syn_rate < ACTIVE {
             return false;

@@ -8,7 +8,7 @@ use tracker_model::api::{MATTERS, PortRest, PortUse, Ports};
 
 /// A tuple gets a series when it holds this many ports. Otherwise a host that talks a little to thousands of others
 /// would have new series with each scrape.
-const MANY: u32 = 10;
+const MIN_PORTS: u32 = 10;
 
 /// Network namespace, source, destination, destination port.
 type Key = (u32, IpAddr, IpAddr, u16);
@@ -28,7 +28,7 @@ impl TupleSeries {
     /// Takes in how ports stand now.
     pub fn update(&mut self, ports: &Ports) {
         let has_one = |row: &PortUse| self.own.contains(&key(row));
-        let is_worth_one = |row: &PortUse| row.in_use >= MANY || row.used_ratio >= MATTERS;
+        let is_worth_one = |row: &PortUse| row.in_use >= MIN_PORTS || row.used_ratio >= MATTERS;
         let mut own: Vec<_> = ports.ports.iter().filter(|row| has_one(row) || is_worth_one(row)).collect();
         // Of those that are alike, the ones that have a series keep it.
         own.sort_by(|a, b| {
