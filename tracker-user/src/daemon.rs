@@ -78,8 +78,7 @@ async fn serve(settings: &Settings, descriptors: u64) -> Result<()> {
         } else {
             tracing::warn!(
                 "detaching takes long; the kernel does the rest when the process ends, but before Linux 6.6 programs \
-                 on \
-                 clsact stay until the next start"
+                 on clsact stay until the next start"
             );
         }
     }
