@@ -21,7 +21,7 @@ pub struct Snapshot {
     pub taken_at: Timestamp,
     /// When the daemon began to count.
     pub started_at: Timestamp,
-    /// From then to now, by `CLOCK_MONOTONIC`.
+    /// From then to now, by a clock that never jumps.
     pub uptime: Duration,
     /// Inode number of the network namespace, as in `readlink /proc/self/ns/net`.
     pub netns: u32,

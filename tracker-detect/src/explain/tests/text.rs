@@ -58,8 +58,8 @@ fn time_wait_needs_the_option_on_both_sides() {
     let answer = ask(&BindRequest { reuse_address: true, ..request() }, &without);
     assert_eq!(
         answer.advice,
-        ["2 connections in TIME_WAIT were opened without SO_REUSEADDR, so setting it now does not help there: the last \
-             ends in 42 s. A server that sets it before every bind() can restart at once."]
+        ["2 connections in TIME_WAIT were opened without SO_REUSEADDR, so setting it now does not help there: the \
+             last ends in 42 s. A server that sets it before every bind() can restart at once."]
     );
     assert_eq!(
         answer.summary,
