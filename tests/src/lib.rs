@@ -1,5 +1,8 @@
 //! The lab: real namespaces, real peers, real traffic, and the tracker between them; the benchmarks and the generator
 //! of docs/. Every part is a value that undoes itself when it is dropped, also while a panic unwinds.
+//!
+//! Here belongs what several cases need, or a program in `bin/`. The cases are in `tests/`; snapshots made by hand, for
+//! tests without root, in `fixtures/`.
 
 pub mod api;
 pub mod bench;

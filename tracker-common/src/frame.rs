@@ -33,7 +33,7 @@ pub(crate) const ICMPV6: u8 = 58;
 /// A header as it stands in a packet, its numbers in network byte order.
 ///
 /// # Safety
-/// An implementor is `#[repr(C)]`, without padding, aligned to at most two bytes, and any bytes are a value of it.
+/// Any bytes are a value of an implementor: an integer, or an array or `#[repr(C)]` struct of them without padding.
 pub unsafe trait Header: Copy {}
 
 /// Read access to the bytes of one frame.
@@ -68,9 +68,9 @@ impl Frame for [u8] {
     }
 }
 
-// SAFETY: integers.
+// SAFETY: an array of integers.
 unsafe impl Header for [u32; 2] {}
-// SAFETY: integers.
+// SAFETY: an array of integers.
 unsafe impl Header for [u64; 4] {}
 
 /// `EtherType` or the type behind a VLAN tag.
@@ -92,7 +92,7 @@ pub(crate) struct Ipv4Header {
     pub(crate) source: [u16; 2],
     pub(crate) destination: [u16; 2],
 }
-// SAFETY: as the trait demands; the size is asserted below.
+// SAFETY: `#[repr(C)]` and integers alone; its size, asserted below, is the sum of theirs, so there is no padding.
 unsafe impl Header for Ipv4Header {}
 
 #[repr(C)]
@@ -106,7 +106,7 @@ pub(crate) struct Ipv6Header {
     pub(crate) source: [u16; 8],
     pub(crate) destination: [u16; 8],
 }
-// SAFETY: as the trait demands; the size is asserted below.
+// SAFETY: `#[repr(C)]` and integers alone; its size, asserted below, is the sum of theirs, so there is no padding.
 unsafe impl Header for Ipv6Header {}
 
 /// The start that all IPv6 extension headers share, and the offset field of a fragment header.
@@ -118,7 +118,7 @@ pub(crate) struct ExtensionHeader {
     pub(crate) fragment: u16,
     pub(crate) rest: [u16; 2],
 }
-// SAFETY: as the trait demands; the size is asserted below.
+// SAFETY: `#[repr(C)]` and integers alone; its size, asserted below, is the sum of theirs, so there is no padding.
 unsafe impl Header for ExtensionHeader {}
 
 #[repr(C)]
@@ -133,7 +133,7 @@ pub(crate) struct TcpHeader {
     pub(crate) checksum: u16,
     pub(crate) urgent: u16,
 }
-// SAFETY: as the trait demands; the size is asserted below.
+// SAFETY: `#[repr(C)]` and integers alone; its size, asserted below, is the sum of theirs, so there is no padding.
 unsafe impl Header for TcpHeader {}
 
 impl TcpHeader {

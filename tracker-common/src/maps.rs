@@ -134,7 +134,7 @@ macro_rules! constants {
 }
 for_each_map!(constants);
 
-/// Identifies all that a running kernel program and a daemon share: it differs when a layout or a map does.
+/// A hash of the names and layouts of all maps: it tells a kernel object from another whose maps differ.
 pub const ABI_HASH: u64 = {
     let mut hash = layout::BASIS;
     let mut map = 0;

@@ -24,8 +24,7 @@ pub(crate) const MORE_SOURCES: &str = "Each further source address has as many p
 pub(crate) fn keep_alive(time_wait: u32) -> String {
     format!(
         "Keep connections and use them again (HTTP keep-alive, a connection pool), or let the peer close first: each \
-         of \
-         the {} ports in TIME_WAIT is taken for 60 s, because this side closed first.",
+         of the {} ports in TIME_WAIT is taken for 60 s, because this side closed first.",
         grouped(time_wait.into())
     )
 }
@@ -53,8 +52,7 @@ pub(crate) fn widen(range: RangeInclusive<u16>) -> Option<String> {
     (now < widest).then(|| {
         format!(
             "Widen the range: sysctl net.ipv4.ip_local_port_range=\"{first} 65535\" has {} ports instead of {} \
-             ({low} to \
-             {high}); first reserve the ports of your own services (net.ipv4.ip_local_reserved_ports).",
+             ({low} to {high}); first reserve the ports of your own services (net.ipv4.ip_local_reserved_ports).",
             grouped(widest.into()),
             grouped(now.into())
         )

@@ -52,7 +52,7 @@ pub trait Detector: Any + Debug + Send {
 /// What a look at all processes of a network namespace saw.
 #[derive(Clone, Debug)]
 pub struct LeaksObservation {
-    /// When, by a clock that never jumps.
+    /// When, by the monotonic clock.
     pub at: Duration,
     /// The time of day.
     pub wall: Timestamp,

@@ -124,8 +124,7 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
         AlertKind::FinWaitLeak => (
             "FIN_WAIT2",
             "The process has shut its side down and waits for peers that do not close: let it close() them after a \
-             time of \
-             its own, which also lets net.ipv4.tcp_fin_timeout end them.",
+             time of its own, which also lets net.ipv4.tcp_fin_timeout end them.",
         ),
         _ => (
             "CLOSE_WAIT",

@@ -10,7 +10,7 @@ use core::arch::asm;
 /// `counter` points into a map value and is aligned.
 #[inline(always)]
 pub(crate) unsafe fn add(counter: *mut u64, value: u64) {
-    // SAFETY: the caller's; one instruction, which touches nothing but the counter.
+    // SAFETY: `counter` is valid, as the caller proves; one instruction, which touches nothing but that number.
     #[cfg(target_arch = "bpf")]
     unsafe {
         asm!("lock *(u64 *)({counter} + 0) += {value}", counter = in(reg) counter, value = in(reg) value);
@@ -22,11 +22,11 @@ pub(crate) unsafe fn add(counter: *mut u64, value: u64) {
 /// Adds to a counter and returns what it was before.
 ///
 /// # Safety
-/// As for [`add`].
+/// `counter` points into a map value and is aligned.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "assigned by the instruction"))]
 pub(crate) unsafe fn fetch_add(counter: *mut u64, mut value: u64) -> u64 {
-    // SAFETY: as in `add`.
+    // SAFETY: `counter` is valid, as the caller proves; one instruction, which touches that number and one register.
     #[cfg(target_arch = "bpf")]
     unsafe {
         asm!(
@@ -43,11 +43,11 @@ pub(crate) unsafe fn fetch_add(counter: *mut u64, mut value: u64) -> u64 {
 /// Sets a number to `new` if it is `old`; returns what it was before.
 ///
 /// # Safety
-/// As for [`add`].
+/// `number` points into a map value and is aligned.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "assigned by the instruction"))]
 pub(crate) unsafe fn exchange_if(number: *mut u64, mut old: u64, new: u64) -> u64 {
-    // SAFETY: as in `add`.
+    // SAFETY: `number` is valid, as the caller proves; one instruction, which touches that number and r0, an operand.
     #[cfg(target_arch = "bpf")]
     unsafe {
         asm!("r0 = cmpxchg_64({number} + 0, r0, {new})", number = in(reg) number, new = in(reg) new, inout("r0") old);

@@ -53,10 +53,12 @@ pub(crate) trait Memory {
 pub(crate) struct Typed;
 
 impl Memory for Typed {
+    /// # Safety
+    /// As [`Memory::read`]; and the verifier knows the type of `base`, or refuses the program.
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
-        // SAFETY: the caller's `base`; the verifier checks the access against its BTF type. Volatile, so that it stays
-        // one load of this width.
+        // SAFETY: a `T` is at `base + offset`, as the caller proves; the verifier checks the access against the BTF
+        // type. Volatile, so that it stays one load of this width.
         unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast()) }
     }
 
@@ -71,6 +73,8 @@ impl Memory for Typed {
 pub(crate) struct Probed;
 
 impl Memory for Probed {
+    /// # Safety
+    /// As [`Memory::read`]; zero bytes, which a failed read gives, are a value of `T`.
     #[inline(always)]
     unsafe fn read<T: Copy>(base: *const u8, offset: &Global<u32>) -> T {
         // SAFETY: a probe read of a bad address fails; zero is a value of all types read here (integers, pointers).

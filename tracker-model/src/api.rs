@@ -1,5 +1,6 @@
 //! Answers of the local API: their field names are a contract, and their comments are the tables of docs/api.md.
-//! Only what is sent belongs here; the snapshot that most answers are made of is in `snapshot`.
+//! Only what is sent belongs here, a file for each subject in `api/`; the snapshot that most answers are made of is in
+//! `snapshot`, what `tracker explain` asks and answers in `explain`.
 
 /// An enum whose variants have one name each, in metrics and JSON.
 macro_rules! named {

@@ -1,5 +1,6 @@
-//! What `tracker explain` asks and answers, and what is known of a socket that holds a port. The rules belong to
-//! tracker-detect.
+//! What `tracker explain` asks and answers, and what is known of a socket that holds a port: plain values, a file for
+//! each of the three in `explain/`. The rules belong to tracker-detect, how sockets are read and answers printed to
+//! tracker-user.
 
 mod answer;
 mod query;

@@ -1,4 +1,6 @@
 //! Builds the kernel programs and leaves the object where `kernel::OBJECT` includes it.
+//!
+//! How a crate is built for the BPF target is in `bpf`; `cargo xtask setup` installs the compiler and the linker.
 
 mod bpf;
 

@@ -103,8 +103,7 @@ fn a_check_of_a_host_without_ports_is_critical_and_names_the_destination() {
     let api = Api::serve(sample::under_shortage());
     let (code, text) = api.run(&["status", "--check"]);
     let expected = "TRACKER CRITICAL: Local ports that bind() can choose on 192.0.2.10 are gone: 990 of 990 used \
-                    (100 %); since \
-                    2027-01-15 07:59:30 UTC (and 5 more alerts)\n";
+                    (100 %); since 2027-01-15 07:59:30 UTC (and 5 more alerts)\n";
     assert_eq!((code, text.as_str()), (2, expected));
     let (_, text) = api.run(&["status"]);
     assert!(text.contains("\nAlerts        6 firing: 3 critical, 3 warning; 1 over (tracker alerts)\n"), "{text}");

@@ -364,8 +364,7 @@ fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     if completed > accepted || outcome.short > unseen {
         wrong.push(format!(
             "{completed} handshakes for {accepted} that nginx accepted and {opened} of the kernel's; {unseen} missed \
-             by the \
-             daemon's own count"
+             by the daemon's own count"
         ));
     }
     // With cookies nobody is turned away: what a client has seen established, is.

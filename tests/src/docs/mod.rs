@@ -1,6 +1,8 @@
 //! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`.
 //! `tables` makes those of the command line, the settings and the metrics, `api` those of the API; those of the lab are
 //! here.
+//!
+//! What a part says is not written here: it comes from the code that it is about.
 
 mod api;
 mod tables;

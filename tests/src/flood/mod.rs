@@ -2,6 +2,9 @@
 //!
 //! Answers to spoofed sources go by the server's default route to the client's namespace, which holds none of them and
 //! does not forward: they end there, without a reset and without ICMP.
+//!
+//! Here belongs what sends and counts frames. Connections by connect(2) are `load_clients`; frames that are meant to be
+//! judged one by one are [`crate::frames`].
 
 mod batch;
 mod pace;

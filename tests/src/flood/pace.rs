@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How the times of frames follow each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many a second, at even times.
+    /// This many a second, evenly spaced.
     Steady(f64),
     /// As fast as one core sends.
     Fastest,

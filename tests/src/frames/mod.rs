@@ -2,6 +2,7 @@
 //!
 //! [`table`] holds the expectations written by hand, [`oracle`] judges any bytes with another parser than tracker's,
 //! and [`generate`] makes the bytes. The same three serve the classifier on the host and the programs in the kernel.
+//! Nothing here sends a frame: that is for [`crate::flood`] and [`crate::packet_socket`].
 
 #![forbid(unsafe_code)]
 

@@ -77,7 +77,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// So many calls of an address, as fast as can be, that are held.
+    /// `count` calls of `connect()` to `target`, as fast as possible; the connections stay open.
     #[must_use]
     pub fn held(target: SocketAddr, count: u32) -> Self {
         Self { target, spread: 1, source: None, count, rate: None, keep: Keep::Open, nonblocking: false }

@@ -1,4 +1,4 @@
-//! A `connect()` that fails for another reason than the want of a port is not counted as one.
+//! A `connect()` that fails for any other reason than a lack of ports is not counted as a failure to get one.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -10,14 +10,14 @@ use super::{AlertStore, Report};
 /// The moment of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ObservedAt {
-    /// By a clock that never jumps.
+    /// By the monotonic clock.
     pub at: Duration,
     /// The time of day, only shown.
     pub wall: Timestamp,
 }
 
 impl ObservedAt {
-    /// An earlier time of day, on the clock that never jumps.
+    /// An earlier time of day, by the monotonic clock.
     #[must_use]
     pub fn earlier(self, wall: Timestamp) -> Duration {
         let ago = Duration::try_from(self.wall.duration_since(wall)).unwrap_or_default();

@@ -1,4 +1,6 @@
-//! The rules against what the kernel did, and what must hold whatever there is.
+//! The rules of `tracker explain` against what the kernel did (`situations.txt`), and what must hold for any sockets.
+//!
+//! Each rule is tested here or below; that the kernel still does what the table says, by the lab (`ports_bind.rs`).
 
 mod connect;
 mod table;

@@ -88,8 +88,8 @@ fn close(evidence: &PortEvidence) -> Option<String> {
     if is_part(half_closed, open, 50) && held < half_closed {
         return Some(format!(
             "{} are in FIN_WAIT2 and belong to no process any more: they wait for the peer to close, for \
-             net.ipv4.tcp_fin_timeout \
-             at most (60 s by default). See why the peer does not close; a shorter timeout frees the ports sooner.",
+             net.ipv4.tcp_fin_timeout at most (60 s by default). See why the peer does not close; a shorter timeout \
+             frees the ports sooner.",
             grouped(half_closed.into())
         ));
     }

@@ -26,8 +26,8 @@ impl PortCapacity {
     /// reserved ones and over those held on its address (`inet_csk_find_open_port`, `net/ipv4/inet_connection_sock.c`).
     ///
     /// Both try an even number of ports: of a range of an odd number, `remaining &= ~1` leaves one out. That is the
-    /// lowest, or the highest if the attempt happens to begin with the lowest, which it seldom does. So the lowest is
-    /// taken to be out unless it would be passed over anyway.
+    /// lowest, or the highest in the rare case that the attempt begins with the lowest. So the lowest is taken to be
+    /// out unless it would be passed over anyway.
     #[must_use]
     pub fn new(settings: &PortSettings, bound: &PortSet) -> Self {
         let range = settings.range_len();

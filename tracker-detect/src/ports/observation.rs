@@ -11,7 +11,7 @@ use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
 /// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
 pub struct PortsObservation {
-    /// When, by a clock that never jumps: all times are computed with it.
+    /// When, by the monotonic clock: all times are computed with it.
     pub at: Duration,
     /// The time of day.
     pub wall: Timestamp,

@@ -21,7 +21,7 @@ pub struct ListenerId {
 /// Everything the detector is shown at one moment, up to four times a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SynObservation {
-    /// Time since the daemon started, by a clock that never jumps: all computation uses it.
+    /// Time since the daemon started, by the monotonic clock: all computation uses it.
     pub at: Duration,
     /// The time of day, only shown; it may jump.
     pub wall: Timestamp,

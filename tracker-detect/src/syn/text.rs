@@ -95,8 +95,7 @@ fn flood_advice(record: &Record) -> String {
             let family = if origin.contains(':') { "ip6" } else { "ip" };
             advice.push(format!(
                 "Drop {origin} upstream or in the firewall ({family} saddr {origin} tcp dport {port} drop), unless \
-                 real \
-                 clients are there: sources can be forged."
+                 real clients are there: sources can be forged."
             ));
         }
         None if record.unknown.contains(&Unknown::Sources) => {

@@ -18,16 +18,13 @@ fn advice(change: impl FnOnce(&mut PortsObservation)) -> String {
 
 #[test]
 fn advice_is_only_what_would_help() {
-    let keep = "Keep connections and use them again (HTTP keep-alive, a connection pool), or let the peer close \
-                first: each of \
-                the 900 ports in TIME_WAIT is taken for 60 s, because this side closed first.";
+    let keep = "Keep connections and use them again (HTTP keep-alive, a connection pool), or let the peer close first: \
+                each of the 900 ports in TIME_WAIT is taken for 60 s, because this side closed first.";
     let reuse = "sysctl net.ipv4.tcp_tw_reuse=1 lets connect() take 850 of the ports in TIME_WAIT now.";
-    let widen = "Widen the range: sysctl net.ipv4.ip_local_port_range=\"1024 65535\" has 64,512 ports instead of \
-                 1,000 (40000 to \
-                 40999); first reserve the ports of your own services (net.ipv4.ip_local_reserved_ports).";
+    let widen = "Widen the range: sysctl net.ipv4.ip_local_port_range=\"1024 65535\" has 64,512 ports instead of 1,000 \
+                 (40000 to 40999); first reserve the ports of your own services (net.ipv4.ip_local_reserved_ports).";
     let more = "Each further source address, destination address or destination port has as many ports again: add a \
-                source \
-                address, or spread over more destinations.";
+                source address, or spread over more destinations.";
     assert_eq!(advice(|_| {}), [keep, reuse, widen, more].join(" "));
     let no_timestamps = |seen: &mut PortsObservation| seen.tuples[0].recyclable = 0;
     assert_eq!(advice(no_timestamps), [keep, widen, more].join(" "));

@@ -138,8 +138,7 @@ fn who_holds_the_port_is_named_once_it_is_found() {
     assert_eq!(
         look(&mut watch, 11.0, vec![found.clone()])[0].summary,
         "bind() to [::]:80 failed, the address is in use: 3 calls failed, all of nginx (pid 7); held by apache2 (pid \
-         5); since \
-         2027-01-15 08:00:08 UTC"
+         5); since 2027-01-15 08:00:08 UTC"
     );
     // Started again and again it is another process each time, for which nobody has looked yet.
     let again = |at, pid| PortConflict { process: process("nginx", pid), first: wall(at), last: wall(at), ..refused() };

@@ -1,4 +1,6 @@
 //! A small world of clients, floods and listeners that makes series of observations as a host would.
+//!
+//! Here belongs what a host does. What the detector must say of it belongs to the tests.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

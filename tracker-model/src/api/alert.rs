@@ -46,8 +46,8 @@ pub struct Alert {
     pub summary: String,
     /// The figures that it rests on; which they are depends on `kind`.
     pub evidence: Evidence,
-    /// Figures in order, with all that is needed to print them without knowing the kind; for floods and
-    /// ports, lines of text.
+    /// Figures in order, with all that is needed to print them without knowing the kind; for floods and ports, lines of
+    /// text.
     #[serde(default)]
     pub facts: Vec<Fact>,
     /// What to do.

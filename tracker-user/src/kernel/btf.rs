@@ -16,8 +16,7 @@ pub enum BtfError {
     /// The file cannot be read.
     #[error(
         "cannot read the kernel's type information (BTF) from {path}: {source}; use a kernel with \
-         CONFIG_DEBUG_INFO_BTF=y, \
-         or name a BTF file made for this kernel with --btf FILE"
+         CONFIG_DEBUG_INFO_BTF=y, or name a BTF file made for this kernel with --btf FILE"
     )]
     Read {
         /// Its path.

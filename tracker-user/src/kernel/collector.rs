@@ -81,7 +81,7 @@ pub struct Collector {
     syns: u64,
     read_at: Instant,
     started_at: Timestamp,
-    /// `started_at` by a clock that never jumps.
+    /// `started_at` by the monotonic clock.
     begun: Instant,
     netns: u32,
     lifetime_sample: u32,

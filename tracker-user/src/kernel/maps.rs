@@ -121,8 +121,7 @@ impl<V: Pod> Queue<V> {
     }
 }
 
-/// An array map that is mapped into this process: it is read as a whole, without a system call for
-/// each entry.
+/// An array map that is mapped into this process: it is read as a whole, without a system call for each entry.
 pub struct Mapped<T> {
     memory: memmap2::MmapRaw,
     entries: usize,
@@ -133,7 +132,8 @@ pub struct Mapped<T> {
 impl<T: Pod> Mapped<T> {
     /// An entry as it is at this moment, if there is one of this index.
     pub fn get(&self, index: usize) -> Option<T> {
-        // SAFETY: in bounds, as checked; else as in `read`.
+        // SAFETY: in bounds, as checked; the mapping lives as long as `self`. The kernel may change the entry: the read
+        // is volatile, and any bytes are a value of a Pod.
         (index < self.entries).then(|| unsafe { self.memory.as_ptr().cast::<T>().add(index).read_volatile() })
     }
 

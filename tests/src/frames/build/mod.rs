@@ -1,4 +1,5 @@
 //! Builder of frames: a [`Recipe`] makes a correct one, and the methods of [`Frame`] then break it where a test wants.
+//! What outcome it must have belongs to [`super::table`] and [`super::oracle`].
 //!
 //! ```
 //! use tracker_tests::frames::build::{Peers, Recipe};

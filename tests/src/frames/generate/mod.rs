@@ -1,5 +1,5 @@
 //! An endless stream of frames: correct ones of every kind, and what mutations make of them. The same seed makes the
-//! same frames.
+//! same frames. Frames with an outcome written by hand belong to [`super::table`].
 //!
 //! ```
 //! use tracker_tests::frames::{SHORTEST_IN_KERNEL, generate};

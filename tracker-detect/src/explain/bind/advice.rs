@@ -205,8 +205,7 @@ pub(super) fn notes(
     if error.is_none() && request.port != 0 && context.settings.may_choose(request.port) {
         notes.push(
             "The port is in net.ipv4.ip_local_port_range: any connect() may take it before a server is back. Reserve \
-             it \
-             with net.ipv4.ip_local_reserved_ports."
+             it with net.ipv4.ip_local_reserved_ports."
                 .to_owned(),
         );
     }

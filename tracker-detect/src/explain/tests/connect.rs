@@ -194,9 +194,8 @@ fn an_operator_reads_one_line() {
     let answer = ask(&[waiting(LOW), bound], &range(2));
     assert_eq!(
         answer.summary,
-        "connect() from 192.0.2.1 to 198.51.100.1:443 fails (EADDRNOTAVAIL): none of 2 ports is free (1 in \
-         TIME_WAIT, 1 \
-         taken by bind())"
+        "connect() from 192.0.2.1 to 198.51.100.1:443 fails (EADDRNOTAVAIL): none of 2 ports is free (1 in TIME_WAIT, \
+         1 taken by bind())"
     );
     let reserved = PortSettings { reserved: [LOW].into_iter().collect(), ..range(1) };
     assert!(ask(&[], &reserved).summary.ends_with("net.ipv4.ip_local_reserved_ports leaves no port of the range"));

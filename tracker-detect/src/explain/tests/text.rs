@@ -39,8 +39,7 @@ fn a_listener_is_named_and_to_be_stopped() {
     assert_eq!(
         answer.advice[0],
         "Stop nginx (pid 812), or give one of the two another port. To share it, both must set SO_REUSEPORT before \
-         bind() \
-         and run as one user."
+         bind() and run as one user."
     );
 }
 
@@ -60,14 +59,12 @@ fn time_wait_needs_the_option_on_both_sides() {
     assert_eq!(
         answer.advice,
         ["2 connections in TIME_WAIT were opened without SO_REUSEADDR, so setting it now does not help there: the \
-             last ends \
-         in 42 s. A server that sets it before every bind() can restart at once."]
+             last ends in 42 s. A server that sets it before every bind() can restart at once."]
     );
     assert_eq!(
         answer.summary,
         "TCP 0.0.0.0:20000 cannot be bound (EADDRINUSE): held by TIME_WAIT 0.0.0.0:20000 to 192.0.2.9:40009 (42 s \
-         left) and \
-         1 more"
+         left) and 1 more"
     );
 }
 
@@ -126,8 +123,7 @@ fn who_may_listen_first_is_named() {
     assert_eq!(
         answer.notes[0],
         "bound 0.0.0.0:20000 of nginx (pid 812) shares the port and does not listen yet: the first to call listen() \
-         has \
-         it, the other gets EADDRINUSE."
+         has it, the other gets EADDRINUSE."
     );
 }
 

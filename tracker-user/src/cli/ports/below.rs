@@ -159,8 +159,7 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         let _ = writeln!(
             text,
             "  not listed: {sockets} connections, of >={tuples} sources and destinations; no other destination holds \
-             more \
-             than {most}"
+             more than {most}"
         );
     }
     text

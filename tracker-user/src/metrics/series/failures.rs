@@ -37,7 +37,7 @@ impl<Subject, Caller> Default for FailureSeries<Subject, Caller> {
 }
 
 impl<Subject: Copy + Ord + Hash, Caller: Eq + Hash> FailureSeries<Subject, Caller> {
-    /// Adds the failures of a snapshot, by subject and caller. `now` is of a clock that never jumps.
+    /// Adds the failures of a snapshot, by subject and caller. `now` is of the monotonic clock.
     pub fn update(&mut self, now: Duration, failures: impl IntoIterator<Item = (Subject, Caller, u64)>) {
         // A caller may have several rows.
         let mut counts: HashMap<(Subject, Caller), u64> = HashMap::new();

@@ -83,8 +83,8 @@ impl Reading {
 }
 
 impl PortSeries {
-    /// Adds a snapshot: `total` SYNs to no listener by all interfaces, and the most active ports. `now` is of a clock
-    /// that never jumps.
+    /// Adds a snapshot: `total` SYNs to no listener by all interfaces, and the most active ports. `now` is of the
+    /// monotonic clock.
     pub fn update(&mut self, now: Duration, total: u64, seen: &NoListener) {
         // First those that have a series: only then is it known which of them are idle.
         let mut counted: u64 = seen.top_ports.iter().map(|entry| self.count(now, entry)).sum();
