@@ -218,13 +218,13 @@ pub struct States {
     pub transitions: ByNamespace<ByName<ByName<u64>>>,
     /// Ends of established connections by family and kind (see metrics.md).
     pub closes: ByName<ByName<u64>>,
-    /// Calls of `connect()` that have ended.
+    /// Calls of `connect()`; those under way are among the attempted ones alone.
     pub connects: Connects,
     /// Handshakes completed as a server.
     pub handshakes_completed: u64,
 }
 
-/// Calls of `connect()` that ended.
+/// Calls of `connect()`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Connects {
     /// Calls for which a SYN was to be sent; a call that found no route is not counted.

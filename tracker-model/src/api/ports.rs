@@ -190,7 +190,7 @@ pub struct PortConflict {
     pub port: u16,
     /// Who called it.
     pub process: Process,
-    /// Cgroup (v2) of the socket; 0 without.
+    /// Control group (v2) of the socket, by inode number; 0 without.
     pub cgroup: u64,
     /// User that owns the socket.
     pub uid: u32,
@@ -220,7 +220,7 @@ pub struct PortFailure {
     pub destination_port: u16,
     /// Who called it.
     pub process: Process,
-    /// Control group of the process, by inode number.
+    /// Control group (v2) of the process, by inode number.
     pub cgroup: u64,
     /// User.
     pub uid: u32,
@@ -310,7 +310,7 @@ pub struct FailedCalls {
     pub comm: String,
     /// User.
     pub uid: u32,
-    /// Control group, by inode number.
+    /// Control group (v2), by inode number.
     pub cgroup: u64,
     /// How many failed.
     pub failures: u64,
