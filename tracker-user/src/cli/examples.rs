@@ -25,7 +25,7 @@ Examples:
 Settings come from flags, then from the environment, then from the file, then from the defaults.
 The file is TOML; its keys are the names of the flags.
 The daemon needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
-The daemon stops on SIGTERM and SIGINT and leaves nothing attached.";
+The daemon stops on SIGTERM, SIGINT and SIGQUIT, and leaves nothing attached.";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
