@@ -65,6 +65,8 @@ pub enum Read<T: 'static> {
 pub struct Field<T: 'static> {
     /// Its metric.
     pub metric: Option<Metric>,
+    /// What its column says, in one line.
+    pub help: &'static str,
     /// How it is read.
     pub read: Read<T>,
     /// Its column in the table of the command line.
@@ -101,6 +103,12 @@ impl<T> Field<T> {
             Some(column) => Self { column: Some(Column { cell: Some(cell), ..column }), ..self },
             None => self,
         }
+    }
+
+    /// What the column says, where it is not what the metric says.
+    #[must_use]
+    pub const fn about(self, help: &'static str) -> Self {
+        Self { help, ..self }
     }
 
     /// All counts of the figure, a histogram's buckets and sum among them. Empty while it is not known, and of numbers
@@ -143,18 +151,19 @@ pub fn histogram(counts: &[u64]) -> Histogram {
 }
 
 /// A field table. A row is `KIND LABELS "metric" "help" => READ, METHOD ARGUMENT, …;`, where the methods are those of
-/// [`Field`] that give it a column. Without kind to help the figure is only shown.
+/// [`Field`] that give it a column. Without kind to metric the figure is only shown.
 macro_rules! fields {
     ($of:ty; $(
-        $($kind:ident $labels:ident $name:literal $help:literal)? => $read:expr $(, $method:ident $argument:expr)*;
+        $($kind:ident $labels:ident $name:literal)? $help:literal => $read:expr $(, $method:ident $argument:expr)*;
     )*) => {
         &[$( {
             const READ: $crate::field::Read<$of> = $read;
-            $crate::field::Field { metric: fields!(@ $($kind $labels $name $help)?), read: READ, column: None }
+            const METRIC: Option<$crate::field::Metric> = fields!(@ $($kind $labels $name)? $help);
+            $crate::field::Field { metric: METRIC, help: $help, read: READ, column: None }
                 $( .$method($argument) )*
         }, )*]
     };
-    (@) => { None };
+    (@ $help:literal) => { None };
     (@ $kind:ident $labels:ident $name:literal $help:literal) => {
         Some($crate::field::Metric::$kind($name, $labels, $help))
     };

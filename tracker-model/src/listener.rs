@@ -183,14 +183,16 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
     counter BY_FAMILY "tracker_listener_syns_total"
         "SYNs to this listener received by watched interfaces, repeats included."
         => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS";
-    => Number(|l| Some(l.syn_rate)), column "SYN/S";
+    "SYNs per second, over the last second or more." => Number(|l| Some(l.syn_rate)), column "SYN/S";
     counter BY_INTERFACE "tracker_listener_handshakes_total"
         "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback."
         => Each(
             &[&["ipv4", "watched"], &["ipv6", "watched"], &["ipv4", "unwatched"], &["ipv6", "unwatched"]],
             |l| [l.completed.to_array(), l.completed_unwatched.to_array()].concat(),
-        ), column "COMPLETED", cell |l| grouped(l.handshakes_completed);
-    => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
+        ), column "COMPLETED", cell |l| grouped(l.handshakes_completed),
+        about "Handshakes completed, by all interfaces.";
+    "SYNs that neither completed a handshake nor are half-open now; an upper bound, for a repeated SYN counts again."
+        => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
     histogram LABELS "tracker_listener_handshake_seconds"
         "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included."
         => Read::Histogram(HANDSHAKE_SHIFT, |l| &l.handshake_time);
@@ -198,7 +200,8 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         => Count(|l| Some(l.queues?.half_open.into())), column "HALF-OPEN";
     gauge LABELS "tracker_listener_accept_queue" "Connections that wait for accept() at the last census."
         => Count(|l| Some(l.queues?.accept_queue.into())), column "ACCEPT-Q",
-        cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max));
+        cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max)),
+        about "Connections that wait for accept() at the last census, and their limit.";
     gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
         => Count(|l| Some(l.queues?.accept_queue_max.into()));
     counter LABELS "tracker_listener_dropped_requests_total"
@@ -209,7 +212,8 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         => Count(|l| Some(l.queues?.connected.into())), column "CONNECTED";
     gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue at the last census."
         => Count(|l| Some(l.queues?.syn_queue.into())), wide "SYN-Q",
-        cell |l| against(l.queues, |queues| (queues.syn_queue, queues.syn_queue_max));
+        cell |l| against(l.queues, |queues| (queues.syn_queue, queues.syn_queue_max)),
+        about "Requests in the SYN queue at the last census, and their limit.";
     gauge LABELS "tracker_listener_syn_queue_young"
         "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census."
         => Count(|l| Some(l.queues?.syn_queue_young.into())), wide "YOUNG";
@@ -223,14 +227,15 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
             0 => grouped(l.syns_repeated),
             error => format!("{}±{}", grouped(l.syns_repeated), grouped(error)),
         };
-    => Count(|l| l.handshakes_expired), wide "EXPIRED",
+    "Requests that ended without a connection; an upper bound." => Count(|l| l.handshakes_expired), wide "EXPIRED",
         cell |l| or_unknown(l.handshakes_expired, |most| format!("<={}", grouped(most)));
-    => Number(|l| l.distinct_sources), wide "SOURCES",
+    "Distinct sources of SYNs in the last second or so in which there were any, an estimate."
+        => Number(|l| l.distinct_sources), wide "SOURCES",
         cell |l| or_unknown(l.distinct_sources, |about| format!("~{}", whole(about)));
-    => Count(|l| Some(l.syns_by_family.ipv4)), wide "SYNS-V4";
-    => Count(|l| Some(l.syns_by_family.ipv6)), wide "SYNS-V6";
-    => Count(|l| Some(l.handshakes_by_family.ipv4)), wide "DONE-V4";
-    => Count(|l| Some(l.handshakes_by_family.ipv6)), wide "DONE-V6";
+    "SYNS by IPv4." => Count(|l| Some(l.syns_by_family.ipv4)), wide "SYNS-V4";
+    "SYNS by IPv6." => Count(|l| Some(l.syns_by_family.ipv6)), wide "SYNS-V6";
+    "COMPLETED by IPv4." => Count(|l| Some(l.handshakes_by_family.ipv4)), wide "DONE-V4";
+    "COMPLETED by IPv6." => Count(|l| Some(l.handshakes_by_family.ipv6)), wide "DONE-V6";
     gauge LABELS "tracker_listener_sockets"
         "Listening sockets at this address and port; more than one is an SO_REUSEPORT group."
         => Count(|l| Some(l.sockets.into())), wide "SOCKETS";

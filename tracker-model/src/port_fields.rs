@@ -19,7 +19,8 @@ pub static TUPLE: &[Field<PortUse>] = fields! { PortUse;
     gauge TUPLE_LABELS "tracker_ports_in_use"
         "Local ports of the range in use to this destination, those in TIME_WAIT included: the worst destinations, and \
          the rest in source=\"other\"."
-        => Count(|row| Some(row.in_use.into())), column "IN-USE";
+        => Count(|row| Some(row.in_use.into())), column "IN-USE",
+        about "Local ports of the range in use to this destination, those in TIME_WAIT included.";
     gauge TUPLE_LABELS "tracker_ports_time_wait" "Ports in use that are in TIME_WAIT."
         => Count(|row| Some(row.time_wait.into())), column "TIME-WAIT";
     gauge TUPLE_LABELS "tracker_ports_reusable"
@@ -31,34 +32,41 @@ pub static TUPLE: &[Field<PortUse>] = fields! { PortUse;
     gauge TUPLE_LABELS "tracker_ports_used_ratio"
         "Share of the capacity that no new connection can have, 0 to 1: in use less reusable; at 1 every connect() \
          fails."
-        => Number(|row| Some(row.used_ratio)), column "USED%", cell |row| used(row.used_ratio);
+        => Number(|row| Some(row.used_ratio)), column "USED%", cell |row| used(row.used_ratio),
+        about "Share of CAPACITY that no new connection can have: IN-USE less REUSABLE; at 100 every connect() fails.";
     gauge TUPLE_LABELS "tracker_ports_growth_per_second"
         "Growth of the ports in use less those that are reusable over the last minute, ports per second, an estimate; \
          absent while it is not known."
-        => Number(|row| row.growth_per_second), column "GROWTH/S", cell |row| or_unknown(row.growth_per_second, growth);
+        => Number(|row| row.growth_per_second), column "GROWTH/S", cell |row| or_unknown(row.growth_per_second, growth),
+        about "Growth of IN-USE less REUSABLE over the last minute, ports per second, an estimate.";
     gauge TUPLE_LABELS "tracker_ports_full_seconds"
         "Time until no port is left if growth goes on, an estimate; absent when it does not come to that within the \
          hour."
         => Number(|row| row.full_in_seconds), column "FULL-IN",
-        cell |row| or_unknown(row.full_in_seconds, |seconds| full_in(seconds, row.used_ratio));
-    => Count(|row| Some(row.failures)), column "FAILED";
-    => Count(|row| Some(row.bound.into())), wide "BOUND";
-    => Count(|row| Some(row.recyclable.into())), wide "RECYCLABLE";
-    => Number(|row| row.next_free_seconds), wide "NEXT-FREE", cell |row| or_unknown(row.next_free_seconds, until);
+        cell |row| or_unknown(row.full_in_seconds, |seconds| full_in(seconds, row.used_ratio)),
+        about "Time until none is left if growth goes on, an estimate; `now` when none is, `-` if not within the hour.";
+    "Calls of connect() that found no port, since the daemon started."
+        => Count(|row| Some(row.failures)), column "FAILED";
+    "Ports in use that bind() took." => Count(|row| Some(row.bound.into())), wide "BOUND";
+    "Ports in TIME_WAIT that a new connection could take if net.ipv4.tcp_tw_reuse were 1."
+        => Count(|row| Some(row.recyclable.into())), wide "RECYCLABLE";
+    "Time until the next port in TIME_WAIT is free."
+        => Number(|row| row.next_free_seconds), wide "NEXT-FREE", cell |row| or_unknown(row.next_free_seconds, until);
 };
 
 /// What `bind()` to an address with port 0 can choose from.
 pub static POOL: &[Field<BindPoolUse>] = fields! { BindPoolUse;
     gauge POOL_LABELS "tracker_bind_ports_in_use"
         "Ports of the range that any socket holds on this local address: the worst addresses."
-        => Count(|pool| Some(pool.in_use.into())), column "IN-USE";
+        => Count(|pool| Some(pool.in_use.into())), column "IN-USE", about "Ports of the range in use on this address.";
     gauge POOL_LABELS "tracker_bind_ports_bound" "Those of them that bind() took, and not connect()."
         => Count(|pool| Some(pool.bound.into())), column "BOUND";
     gauge POOL_LABELS "tracker_bind_ports_capacity"
         "Ports that a bind() to this address with port 0 can choose from, those in use included."
         => Count(|pool| Some(pool.capacity.into())), column "CAPACITY";
     gauge POOL_LABELS "tracker_bind_ports_used_ratio" "Share of them in use, 0 to 1; at 1 every such bind() fails."
-        => Number(|pool| Some(pool.used_ratio)), column "USED%", cell |pool| used(pool.used_ratio);
+        => Number(|pool| Some(pool.used_ratio)), column "USED%", cell |pool| used(pool.used_ratio),
+        about "Share of them in use; at 100 every such bind() fails.";
 };
 
 /// What holds for all destinations of a network namespace.

@@ -9,7 +9,7 @@ use tracker_detect::{
     registry::Detectors,
 };
 use tracker_fixtures as sample;
-use tracker_model::api::{Alert, AlertKind, AlertState, Class, Evidence, MapFill, Severity, Unwatched};
+use tracker_model::api::{Alert, AlertState, Class, Evidence, MapFill, Severity, Unwatched};
 
 fn page(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -35,12 +35,11 @@ fn every_value_of_a_label_that_is_fixed_is_named() {
     }
 }
 
-/// Kinds, severities and states of alerts, and verdicts.
+/// Severities and states of alerts, and verdicts. The table of their kinds is generated.
 fn detector_names() -> impl Iterator<Item = &'static str> {
-    let alerts =
-        AlertKind::ALL.iter().map(|kind| kind.name()).chain(Severity::ALL.iter().map(|severity| severity.name()));
+    let severities = Severity::ALL.iter().map(|severity| severity.name());
     let verdicts = Class::OF_LISTENERS.into_iter().chain(Class::OF_NO_LISTENER).map(Class::name);
-    alerts.chain([AlertState::Firing.name()]).chain(verdicts)
+    severities.chain([AlertState::Firing.name()]).chain(verdicts)
 }
 
 #[test]

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 use tracker_model::{
-    api::{Alerts, ApiError, Ports, States, Status},
+    api::{AlertKind, Alerts, ApiError, Ports, States, Status},
     explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery},
     listener::Listeners,
 };
 
 use super::tables::table;
+
+/// Types that have a table of their own, by their reference, with the link to it.
+const APART: [(&str, &str); 1] = [("#/$defs/AlertKind", "[kinds of alert](#kinds-of-alert)")];
 
 /// The table of each answer, with its name.
 pub(super) fn tables() -> Vec<(String, String)> {
@@ -27,6 +30,7 @@ pub(super) fn tables() -> Vec<(String, String)> {
     ];
     let queries = [("explain/connect", parameters::<ConnectQuery>()), ("explain/bind", parameters::<BindQuery>())];
     let fields = answers.into_iter().map(|(name, fields)| (format!("fields of {name}"), fields));
+    let fields = fields.chain([("kinds of alert".to_owned(), values::<AlertKind>("kind"))]);
     fields.chain(queries.into_iter().map(|(name, rows)| (format!("parameters of {name}"), rows))).collect()
 }
 
@@ -37,10 +41,19 @@ fn parameters<T: JsonSchema>() -> String {
     table(["parameter", "meaning"], rows.map(|(name, of)| [format!("`?{name}`"), meaning(of)]))
 }
 
+/// The values of an enumeration.
+fn values<T: JsonSchema>(name: &str) -> String {
+    let schema = schemars::schema_for!(T);
+    let values = schema.as_value()["oneOf"].as_array().into_iter().flatten();
+    let row = |of: &Value| Some([format!("`{}`", of["const"].as_str()?), meaning(of)]);
+    table([name, "meaning"], values.filter_map(row))
+}
+
 /// The fields of one answer.
 fn fields<T: JsonSchema>() -> String {
     let schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
-    let mut answer = Answer { schema: &schema, described: BTreeMap::new(), rows: Vec::new() };
+    let described = APART.map(|(name, link)| (name, link.to_owned())).into();
+    let mut answer = Answer { schema: &schema, described, rows: Vec::new() };
     answer.add_fields("", schema.as_value());
     table(["field", "type", "meaning"], answer.rows.into_iter())
 }
@@ -82,9 +95,9 @@ impl<'a> Answer<'a> {
         for part in any {
             let name = part["$ref"].as_str();
             let note = if let Some(first) = name.and_then(|name| self.described.get(name)) {
-                format!("; see `{first}`")
+                format!("; see {first}")
             } else {
-                self.described.extend(name.map(|name| (name, path.to_owned())));
+                self.described.extend(name.map(|name| (name, format!("`{path}`"))));
                 self.describe(path, self.resolve(part))
             };
             self.rows[row][2] += &note;

@@ -1,8 +1,12 @@
-//! Tables of commands, settings and metrics, from the definitions that the program runs by.
+//! Tables of commands, their columns, settings and metrics, from the definitions that the program runs by.
 
 use clap::{Arg, Command, CommandFactory as _};
 use tracker_common::counters::Loss;
-use tracker_model::{counters::NamespaceCounters, field::Metric};
+use tracker_model::{
+    counters::NamespaceCounters,
+    field::{Field, Metric},
+    listener, port_fields,
+};
 
 use tracker_user::{
     cli::Cli,
@@ -17,6 +21,11 @@ pub fn tables() -> Vec<(String, String)> {
     root.build();
     let mut tables = vec![("settings".to_owned(), settings()), ("commands".to_owned(), commands())];
     tables.extend([("losses".to_owned(), losses()), ("tcp counters".to_owned(), tcp_counters())]);
+    tables.extend([
+        ("columns of listeners".to_owned(), columns(listener::FIELDS)),
+        ("columns of ports".to_owned(), columns(port_fields::TUPLE)),
+        ("columns of bind pools".to_owned(), columns(port_fields::POOL)),
+    ]);
     for (name, command) in every(&root) {
         let shown = |argument: &&Arg| {
             let is_helped = matches!(argument.get_id().as_str(), "help" | "version");
@@ -38,6 +47,18 @@ fn metrics(all: &[&Metric]) -> String {
         [format!("`{}`", metric.name), kind, labels.join(", "), metric.help.to_owned()]
     };
     table(["metric", "type", "labels", "meaning"], all.iter().map(row))
+}
+
+/// The columns of a table in their order: those of every view, then those of `-o wide`.
+fn columns<T>(fields: &[Field<T>]) -> String {
+    let column = |field: &Field<T>| field.column.as_ref().map(|column| (column.is_wide, column.head, field.help));
+    let mut columns: Vec<_> = fields.iter().filter_map(column).collect();
+    columns.sort_by_key(|(is_wide, ..)| *is_wide);
+    let row = |(is_wide, head, help): (bool, &str, &str)| {
+        let head = if is_wide { format!("{head} (wide)") } else { head.to_owned() };
+        [head, help.trim_end_matches('.').to_owned()]
+    };
+    table(["column", "meaning"], columns.into_iter().map(row))
 }
 
 fn losses() -> String {

@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{
     examples::{
-        ALERTS_EXAMPLES, DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
-        LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES,
+        DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
+        LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES, alerts_examples,
     },
     output::Output,
     value::{self, Destination, Holder, Target},
@@ -53,7 +53,7 @@ pub enum Question {
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Show floods, slow applications, ports that run out, leaks; those that are over too
-    #[command(after_help = ALERTS_EXAMPLES)]
+    #[command(after_help = alerts_examples())]
     Alerts(AlertsArgs),
     /// Show the listeners with their SYNs, handshakes and queues
     #[command(after_help = LISTENERS_EXAMPLES)]

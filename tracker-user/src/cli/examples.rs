@@ -1,5 +1,7 @@
 //! What stands below the help of each command.
 
+use tracker_model::api::AlertKind;
+
 pub(super) const EXAMPLES: &str = "\
 Examples:
   tracker run                      start the daemon on the host's interfaces
@@ -23,7 +25,7 @@ Examples:
 Settings come from flags, then from the environment, then from the file, then from the defaults.
 The file is TOML; its keys are the names of the flags.
 The daemon needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.
-The daemon stops on SIGTERM and SIGINT and leaves nothing attached.";
+The daemon stops on SIGTERM, SIGINT and SIGQUIT, and leaves nothing attached.";
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -35,15 +37,18 @@ Examples:
 1 warning, 2 critical.
 The TCP counters are those of the whole network namespace, all its listeners together.";
 
-pub(super) const ALERTS_EXAMPLES: &str = "\
+/// With the kinds of alert that there are.
+pub(super) fn alerts_examples() -> String {
+    let kinds: Vec<_> = AlertKind::ALL.iter().map(|kind| kind.name()).collect();
+    format!("{ALERTS_EXAMPLES}\nKinds: {}.", kinds.join(", "))
+}
+
+const ALERTS_EXAMPLES: &str = "\
 Examples:
   tracker alerts
   tracker alerts --firing -o wide  with the evidence of each, and what to do
   tracker alerts -o json | jq -r '.alerts[] | select(.state == \"firing\") | .summary'
 
-Kinds: syn_flood, accept_overflow, port_scan; port_exhaustion (local ports run out),
-port_allocation_failed (connect() found none), bind_conflict (bind() met a port that is held);
-close_wait_leak and fin_wait_leak (a process that does not close connections).
 An attack is one alert from its onset to its end; pauses of less than a minute do not end it.
 Classes: spoofed (a flood from sources all over), single_source, prefix, slow_accept (the
 application does not accept), scan (many ports, no listener). A surge that is answered is no alert:
