@@ -46,7 +46,7 @@ impl Detector for HookDetached {
 fn report(interface: &Unwatched, netns: u32) -> Report {
     let Unwatched { name, reason } = interface;
     let subject = AlertSubject { netns, object: Some(name.clone()), ..AlertSubject::default() };
-    let facts = vec![Fact::new("reason", "reason", reason.clone(), Unit::None)];
+    let facts = vec![Fact::new("reason", "reason", reason.clone(), Unit::None).about("Why it is not watched.")];
     Report {
         headline: format!("The interface {name} is not watched: {reason}"),
         advice: format!(
