@@ -59,7 +59,7 @@ fn report(reason: &str, names: &[&str], netns: u32) -> Report {
     let interfaces = listed(names);
     let (noun, verb) = if names.len() == 1 { ("interface", "is") } else { ("interfaces", "are") };
     let subject = AlertSubject { netns, object: Some(interfaces.clone()), ..AlertSubject::default() };
-    let facts = vec![Fact::new("reason", "reason", reason.to_owned(), Unit::None)];
+    let facts = vec![Fact::new("reason", "reason", reason.to_owned(), Unit::None).about("Why they are not watched.")];
     Report {
         headline: format!("The {noun} {interfaces} {verb} not watched: {reason}"),
         advice: format!(

@@ -141,9 +141,11 @@ fn report((netns, pid, kind): Key, process: &LeakObservation, count: u32, oldest
     let process = Some(Process { pid, comm: process.comm.clone() });
     let subject = AlertSubject { netns, process, ..AlertSubject::default() };
     let facts = vec![
-        Fact::new("leaked", "sockets", u64::from(count), Unit::None),
-        Fact::new("leaked_peak", "at most", u64::from(count), Unit::None),
-        Fact::new("oldest_seconds", "oldest", oldest, Unit::SecondsAtLeast),
+        Fact::new("leaked", "sockets", u64::from(count), Unit::None)
+            .about("Sockets in `CLOSE_WAIT` or `FIN_WAIT2` that have heard nothing from their peer for a minute."),
+        Fact::new("leaked_peak", "at most", u64::from(count), Unit::None).about("The most since the onset."),
+        Fact::new("oldest_seconds", "oldest", oldest, Unit::SecondsAtLeast)
+            .about("How long the oldest has been in its state, at least: time since the last segment from its peer."),
     ];
     Report { headline, advice: advice.to_owned(), ..Report::of_facts(kind, Severity::Warning, subject, facts) }
 }

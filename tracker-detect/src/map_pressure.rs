@@ -60,9 +60,9 @@ fn report(map: &MapFill, netns: u32) -> Report {
         if entries >= capacity { ("full", Severity::Warning) } else { ("nearly full", Severity::Info) };
     let subject = AlertSubject { netns, object: Some(name.clone()), ..AlertSubject::default() };
     let facts = vec![
-        Fact::new("entries", "entries", *entries, Unit::None),
-        Fact::new("peak_entries", "at most", *entries, Unit::None),
-        Fact::new("capacity", "capacity", *capacity, Unit::None),
+        Fact::new("entries", "entries", *entries, Unit::None).about("Entries in use, or wanted when it is full."),
+        Fact::new("peak_entries", "at most", *entries, Unit::None).about("The most since the onset."),
+        Fact::new("capacity", "capacity", *capacity, Unit::None).about("Most entries the map can hold."),
     ];
     Report {
         headline: format!("The kernel map {name} is {state}: {} of {} entries", grouped(*entries), grouped(*capacity)),

@@ -1,15 +1,8 @@
-//! The parts of docs/ that are not generated name every label value and fact that exists.
+//! The parts of docs/ that are not generated name every label value that exists, and no field has been forgotten.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use jiff::Timestamp;
-use tracker_detect::{
-    alert::{AlertStore, ObservedAt},
-    detector::{HostObservation, Observation},
-    registry::Detectors,
-};
-use tracker_fixtures as sample;
-use tracker_model::api::{Alert, AlertState, Class, Evidence, MapFill, Severity, Unwatched};
+use tracker_model::api::{AlertState, Class, Severity};
 
 fn page(name: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -42,20 +35,6 @@ fn detector_names() -> impl Iterator<Item = &'static str> {
     severities.chain([AlertState::Firing.name()]).chain(verdicts)
 }
 
-#[test]
-fn every_fact_of_an_alert_is_named() {
-    let page = page("api.md");
-    let alerts = sample::under_shortage().alerts.into_iter().chain(alerts_of_the_daemon());
-    // The facts of other alerts are lines of text about fields that have tables of their own.
-    for alert in alerts.filter(|alert| matches!(alert.evidence, Evidence::Facts(_))) {
-        for fact in alert.facts {
-            let row = format!("| `{}` | ", fact.name);
-            let is_row = |line: &str| line.starts_with(&row) && line.contains(&format!("`{}`", alert.kind.name()));
-            assert!(page.lines().any(is_row), "docs/api.md has no row for {} of {}", fact.name, alert.kind.name());
-        }
-    }
-}
-
 /// The fields that the lab has seen in answers of a real daemon.
 #[test]
 fn every_field_of_an_answer_has_a_row() {
@@ -82,19 +61,4 @@ fn is_described(field: &str, section: &str) -> bool {
         let is_it = is_it && (path.len() >= wanted.len() || row.contains("; see `"));
         (begins && is_it) || (wanted.len() == 3 && wanted[1] == "evidence" && path == wanted[2..])
     })
-}
-
-/// Alerts of the daemon's own view, by the detectors on the list.
-fn alerts_of_the_daemon() -> Vec<Alert> {
-    let store = AlertStore::default();
-    let mut detectors = Detectors::new(tracker_detect::syn::Sensitivity::default(), &store);
-    for second in [0, 60] {
-        detectors.observe(&Observation::Host(HostObservation {
-            now: ObservedAt { at: Duration::from_secs(second), wall: Timestamp::UNIX_EPOCH },
-            netns: 1,
-            maps: vec![MapFill { name: "LIFETIMES".to_owned(), entries: 9, capacity: 10 }],
-            missing: vec![Unwatched { name: "eth1".to_owned(), reason: "it is down".to_owned() }],
-        }));
-    }
-    store.alerts()
 }

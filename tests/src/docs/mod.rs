@@ -1,10 +1,11 @@
 //! The generated parts of docs/*.md. A part stands between two lines, `<!-- generated: NAME -->` and `<!-- end -->`.
-//! `tables` makes those of the command line, the settings and the metrics, `api` those of the API; those of the lab are
-//! here.
+//! `tables` makes those of the command line, the settings and the metrics, `api` those of the API, `facts` that of the
+//! facts of alerts; those of the lab are here.
 //!
 //! What a part says is not written here: it comes from the code that it is about.
 
 mod api;
+mod facts;
 mod tables;
 
 use std::{
@@ -16,7 +17,8 @@ use anyhow::{Context as _, Result, ensure};
 
 /// Name and text of each part. Each is used on some page.
 fn parts() -> Result<Vec<(String, String)>> {
-    Ok(tables::tables().into_iter().chain(api::tables()).chain([("lab cases".to_owned(), lab_cases()?)]).collect())
+    let rest = [("facts of alerts".to_owned(), facts::facts()?), ("lab cases".to_owned(), lab_cases()?)];
+    Ok(tables::tables().into_iter().chain(api::tables()).chain(rest).collect())
 }
 
 /// Fills all parts of all pages; with `check` only says which differ.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracker_detect::detector::{LeakObservation, LeaksObservation, Observation};
 use tracker_model::{
-    api::{Alert, AlertKind, AlertState, Fact, Severity, Unit},
+    api::{Alert, AlertKind, AlertState, FactValue, Severity},
     process::Process,
 };
 
@@ -55,7 +55,8 @@ fn two_looks_running_make_a_leak_and_less_than_half_ends_it() {
     assert_eq!(over.subject.process, Some(Process { pid: 815, comm: "nginx".to_owned() }));
     let figures = serde_json::json!({ "leaked": 25, "leaked_peak": 120, "oldest_seconds": 250.0 });
     assert_eq!(serde_json::to_value(&over.evidence).unwrap(), figures, "as it was while it went on");
-    assert_eq!(over.facts[1], Fact::new("leaked_peak", "at most", 120, Unit::None));
+    let peak = &over.facts[1];
+    assert_eq!((&*peak.name, &*peak.label, &peak.value), ("leaked_peak", "at most", &FactValue::Count(120)));
     assert_eq!(
         last[0].summary,
         "nginx (pid 815) leaks connections: 60 sockets in CLOSE_WAIT, the oldest for at least 4 min; since \

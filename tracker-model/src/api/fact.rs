@@ -14,13 +14,22 @@ pub struct Fact {
     pub value: FactValue,
     /// Unit of the value.
     pub unit: Unit,
+    /// What it says, for docs/api.md; empty for lines of text.
+    #[serde(skip)]
+    pub help: &'static str,
 }
 
 impl Fact {
     /// A figure.
     #[must_use]
     pub fn new(name: &str, label: &str, value: impl Into<FactValue>, unit: Unit) -> Self {
-        Self { name: name.to_owned(), label: label.to_owned(), value: value.into(), unit }
+        Self { name: name.to_owned(), label: label.to_owned(), value: value.into(), unit, help: "" }
+    }
+
+    /// Says what it is.
+    #[must_use]
+    pub fn about(self, help: &'static str) -> Self {
+        Self { help, ..self }
     }
 }
 

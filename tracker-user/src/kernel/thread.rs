@@ -18,6 +18,7 @@ use super::{
     error::KernelError,
     interface_policy,
     links::{LinkWatcher, Listing},
+    object::OBJECT,
     priority,
     recording::Recording,
     requests::{Requests, ThreadEnds, Work},
@@ -54,6 +55,17 @@ fn return_freed_memory() {
     }
 }
 
+/// Drops the pages of the object, which is read once; whoever reads it again gets them from the program's file.
+fn drop_object() {
+    const PAGE: usize = 4096;
+    let bytes = OBJECT.as_ptr_range();
+    let (start, end) = (bytes.start.addr().next_multiple_of(PAGE), bytes.end.addr() / PAGE * PAGE);
+    // SAFETY: whole pages of constants, mapped from a file and never written: they are read again as they were.
+    unsafe {
+        libc::madvise(bytes.start.with_addr(start).cast_mut().cast(), end.saturating_sub(start), libc::MADV_DONTNEED);
+    }
+}
+
 /// Loads and attaches, reads and answers until it is stopped, and detaches.
 async fn serve(
     settings: &Settings,
@@ -69,6 +81,7 @@ async fn serve(
     };
     interface_policy::check(&listing.links, &settings.interfaces)?;
     let mut collector = Collector::start(settings, recording, &listing)?;
+    drop_object();
     let result = tokio::select! {
         biased;
         _ = stop => Ok(()),
