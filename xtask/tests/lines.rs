@@ -14,8 +14,9 @@ fn no_line_is_too_long() {
         let Ok(text) = fs::read_to_string(root.join(name)) else { continue };
         for (number, line) in (1..).zip(text.lines()) {
             lines += 1;
-            // A row of a Markdown table is one line, and so is a link.
-            if line.chars().count() > COLUMNS && !line.starts_with('|') && line.contains(' ') {
+            // A row of a Markdown table is one line, and so is one of what a command prints.
+            let is_as_it_is = name.ends_with(".md") && (line.starts_with('|') || line.starts_with("    "));
+            if line.chars().count() > COLUMNS && !is_as_it_is {
                 long.push(format!("{name}:{number}"));
             }
         }

@@ -62,7 +62,7 @@ impl Listing {
         Ok(true)
     }
 
-    /// The namespaces, those with a name first, up to [`MAX_NAMESPACES`]; and the inode numbers of all there are, `own` too.
+    /// The namespaces, those with a name first, up to [`MAX_NAMESPACES`]; and the inode numbers of all, `own` included.
     pub fn finish(self) -> (Vec<Namespace>, BTreeSet<u32>) {
         let numbers = self.found.keys().copied().chain([self.own]).collect();
         let mut all: Vec<_> = self.found.into_values().collect();
