@@ -32,10 +32,6 @@ pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
 }
 
 impl Detector for CallFailures {
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::PortAllocationFailed, AlertKind::BindConflict]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Ports(reading) => self.update(reading),

@@ -3,7 +3,7 @@
 use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tracker_model::api::{AlertKind, MapFill, Unwatched};
+use tracker_model::api::{MapFill, Unwatched};
 
 use crate::{alert::ObservedAt, ports::PortsReading, syn::SynObservation};
 
@@ -42,9 +42,6 @@ pub struct HostObservation {
 
 /// Turns observations into alerts.
 pub trait Detector: Any + Debug + Send {
-    /// The kinds of alert that it opens.
-    fn kinds(&self) -> &'static [AlertKind];
-
     /// Adds an observation. Each detector ignores those that it does not look at.
     fn observe(&mut self, observation: &Observation);
 }

@@ -30,10 +30,6 @@ pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
 }
 
 impl Detector for HookDetached {
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::HookDetached]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         let Observation::Host(HostObservation { now, netns, missing, .. }) = observation else { return };
         self.since.retain(|name, _| missing.iter().any(|interface| interface.name == *name));

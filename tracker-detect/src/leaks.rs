@@ -41,10 +41,6 @@ pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
 }
 
 impl Detector for Leaks {
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::CloseWaitLeak, AlertKind::FinWaitLeak]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Leaks(seen) => self.step(seen),

@@ -27,10 +27,6 @@ pub fn detector(alerts: AlertStore) -> Box<dyn Detector> {
 }
 
 impl Detector for MapPressure {
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::MapPressure]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         let Observation::Host(HostObservation { now, netns, maps, .. }) = observation else { return };
         for map in maps {

@@ -67,10 +67,6 @@ pub(crate) fn detector(alerts: AlertStore) -> Box<dyn Detector> {
 }
 
 impl Detector for PortExhaustion {
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::PortExhaustion]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Ports(reading) => self.update(reading),

@@ -60,21 +60,3 @@ impl Detectors {
         found.unwrap_or_else(|| panic!("{} is not in DETECTORS", std::any::type_name::<T>()))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use tracker_model::api::AlertKind;
-
-    use super::*;
-    use crate::syn_flood::SynFlood;
-
-    #[test]
-    fn each_kind_of_alert_has_one_detector() {
-        let listed = Detectors::new(Sensitivity::Medium, &AlertStore::default());
-        let kinds = listed.0.iter().flat_map(|detector| detector.kinds());
-        let mut kinds: Vec<_> = kinds.copied().collect();
-        kinds.sort();
-        assert_eq!(kinds, AlertKind::ALL);
-        assert!(listed.get::<SynFlood>().kinds().contains(&AlertKind::SynFlood));
-    }
-}

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tracker_model::{
-    api::{Alert, AlertKind, SourceShare},
+    api::{Alert, SourceShare},
     counters::HandshakeStats,
 };
 
@@ -45,11 +45,6 @@ pub(crate) fn detector(sensitivity: Sensitivity, alerts: AlertStore) -> Box<dyn 
 }
 
 impl Detector for SynFlood {
-    /// They are one detector: each is decided against the others.
-    fn kinds(&self) -> &'static [AlertKind] {
-        &[AlertKind::SynFlood, AlertKind::AcceptOverflow, AlertKind::PortScan]
-    }
-
     fn observe(&mut self, observation: &Observation) {
         if let Observation::Syns(observation) = observation {
             self.step(observation);

@@ -44,9 +44,7 @@ pub struct Snapshot {
     pub warnings: Vec<String>,
     /// Listening addresses, by port and address.
     pub listeners: Vec<Listener>,
-    /// Those of them that have no slot of their own, so that the flood detector does not judge them.
-    pub unjudged: u64,
-    /// SYNs to local addresses at ports where nothing listens.
+    /// SYNs to local addresses at ports where nothing listens; how many there are is in [`Snapshot::syns`].
     pub no_listener: NoListener,
     /// How socket events are seen: `tp_btf` or `raw_tp`.
     pub socket_events: String,
@@ -77,12 +75,6 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The present by the clock of `taken_at`, which may have been set since.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.taken_at.checked_add(self.read_at.elapsed()).unwrap_or(Timestamp::MAX)
-    }
-
     /// How socket events are seen: `tp_btf`, `raw_tp` or `none`.
     #[must_use]
     pub fn socket_events_hook(&self) -> &str {

@@ -30,8 +30,9 @@ use crate::descriptors;
 
 /// A connection is closed when the client takes longer to send a request, or to read an answer.
 pub const PHASE_LIMIT: Duration = Duration::from_secs(10);
-/// How long an answer may be on its way before it is cut short to make room for a new connection.
-const WRITE_GRACE: Duration = Duration::from_millis(100);
+/// How long an answer may be on its way before it is cut short to make room for a new connection; without descriptors,
+/// also how long a client may take to begin its request.
+const GRACE: Duration = Duration::from_millis(100);
 /// Pause before looking for room again, and after an error of `accept()`.
 const RETRY: Duration = Duration::from_millis(20);
 /// Most memory for the head of a request, and for answers that wait in line behind one.
@@ -86,8 +87,7 @@ pub async fn serve(listener: impl Listen, router: Router, most: usize, mut stop:
                     tracing::warn!("cannot accept a connection: {error}; {hint}");
                 }
                 if descriptors::hint(&error).is_some() {
-                    // Connections that wait hold the descriptors that are missing.
-                    connections.make_room(connections.open.len()).await;
+                    connections.close_idle();
                 }
                 tokio::time::sleep(RETRY).await;
             }
@@ -157,20 +157,30 @@ impl Connections {
         self.open.push((task, progress));
     }
 
+    /// Closes the connection whose client has kept the daemon waiting longest: it holds a descriptor that is missing.
+    fn close_idle(&mut self) {
+        self.open.retain(|(task, _)| !task.is_finished());
+        let is_idle = |(phase, since): (Phase, Instant)| phase != Phase::Handling && since.elapsed() >= GRACE;
+        let idle = self.open.iter().enumerate().filter(|(_, (_, progress))| is_idle(progress.get()));
+        if let Some((index, _)) = idle.min_by_key(|(_, (_, progress))| progress.get()) {
+            self.open.swap_remove(index).0.abort();
+        }
+    }
+
     /// Waits until there is room for one more. Closes the connection that has waited for a request longest; without
     /// one, that whose answer is read most slowly. One that waits for the daemon is left alone.
     async fn make_room(&mut self, most: usize) {
         loop {
             while self.tasks.try_join_next().is_some() {}
             self.open.retain(|(task, _)| !task.is_finished());
-            if self.open.len() < most.max(1) {
+            if self.open.len() < most {
                 return;
             }
             let oldest = self.open.iter().enumerate().min_by_key(|(_, (_, progress))| progress.get());
             if let Some((index, (_, progress))) = oldest
                 && match progress.get() {
                     (Phase::Reading, _) => true,
-                    (Phase::Writing, since) => since.elapsed() >= WRITE_GRACE,
+                    (Phase::Writing, since) => since.elapsed() >= GRACE,
                     (Phase::Handling, _) => false,
                 }
             {

@@ -98,7 +98,7 @@ async fn a_scrape_is_answered_beside_clients_that_read_nothing() {
     assert_eq!(server.scrape().await, "up 1\n");
 }
 
-/// A socket whose third call of `accept()` finds no free descriptor.
+/// A socket whose calls of `accept()` find no free descriptor from the third to the twentieth.
 struct Scarce {
     listener: TcpListener,
     calls: AtomicUsize,
@@ -108,7 +108,7 @@ impl Listen for Scarce {
     type Stream = TcpStream;
 
     async fn next(&self) -> io::Result<TcpStream> {
-        if self.calls.fetch_add(1, Ordering::Relaxed) == 2 {
+        if (2..20).contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
             return Err(Errno::EMFILE.into());
         }
         Ok(self.listener.accept().await?.0)
@@ -123,9 +123,11 @@ async fn without_a_free_descriptor_a_client_that_waits_makes_room() {
     let server =
         Server { address, task: tokio::spawn(serve(scarce, router(), MAX_CONNECTIONS, stop.subscribe())), stop };
     let mut first = server.client(b"GET /metrics HTTP/1.1\r\n").await;
-    let _second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
+    let mut second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
     let closed = tokio::time::timeout(TIMEOUT, first.read(&mut [0])).await.expect("the oldest is closed");
     assert_eq!(closed.unwrap_or_default(), 0);
+    second.write_all(b"Host: x\r\n\r\n").await.unwrap();
+    assert_eq!(second.read(&mut [0]).await.unwrap_or_default(), 0, "it waited as long");
     assert_eq!(server.scrape().await, "up 1\n");
 }
 

@@ -337,7 +337,6 @@ fn judge_visible(outcome: &mut Outcome, truth: &Truth<'_>, name: &str) {
 }
 
 /// SYNs and handshakes: as they were sent and as the kernel has them.
-#[expect(clippy::too_many_lines, reason = "one check after the other")]
 fn judge_counts(outcome: &mut Outcome, run: &Run<'_>, truth: &Truth<'_>) {
     let address = lab::wildcard(run.family);
     let ports = run.served_ports();

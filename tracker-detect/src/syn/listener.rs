@@ -189,7 +189,9 @@ impl Listener {
             return;
         }
         let slow = self.queues.slow_flood(self.cusum.share()) && self.unanswered_rate() >= 1.0;
-        let Some(excursion) = self.cusum.excursion().copied().or_else(|| self.slow_flood(context.at)) else { return };
+        let Some(excursion) = self.cusum.excursion().copied().or_else(|| self.slow_excursion(context.at)) else {
+            return;
+        };
         if firing(self.accept.as_ref()) {
             if self.flooded_behind(&excursion, context) {
                 self.open_flood(&excursion, context);
@@ -214,7 +216,7 @@ impl Listener {
     }
 
     /// An excursion for what is too slow to be one.
-    fn slow_flood(&self, at: Duration) -> Option<Excursion> {
+    fn slow_excursion(&self, at: Duration) -> Option<Excursion> {
         let to = self.cusum.history.known();
         let (before, _) = self.cusum.history.span(at.saturating_sub(2 * WINDOW), to.at)?;
         let usual = &self.cusum.baseline;

@@ -17,7 +17,7 @@ const ADDRESSES: usize = 1_024;
 /// Addresses older than this are dropped,
 const AGE: Duration = Duration::from_secs(3);
 /// unless there are fewer than this: a slow flood.
-const SLOW_FLOOD_SYNS: usize = 64;
+const SMALL_SAMPLE: usize = 64;
 /// Fewer addresses than this make no class.
 const MIN_ADDRESSES: usize = 8;
 /// Entries of a list of the largest shares.
@@ -104,7 +104,7 @@ impl SourceSample {
         let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
         self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
         while self.drawn.len() > ADDRESSES
-            || (self.drawn.len() > SLOW_FLOOD_SYNS
+            || (self.drawn.len() > SMALL_SAMPLE
                 && self.drawn.front().is_some_and(|drawn| at.saturating_sub(drawn.at) > AGE))
         {
             self.drawn.pop_front();
@@ -148,7 +148,7 @@ impl SourceSample {
     /// Sources and prefixes with the largest shares. Of a large sample, those drawn once say nothing and are left out.
     pub fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
         let (shares, n) = self.shares();
-        let least = if self.drawn.len() > SLOW_FLOOD_SYNS { 2 } else { 1 };
+        let least = if self.drawn.len() > SMALL_SAMPLE { 2 } else { 1 };
         let shown = |share: &Share| SourceShare {
             source: name(share.origin),
             share: share.part,

@@ -111,7 +111,7 @@ named! {
         FinWaitLeak,
         /// A kernel map of the daemon that is nearly full.
         MapPressure,
-        /// An interface that should be watched and is not.
+        /// Interfaces that should be watched and are not.
         HookDetached,
     }
 

@@ -40,7 +40,7 @@ pub fn router(kernel: KernelHandle) -> Router {
 
 async fn status(State(kernel): State<KernelHandle>) -> Response {
     let daemon = Daemon { version: env!("CARGO_PKG_VERSION"), pid: std::process::id() };
-    answer(&kernel, |snapshot| view::status(snapshot, daemon, snapshot.now())).await
+    answer(&kernel, |snapshot| view::status(snapshot, daemon, view::now(snapshot))).await
 }
 
 async fn listeners(State(kernel): State<KernelHandle>) -> Response {

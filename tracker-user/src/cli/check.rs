@@ -35,7 +35,9 @@ fn worst(status: &Status) -> Health {
 fn is_problem(alert: &AlertSummary, status: &Status) -> bool {
     match alert.kind {
         AlertKind::HookDetached => true,
-        AlertKind::MapPressure => status.maps.iter().any(|map| map.entries >= map.capacity),
+        AlertKind::MapPressure => {
+            status.maps.iter().any(|map| map.entries >= map.capacity && alert.summary.contains(&map.name))
+        }
         _ => false,
     }
 }
@@ -156,16 +158,20 @@ mod tests {
 
     #[test]
     fn a_map_that_was_full_and_is_no_longer_is_still_said() {
-        let line = |entries| {
+        let line = |alert: &str, entries| {
             line(&status(sample::under_flood(), |snapshot| {
                 warn(snapshot);
-                snapshot.alerts[0].kind = AlertKind::MapPressure;
+                (snapshot.alerts[0].kind, snapshot.alerts[0].summary) = (AlertKind::MapPressure, alert.to_owned());
                 snapshot.maps = vec![MapFill { name: "LISTENERS".to_owned(), entries, capacity: 10 }];
             }))
         };
-        assert!(line(10).starts_with("TRACKER WARNING: LISTENERS is full (10 of 10)"), "{}", line(10));
-        assert!(!line(10).contains("SYN flood"), "said once: {}", line(10));
-        assert!(line(9).starts_with("TRACKER WARNING: SYN flood of"), "the alert fires on: {}", line(9));
+        let problem = "TRACKER WARNING: LISTENERS is full (10 of 10): ";
+        let said = line("The kernel map LISTENERS is nearly full", 10);
+        assert!(said.starts_with(problem) && !said.contains("nearly"), "once: {said}");
+        let said = line("The kernel map LIFETIMES is nearly full", 10);
+        assert!(said.contains("LIFETIMES is nearly full") && said.contains("LISTENERS is full"), "{said}");
+        let said = line("The kernel map LISTENERS is nearly full", 9);
+        assert!(said.starts_with("TRACKER WARNING: The kernel map LISTENERS is nearly full"), "it fires on: {said}");
     }
 
     #[test]

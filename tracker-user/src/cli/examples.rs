@@ -40,7 +40,8 @@ The TCP counters are those of the whole network namespace, all its listeners tog
 /// With the kinds of alert that there are.
 pub(super) fn alerts_examples() -> String {
     let kinds: Vec<_> = AlertKind::ALL.iter().map(|kind| kind.name()).collect();
-    format!("{ALERTS_EXAMPLES}\nKinds: {}.", kinds.join(", "))
+    let lines: Vec<_> = kinds.chunks(5).map(|kinds| kinds.join(", ")).collect();
+    format!("{ALERTS_EXAMPLES}\nKinds: {}.", lines.join(",\n"))
 }
 
 const ALERTS_EXAMPLES: &str = "\

@@ -255,7 +255,6 @@ impl Collector {
             alerts: floods::with_listening_processes(self.alerts.alerts(), &open),
             alerts_opened: self.alerts.opened(),
             listeners: open.into_iter().map(|(_, listener)| listener).collect(),
-            unjudged: self.listeners.unjudged,
             no_listener: self.no_listener(),
             lifetime_sample: self.lifetime_sample,
             socket_events: self.socket_events.into(),

@@ -99,7 +99,11 @@ const USEFUL: [(&[Capability], &str, &str); 3] = [
         "listeners older than the daemon are shown with their process",
         "listeners older than the daemon are shown without their process",
     ),
-    (&[Capability::CAP_SYS_ADMIN], "--all-netns sees the ports of other namespaces", "--all-netns is refused"),
+    (
+        &[Capability::CAP_SYS_ADMIN],
+        "--all-netns and --trace-bind can be used",
+        "--all-netns and --trace-bind are refused",
+    ),
     (
         &[Capability::CAP_SYS_NICE],
         "the detector runs before other work",

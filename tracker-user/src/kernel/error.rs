@@ -132,6 +132,14 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Without the interface that a program was to be attached to: many may have the same reason.
+    pub(super) fn without_target(&self) -> String {
+        match self {
+            Self::Attach { name, source, .. } => format!("attach {name}: {}", summary(source)),
+            other => other.to_string(),
+        }
+    }
+
     /// The cause alone, where the program and what it is for are plain from the context.
     pub(super) fn cause(&self) -> String {
         match self {

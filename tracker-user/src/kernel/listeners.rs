@@ -48,8 +48,6 @@ pub struct Listeners {
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
-    /// Open listeners that have none of their own.
-    pub unjudged: u64,
     /// Slots that were freed at the last reading.
     pub freed: Vec<u32>,
 }
@@ -151,7 +149,7 @@ impl Listeners {
             }
             open.push((listener.slot, report));
         }
-        (self.entries, self.slots, self.unjudged) = (count, slots, unjudged);
+        (self.entries, self.slots) = (count, slots);
         if unjudged > 0 && !self.freed.is_empty() {
             // It gives them the slots.
             maps.census_wanted.update(0, 1)?;

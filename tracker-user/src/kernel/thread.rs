@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::{SysconfVar, sysconf};
 use tokio::{
     sync::{oneshot, watch},
     time::{Interval, MissedTickBehavior, interval, sleep_until},
@@ -49,7 +50,8 @@ pub fn run(
 /// `malloc_trim()` does not reach the end of a heap that is a thread's own.
 fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: a call without arguments that refer to memory.
+    // SAFETY: no argument refers to memory. glibc takes its lock for the call, and the heap has been initialised: the
+    // daemon has allocated before.
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, 128 << 10);
     }
@@ -57,9 +59,12 @@ fn return_freed_memory() {
 
 /// Drops the pages of the object, which is read once; whoever reads it again gets them from the program's file.
 fn drop_object() {
-    const PAGE: usize = 4096;
+    let Ok(Some(page)) = sysconf(SysconfVar::PAGE_SIZE).map(|page| page.and_then(|page| usize::try_from(page).ok()))
+    else {
+        return;
+    };
     let bytes = OBJECT.as_ptr_range();
-    let (start, end) = (bytes.start.addr().next_multiple_of(PAGE), bytes.end.addr() / PAGE * PAGE);
+    let (start, end) = (bytes.start.addr().next_multiple_of(page), bytes.end.addr() / page * page);
     // SAFETY: whole pages of constants, mapped from a file and never written: they are read again as they were.
     unsafe {
         libc::madvise(bytes.start.with_addr(start).cast_mut().cast(), end.saturating_sub(start), libc::MADV_DONTNEED);

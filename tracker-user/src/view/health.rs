@@ -28,11 +28,11 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     }
     problems.extend(stale(snapshot, now).map(|text| (Health::Critical, text)));
     problems.extend(missing(&snapshot.missing).map(|text| (Health::Warning, text)));
-    if snapshot.unjudged > 0 {
+    let unjudged = snapshot.listeners.iter().filter(|listener| listener.shares_slot).count();
+    if unjudged > 0 {
         let text = format!(
-            "listeners without a slot of their own: {}; their SYNs and handshakes are only counted together, and \
-             floods of them are not called until others close",
-            snapshot.unjudged
+            "listeners without a slot of their own: {unjudged}; their SYNs and handshakes are only counted together, and \
+             floods of them are not called until others close"
         );
         problems.push((Health::Warning, text));
     }
@@ -119,7 +119,7 @@ mod tests {
             (|it| it.interfaces.clear(), Health::Critical, "no interface is watched"),
             (|it| it.socket_events.clear(), Health::Critical, "no socket events"),
             (|it| it.warnings.push("the recording has ended".to_owned()), Health::Warning, "the recording has ended"),
-            (|it| it.unjudged = 3, Health::Warning, "listeners without a slot of their own: 3; "),
+            (|it| it.listeners[0].shares_slot = true, Health::Warning, "listeners without a slot of their own: 1; "),
             (|it| it.census_error = Some("out of memory".to_owned()), Health::Warning, failed),
             (
                 |it| (it.census, it.census_error) = (None, Some("out of memory".to_owned())),

@@ -41,7 +41,7 @@ async fn landing_page(State(web): State<Arc<Web>>) -> Html<String> {
 }
 
 async fn ready(State(web): State<Arc<Web>>) -> Response {
-    match readiness(web.kernel.snapshot().as_deref(), Snapshot::now) {
+    match readiness(web.kernel.snapshot().as_deref(), view::now) {
         Ok(()) => "ready\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }

@@ -173,7 +173,7 @@ impl Attachments {
             }
             Choice::Watch => {
                 if let Err(error) = self.watch(object, maps, link) {
-                    let missing = Unwatched { name: link.name.clone(), reason: error.to_string() };
+                    let missing = Unwatched { name: link.name.clone(), reason: error.without_target() };
                     if !before.contains(&missing) {
                         tracing::warn!(interface = link.name, "not watched: {error}");
                     }

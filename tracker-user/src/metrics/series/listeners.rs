@@ -23,7 +23,7 @@ fn key(listener: &Listener) -> Key {
 /// Which listeners have a series of their own.
 ///
 /// A listener keeps what it got until it closes: one that counts in the rest is not taken out of it, or the rest
-/// would go back.
+/// would go back. Those that share one slot count in the rest until they have one of their own.
 #[derive(Debug, Default)]
 pub struct ListenerSeries {
     own: HashSet<Key>,
