@@ -31,8 +31,8 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     let unjudged = snapshot.listeners.iter().filter(|listener| listener.shares_slot).count();
     if unjudged > 0 {
         let text = format!(
-            "listeners without a slot of their own: {unjudged}; their SYNs and handshakes are only counted together, and \
-             floods of them are not called until others close"
+            "listeners without a slot of their own: {unjudged}; their SYNs and handshakes are only counted \
+             together, and floods of them are not called until others close"
         );
         problems.push((Health::Warning, text));
     }
