@@ -94,8 +94,7 @@ impl LinkWatcher {
     pub async fn list(&mut self) -> Result<Listing, KernelError> {
         let netlink = &self.netlink;
         let listed = async { Ok((netlink.links().await?, netlink.local_prefixes().await?)) };
-        let timed_out = |_| Err(KernelError::Netlink(format!("no answer within {} s", ANSWER.as_secs())));
-        match tokio::time::timeout(ANSWER, listed).await.unwrap_or_else(timed_out) {
+        match in_time(listed).await {
             Ok((links, local_prefixes)) => {
                 Ok(Listing { links, local_prefixes, notifications_lost: self.notifications.are_lost() })
             }
@@ -137,6 +136,12 @@ impl LinkWatcher {
         // It always ends so.
         let _: Result<(), _> = tokio::time::timeout(SETTLE, more).await;
     }
+}
+
+/// What netlink answers, unless it takes too long.
+async fn in_time<T>(answer: impl Future<Output = Result<T, KernelError>>) -> Result<T, KernelError> {
+    let timed_out = |_| Err(KernelError::Netlink(format!("no answer within {} s", ANSWER.as_secs())));
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or_else(timed_out)
 }
 
 /// Notifications, subscribed to again when they end.
@@ -319,6 +324,14 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kernel_that_does_not_answer_is_waited_for_ten_seconds() {
+        let begun = Instant::now();
+        let error = in_time(std::future::pending::<Result<(), _>>()).await.unwrap_err();
+        assert!(error.to_string().contains("no answer within 10 s"), "{error}");
+        assert_eq!((begun.elapsed(), in_time(async { Ok(7) }).await.unwrap()), (ANSWER, 7));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn notifications_that_end_are_opened_again_with_growing_pauses_and_stop_no_timer() {
