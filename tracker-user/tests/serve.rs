@@ -123,11 +123,9 @@ async fn without_a_free_descriptor_a_client_that_waits_makes_room() {
     let server =
         Server { address, task: tokio::spawn(serve(scarce, router(), MAX_CONNECTIONS, stop.subscribe())), stop };
     let mut first = server.client(b"GET /metrics HTTP/1.1\r\n").await;
-    let mut second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
+    let _second = server.client(b"GET /metrics HTTP/1.1\r\n").await;
     let closed = tokio::time::timeout(TIMEOUT, first.read(&mut [0])).await.expect("the oldest is closed");
     assert_eq!(closed.unwrap_or_default(), 0);
-    second.write_all(b"Host: x\r\n\r\n").await.unwrap();
-    assert_eq!(second.read(&mut [0]).await.unwrap_or_default(), 0, "it waited as long");
     assert_eq!(server.scrape().await, "up 1\n");
 }
 
