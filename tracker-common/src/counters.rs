@@ -96,8 +96,7 @@ named! {
     pub enum Loss {
         /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
         #[strum(
-            message = "listeners had no slot of their own: the SYNs and handshakes of the listeners shown are lower \
-                       bounds"
+            message = "listeners had no slot of their own: their SYNs and handshakes are counted together, not apart"
         )]
         ListenerTableFull = 0,
         /// A sampled connection was not timed: its places in [`crate::maps::LIFETIMES`] were taken.
