@@ -161,9 +161,9 @@ pub(crate) unsafe fn found<M: Memory>(socket: *const u8, family: usize) -> Optio
     // SAFETY: the caller's `socket`.
     let (key, dual) = unsafe { identity::<M>(socket, family) };
     let listener = add(&key)?;
+    // No process is entered: the current one is the daemon, which finds the right one by the inode.
     // SAFETY: an aligned entry of a map; counts change atomically. The iterator holds the socket's lock, so no event of
-    // this socket runs at the same time. No process is entered: the current one is the daemon, which finds the right
-    // one by the inode.
+    // this socket runs at the same time.
     unsafe {
         if (*listener).sockets == 0 {
             // One is enough to be found; the daemon sets the number when the census is complete.

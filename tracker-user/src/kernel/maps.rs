@@ -140,9 +140,9 @@ impl<T: Pod> Mapped<T> {
     /// All entries, each as it is at this moment.
     pub fn read(&self) -> impl Iterator<Item = T> {
         let first: *const T = self.memory.as_ptr().cast();
-        // SAFETY: the mapping holds `entries` values of a type whose size is a multiple of 8, as the kernel pads
-        // entries, and lives as long as `self`. The kernel may change them: the read is volatile, and any bytes are a
-        // value of a Pod.
+        // The size of `T` is a multiple of 8, to which the kernel pads entries, and the kernel may change them.
+        // SAFETY: the mapping holds `entries` values and lives as long as `self`; the read is volatile, and any bytes
+        // are a value of a Pod.
         (0..self.entries).map(move |index| unsafe { first.add(index).read_volatile() })
     }
 }
