@@ -182,3 +182,19 @@ fn denied(error: &ProgramError) -> bool {
     matches!(error, ProgramError::LoadError { io_error, verifier_log }
         if io_error.raw_os_error() == Some(libc::EPERM) && verifier_log.to_string().trim().is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_that_are_refused_alike_have_one_reason() {
+        let refused = |target: &str| KernelError::Attach {
+            name: "tracker_tc",
+            target: target.into(),
+            source: ProgramError::NotLoaded,
+        };
+        assert_eq!(refused("eth1").without_target(), refused("eth2").without_target());
+        assert!(refused("eth1").to_string().contains("eth1"));
+    }
+}
