@@ -59,6 +59,7 @@ macro_rules! for_each_field {
                 OFF_SHUTDOWN: sock.sk_shutdown;
                 OFF_SRTT: tcp_sock.srtt_us;
                 OFF_TOTAL_RETRANS: tcp_sock.total_retrans;
+                OFF_REQUEST_ACKED: inet_request_sock.acked;
                 OFF_TW_SUBSTATE: inet_timewait_sock.tw_substate;
                 OFF_BIND_BUCKET: inet_connection_sock.icsk_bind_hash;
                 OFF_FASTREUSE: inet_bind_bucket.fastreuse;
@@ -88,6 +89,7 @@ macro_rules! for_each_field {
                 IPV6ONLY_BIT: sock_common.skc_ipv6only;
                 REUSE_BIT: sock_common.skc_reuse;
                 REUSEPORT_BIT: sock_common.skc_reuseport;
+                REQUEST_ACKED_BIT: inet_request_sock.acked;
             }
         }
     };

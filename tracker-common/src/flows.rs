@@ -32,7 +32,7 @@ abi! {
         pub slot: u16,
         /// How many SYNs one in the sample stood for.
         pub weight: u16,
-        /// [`Flow::PENDING`] or [`Flow::COMPLETED`].
+        /// [`Flow::PENDING`], [`Flow::COMPLETED`] or [`Flow::ABORTED`].
         pub state: u16,
     }
 }
@@ -42,6 +42,8 @@ impl Flow {
     pub const PENDING: u16 = 1;
     /// The handshake was completed.
     pub const COMPLETED: u16 = 2;
+    /// The client reset it before that.
+    pub const ABORTED: u16 = 3;
 }
 
 use crate::layout::abi;
@@ -79,6 +81,11 @@ abi! {
         pub repeated_variance: u64,
         /// Handshakes completed.
         pub completed: u64,
+        /// Connections that the client reset before the handshake was completed, with the sequence number that ends the
+        /// request (`tcp_check_req`).
+        pub aborted: u64,
+        /// Sum of weight * (weight - 1) over these.
+        pub aborted_variance: u64,
         /// Connections that made room for others within [`KEEP`] seconds, before they were completed.
         pub evicted: u64,
     }

@@ -34,6 +34,7 @@ macro_rules! named {
 
 pub mod classify;
 pub mod counters;
+pub mod delivery;
 mod fast_path;
 pub mod fields;
 pub mod flows;

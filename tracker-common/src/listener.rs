@@ -135,6 +135,13 @@ abi! {
         pub completed: [u64; Family::COUNT],
         /// Handshakes completed by way of any other interface, such as loopback.
         pub completed_unwatched: [u64; Family::COUNT],
+        /// SYNs of these for which TCP looked for a listener here.
+        pub delivered: u64,
+        /// SYNs of these for which TCP looked elsewhere: their destination was translated, or a transparent proxy took
+        /// them.
+        pub diverted: u64,
+        /// SYNs to another address or port for which TCP looked here.
+        pub diverted_here: u64,
         /// What became of the sample of its SYNs.
         pub flows: FlowCounters,
         /// Time from the first SYN-ACK to ESTABLISHED.
@@ -162,6 +169,11 @@ abi! {
         pub accept_queue_max: u32,
         /// Half-open request sockets at this address.
         pub half_open: u32,
+        /// Those of them whose handshake is complete, and which wait for the first data (`TCP_DEFER_ACCEPT`, tcp(7)).
+        pub waiting_for_data: u32,
+        /// Connections by TCP Fast Open (RFC 7413) whose handshake is not complete, though the process may have them
+        /// already. Not among `half_open`.
+        pub fast_open: u32,
         /// Half-open requests whose source could not be kept. A source that is not listed has at most this many, or as
         /// many as the last one listed.
         pub half_open_unnamed: u32,

@@ -36,6 +36,13 @@ macro_rules! for_each_map {
                 slots: Array<Slot> = SLOTS "SLOTS";
                 /// By port: SYNs to local addresses without a listener.
                 closed_ports: Mapped<u64> = CLOSED_PORTS "CLOSED_PORTS";
+                /// By port: SYNs, whatever they were sent to, for which TCP found no listener there.
+                closed_delivered: Mapped<u64> = CLOSED_DELIVERED "CLOSED_DELIVERED";
+                /// By port: SYNs to local addresses without a listener that TCP looked up elsewhere.
+                closed_diverted: Mapped<u64> = CLOSED_DIVERTED "CLOSED_DIVERTED";
+                /// By slot of a listener: what the last SYN that was diverted here was sent to, as
+                /// `delivery::Target::to_number`.
+                diverted_from: Array<u32> = DIVERTED_FROM "DIVERTED_FROM";
                 /// All listeners.
                 listeners: HashMap<ListenerKey, Listener> = LISTENERS "LISTENERS";
                 /// Queue of free listener slots.
@@ -95,6 +102,8 @@ macro_rules! for_each_map {
                 Array<Port> = PORTS "PORTS";
                 /// Listeners on single addresses, by `listener::exact_index`.
                 Array<ExactListener> = EXACT_LISTENERS "EXACT_LISTENERS";
+                /// SYNs on their way to TCP, by `delivery::index`, as `delivery::SynOrigin::to_bits`.
+                Array<u64> = SYN_ORIGINS "SYN_ORIGINS";
                 /// Connections of the sample, by `flows::index`.
                 Array<Flow> = FLOWS "FLOWS";
                 /// Connections that are timed, by `lifetimes::index`.

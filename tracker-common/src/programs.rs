@@ -7,7 +7,8 @@ pub struct Program {
     pub name: &'static str,
     /// How it is attached, as `tracker status` says it.
     pub kind: &'static str,
-    /// The tracepoint, function or iterator that it is attached to; empty where it is an interface.
+    /// The tracepoint, function or iterator that it is attached to; empty where it is an interface
+    /// or a network namespace.
     pub target: &'static str,
 }
 
@@ -24,6 +25,8 @@ programs! {
     PROGRAM_XDP = "tracker_xdp", "xdp", "";
     /// Packets, by a tcx or clsact classifier, on all other interfaces.
     PROGRAM_TC = "tracker_tc", "tc", "";
+    /// SYNs that reach TCP, by the lookup of a listening socket.
+    PROGRAM_SK_LOOKUP = "tracker_sk_lookup", "sk_lookup", "";
     /// Socket events, by the BTF-typed tracepoint.
     PROGRAM_SOCK_BTF = "tracker_sock_btf", "tp_btf", "inet_sock_set_state";
     /// Socket events, by the raw tracepoint, where the kernel has no BTF.

@@ -118,7 +118,9 @@ impl SynFlood {
                 let seen = ListenerObservation {
                     id: *id,
                     syns: counted.map_or(0, |(_, syns)| *syns),
+                    undelivered: 0,
                     completed: 0,
+                    aborted: 0,
                     handshake_p95_us: None,
                     sample: HandshakeStats::default(),
                     queues: None,

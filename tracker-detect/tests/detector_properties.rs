@@ -27,7 +27,9 @@ fn observation(millisecond: u64, seen: Counters) -> SynObservation {
         listeners: vec![ListenerObservation {
             id: ID,
             syns: seen.first + seen.repeated,
+            undelivered: 0,
             completed: seen.completed,
+            aborted: 0,
             handshake_p95_us: None,
             sample: HandshakeStats {
                 first: seen.first,
@@ -295,7 +297,9 @@ fn listener() -> impl Strategy<Value = ListenerObservation> {
     parts.prop_map(|(port, syns, completed, handshake_p95_us, queues, sources, sample)| ListenerObservation {
         id: ListenerId { port, ..ID },
         syns,
+        undelivered: sample[0] % 1_000,
         completed,
+        aborted: sample[2],
         handshake_p95_us,
         sample: HandshakeStats {
             first: sample[0],
@@ -303,6 +307,7 @@ fn listener() -> impl Strategy<Value = ListenerObservation> {
             completed: sample[2],
             evicted: sample[3],
             repeated_variance: sample[4],
+            ..HandshakeStats::default()
         },
         queues,
         sources,

@@ -47,6 +47,25 @@ pub(crate) fn syn(counters: &mut FlowCounters, sampling: Sampling, slot: u32, ha
     unsafe { flow.write(Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING }) };
 }
 
+/// The client of the connection with this hash reset it, with this sequence number as in the packet. Returns the slot of
+/// its listener and the weight, if the connection is in the sample and its handshake was not completed: only a reset
+/// that continues its SYN ends a request.
+#[inline(always)]
+pub(crate) fn reset(hash: u64, sequence: u32) -> Option<(u32, u64)> {
+    let flow = FLOWS.get_ptr_mut(flows::index(hash))?;
+    // SAFETY: an aligned entry of a map. No reference is made, as other CPUs write it too; any bytes are a value.
+    unsafe {
+        if (*flow).tag != flows::tag(hash) || (*flow).state != Flow::PENDING {
+            return None;
+        }
+        if u32::from_be((*flow).sequence).wrapping_add(1) != u32::from_be(sequence) {
+            return None;
+        }
+        (*flow).state = Flow::ABORTED;
+        Some((u32::from((*flow).slot), u64::from((*flow).weight)))
+    }
+}
+
 /// The handshake of the connection with this hash was completed at the listener of `slot`.
 #[inline(always)]
 pub(crate) fn completed(counters: &mut FlowCounters, slot: u32, hash: u64) {

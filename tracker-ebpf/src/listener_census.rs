@@ -42,7 +42,11 @@ pub(crate) unsafe fn visit_listener<M: Memory>(
 /// A socket that the census finds at a listener's address, besides the listening ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SocketKind {
-    HalfOpen,
+    /// A request, and whether its handshake is complete.
+    HalfOpen {
+        acked: bool,
+    },
+    FastOpen,
     Connected,
 }
 
@@ -64,14 +68,16 @@ pub(crate) unsafe fn visit<M: Memory>(socket: *const u8, family: usize, generati
         return;
     }
     match kind {
-        SocketKind::HalfOpen => {
+        SocketKind::HalfOpen { acked } => {
             census.queues.half_open += 1;
+            census.queues.waiting_for_data += u32::from(acked);
             // SAFETY: the caller's `socket`.
             let source = unsafe { fields::remote_address::<M>(socket, family) };
             if !sources::half_open(slot, source, generation) {
                 census.queues.half_open_unnamed += 1;
             }
         }
+        SocketKind::FastOpen => census.queues.fast_open += 1,
         SocketKind::Connected => census.queues.connected += 1,
     }
 }

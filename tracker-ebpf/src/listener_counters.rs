@@ -27,6 +27,39 @@ pub(crate) fn syn(slot: u32, family: Family, sampling: Sampling, flow: u64, sequ
     }
 }
 
+/// A client reset a connection of the sample before its handshake was completed.
+#[inline(always)]
+pub(crate) fn aborted(flow: u64, sequence: u32) {
+    let Some((slot, weight)) = flows::reset(flow, sequence) else { return };
+    if let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) {
+        // SAFETY: this CPU's own counters.
+        let counters = unsafe { &mut (*counters).flows };
+        counters.aborted += weight;
+        counters.aborted_variance += weight * (weight - 1);
+    }
+}
+
+/// Counts, or with minus one takes back, a SYN sent to the listener of `slot` that TCP looked up there, or elsewhere.
+#[inline(always)]
+pub(crate) fn delivered(slot: u32, here: bool, by: u64) {
+    if let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) {
+        // SAFETY: this CPU's own counters. The sum over all CPUs is what counts: one of them may wrap below zero.
+        let counters = unsafe { &mut *counters };
+        let counter = if here { &mut counters.delivered } else { &mut counters.diverted };
+        *counter = counter.wrapping_add(by);
+    }
+}
+
+/// Counts, or with minus one takes back, a SYN sent elsewhere that TCP looked up at the listener of `slot`.
+#[inline(always)]
+pub(crate) fn diverted_here(slot: u32, by: u64) {
+    if let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) {
+        // SAFETY: this CPU's own counters, as before.
+        let counter = unsafe { &mut (*counters).diverted_here };
+        *counter = counter.wrapping_add(by);
+    }
+}
+
 /// Counts a completed handshake for a listener; `us` is its time, or [`UNTIMED`], `flow` the hash of its connection if
 /// that can be in the sample.
 #[inline(always)]

@@ -15,6 +15,7 @@ mod binds;
 mod connectors;
 mod count;
 mod counted_map;
+mod delivery;
 mod failures;
 mod fields;
 mod flows;

@@ -3,12 +3,13 @@
 use tracker_common::{
     classify::{self, Family, Frame, Header, Outcome, Packet},
     counters::{Interface, InterfaceCounters, SynTarget},
+    delivery::Target,
     hash::{self, AddrWords},
     limits,
 };
 
 use crate::{
-    count,
+    count, delivery,
     fields::{HASH_KEY, SCATTER},
     flows, listener_counters, listener_lookup, local, sources,
 };
@@ -69,7 +70,18 @@ pub(crate) fn count(
         let number = count::get(&counters.packets, packet.outcome as usize, packet.family as usize);
         let Some(target) = syn(bytes, packet, number, is_foreign) else { return };
         count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
+    } else if packet.outcome == Outcome::TcpRst {
+        reset(bytes, packet);
     }
+}
+
+/// Looks whether a RST ends a request: clients that only ask whether a port is open answer the SYN-ACK with one.
+#[inline(always)]
+fn reset(bytes: &Bytes, packet: Packet) {
+    let Some(rst) = read_segment(bytes, packet) else { return };
+    let source = hash::source(HASH_KEY.load(), rst.source);
+    let flow = hash::flow(source, rst.destination, rst.source_port, rst.destination_port);
+    listener_counters::aborted(flow, rst.sequence);
 }
 
 /// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification has
@@ -77,7 +89,7 @@ pub(crate) fn count(
 /// foresee.
 #[inline(always)]
 fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> bool) -> Option<SynTarget> {
-    let mut syn = read_syn(bytes, packet)?;
+    let mut syn = read_segment(bytes, packet)?;
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::scramble(0, number)) << 32;
     }
@@ -90,16 +102,18 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
         listener_counters::syn(slot, packet.family, sampling, flow, syn.sequence);
         sources::seen(slot, syn.source, source, number, sampling.mask);
+        delivery::received(source, syn.source_port, Target::listener(slot));
         Some(SynTarget::Listener)
     } else {
         listener_counters::refused_syn(syn.destination_port);
         sources::seen(limits::NO_LISTENER_SLOT, syn.source, source, number, sampling.mask);
+        delivery::received(source, syn.source_port, Target::closed_port(syn.destination_port));
         Some(SynTarget::NoListener)
     }
 }
 
-/// What identifies a SYN. Addresses are in mapped form, ports in host byte order, the sequence number as it came.
-struct Syn {
+/// What identifies a segment. Addresses are in mapped form, ports in host byte order, the sequence number as it came.
+struct Segment {
     source: AddrWords,
     destination: AddrWords,
     source_port: u16,
@@ -107,9 +121,9 @@ struct Syn {
     sequence: u32,
 }
 
-/// Reads what identifies a SYN.
+/// Reads what identifies a segment of TCP.
 #[inline(always)]
-fn read_syn(bytes: &Bytes, packet: Packet) -> Option<Syn> {
+fn read_segment(bytes: &Bytes, packet: Packet) -> Option<Segment> {
     let (source, destination) = if packet.family == Family::Ipv4 {
         let [source, destination] = bytes.header::<[u32; 2]>(packet.network + 12)?;
         (hash::mapped(source), hash::mapped(destination))
@@ -120,5 +134,5 @@ fn read_syn(bytes: &Bytes, packet: Packet) -> Option<Syn> {
     let [ports, sequence] = bytes.header::<[u32; 2]>(packet.transport)?;
     let ports = u32::from_be(ports);
     let (source_port, destination_port) = ((ports >> 16) as u16, ports as u16);
-    Some(Syn { source, destination, source_port, destination_port, sequence })
+    Some(Segment { source, destination, source_port, destination_port, sequence })
 }

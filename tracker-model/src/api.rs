@@ -186,22 +186,41 @@ pub struct SourceCount {
 /// SYNs that met no listener.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NoListener {
-    /// SYNs to local addresses at ports where nothing listens; also those to services that are translated (`NodePort`,
-    /// published ports of Docker, REDIRECT, IPVS), see limitations.md.
+    /// SYNs to local addresses at ports where nothing listens, repeats included; those that are translated or dropped
+    /// before TCP are among them, and are counted apart in `undelivered`.
     pub syns_received: u64,
     /// These SYNs by family.
     pub syns_by_family: ByFamily,
-    /// How many ports received at least one.
+    /// How many ports received at least one that reached TCP.
     pub ports: u32,
-    /// The ten most active ports, by `syn_rate`, then by `syns`.
+    /// The ten most active ports, by `syn_rate`, then by `syns`: those of SYNs that reached TCP.
     pub top_ports: Vec<PortSyns>,
-    /// SYNs per second to all ports, a mean that fades with a time constant of a minute.
+    /// SYNs per second that reached TCP, to all ports, a mean that fades with a time constant of a minute.
     pub syn_rate: f64,
+    /// Those of these SYNs that did not reach TCP at their port; null where the kernel does not show that: all others
+    /// are then taken for SYNs that did.
+    pub undelivered: Option<UndeliveredSyns>,
     /// Sources with the largest shares of the last SYNs, at most ten.
     pub top_sources: Vec<SourceShare>,
     /// What the flood detector says; all fields are null before its first look.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub verdict: Option<Verdict>,
+}
+
+/// SYNs to ports where nothing listens that TCP did not look up there: they were translated (published ports of
+/// containers, `NodePort`, `REDIRECT`), taken by a transparent proxy, or dropped before TCP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UndeliveredSyns {
+    /// All of them.
+    pub syns: u64,
+    /// Those of them that TCP looked up at another address or port of this network namespace.
+    pub diverted: u64,
+    /// How many ports received at least one.
+    pub ports: u32,
+    /// SYNs per second, a mean that fades with a time constant of a minute.
+    pub syn_rate: f64,
+    /// The ten most active ports, by `syn_rate`, then by `syns`.
+    pub top_ports: Vec<PortSyns>,
 }
 
 /// Answer of `GET /v1/states`.

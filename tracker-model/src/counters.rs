@@ -90,6 +90,12 @@ pub struct HandshakeStats {
     pub repeated: u64,
     /// Handshakes completed.
     pub completed: u64,
+    /// Connections that their client reset before the handshake was completed, in answer to the SYN-ACK.
+    #[serde(default)]
+    pub aborted: u64,
+    /// Sum of weight * (weight - 1) over `aborted`.
+    #[serde(default)]
+    pub aborted_variance: u64,
     /// Connections that made room for others before they were completed; later repeats of theirs count as first SYNs.
     pub evicted: u64,
     /// Sum of weight * (weight - 1) over `repeated`: the variance of that estimate if its SYNs were chosen one by one.
@@ -99,13 +105,24 @@ pub struct HandshakeStats {
 impl HandshakeStats {
     /// Half of the 95 % confidence interval of `repeated`: twice its standard deviation.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an error bound"
-    )]
     pub fn repeated_error(&self) -> u64 {
-        (2.0 * (self.repeated_variance as f64).sqrt()).ceil() as u64
+        error(self.repeated_variance)
     }
+
+    /// The same of `aborted`.
+    #[must_use]
+    pub fn aborted_error(&self) -> u64 {
+        error(self.aborted_variance)
+    }
+}
+
+/// Twice the standard deviation.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an error bound"
+)]
+fn error(variance: u64) -> u64 {
+    (2.0 * (variance as f64).sqrt()).ceil() as u64
 }

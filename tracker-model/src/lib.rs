@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod counters;
+pub mod delivery;
 pub mod errno;
 pub mod explain;
 pub mod field;

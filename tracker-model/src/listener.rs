@@ -11,6 +11,7 @@ use tracker_common::histogram::{HANDSHAKE_SHIFT, Histogram};
 use crate::{
     api::{NoListener, SourceCount, Verdict},
     counters::{ByFamily, HandshakeStats, ListenerQueues},
+    delivery::Delivery,
     field::{
         Field,
         Read::{self, Count, Each, Number},
@@ -59,6 +60,11 @@ pub struct Listener {
     pub syns_received: u64,
     /// These SYNs by family.
     pub syns_by_family: ByFamily,
+    /// Where these SYNs went; all null where the kernel does not show what reaches TCP.
+    #[serde(flatten, serialize_with = "fields_or_nulls")]
+    pub delivery: Option<Delivery>,
+    /// Port that the last of `syns_diverted_here` was sent to; null when there is none.
+    pub diverted_from: Option<u16>,
     /// SYNs per second, over the last second or more.
     pub syn_rate: f64,
     /// Handshakes completed, by all interfaces.
@@ -74,10 +80,10 @@ pub struct Listener {
     /// Time from the first SYN-ACK to ESTABLISHED.
     #[serde(skip)]
     pub handshake_time: Histogram,
-    /// SYNs by watched interfaces that neither completed a handshake nor are half-open now. An upper bound: a repeated
-    /// SYN counts again.
+    /// SYNs that reached this listener by watched interfaces and neither completed a handshake nor are half-open now nor
+    /// were reset by their client. An upper bound: a repeated SYN counts again.
     pub handshakes_unanswered: u64,
-    /// Requests that ended without a connection: they timed out, the peer reset them, or their cookie was not returned.
+    /// Requests that ended without a connection: they timed out, or their cookie was not returned.
     /// An upper bound: `handshakes_unanswered` less `overflows` or less the lower end of `syns_repeated`, whichever is
     /// more, since one SYN can be both. `overflows` is not subtracted for a listener that is older than the daemon
     /// (`uid` is null). It may be too low while the accept queue is full. Null, as are its queues, before the first
@@ -97,6 +103,11 @@ pub struct Listener {
     pub syns_repeated: u64,
     /// Half of the 95 % confidence interval of `syns_repeated`.
     pub syns_repeated_error: u64,
+    /// Requests that their client reset before the handshake was completed, as half-open health checks and scans do,
+    /// an estimate from a sample.
+    pub syns_aborted: u64,
+    /// Half of the 95 % confidence interval of `syns_aborted`; 0: exact, but for a few of a hundred that are missed.
+    pub syns_aborted_error: u64,
     /// Distinct sources of SYNs in the last second or so in which there were any, an estimate (standard error 1.2 %);
     /// null while there were none.
     pub distinct_sources: Option<f64>,
@@ -119,6 +130,8 @@ impl Listener {
             shares_slot: false,
             syns_received: 0,
             syns_by_family: ByFamily::default(),
+            delivery: None,
+            diverted_from: None,
             syn_rate: 0.0,
             handshakes_completed: 0,
             handshakes_by_family: ByFamily::default(),
@@ -132,6 +145,8 @@ impl Listener {
             sample: HandshakeStats::default(),
             syns_repeated: 0,
             syns_repeated_error: 0,
+            syns_aborted: 0,
+            syns_aborted_error: 0,
             distinct_sources: None,
             half_open_sources: Vec::new(),
         }
@@ -148,11 +163,23 @@ impl Listener {
         self.handshakes_completed = self.handshakes_by_family.total();
         // The counters are read one after the other, so the difference can be short of zero for a moment.
         let half_open = self.queues.map_or(0, |queues| u64::from(queues.half_open));
-        self.handshakes_unanswered =
-            self.syns_received.saturating_sub(self.completed.total()).saturating_sub(half_open);
+        if let Some(delivery) = &mut self.delivery {
+            let seen = delivery.delivered.saturating_add(delivery.diverted);
+            delivery.undelivered = self.syns_received.saturating_sub(seen);
+        }
         (self.syns_repeated, self.syns_repeated_error) = (self.sample.repeated, self.sample.repeated_error());
+        (self.syns_aborted, self.syns_aborted_error) = (self.sample.aborted, self.sample.aborted_error());
+        let aborted = self.syns_aborted.saturating_sub(self.syns_aborted_error);
+        let answered = self.completed.total().saturating_add(half_open).saturating_add(aborted);
+        self.handshakes_unanswered = self.syns_for_tcp().saturating_sub(answered);
         self.handshakes_expired = self.queues.map(|queues| self.expired(queues.drops));
         self
+    }
+
+    /// SYNs that reached this listener; where that is not known, those that were sent to it.
+    #[must_use]
+    pub fn syns_for_tcp(&self) -> u64 {
+        self.delivery.map_or(self.syns_received, |delivery| delivery.reached())
     }
 
     /// Unanswered SYNs without those of which no request was made, or not one of their own: those that were turned
@@ -183,6 +210,25 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
     counter BY_FAMILY "tracker_listener_syns_total"
         "SYNs to this listener received by watched interfaces, repeats included."
         => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS";
+    counter LABELS "tracker_listener_delivered_syns_total"
+        "SYNs sent to this listener that reached TCP here."
+        => Count(|l| Some(l.delivery?.delivered)), wide "DELIVERED";
+    counter LABELS "tracker_listener_diverted_syns_total"
+        "SYNs sent to this listener that TCP looked up at another address or port: translated, or taken by a \
+         transparent proxy."
+        => Count(|l| Some(l.delivery?.diverted)), wide "DIVERTED";
+    counter LABELS "tracker_listener_diverted_here_syns_total"
+        "SYNs sent to another address or port that reached this listener."
+        => Count(|l| Some(l.delivery?.diverted_here)), wide "DIVERTED-HERE",
+        cell |l| match (l.delivery, l.diverted_from) {
+            (Some(delivery), Some(port)) => format!("{} (:{port})", grouped(delivery.diverted_here)),
+            (delivery, _) => or_unknown(delivery, |delivery| grouped(delivery.diverted_here)),
+        },
+        about "SYNs sent to another address or port that reached this listener, and the port of the last one.";
+    counter LABELS "tracker_listener_undelivered_syns_total"
+        "SYNs sent to this listener that TCP has not looked up: dropped before TCP, sent on to another network \
+         namespace, or repeats of one whose request waits for its answer."
+        => Count(|l| Some(l.delivery?.undelivered)), wide "UNDELIVERED";
     "SYNs per second, over the last second or more." => Number(|l| Some(l.syn_rate)), column "SYN/S";
     counter BY_INTERFACE "tracker_listener_handshakes_total"
         "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback."
@@ -191,7 +237,8 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
             |l| [l.completed.to_array(), l.completed_unwatched.to_array()].concat(),
         ), column "COMPLETED", cell |l| grouped(l.handshakes_completed),
         about "Handshakes completed, by all interfaces.";
-    "SYNs that neither completed a handshake nor are half-open now; an upper bound, for a repeated SYN counts again."
+    "SYNs that reached this listener and neither completed a handshake nor are half-open now nor were reset by their \
+     client; an upper bound, for a repeated SYN counts again."
         => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
     histogram LABELS "tracker_listener_handshake_seconds"
         "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included."
@@ -227,6 +274,16 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
             0 => grouped(l.syns_repeated),
             error => format!("{}±{}", grouped(l.syns_repeated), grouped(error)),
         };
+    counter LABELS "tracker_listener_aborted_requests_total"
+        "Requests that their client reset before the handshake was completed, an estimate from a sample."
+        => Count(|l| Some(l.syns_aborted)), wide "ABORTED", cell |l| match l.syns_aborted_error {
+            0 => grouped(l.syns_aborted),
+            error => format!("{}±{}", grouped(l.syns_aborted), grouped(error)),
+        };
+    gauge LABELS "tracker_listener_waiting_for_data"
+        "Half-open requests whose handshake is complete and which wait for the first data (TCP_DEFER_ACCEPT), at the \
+         last census."
+        => Count(|l| Some(l.queues?.waiting_for_data.into())), wide "WAIT-DATA";
     "Requests that ended without a connection; an upper bound." => Count(|l| l.handshakes_expired), wide "EXPIRED",
         cell |l| or_unknown(l.handshakes_expired, |most| format!("<={}", grouped(most)));
     "Distinct sources of SYNs in the last second or so in which there were any, an estimate."

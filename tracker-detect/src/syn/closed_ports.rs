@@ -246,5 +246,5 @@ impl ClosedPorts {
 }
 
 const fn point(syns: u64, at: Duration) -> Point {
-    Point { at, syns, completed: 0, unanswered: 0, repeated: 0, drops: None }
+    Point { at, syns, completed: 0, answered: 0, unanswered: 0, repeated: 0, drops: None }
 }

@@ -232,6 +232,7 @@ mod tests {
             at: Duration::from_millis(step * 250),
             syns,
             completed,
+            answered: completed,
             ..Point::default()
         };
         let mut cusum = Cusum::new(Settings::listener(Sensitivity::Medium), point(0, (0, 0)));

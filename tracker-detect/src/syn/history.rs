@@ -20,6 +20,9 @@ pub struct Point {
     pub syns: u64,
     /// Handshakes completed.
     pub completed: u64,
+    /// Requests that are no longer, or not yet, anybody's concern: completed, complete and waiting for the first data,
+    /// or reset by their client. Only grows.
+    pub answered: u64,
     /// Of `syns`, those known to be unanswered since the history began; only of points that are [`SettledInterval`].
     pub unanswered: u64,
     /// Of `syns`, those that repeat an earlier one, an estimate.
@@ -42,10 +45,10 @@ pub struct SettledInterval {
 }
 
 impl SettledInterval {
-    /// SYNs of the interval less completions of the interval: roughly those that went unanswered, if its load was
+    /// SYNs of the interval less those that were answered in it: roughly those that went unanswered, if its load was
     /// steady.
     pub fn surplus(&self) -> u64 {
-        (self.to.syns - self.from.syns).saturating_sub(self.to.completed - self.from.completed)
+        (self.to.syns - self.from.syns).saturating_sub(self.to.answered - self.from.answered)
     }
 
     /// Its length, seconds.
@@ -71,14 +74,17 @@ pub struct History {
 impl History {
     /// A history that begins here. SYNs that are under way count as unanswered before it.
     pub fn new(point: Point) -> Self {
-        let bound = surplus(point.syns, point.completed);
+        let bound = surplus(point.syns, point.answered);
         Self { points: VecDeque::from([point]), known: point, bound, excused: 0, credit: 0 }
     }
 
     /// Whether these counters went on from the last.
     pub fn continues(&self, point: &Point) -> bool {
         let last = self.last();
-        last.at < point.at && last.syns <= point.syns && last.completed <= point.completed
+        last.at < point.at
+            && last.syns <= point.syns
+            && last.completed <= point.completed
+            && last.answered <= point.answered
     }
 
     /// Starts again, because the counters did. Totals are kept.
@@ -89,10 +95,10 @@ impl History {
 
     /// Adds the present counters, and returns the interval that has become known by them, if any.
     ///
-    /// A SYN counts as unanswered when it is older than `lag` and completions, of whichever SYNs, do not make up for
-    /// it: D = syns(now - lag) - completed(now) never exceeds the SYNs that were unanswered then, as long as a
+    /// A SYN counts as unanswered when it is older than `lag` and answers, to whichever SYNs, do not make up for
+    /// it: D = syns(now - lag) - answered(now) never exceeds the SYNs that were unanswered then, as long as a
     /// handshake takes at most `lag`, so its highest value is a lower bound of them that no legitimate surge raises.
-    /// The surplus of SYNs over completions at that moment is an upper bound; handshakes that came later than `lag` are
+    /// The surplus of SYNs over answers at that moment is an upper bound; handshakes that came later than `lag` are
     /// taken back by it.
     pub fn push(&mut self, mut point: Point, lag: Duration) -> Option<SettledInterval> {
         let before = *self.last();
@@ -109,8 +115,8 @@ impl History {
         let excused = to.repeated.saturating_sub(from.repeated).min(self.credit).min(to.syns - from.syns);
         (self.credit, self.excused) = (self.credit - excused, self.excused + excused);
         let syns = to.syns - self.excused;
-        let unanswered = surplus(syns, point.completed).saturating_sub(self.bound).max(0);
-        self.bound = (self.bound + unanswered).min(surplus(syns, to.completed));
+        let unanswered = surplus(syns, point.answered).saturating_sub(self.bound).max(0);
+        self.bound = (self.bound + unanswered).min(surplus(syns, to.answered));
         let unanswered = u64::try_from(unanswered).unwrap_or(u64::MAX);
         to.unanswered = from.unanswered.saturating_add(unanswered);
         self.mark(to);
@@ -138,7 +144,8 @@ impl History {
 
     /// Forgets what an idle subject's points repeat: hundreds of idle listeners cost next to nothing.
     pub fn shrink(&mut self) {
-        let same = |a: &Point, b: &Point| (a.syns, a.completed, a.drops) == (b.syns, b.completed, b.drops);
+        let counts = |point: &Point| (point.syns, point.completed, point.answered, point.drops);
+        let same = |a: &Point, b: &Point| counts(a) == counts(b);
         while let [.., a, b, c] = *self.points.make_contiguous()
             && same(&a, &b)
             && same(&b, &c)
@@ -167,8 +174,8 @@ impl History {
     }
 }
 
-fn surplus(syns: u64, completed: u64) -> i128 {
-    i128::from(syns) - i128::from(completed)
+fn surplus(syns: u64, answered: u64) -> i128 {
+    i128::from(syns) - i128::from(answered)
 }
 
 /// Events per second between two points.
@@ -183,7 +190,7 @@ mod tests {
     const LAG: Duration = Duration::from_millis(500);
 
     fn point(step: u64, syns: u64, completed: u64) -> Point {
-        Point { at: Duration::from_millis(step * 250), syns, completed, ..Point::default() }
+        Point { at: Duration::from_millis(step * 250), syns, completed, answered: completed, ..Point::default() }
     }
 
     /// Unanswered SYNs in all, of counters read every 250 ms.

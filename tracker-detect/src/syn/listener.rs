@@ -45,7 +45,7 @@ impl Listener {
     pub fn new(settings: Settings, seen: &ListenerObservation, at: Duration) -> Self {
         Self {
             id: seen.id,
-            cusum: Cusum::new(settings, point(seen, at)),
+            cusum: Cusum::new(settings, point(seen, at, 0)),
             state: SubjectState::default(),
             usual_sources: UsualSources::default(),
             sources_at: at,
@@ -62,7 +62,9 @@ impl Listener {
     /// Adds an observation. Of a listener that is not open it has the SYNs to its port.
     pub fn step(&mut self, seen: &ListenerObservation, open: bool, context: &ObservationContext) {
         self.seen = context.at;
-        let (before, point) = (*self.cusum.history.last(), point(seen, context.at));
+        let before = *self.cusum.history.last();
+        let answered = if open == self.open && seen.completed >= before.completed { before.answered } else { 0 };
+        let point = point(seen, context.at, answered);
         let mut step = None;
         if open == self.open {
             let (gap, restarted) = self.cusum.breaks(&point);
@@ -342,11 +344,16 @@ impl Listener {
     }
 }
 
-fn point(seen: &ListenerObservation, at: Duration) -> Point {
+/// The counters of an observation; `before` is how many were answered before it. A client that completed its
+/// handshake and speaks late floods nobody, nor does one that only asked whether the port is open. How many wait to
+/// speak is known as of the last census.
+fn point(seen: &ListenerObservation, at: Duration, before: u64) -> Point {
+    let waiting = seen.queues.map_or(0, |seen| u64::from(seen.queues.waiting_for_data));
     Point {
         at,
         syns: seen.syns,
         completed: seen.completed,
+        answered: before.max(seen.completed.saturating_add(seen.aborted).saturating_add(waiting)),
         unanswered: 0,
         repeated: seen.sample.repeated,
         drops: seen.queues.map(|seen| seen.queues.drops),

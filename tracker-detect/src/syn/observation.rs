@@ -44,10 +44,18 @@ pub struct SynObservation {
 pub struct ListenerObservation {
     /// Which.
     pub id: ListenerId,
-    /// SYNs by watched interfaces, repeats included.
+    /// SYNs by watched interfaces that reached TCP, repeats included; where the kernel does not show what reaches TCP,
+    /// all of them.
     pub syns: u64,
+    /// SYNs sent to it that did not reach TCP here: translated, taken by a transparent proxy, or dropped before TCP.
+    /// Those that repeat a request which waits for its answer are among them, for TCP need not look for the listener.
+    #[serde(default)]
+    pub undelivered: u64,
     /// Handshakes completed by watched interfaces.
     pub completed: u64,
+    /// Requests that their client reset before the handshake was completed, an estimate from the sample.
+    #[serde(default)]
+    pub aborted: u64,
     /// Time that 95 % of the handshakes of the last minutes took at most, microseconds; none when there were too few.
     pub handshake_p95_us: Option<u64>,
     /// The sample of its SYNs.

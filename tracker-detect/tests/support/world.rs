@@ -44,7 +44,9 @@ impl Server {
             seen: ListenerObservation {
                 id,
                 syns: 0,
+                undelivered: 0,
                 completed: 0,
+                aborted: 0,
                 handshake_p95_us: None,
                 sample: HandshakeStats::default(),
                 queues: None,

@@ -5,11 +5,15 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{helpers::generated::bpf_skc_to_tcp_timewait_sock, macros::map, maps::Array};
+use aya_ebpf::{
+    helpers::generated::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_timewait_sock},
+    macros::map,
+    maps::Array,
+};
 use tracker_common::{
     counters::Census,
     listener::ListenerQueues,
-    state::{ESTABLISHED, LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    state::{ESTABLISHED, LISTEN, NEW_SYN_RECV, SYN_RECV, TIME_WAIT},
 };
 
 use crate::{
@@ -74,7 +78,11 @@ unsafe fn visit(socket: *const u8) {
         match state {
             _ if !own => {}
             LISTEN => listener(socket, family, *generation),
-            NEW_SYN_RECV => listener_census::visit::<Typed>(socket, family, *generation, SocketKind::HalfOpen),
+            NEW_SYN_RECV => {
+                let kind = SocketKind::HalfOpen { acked: is_acked(socket) };
+                listener_census::visit::<Typed>(socket, family, *generation, kind);
+            }
+            SYN_RECV => listener_census::visit::<Typed>(socket, family, *generation, SocketKind::FastOpen),
             ESTABLISHED => listener_census::visit::<Typed>(socket, family, *generation, SocketKind::Connected),
             _ => {}
         }
@@ -86,6 +94,22 @@ unsafe fn visit(socket: *const u8) {
         } else {
             ports::count(&Socket { common: socket, typed: waiting, family, state, minisocket: true });
         }
+    }
+}
+
+/// Whether the handshake of a request is complete, and it waits for the first data (`TCP_DEFER_ACCEPT`).
+///
+/// # Safety
+/// `socket` is a request socket.
+#[inline(always)]
+unsafe fn is_acked(socket: *const u8) -> bool {
+    // SAFETY: the caller's `socket`; a `tcp_request_sock` begins with an `inet_request_sock`.
+    unsafe {
+        let request: *const u8 = bpf_skc_to_tcp_request_sock(socket.cast_mut().cast()).cast();
+        if request.is_null() {
+            return false;
+        }
+        Typed::read::<u8>(request, &fields::OFF_REQUEST_ACKED) >> (fields::REQUEST_ACKED_BIT.load() & 7) & 1 != 0
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
-    api::{Class, NoListener, Verdict},
+    api::{Class, NoListener, UndeliveredSyns, Verdict},
     counters::PortSyns,
     listener::{self, Listener, Listeners},
 };
@@ -32,6 +32,9 @@ pub(super) fn render(answer: &Listeners, view: View) -> String {
     }
     let census = answer.census_at.map_or_else(|| UNKNOWN.to_owned(), |time| ago(time, view.now));
     let _ = writeln!(text, "\nSYNs to no listener: {}", no_listener(&answer.no_listener));
+    if let Some(line) = undelivered(answer.no_listener.undelivered.as_ref()) {
+        let _ = writeln!(text, "  {line}");
+    }
     if let Some(line) = no_listener_verdict(&answer.no_listener, view) {
         let _ = writeln!(text, "  {line}");
     }
@@ -114,17 +117,24 @@ fn no_listener_verdict(closed: &NoListener, view: View) -> Option<String> {
 }
 
 fn no_listener(closed: &NoListener) -> String {
-    if closed.syns_received == 0 {
+    let lost = closed.undelivered.as_ref().map_or(0, |undelivered| undelivered.syns);
+    to_ports(closed.syns_received.saturating_sub(lost), closed.ports, &closed.top_ports)
+}
+
+/// SYNs that something took or dropped on their way to TCP.
+fn undelivered(syns: Option<&UndeliveredSyns>) -> Option<String> {
+    let syns = syns.filter(|syns| syns.syns > 0)?;
+    let ports = to_ports(syns.syns, syns.ports, &syns.top_ports);
+    Some(format!("not delivered there (translated, taken by a proxy, or dropped before TCP): {ports}"))
+}
+
+fn to_ports(syns: u64, ports: u32, top: &[PortSyns]) -> String {
+    if syns == 0 {
         return "none".to_owned();
     }
-    let top: Vec<_> = closed.top_ports.iter().take(TOP_PORTS).map(port).collect();
-    let noun = if closed.ports == 1 { "port" } else { "ports" };
-    format!(
-        "{}, to {} {noun}, most active: {}",
-        count(closed.syns_received),
-        count(closed.ports.into()),
-        top.join(", ")
-    )
+    let top: Vec<_> = top.iter().take(TOP_PORTS).map(port).collect();
+    let noun = if ports == 1 { "port" } else { "ports" };
+    format!("{}, to {} {noun}, most active: {}", count(syns), count(ports.into()), top.join(", "))
 }
 
 fn port(entry: &PortSyns) -> String {

@@ -26,7 +26,7 @@ use tracker_model::{
 };
 
 use super::{
-    Settings, SocketsAsked, SocketsFound,
+    OWN_NETNS, Settings, SocketsAsked, SocketsFound,
     attach::Attachments,
     census::CensusScheduler,
     closed_ports::ClosedPorts,
@@ -101,6 +101,7 @@ impl Collector {
         local.update(&listing.local_prefixes, &mut maps)?;
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
+        let shows_delivery = attach_sk_lookup(&mut object)?;
         let census = load_census(settings, &mut object)?;
         check_netns_right(settings)?;
         let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
@@ -112,9 +113,9 @@ impl Collector {
             attachments: Attachments::new(settings.hook, settings.interfaces.clone()),
             links: listing.links.clone(),
             notifications_lost: false,
-            listeners: Listeners::default(),
-            closed_ports: ClosedPorts::default(),
-            floods: FloodCollector::new(recording),
+            listeners: Listeners::new(shows_delivery),
+            closed_ports: ClosedPorts::new(shows_delivery),
+            floods: FloodCollector::new(recording, shows_delivery),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
             ports: Ports::new(netns, settings.all_netns, bind_seen_by),
@@ -273,7 +274,7 @@ impl Collector {
     fn no_listener(&mut self) -> NoListener {
         let detector = self.detectors.get::<SynFlood>();
         let (verdict, top_sources) = (detector.no_listener().verdict, detector.no_listener_sources());
-        NoListener { verdict, top_sources, ..self.closed_ports.read(&self.maps.closed_ports) }
+        NoListener { verdict, top_sources, ..self.closed_ports.read(&self.maps) }
     }
 
     /// Shows the detectors how complete the view of the host is.
@@ -365,6 +366,18 @@ impl Collector {
     }
 }
 
+/// Attaches what sees which SYNs reach TCP; whether that is known. It may go without, and says so then.
+fn attach_sk_lookup(object: &mut Ebpf) -> Result<bool, KernelError> {
+    match object::attach_sk_lookup(object) {
+        Ok(()) => Ok(true),
+        Err(KernelError::NoRight) => Err(KernelError::NoRight),
+        Err(error) => {
+            tracing::warn!("SYNs that rules divert or drop before TCP are taken for those of a flood: {error}");
+            Ok(false)
+        }
+    }
+}
+
 /// Loads the programs of the census. It may go without one, and says so then.
 fn load_census(settings: &Settings, object: &mut Ebpf) -> Result<CensusScheduler, KernelError> {
     let mut census = CensusScheduler::new(settings.census_interval);
@@ -390,9 +403,8 @@ fn check_netns_right(settings: &Settings) -> Result<(), KernelError> {
 /// Inode number of this thread's network namespace.
 fn own_netns() -> Result<u32, KernelError> {
     use std::os::unix::fs::MetadataExt as _;
-    let path = "/proc/thread-self/ns/net";
-    let metadata = std::fs::metadata(path)
-        .map_err(|source| KernelError::Io { what: format!("read {path}; is /proc mounted?"), source })?;
+    let metadata = std::fs::metadata(OWN_NETNS)
+        .map_err(|source| KernelError::Io { what: format!("read {OWN_NETNS}; is /proc mounted?"), source })?;
     // The kernel's namespace inode numbers are 32 bits wide (`ns_common.inum`).
     Ok(u32::try_from(metadata.ino()).unwrap_or_default())
 }

@@ -138,13 +138,19 @@ fn rights() -> Vec<Check> {
 }
 
 /// Each program: what it allows, and what is lost without it.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     (
         names::PROGRAM_XDP,
         "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
         "packets are seen by tc on every interface",
     ),
     (names::PROGRAM_TC, "packets of all other interfaces are seen", "packets of most interfaces cannot be seen"),
+    (
+        names::PROGRAM_SK_LOOKUP,
+        "SYNs that rules translate, or drop before TCP, are told from those that reach a listener",
+        "SYNs that rules translate, or drop before TCP, count as unanswered: published ports of containers may raise \
+         syn_flood",
+    ),
     (
         names::PROGRAM_SOCK_BTF,
         "socket events are seen at the least cost",
@@ -177,9 +183,10 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
         .map(|(name, how)| (name, object::attach_socket_events(&mut object, how).map(drop).map_err(text)));
     let has_fallback = events[1].1.is_ok();
     let is_needed = |name| name == names::PROGRAM_TC || (name == names::PROGRAM_SOCK_BTF && !has_fallback);
+    let lookup = [(names::PROGRAM_SK_LOOKUP, object::load_sk_lookup(&mut object).map_err(text))];
     let passes = object::load_passes(&mut object).map_err(text);
     let passes = [names::PROGRAM_CENSUS, names::PROGRAM_HOLDERS].map(|name| (name, passes.clone()));
-    let mut results: BTreeMap<_, _> = packets.into_iter().chain(events).chain(passes).collect();
+    let mut results: BTreeMap<_, _> = packets.into_iter().chain(events).chain(lookup).chain(passes).collect();
     PROGRAMS
         .into_iter()
         .map(|(name, allows, lost)| match results.remove(name).unwrap_or_else(|| Err("it was not tried".into())) {

@@ -20,7 +20,13 @@ use tracker_detect::{
 };
 use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener};
 
-use super::{error::KernelError, maps::Maps, recording::Recording, sources::Sources};
+use super::{
+    aborted::Aborted,
+    error::KernelError,
+    maps::{Mapped, Maps},
+    recording::Recording,
+    sources::Sources,
+};
 
 /// Clients of a service that is gone try again for this long.
 const SERVED: Duration = Duration::from_mins(10);
@@ -41,6 +47,8 @@ pub struct FloodCollector {
     sources: Sources,
     handshakes: HashMap<ListenerId, Handshakes>,
     closed_ports: ClosedPorts,
+    shows_delivery: bool,
+    aborted: Aborted,
     sampled: (Duration, u64),
     recording: Option<Recording>,
     busy: bool,
@@ -68,13 +76,16 @@ pub struct ReadContext<'a> {
 }
 
 impl FloodCollector {
-    /// Nothing was read yet; `recording` is where to record what the detector is shown.
-    pub fn new(recording: Option<Recording>) -> Self {
+    /// Nothing was read yet; `recording` is where to record what the detector is shown, and `shows_delivery` whether
+    /// the kernel shows which SYNs reach TCP.
+    pub fn new(recording: Option<Recording>, shows_delivery: bool) -> Self {
         Self {
             begun: Instant::now(),
             sources: Sources::default(),
             handshakes: HashMap::new(),
             closed_ports: ClosedPorts::default(),
+            shows_delivery,
+            aborted: Aborted::default(),
             sampled: (Duration::ZERO, 0),
             recording,
             busy: false,
@@ -101,6 +112,7 @@ impl FloodCollector {
     ) -> Result<(), KernelError> {
         let at = context.at.saturating_duration_since(self.begun);
         self.closed_ports.served(open, at);
+        self.aborted.resets(context.namespace);
         let detector = detectors.get();
         let mut listeners = Vec::with_capacity(open.len());
         for (slot, listener) in open.iter_mut().filter(|(slot, _)| *slot != 0) {
@@ -135,14 +147,16 @@ impl FloodCollector {
         context: &ReadContext<'_>,
     ) -> Result<ListenerObservation, KernelError> {
         let id = id(listener);
-        let syns = listener.syns_received;
-        let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
+        let received = listener.syns_received;
+        let sources = self.sources.read(maps, slot, received, at, detector.listener(&id).watched_from(at))?;
         listener.distinct_sources = self.sources.distinct(slot);
         let census_at = context.census_at.saturating_duration_since(self.begun);
         Ok(ListenerObservation {
             id,
-            syns,
+            syns: listener.syns_for_tcp(),
+            undelivered: listener.delivery.map_or(0, |delivery| delivery.diverted + delivery.undelivered),
             completed: listener.completed.total(),
+            aborted: self.aborted.of(slot, listener.sample.aborted),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
             queues: listener.queues.map(|queues| QueuesObservation { at: census_at, queues }),
@@ -160,7 +174,8 @@ impl FloodCollector {
         let open: HashSet<_> = listeners.iter().map(|listener| listener.id).collect();
         self.handshakes.retain(|id, _| open.contains(id) || detector.listener(id).watched);
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
-        let mut refused = self.closed_ports.read(maps, &vanished, at);
+        let counts = if self.shows_delivery { &maps.closed_delivered } else { &maps.closed_ports };
+        let mut refused = self.closed_ports.read(counts, &vanished, at);
         let watched_from = detector.no_listener().watched_from(at);
         refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched_from)?;
         Ok(refused)
@@ -195,6 +210,7 @@ impl FloodCollector {
     /// A slot was freed.
     pub fn forget(&mut self, slot: u32) {
         self.sources.forget(slot);
+        self.aborted.forget(slot);
     }
 }
 
@@ -269,11 +285,11 @@ impl ClosedPorts {
         }
     }
 
-    fn read(&mut self, maps: &Maps, always: &HashSet<u16>, at: Duration) -> ClosedPortsObservation {
+    fn read(&mut self, counts: &Mapped<u64>, always: &HashSet<u16>, at: Duration) -> ClosedPortsObservation {
         let mut refused = ClosedPortsObservation::default();
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
-        for (port, (syns, before)) in (0..=u16::MAX).zip(maps.closed_ports.read().zip(&mut self.before)) {
+        for (port, (syns, before)) in (0..=u16::MAX).zip(counts.read().zip(&mut self.before)) {
             refused.syns += syns;
             let changed = syns != *before && !self.first;
             refused.ports_touched += u32::from(changed);

@@ -7,6 +7,7 @@ use std::{
 
 use tracker_common::{
     classify::Family,
+    delivery::Target,
     flows::FlowCounters,
     limits,
     listener::{ANY_V6, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListenerQueues, Slot},
@@ -14,6 +15,7 @@ use tracker_common::{
 use tracker_detect::estimators::rate;
 use tracker_model::{
     counters::{ByFamily, HandshakeStats},
+    delivery::Delivery,
     listener as model,
     process::Process,
 };
@@ -44,6 +46,8 @@ pub struct Listeners {
     rates: HashMap<ListenerKey, Rate>,
     processes: SocketOwnerCache,
     syn_queue: SynQueue,
+    /// Whether the kernel shows which SYNs reach TCP.
+    shows_delivery: bool,
     /// Entries of the map at the last reading, closed ones too.
     pub entries: u64,
     /// Slots that are taken.
@@ -84,6 +88,11 @@ pub fn versions(maps: &Maps) -> HashMap<ListenerKey, u64> {
 }
 
 impl Listeners {
+    /// Nothing was read yet; `shows_delivery` is whether the kernel shows which SYNs reach TCP.
+    pub fn new(shows_delivery: bool) -> Self {
+        Self { shows_delivery, ..Self::default() }
+    }
+
     /// Sets the number of sockets to what a complete census counted, where no event changed it meanwhile: sockets older
     /// than the daemon, and groups of them, are known by the census alone.
     ///
@@ -144,6 +153,7 @@ impl Listeners {
             let census = maps.listener_census.lookup(listener.slot)?;
             let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
             let mut report = self.report(key, &listener, &counters, census, now);
+            report.diverted_from = diverted_from(maps, listener.slot, &report)?;
             if census.is_some() {
                 report.half_open_sources = half_open.of_slot(listener.slot);
             }
@@ -181,6 +191,7 @@ impl Listeners {
             syn_rate: self.rate(key, now, syns.total()),
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
+            delivery: self.shows_delivery.then(|| delivery(counters)),
             handshake_time: counters.handshake_time,
             queues: census.map(|census| self.queues(key, census.queues)),
             sample: sample(counters.flows),
@@ -234,6 +245,7 @@ impl Listeners {
             // A port that still leads here then finds a slot of another port.
             maps.slots.update(listener.slot, Slot::default())?;
             maps.listener_counters.reset(listener.slot)?;
+            maps.diverted_from.update(listener.slot, 0)?;
             sources::clear(maps, listener.slot)?;
             self.freed.push(listener.slot);
             maps.free_slots.enqueue(listener.slot)?;
@@ -242,8 +254,29 @@ impl Listeners {
     }
 }
 
+/// The port that the last SYN which was diverted to the listener of a slot was sent to.
+fn diverted_from(maps: &Maps, slot: u32, listener: &model::Listener) -> Result<Option<u16>, KernelError> {
+    if slot == 0 || listener.delivery.is_none_or(|delivery| delivery.diverted_here == 0) {
+        return Ok(None);
+    }
+    let Some(target) = Target::from_number(maps.diverted_from.lookup(slot)?) else { return Ok(None) };
+    let Some(from) = target.slot() else { return Ok(target.port()) };
+    Ok(u16::try_from(maps.slots.lookup(from)?.port).ok().filter(|port| *port != 0))
+}
+
 fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {
     ByFamily { ipv4: counts[Family::Ipv4 as usize], ipv6: counts[Family::Ipv6 as usize] }
+}
+
+/// One CPU may have taken back what another counted.
+fn delivery(counters: &ListenerCounters) -> Delivery {
+    let count = |sum: u64| sum.cast_signed().max(0).cast_unsigned();
+    Delivery {
+        delivered: count(counters.delivered),
+        diverted: count(counters.diverted),
+        diverted_here: count(counters.diverted_here),
+        undelivered: 0,
+    }
 }
 
 fn sample(counters: FlowCounters) -> HandshakeStats {
@@ -253,5 +286,7 @@ fn sample(counters: FlowCounters) -> HandshakeStats {
         completed: counters.completed,
         evicted: counters.evicted,
         repeated_variance: counters.repeated_variance,
+        aborted: counters.aborted,
+        aborted_variance: counters.aborted_variance,
     }
 }

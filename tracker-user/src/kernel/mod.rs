@@ -10,6 +10,10 @@ use std::{
 use tracker_detect::ports::PortSettings;
 use tracker_model::explain::SocketObservation;
 
+/// The network namespace of the calling thread.
+const OWN_NETNS: &str = "/proc/thread-self/ns/net";
+
+mod aborted;
 mod attach;
 mod btf;
 mod census;

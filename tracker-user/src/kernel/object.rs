@@ -7,7 +7,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
-    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError, RawTracePoint, SkLookup, TracePoint},
 };
 use tracker_common::names;
 
@@ -87,6 +87,22 @@ pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
         program::<Iter>(object, name)?.load(target, &btf).map_err(|source| KernelError::program(name, source))?;
     }
     Ok(())
+}
+
+/// Loads what sees which SYNs reach TCP.
+pub fn load_sk_lookup(object: &mut Ebpf) -> Result<(), KernelError> {
+    let name = names::PROGRAM_SK_LOOKUP;
+    program::<SkLookup>(object, name)?.load().map_err(|source| KernelError::program(name, source))
+}
+
+/// Attaches it to this thread's network namespace.
+pub fn attach_sk_lookup(object: &mut Ebpf) -> Result<(), KernelError> {
+    load_sk_lookup(object)?;
+    let (name, target) = (names::PROGRAM_SK_LOOKUP, super::OWN_NETNS);
+    let netns =
+        std::fs::File::open(target).map_err(|source| KernelError::Io { what: format!("open {target}"), source })?;
+    let attached = program::<SkLookup>(object, name)?.attach(netns);
+    attached.map(drop).map_err(|source| KernelError::Attach { name, target: target.into(), source })
 }
 
 /// Attaches socket events; returns how: `tp_btf` or `raw_tp`.

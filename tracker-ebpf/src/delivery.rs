@@ -1,0 +1,91 @@
+//! SYNs on their way from a packet program to TCP: where they were sent to, and where TCP looks for their listener.
+
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
+use tracker_common::{
+    delivery::{self, SynOrigin, Target},
+    limits, ports,
+};
+
+use crate::{
+    atomic::{self, MINUS_ONE},
+    listener_counters,
+};
+
+#[map]
+static SYN_ORIGINS: Array<u64> = Array::with_max_entries(limits::SYN_ORIGINS, 0);
+
+/// The daemon looks through all ports each second, hence mapped.
+#[map]
+static CLOSED_DELIVERED: Array<u64> = Array::with_max_entries(ports::PORTS as u32, BPF_F_MMAPABLE);
+
+#[map]
+static CLOSED_DIVERTED: Array<u64> = Array::with_max_entries(ports::PORTS as u32, BPF_F_MMAPABLE);
+
+#[map]
+static DIVERTED_FROM: Array<u32> = Array::with_max_entries(limits::LISTENERS + 1, 0);
+
+/// Notes where a SYN was sent to; `source` is the hash of its source address.
+#[inline(always)]
+pub(crate) fn received(source: u64, source_port: u16, target: Target) {
+    let hash = delivery::hash(source, source_port);
+    if let Some(origin) = SYN_ORIGINS.get_ptr_mut(delivery::index(hash)) {
+        // SAFETY: an aligned number in a map, written at once. Whichever SYN comes last has the place.
+        unsafe { write_volatile(origin, SynOrigin::received(hash, target).to_bits()) };
+    }
+}
+
+/// TCP looks for a listener at `place`, for a packet of this source. It is a SYN's first lookup, or another one: by a
+/// rule for transparent proxies before that of TCP, or for the ACK that returns a cookie. The last one at another place
+/// counts.
+#[inline(always)]
+pub(crate) fn looked_up(source: u64, source_port: u16, place: Target) {
+    let hash = delivery::hash(source, source_port);
+    let Some(origin) = SYN_ORIGINS.get_ptr_mut(delivery::index(hash)) else { return };
+    // SAFETY: an aligned number in a map, read at once.
+    let syn = SynOrigin::from_bits(unsafe { read_volatile(origin) });
+    if !syn.is_of(hash) {
+        return;
+    }
+    match syn.delivered() {
+        Some(before) if before == place => return,
+        Some(before) => count(syn.target(), before, MINUS_ONE),
+        None => {}
+    }
+    // SAFETY: the number that was read. A SYN that came at its place meanwhile on another CPU is lost to it.
+    unsafe { write_volatile(origin, syn.delivered_to(place).to_bits()) };
+    count(syn.target(), place, 1);
+}
+
+/// Counts, or with minus one takes back, a SYN sent to `target` that TCP looked up at `place`.
+#[inline(always)]
+fn count(target: Target, place: Target, by: u64) {
+    let here = target == place;
+    if let Some(slot) = target.slot() {
+        listener_counters::delivered(slot, here, by);
+    } else if let Some(port) = target.port()
+        && !here
+    {
+        add(&CLOSED_DIVERTED, port, by);
+    }
+    if let Some(port) = place.port() {
+        add(&CLOSED_DELIVERED, port, by);
+    } else if let Some(slot) = place.slot()
+        && !here
+    {
+        listener_counters::diverted_here(slot, by);
+        if let Some(from) = DIVERTED_FROM.get_ptr_mut(slot) {
+            // SAFETY: an aligned number in a map; the last one stays.
+            unsafe { write_volatile(from, target.to_number()) };
+        }
+    }
+}
+
+#[inline(always)]
+fn add(counters: &Array<u64>, port: u16, by: u64) {
+    if let Some(counter) = counters.get_ptr_mut(u32::from(port)) {
+        // SAFETY: an aligned u64 in a map.
+        unsafe { atomic::add(counter, by) };
+    }
+}
