@@ -1,7 +1,8 @@
 //! Many real clients on one thread: connections by connect(2), each at its time and from an address of its own.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
     io::{self, ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     panic,
@@ -29,6 +30,10 @@ pub enum Behaviour {
     Request,
     /// Resets it at once, as health checks of load balancers do.
     Reset,
+    /// Resets it before it acknowledges the SYN-ACK: a health check that is content with half a handshake.
+    Probe,
+    /// As [`Self::Request`], but says nothing for this long first, as browsers that connect ahead of time do.
+    Late(Duration),
     /// Keeps it for this long and says nothing.
     Hold(Duration),
 }
@@ -134,7 +139,7 @@ struct Load {
     epoll: Epoll,
     clients: Vec<Option<Client>>,
     free: Vec<usize>,
-    deadlines: VecDeque<(Instant, usize, u64)>,
+    deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     open: usize,
     seen: Seen,
 }
@@ -143,6 +148,8 @@ struct Client {
     stream: TcpStream,
     number: u64,
     established: bool,
+    /// Whether it has spoken.
+    asked: bool,
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
@@ -150,7 +157,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\
 impl Load {
     fn new(plan: Plan, _state: &State) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let (clients, free, deadlines) = (Vec::new(), Vec::new(), VecDeque::new());
+        let (clients, free, deadlines) = (Vec::new(), Vec::new(), BinaryHeap::new());
         Ok(Self { plan, epoll, clients, free, deadlines, open: 0, seen: Seen::default() })
     }
 
@@ -188,14 +195,14 @@ impl Load {
         let pick = |count: usize| usize::try_from(number).expect("64 bits") % count;
         let target = self.plan.targets[pick(self.plan.targets.len())];
         let source = (!self.plan.sources.is_empty()).then(|| self.plan.sources[pick(self.plan.sources.len())]);
-        let socket = match connect(target, source) {
+        let socket = match connect(target, source, self.plan.behaviour == Behaviour::Probe) {
             Ok(socket) => socket,
             Err(error) => {
                 self.fail(&error);
                 return Ok(());
             }
         };
-        let client = Client { stream: socket.into(), number, established: false };
+        let client = Client { stream: socket.into(), number, established: false, asked: false };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.clients.push(None);
             self.clients.len() - 1
@@ -203,14 +210,14 @@ impl Load {
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         self.epoll.add(&client.stream, EpollEvent::new(interest, u64::try_from(slot)?))?;
         self.clients[slot] = Some(client);
-        self.deadlines.push_back((Instant::now() + self.lifetime(), slot, number));
+        self.deadlines.push(Reverse((Instant::now() + self.lifetime(), slot, number)));
         self.open += 1;
         Ok(())
     }
 
     fn lifetime(&self) -> Duration {
         match self.plan.behaviour {
-            Behaviour::Hold(time) => time,
+            Behaviour::Hold(time) | Behaviour::Late(time) => time,
             _ => self.plan.patience,
         }
     }
@@ -235,13 +242,33 @@ impl Load {
     /// Ends the clients whose time is over.
     fn expire(&mut self) {
         let now = Instant::now();
-        while let Some((_, slot, number)) = self.deadlines.pop_front_if(|(deadline, ..)| *deadline <= now) {
+        while let Some(Reverse((deadline, slot, number))) = self.deadlines.peek().copied() {
+            if deadline > now {
+                return;
+            }
+            self.deadlines.pop();
             let Some(client) = self.clients[slot].as_ref().filter(|client| client.number == number) else { continue };
-            if client.established && matches!(self.plan.behaviour, Behaviour::Hold(_)) {
+            let (established, asked) = (client.established, client.asked);
+            if let (Behaviour::Late(_), true, false) = (self.plan.behaviour, established, asked) {
+                self.ask(slot);
+                self.deadlines.push(Reverse((now + self.plan.patience, slot, number)));
+                continue;
+            }
+            if established && matches!(self.plan.behaviour, Behaviour::Hold(_)) {
                 self.seen.done += 1;
             } else {
                 self.fail(&io::Error::from(ErrorKind::TimedOut));
             }
+            self.close(slot);
+        }
+    }
+
+    /// A client speaks that has waited.
+    fn ask(&mut self, slot: usize) {
+        let Some(client) = &mut self.clients[slot] else { return };
+        client.asked = true;
+        if let Err(error) = client.stream.write_all(REQUEST) {
+            self.fail(&error);
             self.close(slot);
         }
     }
@@ -275,17 +302,17 @@ impl Client {
             *established += 1;
             match behaviour {
                 Behaviour::Request => self.stream.write_all(REQUEST)?,
-                Behaviour::Reset => {
+                Behaviour::Reset | Behaviour::Probe => {
                     SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
                     return Ok(true);
                 }
-                Behaviour::Hold(_) => {}
+                Behaviour::Hold(_) | Behaviour::Late(_) => {}
             }
         }
         let mut buffer = [0; 1_024];
         loop {
             match self.stream.read(&mut buffer) {
-                Ok(0) if behaviour == Behaviour::Request => return Ok(true),
+                Ok(0) if behaviour == Behaviour::Request || self.asked => return Ok(true),
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
@@ -295,9 +322,13 @@ impl Client {
     }
 }
 
-/// Begins to connect, in the namespace of the calling thread.
-fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+/// Begins to connect, in the namespace of the calling thread. One that `probes` leaves the SYN-ACK without an ACK for
+/// the usual 40 ms.
+fn connect(target: SocketAddr, source: Option<IpAddr>, probes: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if probes {
+        socket.set_tcp_quickack(false)?;
+    }
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::unix::{fs::MetadataExt, process::CommandExt},
     panic,
     path::{Path, PathBuf},
@@ -137,6 +137,15 @@ impl Namespace {
         let mut words = vec!["-n", &self.name];
         words.extend(arguments.split_whitespace());
         command::run("ip", words)
+    }
+
+    /// Loads rules of nft(8), inside.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new().context("make a file for rules")?;
+        file.write_all(rules.as_bytes()).context("write rules")?;
+        let mut command = self.command("nft");
+        command.arg("-f").arg(file.path());
+        command::stdout_of(&mut command).map(drop)
     }
 
     /// A counter of `/proc/net/snmp` or `/proc/net/netstat`, such as `Tcp` `RetransSegs` or `TcpExt` `ListenDrops`.

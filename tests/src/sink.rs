@@ -1,7 +1,7 @@
 //! A server that takes every connection, and does one thing with each.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
@@ -30,6 +30,8 @@ pub enum OnClose {
     Close,
     /// It is reset at once.
     Reset,
+    /// What the client asks is answered, and it is closed.
+    Answer,
 }
 
 /// A server on a thread of its own. Dropping it closes everything.
@@ -43,7 +45,12 @@ pub struct Sink {
 impl Sink {
     /// Starts one in a namespace.
     pub fn start(namespace: &Namespace, address: SocketAddr, on_close: OnClose) -> Result<Self> {
-        let listener = Arc::new(listen(namespace, address, ListenOptions::default())?);
+        Self::on(namespace, listen(namespace, address, ListenOptions::default())?, on_close)
+    }
+
+    /// Starts one at a socket that listens already.
+    pub fn on(namespace: &Namespace, listener: TcpListener, on_close: OnClose) -> Result<Self> {
+        let listener = Arc::new(listener);
         let stopping = Arc::new(AtomicBool::new(false));
         let (theirs, flag) = (Arc::clone(&listener), Arc::clone(&stopping));
         let thread = namespace.on_thread("sink", move || serve(&theirs, &flag, on_close))?;
@@ -68,7 +75,17 @@ fn serve(listener: &TcpListener, stopping: &AtomicBool, on_close: OnClose) {
                 wait_for_close(&mut stream);
             }
             OnClose::Reset => reset_on_close(&stream),
+            OnClose::Answer => answer(&mut stream),
         }
+    }
+}
+
+/// Reads a request that fits into one segment, and answers it. A client may have gone.
+fn answer(stream: &mut TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_secs(1))).expect("SO_RCVTIMEO");
+    let mut buffer = [0; 1_024];
+    if stream.read(&mut buffer).is_ok_and(|read| read > 0) {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ntracker\n");
     }
 }
 

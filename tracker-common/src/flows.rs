@@ -15,6 +15,10 @@ abi! {
         pub mask: u32,
         /// Seconds since the daemon started.
         pub epoch: u32,
+        /// Not 0 when it is seen which SYNs reach TCP: their sources are noted there, and not where they are received.
+        pub sources_at_lookup: u32,
+        /// Rounds the size up.
+        pub padding: u32,
     }
 }
 

@@ -2,15 +2,16 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
 use tracker_common::{
     delivery::{self, SynOrigin, Target},
+    hash::AddrWords,
     limits, ports,
 };
 
 use crate::{
     atomic::{self, MINUS_ONE},
-    listener_counters,
+    flows, listener_counters, sources,
 };
 
 #[map]
@@ -36,11 +37,11 @@ pub(crate) fn received(source: u64, source_port: u16, target: Target) {
     }
 }
 
-/// TCP looks for a listener at `place`, for a packet of this source. It is a SYN's first lookup, or another one: by a
+/// TCP looks for a listener at `place`, for a packet of this source, whose hash is `source`. It is a SYN's first lookup, or another one: by a
 /// rule for transparent proxies before that of TCP, or for the ACK that returns a cookie. The last one at another place
 /// counts.
 #[inline(always)]
-pub(crate) fn looked_up(source: u64, source_port: u16, place: Target) {
+pub(crate) fn looked_up(address: AddrWords, source: u64, source_port: u16, place: Target) {
     let hash = delivery::hash(source, source_port);
     let Some(origin) = SYN_ORIGINS.get_ptr_mut(delivery::index(hash)) else { return };
     // SAFETY: an aligned number in a map, read at once.
@@ -49,13 +50,31 @@ pub(crate) fn looked_up(source: u64, source_port: u16, place: Target) {
         return;
     }
     match syn.delivered() {
-        Some(before) if before == place => return,
+        // What comes to a port without a listener later, when the connection is over, is no SYN.
+        Some(before) if before == place || (before.slot().is_some() && place.port().is_some()) => return,
         Some(before) => count(syn.target(), before, MINUS_ONE),
         None => {}
     }
     // SAFETY: the number that was read. A SYN that came at its place meanwhile on another CPU is lost to it.
     unsafe { write_volatile(origin, syn.delivered_to(place).to_bits()) };
     count(syn.target(), place, 1);
+    let slot = match place.slot() {
+        Some(slot) => slot,
+        None => limits::NO_LISTENER_SLOT,
+    };
+    // SAFETY: a helper without arguments.
+    let number = unsafe { bpf_get_prandom_u32() };
+    sources::seen(slot, address, source, number.into(), flows::sampling().mask);
+}
+
+/// Where TCP last looked for the listener of this source's SYN; none when that is not known (any more).
+#[inline(always)]
+pub(crate) fn place(source: u64, source_port: u16) -> Option<Target> {
+    let hash = delivery::hash(source, source_port);
+    let origin = SYN_ORIGINS.get_ptr_mut(delivery::index(hash))?;
+    // SAFETY: an aligned number in a map, read at once.
+    let syn = SynOrigin::from_bits(unsafe { read_volatile(origin) });
+    if syn.is_of(hash) { syn.delivered() } else { None }
 }
 
 /// Counts, or with minus one takes back, a SYN sent to `target` that TCP looked up at `place`.

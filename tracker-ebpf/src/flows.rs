@@ -47,6 +47,24 @@ pub(crate) fn syn(counters: &mut FlowCounters, sampling: Sampling, slot: u32, ha
     unsafe { flow.write(Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING }) };
 }
 
+/// Enters a SYN that is counted for no listener, where that drives no other connection out.
+#[inline(always)]
+pub(crate) fn enter(sampling: Sampling, slot: u32, hash: u64, sequence: u32) {
+    if flows::choice(hash) & sampling.mask != 0 {
+        return;
+    }
+    let Some(flow) = FLOWS.get_ptr_mut(flows::index(hash)) else { return };
+    // SAFETY: an aligned entry of a map. No reference is made, as other CPUs write it too; any bytes are a value.
+    let old = unsafe { flow.read() };
+    let epoch = sampling.epoch as u16 | 1;
+    if old.state == Flow::PENDING && epoch.wrapping_sub(old.epoch) < KEEP {
+        return;
+    }
+    let (tag, slot, weight) = (flows::tag(hash), slot as u16, (sampling.mask + 1) as u16);
+    // SAFETY: the entry that was read.
+    unsafe { flow.write(Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING }) };
+}
+
 /// The client of the connection with this hash reset it, with this sequence number as in the packet. Returns the slot of
 /// its listener and the weight, if the connection is in the sample and its handshake was not completed: only a reset
 /// that continues its SYN ends a request.

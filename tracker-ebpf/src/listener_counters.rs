@@ -27,10 +27,15 @@ pub(crate) fn syn(slot: u32, family: Family, sampling: Sampling, flow: u64, sequ
     }
 }
 
-/// A client reset a connection of the sample before its handshake was completed.
+/// A client reset a connection of the sample before its handshake was completed; `place` is where TCP looked for the
+/// listener of its SYN.
 #[inline(always)]
-pub(crate) fn aborted(flow: u64, sequence: u32) {
+pub(crate) fn aborted(flow: u64, sequence: u32, place: impl FnOnce() -> Option<u32>) {
     let Some((slot, weight)) = flows::reset(flow, sequence) else { return };
+    let slot = match place() {
+        Some(slot) => slot,
+        None => slot,
+    };
     if let Some(counters) = LISTENER_CTRS.get_ptr_mut(slot) {
         // SAFETY: this CPU's own counters.
         let counters = unsafe { &mut (*counters).flows };

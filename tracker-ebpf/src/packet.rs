@@ -4,6 +4,7 @@ use tracker_common::{
     classify::{self, Family, Frame, Header, Outcome, Packet},
     counters::{Interface, InterfaceCounters, SynTarget},
     delivery::Target,
+    flows::Sampling,
     hash::{self, AddrWords},
     limits,
 };
@@ -81,7 +82,8 @@ fn reset(bytes: &Bytes, packet: Packet) {
     let Some(rst) = read_segment(bytes, packet) else { return };
     let source = hash::source(HASH_KEY.load(), rst.source);
     let flow = hash::flow(source, rst.destination, rst.source_port, rst.destination_port);
-    listener_counters::aborted(flow, rst.sequence);
+    let place = || delivery::place(source, rst.source_port).and_then(Target::slot);
+    listener_counters::aborted(flow, rst.sequence, place);
 }
 
 /// Counts a SYN for the listener it is addressed to. None when its addresses cannot be read, which classification has
@@ -101,14 +103,26 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     if let Some(slot) = listener_lookup::find(syn.destination, syn.destination_port, packet.family) {
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
         listener_counters::syn(slot, packet.family, sampling, flow, syn.sequence);
-        sources::seen(slot, syn.source, source, number, sampling.mask);
-        delivery::received(source, syn.source_port, Target::listener(slot));
+        received(&syn, source, number, sampling, Target::listener(slot), slot);
         Some(SynTarget::Listener)
     } else {
         listener_counters::refused_syn(syn.destination_port);
-        sources::seen(limits::NO_LISTENER_SLOT, syn.source, source, number, sampling.mask);
-        delivery::received(source, syn.source_port, Target::closed_port(syn.destination_port));
+        // A rule may translate it: then a listener is asked for it all the same.
+        let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
+        flows::enter(sampling, limits::NO_LISTENER_SLOT, flow, syn.sequence);
+        let target = Target::closed_port(syn.destination_port);
+        received(&syn, source, number, sampling, target, limits::NO_LISTENER_SLOT);
         Some(SynTarget::NoListener)
+    }
+}
+
+/// Notes a SYN for the time when TCP looks for its listener; where that is not seen, its source now.
+#[inline(always)]
+fn received(syn: &Segment, source: u64, number: u64, sampling: Sampling, target: Target, slot: u32) {
+    if sampling.sources_at_lookup == 0 {
+        sources::seen(slot, syn.source, source, number, sampling.mask);
+    } else {
+        delivery::received(source, syn.source_port, target);
     }
 }
 

@@ -8,12 +8,13 @@ use aya_ebpf::{EbpfContext, macros::map, maps::PerCpuArray};
 use aya_log_ebpf::debug;
 use tracker_common::{
     counters::{CloseKind, Loss, SocketCounters},
+    delivery::Target,
     hash, histogram,
     state::{CLOSE, CLOSE_WAIT, COUNT as STATES, ESTABLISHED, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT},
 };
 
 use crate::{
-    connectors, count, failures,
+    connectors, count, delivery, failures,
     fields::{self, IPPROTO_TCP, Memory},
     handshake::{self, UNTIMED},
     interfaces, lifetimes, listener_counters, listener_lookup, listeners, losses,
@@ -222,15 +223,17 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let local = fields::local_address::<M>(socket, family);
         let port = M::read::<u16>(socket, &fields::OFF_NUM);
         let packets = listeners::family_of(local);
-        if let Some(slot) = listener_lookup::find(local, port, packets) {
+        let remote = fields::remote_address::<M>(socket, family);
+        let source = hash::source(fields::HASH_KEY.load(), remote);
+        let remote_port = u16::from_be(M::read(socket, &fields::OFF_DPORT));
+        // By a transparent proxy the connection has the address that the client asked for, where nobody listens.
+        let slot = listener_lookup::find(local, port, packets)
+            .or_else(|| delivery::place(source, remote_port).and_then(Target::slot));
+        if let Some(slot) = slot {
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
             let watched = interfaces::find(interface).is_some();
             // What came by loopback came by nothing else: if that is not watched, no SYN of it is in the sample.
-            let flow = (watched || interface != LOOPBACK).then(|| {
-                let remote = fields::remote_address::<M>(socket, family);
-                let source = hash::source(fields::HASH_KEY.load(), remote);
-                hash::flow(source, local, u16::from_be(M::read(socket, &fields::OFF_DPORT)), port)
-            });
+            let flow = (watched || interface != LOOPBACK).then(|| hash::flow(source, local, remote_port, port));
             listener_counters::completed(slot, packets, watched, us, flow);
         }
     }

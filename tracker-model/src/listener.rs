@@ -189,9 +189,11 @@ impl Listener {
     /// it a bound from above, for each connection and so for all. A listener that is older than the daemon turned SYNs
     /// away that nobody counted: of it none is known for sure to be among these.
     fn expired(&self, drops: u64) -> u64 {
-        let repeated = self.syns_repeated.saturating_sub(self.syns_repeated_error);
+        // A repeat of one whose request was there is not among those that TCP looked up.
+        let answered_by_request = self.delivery.map_or(0, |delivery| delivery.undelivered);
+        let repeated = self.syns_repeated.saturating_sub(self.syns_repeated_error).saturating_sub(answered_by_request);
         let is_older = self.uid.is_none();
-        let turned_away = if is_older { 0 } else { drops };
+        let turned_away = if is_older { 0 } else { drops.saturating_sub(answered_by_request) };
         self.handshakes_unanswered.saturating_sub(repeated.max(turned_away))
     }
 }

@@ -6,10 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use nix::{
-    getsockopt_impl, setsockopt_impl, sockopt_impl,
-    sys::{signal::Signal, socket::setsockopt},
-};
+use nix::sys::{signal::Signal, socket::setsockopt};
 use socket2::{Domain, Socket, Type};
 use tracker_model::process::Process;
 use tracker_tests::{
@@ -24,7 +21,7 @@ use tracker_tests::{
     server::{ListenOptions, connected, listen},
 };
 
-use crate::support::{counted, eventually, known, wildcard};
+use crate::support::{DeferAccept, counted, eventually, known, wildcard};
 
 /// Rounds of `listen()` and a SYN right behind it.
 const ROUNDS: u16 = 150;
@@ -136,15 +133,6 @@ fn a_listener_that_closed_is_gone() -> Result<()> {
     assert_eq!(seen.listeners.iter().filter(|one| one.address != Ipv4Addr::LOCALHOST).count(), 0);
     daemon.stop(Signal::SIGTERM)
 }
-
-sockopt_impl!(
-    /// `TCP_DEFER_ACCEPT`, seconds.
-    DeferAccept,
-    Both,
-    libc::IPPROTO_TCP,
-    libc::TCP_DEFER_ACCEPT,
-    u32
-);
 
 #[test]
 fn listeners_that_wait_for_data_are_counted() -> Result<()> {

@@ -37,3 +37,5 @@ mod stop;
 mod support;
 mod ten_thousand;
 mod times;
+mod translated;
+mod unanswered;

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::TcpHeader;
+use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 use tracker_model::listener::Listener;
 use tracker_tests::{
     Family,
@@ -134,3 +135,12 @@ pub(crate) fn send_syns(pair: &Pair, family: Family, target: SocketAddr, count: 
     let frames: Vec<_> = (1..=count).map(|port| route.syn((stranger(family, 1), port).into(), target)).collect();
     socket.send_all(frames.iter().map(Vec::as_slice))
 }
+
+sockopt_impl!(
+    /// `TCP_DEFER_ACCEPT`, seconds.
+    DeferAccept,
+    Both,
+    libc::IPPROTO_TCP,
+    libc::TCP_DEFER_ACCEPT,
+    u32
+);

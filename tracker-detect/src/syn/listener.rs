@@ -68,7 +68,7 @@ impl Listener {
         let mut step = None;
         if open == self.open {
             let (gap, restarted) = self.cusum.breaks(&point);
-            step = self.cusum.step(point, lag(seen.handshake_p95_us));
+            step = self.cusum.step(point, lag(handshake_time(seen)));
             if gap {
                 self.note_gap(&before, &point, context);
             }
@@ -342,6 +342,13 @@ impl Listener {
         self.cusum.end();
         self.state.watched = false;
     }
+}
+
+/// What 95 % of its handshakes took at most, microseconds. Where it waits for the first data, the kernel counts that in:
+/// it says nothing of how long clients take to acknowledge.
+fn handshake_time(seen: &ListenerObservation) -> Option<u64> {
+    let defers = seen.queues.is_some_and(|seen| seen.queues.defer_accept > 0);
+    seen.handshake_p95_us.filter(|_| !defers)
 }
 
 /// The counters of an observation; `before` is how many were answered before it. A client that completed its

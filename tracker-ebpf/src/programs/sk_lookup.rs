@@ -41,7 +41,7 @@ pub(crate) fn tracker_sk_lookup(ctx: SkLookupContext) -> u32 {
             Some(slot) => Target::listener(slot),
             None => Target::closed_port(port),
         };
-        delivery::looked_up(hash::source(HASH_KEY.load(), remote), remote_port, place);
+        delivery::looked_up(remote, hash::source(HASH_KEY.load(), remote), remote_port, place);
     }
     SK_PASS
 }

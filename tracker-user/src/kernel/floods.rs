@@ -147,13 +147,13 @@ impl FloodCollector {
         context: &ReadContext<'_>,
     ) -> Result<ListenerObservation, KernelError> {
         let id = id(listener);
-        let received = listener.syns_received;
-        let sources = self.sources.read(maps, slot, received, at, detector.listener(&id).watched_from(at))?;
+        let syns = listener.syns_for_tcp();
+        let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
         listener.distinct_sources = self.sources.distinct(slot);
         let census_at = context.census_at.saturating_duration_since(self.begun);
         Ok(ListenerObservation {
             id,
-            syns: listener.syns_for_tcp(),
+            syns,
             undelivered: listener.delivery.map_or(0, |delivery| delivery.diverted + delivery.undelivered),
             completed: listener.completed.total(),
             aborted: self.aborted.of(slot, listener.sample.aborted),
@@ -195,7 +195,8 @@ impl FloodCollector {
         let weight = (rate / SAMPLED_PER_SECOND).ceil() as u32;
         let mask = weight.clamp(1, LARGEST_WEIGHT).next_power_of_two() - 1;
         let epoch = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
-        maps.sampling.update(0, Sampling { mask, epoch })
+        let sources_at_lookup = u32::from(self.shows_delivery);
+        maps.sampling.update(0, Sampling { mask, epoch, sources_at_lookup, padding: 0 })
     }
 
     fn judge(&mut self, detector: &SynFlood, open: &mut [Open]) {

@@ -16,7 +16,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package, service: None }
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     // Namespaces, veth pairs, tc; and `ss`, which the socket counts must equal.
     tool("ip", "iproute2"),
     tool("ss", "iproute2"),
@@ -24,6 +24,8 @@ const TOOLS: [Tool; 12] = [
     tool("sysctl", "procps"),
     // What the kernel has of programs, when a daemon has gone.
     tool("bpftool", "bpftool"),
+    // Firewalls, translated ports and transparent proxies.
+    tool("nft", "nftables"),
     // Processes without rights, and without parts of /sys.
     tool("setpriv", "util-linux"),
     tool("unshare", "util-linux"),
