@@ -33,6 +33,7 @@ pub mod segment;
 pub mod serial;
 pub mod server;
 pub mod sink;
+pub mod sk_lookup;
 pub mod ss;
 pub mod wire;
 

@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
     time::Duration,
 };
 
@@ -10,16 +11,22 @@ use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
     maps::{Array, HashMap, MapData, PerCpuArray},
-    programs::{BtfTracePoint, ProgramError, SchedClassifier, TestRunResult, Xdp},
+    programs::{BtfTracePoint, ProgramError, SchedClassifier, SkLookup, TestRunResult, Xdp, sk_lookup::SkLookupLinkId},
 };
 use tracker_common::{
     counters::{Interface, InterfaceCounters},
+    flows::Sampling,
     hash::{self, AddrWords},
     limits,
-    listener::{self, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot, mapped},
+    listener::{self, EXACT_SHARED, ExactListener, Listener, ListenerCounters, ListenerKey, Port, Slot, mapped},
     names,
 };
 use tracker_user::kernel::OBJECT;
+
+use crate::{
+    namespace::Namespace,
+    sk_lookup::{self, SocketLookup},
+};
 
 /// What the build script made of `tests/ebpf`.
 static EMPTY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/empty"));
@@ -27,6 +34,7 @@ static EMPTY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/empty"));
 const EMPTY_XDP: &str = "empty_xdp";
 const EMPTY_TC: &str = "empty_tc";
 const EMPTY_SOCK: &str = "empty_sock";
+const EMPTY_SK_LOOKUP: &str = "empty_sk_lookup";
 /// The kernel runs programs as if packets came by loopback, whose index is 1 in every namespace.
 const LOOPBACK: u32 = 1;
 /// Stands for the namespace; none has this inode number.
@@ -91,6 +99,15 @@ pub enum Program {
     Tc,
 }
 
+/// A program at the lookup of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupProgram {
+    /// One that does nothing.
+    Empty,
+    /// tracker's.
+    Tracker,
+}
+
 fn array<V: Pod>(object: &mut Ebpf, name: &str) -> Result<Array<MapData, V>> {
     let map = object.take_map(name).with_context(|| format!("no map {name}"))?;
     map.try_into().with_context(|| name.to_owned())
@@ -99,6 +116,36 @@ fn array<V: Pod>(object: &mut Ebpf, name: &str) -> Result<Array<MapData, V>> {
 fn hash_map<K: Pod, V: Pod>(object: &mut Ebpf, name: &str) -> Result<HashMap<MapData, K, V>> {
     let map = object.take_map(name).with_context(|| format!("no map {name}"))?;
     map.try_into().with_context(|| name.to_owned())
+}
+
+/// tracker's program at the lookup of a socket, in a network namespace or in none.
+pub struct AttachedLookup {
+    object: Ebpf,
+    link: Option<SkLookupLinkId>,
+}
+
+impl AttachedLookup {
+    /// Loads it.
+    pub fn load() -> Result<Self> {
+        let mut object = EbpfLoader::new().load(OBJECT).context("load tracker's object")?;
+        program::<SkLookup>(&mut object, names::PROGRAM_SK_LOOKUP)?.load()?;
+        Ok(Self { object, link: None })
+    }
+
+    /// Attaches it.
+    pub fn attach(&mut self, namespace: &Namespace) -> Result<()> {
+        let file = std::fs::File::open(namespace.path())?;
+        self.link = Some(program::<SkLookup>(&mut self.object, names::PROGRAM_SK_LOOKUP)?.attach(file)?);
+        Ok(())
+    }
+
+    /// Takes it off again.
+    pub fn detach(&mut self) -> Result<()> {
+        if let Some(link) = self.link.take() {
+            program::<SkLookup>(&mut self.object, names::PROGRAM_SK_LOOKUP)?.detach(link)?;
+        }
+        Ok(())
+    }
 }
 
 /// Loaded packet programs with maps of their own.
@@ -112,6 +159,7 @@ pub struct ProgTestRun {
     ports: Array<MapData, Port>,
     singles: Array<MapData, ExactListener>,
     interface_counters: PerCpuArray<MapData, InterfaceCounters>,
+    listener_counters: PerCpuArray<MapData, ListenerCounters>,
     /// Slots that are taken.
     taken: u32,
     seen: InterfaceCounters,
@@ -127,12 +175,17 @@ impl ProgTestRun {
         let mut object = loader.load(OBJECT).context("load tracker's object")?;
         program::<Xdp>(&mut object, names::PROGRAM_XDP)?.load()?;
         program::<SchedClassifier>(&mut object, names::PROGRAM_TC)?.load()?;
+        program::<SkLookup>(&mut object, names::PROGRAM_SK_LOOKUP)?.load()?;
         let mut empty = load_empty()?;
         program::<Xdp>(&mut empty, EMPTY_XDP)?.load()?;
         program::<SchedClassifier>(&mut empty, EMPTY_TC)?.load()?;
+        program::<SkLookup>(&mut empty, EMPTY_SK_LOOKUP)?.load()?;
+        let mut sampling: Array<_, Sampling> = array(&mut object, names::SAMPLING)?;
+        sampling.set(0, Sampling { sources_at_lookup: 1, ..Sampling::default() }, 0)?;
         let mut interfaces: Array<_, Interface> = array(&mut object, names::INTERFACES)?;
         interfaces.set(LOOPBACK, Interface { index: LOOPBACK, slot: 1, flags: 0 }, 0)?;
         let counters = object.take_map(names::INTERFACE_COUNTERS).context("no counters")?;
+        let listener_counters = object.take_map(names::LISTENER_COUNTERS).context("no counters")?;
         Ok(Self {
             local_addresses: hash_map(&mut object, names::LOCAL_ADDRESSES)?,
             local_places: array(&mut object, names::LOCAL_PLACES)?,
@@ -141,6 +194,7 @@ impl ProgTestRun {
             ports: array(&mut object, names::PORTS)?,
             singles: array(&mut object, names::EXACT_LISTENERS)?,
             interface_counters: counters.try_into()?,
+            listener_counters: listener_counters.try_into()?,
             taken: 2,
             seen: InterfaceCounters::default(),
             object,
@@ -201,6 +255,21 @@ impl ProgTestRun {
             Program::Tc => program::<SchedClassifier>(&mut self.object, names::PROGRAM_TC)?.test_run(options),
         };
         Ok(result.with_context(|| format!("run {run:?}"))?.duration)
+    }
+
+    /// Runs a program at the lookup of a socket `repeat` times; returns the mean time of one run.
+    pub fn look_up(&mut self, run: LookupProgram, lookup: &SocketLookup, repeat: u32) -> Result<Duration> {
+        let (object, name) = match run {
+            LookupProgram::Empty => (&mut self.empty, EMPTY_SK_LOOKUP),
+            LookupProgram::Tracker => (&mut self.object, names::PROGRAM_SK_LOOKUP),
+        };
+        sk_lookup::test_run(program::<SkLookup>(object, name)?.fd()?.as_fd(), lookup, repeat)
+            .with_context(|| format!("run {run:?}"))
+    }
+
+    /// SYNs to the wildcard listener of IPv4 that were looked up so far.
+    pub fn delivered(&self) -> Result<u64> {
+        Ok(self.listener_counters.get(&1, 0)?.iter().map(|counters| counters.delivered).sum())
     }
 
     /// What was counted since the last call.

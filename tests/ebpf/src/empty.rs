@@ -36,6 +36,13 @@ extern "C" fn empty_sock(_: *mut c_void) -> i32 {
     0
 }
 
+/// `SK_PASS`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "sk_lookup")]
+extern "C" fn empty_sk_lookup(_: *mut c_void) -> i32 {
+    1
+}
+
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

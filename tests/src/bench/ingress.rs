@@ -3,7 +3,10 @@
 //! All cases run in turn, round by round, so that a machine that changes its speed changes it for all; a cost is the
 //! median over the rounds of the difference to the empty program of the same round.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    time::Instant,
+};
 
 use anyhow::{Result, ensure};
 use tracker_common::{classify::Outcome, counters::SynTarget};
@@ -14,7 +17,9 @@ use crate::{
         build::{Peers, Recipe},
         numbers::{ACK, SYN, VLAN},
     },
-    prog_test_run::{ProgTestRun, Program},
+    namespace::Namespace,
+    prog_test_run::{AttachedLookup, LookupProgram, ProgTestRun, Program},
+    sk_lookup::SocketLookup,
 };
 
 const ROUNDS: usize = 15;
@@ -51,7 +56,82 @@ pub fn run() -> Result<Vec<report::Result>> {
     for (hook, empty, program) in [("xdp", Program::EmptyXdp, Program::Xdp), ("tc", Program::EmptyTc, Program::Tc)] {
         results.extend(measure(&mut trial, &cases(hook, empty, program, &peers))?);
     }
+    results.extend(lookups(&mut trial, &peers)?);
+    results.extend(datagrams()?);
     Ok(results)
+}
+
+/// What TCP's lookup of a listening socket costs more, for a SYN; and that of UDP for a datagram.
+fn lookups(trial: &mut ProgTestRun, peers: &Peers) -> Result<Vec<report::Result>> {
+    let ends = |ipv6: bool, port: u16| -> (SocketAddr, SocketAddr) {
+        if ipv6 {
+            ((peers.source_ipv6, 40_000).into(), (peers.destination_ipv6, port).into())
+        } else {
+            ((peers.source_ipv4, 40_000).into(), (peers.destination_ipv4, port).into())
+        }
+    };
+    let mut cases = Vec::new();
+    for (family, ipv6) in [("IPv4", false), ("IPv6", true)] {
+        for (what, protocol, port, budget) in [
+            ("SYN to a listener", libc::IPPROTO_TCP, LISTENING, WITH_SYN),
+            ("SYN to none", libc::IPPROTO_TCP, CLOSED, WITH_SYN),
+            ("UDP", libc::IPPROTO_UDP, LISTENING, NO_SYN),
+        ] {
+            let (remote, local) = ends(ipv6, port);
+            cases.push((format!("sk_lookup: {family} {what}"), SocketLookup::new(protocol, remote, local)?, budget));
+        }
+    }
+    let before = trial.delivered()?;
+    let mut times = vec![Vec::with_capacity(ROUNDS); cases.len()];
+    let mut empty = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        empty.push(trial.look_up(LookupProgram::Empty, &cases[0].1, REPEAT)?.as_secs_f64() * 1e9);
+        for ((_, lookup, _), times) in cases.iter().zip(&mut times) {
+            times.push(trial.look_up(LookupProgram::Tracker, lookup, REPEAT)?.as_secs_f64() * 1e9);
+        }
+    }
+    let counted = trial.delivered()? - before;
+    ensure!(counted == u64::from(REPEAT) * ROUNDS as u64, "SYNs of IPv4 to a listener counted: {counted}");
+    let mut results = vec![report::Result::reference("sk_lookup: empty program", median(empty.clone()), "ns")];
+    for ((name, _, budget), times) in cases.into_iter().zip(times) {
+        let over = median(times.iter().zip(&empty).map(|(time, empty)| time - empty).collect());
+        results.push(report::Result::budgeted(format!("{name}, over the empty program"), over, "ns", budget));
+    }
+    Ok(results)
+}
+
+/// Datagrams sent over loopback to a socket that is not connected, in turn with and without tracker's program in the
+/// namespace: the whole way, nanoseconds each.
+fn datagrams() -> Result<Vec<report::Result>> {
+    const DATAGRAMS: u32 = 100_000;
+    let namespace = Namespace::new()?;
+    let mut attached = AttachedLookup::load()?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(namespace.enter(|| send_datagrams(DATAGRAMS))?);
+        attached.attach(&namespace)?;
+        with.push(namespace.enter(|| send_datagrams(DATAGRAMS))?);
+        attached.detach()?;
+    }
+    let more = median(with.iter().zip(&without).map(|(with, without)| with - without).collect());
+    Ok(vec![
+        report::Result::reference("UDP datagram over loopback, without sk_lookup", median(without), "ns"),
+        report::Result::reference("UDP datagram over loopback, with sk_lookup", median(with), "ns"),
+        report::Result::reference("UDP datagram over loopback, sk_lookup's part (median of pairs)", more, "ns"),
+    ])
+}
+
+/// The time that each of `count` datagrams took to be sent, and so to be received: over loopback the sender does both.
+fn send_datagrams(count: u32) -> Result<f64> {
+    let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let target = receiver.local_addr()?;
+    // A full buffer drops, behind the lookup: what is measured stays the same.
+    let begun = Instant::now();
+    for _ in 0..count {
+        sender.send_to(b"tracker", target)?;
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e9 / f64::from(count))
 }
 
 fn recipe(peers: &Peers, ipv6: bool, port: u16) -> Recipe {

@@ -150,3 +150,43 @@ fn a_flood_with_resets_is_a_flood() -> Result<()> {
     resets.stop()?;
     daemon.stop(Signal::SIGTERM)
 }
+
+/// As a recursive fetch or a benchmark makes them: one after the other, all whole.
+#[test]
+fn many_connections_one_after_the_other_are_no_flood() -> Result<()> {
+    let _alone = serial::alone();
+    for family in Family::BOTH {
+        let lab = Lab::new(1, 1)?;
+        let target = lab.target(family, Lab::port(0));
+        let daemon = lab.daemon(None)?;
+        let plan = Plan::requests(vec![target], Vec::new(), 1.0);
+        let running = Plan { pace: Pace::Fastest, at_once: 1, ..plan }.start(&lab.pair.client)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while running.attempted() < 5_000 && Instant::now() < deadline {
+            quiet(&daemon, Duration::from_millis(100))?;
+        }
+        let seen = running.stop()?;
+        assert!(seen.attempted >= 5_000 && seen.done == seen.attempted, "{seen:?}");
+        quiet(&daemon, Duration::from_secs(2))?;
+        daemon.stop(Signal::SIGTERM)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_during_a_surge_is_called() -> Result<()> {
+    let _alone = serial::alone();
+    for family in Family::BOTH {
+        let lab = Lab::new(1, 1)?;
+        let target = lab.target(family, Lab::port(0));
+        let daemon = lab.daemon(None)?;
+        let usual = start(&lab, target, 20.0, Behaviour::Request)?;
+        quiet(&daemon, Duration::from_secs(4))?;
+        let surge = start(&lab, target, 600.0, Behaviour::Request)?;
+        quiet(&daemon, Duration::from_secs(4))?;
+        flood_is_called(&lab, &daemon, target)?;
+        drop((usual, surge));
+        daemon.stop(Signal::SIGTERM)?;
+    }
+    Ok(())
+}

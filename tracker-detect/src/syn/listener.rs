@@ -362,7 +362,8 @@ fn point(seen: &ListenerObservation, at: Duration, before: u64) -> Point {
         completed: seen.completed,
         answered: before.max(seen.completed.saturating_add(seen.aborted).saturating_add(waiting)),
         unanswered: 0,
-        repeated: seen.sample.repeated,
+        // A repeat that finds its request is not looked up, and so not among `syns`.
+        repeated: seen.sample.repeated.saturating_sub(seen.undelivered),
         drops: seen.queues.map(|seen| seen.queues.drops),
     }
 }
