@@ -207,6 +207,14 @@ pub struct NoListener {
     pub verdict: Option<Verdict>,
 }
 
+impl NoListener {
+    /// Those of this many `received` that reached TCP at their port.
+    #[must_use]
+    pub fn delivered(&self, received: u64) -> u64 {
+        received.saturating_sub(self.undelivered.as_ref().map_or(0, |undelivered| undelivered.syns))
+    }
+}
+
 /// SYNs to ports where nothing listens that TCP did not look up there: they were translated (published ports of
 /// containers, `NodePort`, `REDIRECT`), taken by a transparent proxy, or dropped before TCP.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -117,8 +117,7 @@ fn no_listener_verdict(closed: &NoListener, view: View) -> Option<String> {
 }
 
 fn no_listener(closed: &NoListener) -> String {
-    let lost = closed.undelivered.as_ref().map_or(0, |undelivered| undelivered.syns);
-    to_ports(closed.syns_received.saturating_sub(lost), closed.ports, &closed.top_ports)
+    to_ports(closed.delivered(closed.syns_received), closed.ports, &closed.top_ports)
 }
 
 /// SYNs that something took or dropped on their way to TCP.

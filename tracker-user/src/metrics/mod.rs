@@ -120,7 +120,8 @@ struct Scrape {
 impl Scrape {
     /// `series` are those of the last scrape.
     fn new(snapshot: Arc<Snapshot>, mut series: Series) -> Self {
-        let syns = snapshot.syns(SynTarget::NoListener).total();
+        let received = snapshot.syns(SynTarget::NoListener).total();
+        let syns = snapshot.no_listener.delivered(received);
         series.no_listener.update(snapshot.uptime, syns, &snapshot.no_listener);
         series.listeners.update(&snapshot.listeners);
         ports::update(&mut series, &snapshot);

@@ -34,12 +34,18 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
 /// That one.
 pub(super) static NO_LISTENER: &[Row<Scrape>] = rows! { Scrape;
     counter "tracker_no_listener_syns_total" ["port"]
-        "SYNs to local addresses at ports where nothing listens, translated ones included: the most active ports, and \
-         the rest in port=\"other\"."
+        "SYNs that reached TCP at a port where nothing listens: the most active ports, and the rest in port=\"other\"."
         => |scrape, samples| {
             let ports = &scrape.series.no_listener;
             ports.own().for_each(|(port, syns)| samples.count(&[&port], syns));
             samples.count(&[&"other"], ports.other());
+        };
+    counter "tracker_no_listener_undelivered_syns_total" []
+        "SYNs to local addresses at ports where nothing listens that TCP did not look up there: translated, taken by a \
+         transparent proxy, or dropped before TCP; absent where the kernel does not show that."
+        => |scrape, samples| {
+            let undelivered = scrape.snapshot.no_listener.undelivered.as_ref();
+            samples.known(&[], undelivered.map(|undelivered| undelivered.syns as f64));
         };
 };
 
