@@ -203,3 +203,44 @@ abi! {
         pub queues: ListenerQueues,
     }
 }
+
+abi! {
+    /// Who made a socket listen. Value of [`crate::maps::LISTENING`], which the kernel keeps with the socket and frees
+    /// with it. All zero: the socket is older than the daemon.
+    pub struct ListeningMark {
+        /// Process (thread group) that called `listen()`.
+        pub pid: u32,
+        /// Thread that called it.
+        pub tid: u32,
+        /// Name of that thread.
+        pub comm: [u8; 16],
+    }
+}
+
+abi! {
+    /// One listening socket, as the walk over all of them writes it.
+    pub struct ListeningSocket {
+        /// Inode number of its file.
+        pub inode: u64,
+        /// Its listener.
+        pub key: ListenerKey,
+        /// 1 when it is IPv6 and takes IPv4 too.
+        pub dual: u32,
+        /// As [`ListenerQueues::syn_queue`].
+        pub syn_queue: u32,
+        /// As [`ListenerQueues::syn_queue_young`].
+        pub syn_queue_young: u32,
+        /// As [`ListenerQueues::accept_queue`].
+        pub accept_queue: u32,
+        /// As [`ListenerQueues::accept_queue_max`].
+        pub accept_queue_max: u32,
+        /// As [`ListenerQueues::drops`].
+        pub drops: u32,
+        /// 1 when it waits for data, as [`ListenerQueues::defer_accept`] counts.
+        pub defer_accept: u32,
+        /// Keeps what follows aligned.
+        pub padding: u32,
+        /// Who made it listen.
+        pub mark: ListeningMark,
+    }
+}

@@ -6,7 +6,7 @@ use crate::{
     hash::AddrWords,
     layout::{self, Layout},
     lifetimes::Bucket,
-    listener::{ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, Port, Slot},
+    listener::{ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot},
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
         PortSource, PortTotals, PortTuple, Watched,
@@ -104,6 +104,8 @@ macro_rules! for_each_map {
                 Array<ExactListener> = EXACT_LISTENERS "EXACT_LISTENERS";
                 /// SYNs on their way to TCP, by `delivery::index`, as `delivery::SynOrigin::to_bits`.
                 Array<u64> = SYN_ORIGINS "SYN_ORIGINS";
+                /// Listening sockets, each with its mark; the kernel keeps it with the socket.
+                SkStorage<ListeningMark> = LISTENING "LISTENING";
                 /// Connections of the sample, by `flows::index`.
                 Array<Flow> = FLOWS "FLOWS";
                 /// Connections that are timed, by `lifetimes::index`.

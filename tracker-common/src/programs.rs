@@ -33,6 +33,8 @@ programs! {
     PROGRAM_SOCK_RAW = "tracker_sock_raw", "raw_tp", "inet_sock_set_state";
     /// Census of all TCP sockets.
     PROGRAM_CENSUS = "tracker_census", "iter", "tcp";
+    /// Listening sockets, each by itself.
+    PROGRAM_LISTENING = "tracker_listening", "iter", "bpf_sk_storage_map";
     /// Which process holds which socket.
     PROGRAM_HOLDERS = "tracker_holders", "iter", "task_file";
     /// Ephemeral ports of UDP.

@@ -38,6 +38,7 @@ fn observation(millisecond: u64, seen: Counters) -> SynObservation {
                 ..HandshakeStats::default()
             },
             queues: None,
+            worst_socket: None,
             sources: None,
         }],
         closed_ports: ClosedPortsObservation::default(),
@@ -263,8 +264,8 @@ fn counter() -> impl Strategy<Value = u64> {
 }
 
 fn queues() -> impl Strategy<Value = Option<QueuesObservation>> {
-    let queues = (0..20_000_u64, any::<[u32; 4]>(), counter(), any::<bool>());
-    proptest::option::of(queues.prop_map(|(at, [a, b, c, d], drops, small)| {
+    let queues = (0..20_000_u64, any::<[u32; 4]>(), counter(), any::<bool>(), 0..3_u32);
+    proptest::option::of(queues.prop_map(|(at, [a, b, c, d], drops, small, full)| {
         let most = if small { 200 } else { u32::MAX };
         QueuesObservation {
             at: Duration::from_millis(at),
@@ -276,6 +277,9 @@ fn queues() -> impl Strategy<Value = Option<QueuesObservation>> {
                 drops,
                 ..ListenerQueues::default()
             },
+            census_at: small.then(|| Duration::from_millis(at / 2)),
+            full,
+            dropped_full: drops / 3,
         }
     }))
 }
@@ -310,6 +314,7 @@ fn listener() -> impl Strategy<Value = ListenerObservation> {
             ..HandshakeStats::default()
         },
         queues,
+        worst_socket: None,
         sources,
     })
 }

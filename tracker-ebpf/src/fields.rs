@@ -39,6 +39,9 @@ pub(crate) const IPPROTO_UDP: u16 = 17;
 
 /// How memory of the kernel is read.
 pub(crate) trait Memory {
+    /// Whether the verifier knows the pointers by their type, as some helpers demand.
+    const TYPED: bool;
+
     /// Reads a `T` at `base + offset`.
     ///
     /// # Safety
@@ -53,6 +56,8 @@ pub(crate) trait Memory {
 pub(crate) struct Typed;
 
 impl Memory for Typed {
+    const TYPED: bool = true;
+
     /// # Safety
     /// As [`Memory::read`]; and the verifier knows the type of `base`, or refuses the program.
     #[inline(always)]
@@ -73,6 +78,8 @@ impl Memory for Typed {
 pub(crate) struct Probed;
 
 impl Memory for Probed {
+    const TYPED: bool = false;
+
     /// # Safety
     /// As [`Memory::read`]; zero bytes, which a failed read gives, are a value of `T`.
     #[inline(always)]

@@ -9,7 +9,7 @@ use tracker_common::{
 
 use crate::{
     fields::{self, Memory},
-    listener_lookup, listeners, sources,
+    listener_lookup, listeners, listening, sources,
 };
 
 #[map]
@@ -28,7 +28,12 @@ pub(crate) unsafe fn visit_listener<M: Memory>(
     queues: &ListenerQueues,
 ) {
     // SAFETY: the caller's `socket`.
-    let Some((slot, dual)) = (unsafe { listeners::found::<M>(socket, family) }) else { return };
+    let Some((slot, dual)) = (unsafe {
+        listening::mark_old::<M>(socket);
+        listeners::found::<M>(socket, family)
+    }) else {
+        return;
+    };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: an entry of a map; one census runs at a time, and it alone writes here.
     let census = unsafe { &mut *census };

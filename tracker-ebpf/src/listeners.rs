@@ -21,7 +21,7 @@ use crate::{
     counted_map,
     fields::{self, Memory},
     listener_lookup::{LISTENERS, change_slot, fill_slot, publish, publish_shared, withdraw},
-    losses,
+    listening, losses,
 };
 
 #[map]
@@ -38,7 +38,7 @@ static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0);
 /// # Safety
 /// `socket` is a full `sock` of that family that `M` can read.
 #[inline(always)]
-unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey, bool) {
+pub(crate) unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey, bool) {
     // SAFETY: the caller's `socket`; as a `tcp_sock` it begins with an `inet_sock`.
     unsafe {
         let mut port: u16 = M::read(socket, &fields::OFF_NUM);
@@ -66,7 +66,10 @@ unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (ListenerKey,
 #[inline(always)]
 pub(crate) unsafe fn opened<M: Memory>(socket: *const u8, family: usize) {
     // SAFETY: the caller's `socket`.
-    let (key, dual) = unsafe { identity::<M>(socket, family) };
+    let (key, dual) = unsafe {
+        listening::mark_new::<M>(socket);
+        identity::<M>(socket, family)
+    };
     if key.port == 0 {
         // listen() without bind(): the kernel chooses the port after this event (`inet_csk_listen_start`).
         want_census();

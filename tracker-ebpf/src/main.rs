@@ -26,6 +26,7 @@ mod listener_census;
 mod listener_counters;
 mod listener_lookup;
 mod listeners;
+mod listening;
 mod local;
 mod losses;
 mod packet;

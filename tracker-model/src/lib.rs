@@ -14,6 +14,7 @@ pub mod port_fields;
 pub mod process;
 pub mod snapshot;
 pub mod text;
+pub mod worst_socket;
 
 pub use snapshot::Snapshot;
 pub use text::grouped;

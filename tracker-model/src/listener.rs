@@ -20,6 +20,7 @@ use crate::{
     nullable::fields_or_nulls,
     process::Process,
     text::{grouped, or_unknown, whole},
+    worst_socket::WorstSocket,
 };
 
 /// Answer of `GET /v1/listeners`.
@@ -92,6 +93,9 @@ pub struct Listener {
     /// What the last census saw; none when the listener was opened after it.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub queues: Option<ListenerQueues>,
+    /// The socket of a `SO_REUSEPORT` group whose accept queue is fullest, a moment ago; null when one socket alone
+    /// listens, or the kernel does not show each by itself.
+    pub worst_socket: Option<WorstSocket>,
     /// What the flood detector says; none before its first look, and for listeners that are not counted apart.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub verdict: Option<Verdict>,
@@ -141,6 +145,7 @@ impl Listener {
             handshakes_unanswered: 0,
             handshakes_expired: None,
             queues: None,
+            worst_socket: None,
             verdict: None,
             sample: HandshakeStats::default(),
             syns_repeated: 0,
@@ -253,6 +258,13 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         about "Connections that wait for accept() at the last census, and their limit.";
     gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
         => Count(|l| Some(l.queues?.accept_queue_max.into()));
+    gauge LABELS "tracker_listener_full_sockets"
+        "Sockets of an SO_REUSEPORT group whose own accept queue is full, which the sum over the group hides; only of \
+         groups."
+        => Count(|l| l.worst_socket.as_ref().map(|worst| worst.full.into())), wide "WORST",
+        cell |l| or_unknown(l.worst_socket.as_ref(), WorstSocket::to_string),
+        about "The socket of an SO_REUSEPORT group whose accept queue is fullest: its queue against the limit, and how \
+               many sockets of the group are full.";
     counter LABELS "tracker_listener_dropped_requests_total"
         "Requests that the listening sockets turned away, by the last census; not those of other listeners. SYNs, and \
          while the accept queue is full also ACKs that would have completed a handshake."

@@ -2,6 +2,7 @@
 //! A file is a subject, a function a case; what cases share is in `support` and in the library of this crate.
 #![expect(clippy::too_many_lines, reason = "a case is one story")]
 
+mod backlogs;
 mod bad_input;
 mod churn;
 mod closes;

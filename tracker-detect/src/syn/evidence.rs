@@ -86,6 +86,11 @@ fn repeated(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
 
 fn queues(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
     let Some(seen) = view.queues else { return };
+    evidence.waiting_clients = view.waiting.or(evidence.waiting_clients);
+    // Of one that drains, how it was when it was full.
+    if let Some(worst) = view.worst_socket.filter(|worst| worst.full > 0 || evidence.worst_socket.is_none()) {
+        evidence.worst_socket = Some(worst.clone());
+    }
     let queues = seen.queues;
     if evidence.accept_queue >= Some(queues.accept_queue_max) && queues.accept_queue < queues.accept_queue_max {
         // It drains: what is shown is how it was while connections were turned away.

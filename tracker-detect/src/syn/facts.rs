@@ -16,6 +16,8 @@ pub fn facts(evidence: &FloodEvidence, firing: bool, listener: bool) -> Vec<Fact
         ("sources", "sources", sources(evidence)),
         ("prefixes", "prefixes", shares(&evidence.top_prefixes)),
         ("listener", "listener", queues(evidence)),
+        ("worst_socket", "worst socket", worst_socket(evidence)),
+        ("waiting", "waiting", waiting(evidence)),
         ("namespace", "namespace", namespace(evidence)),
     ];
     let fact = |(name, label, line): (_, _, Option<String>)| Some(Fact::new(name, label, line?, Unit::None));
@@ -83,6 +85,22 @@ fn queues(evidence: &FloodEvidence) -> Option<String> {
         known(accept_queue),
         known(evidence.accept_queue_max),
         known(dropped),
+    ))
+}
+
+/// The socket that is worst off, where one of several is full.
+fn worst_socket(evidence: &FloodEvidence) -> Option<String> {
+    let worst = evidence.worst_socket.as_ref().filter(|worst| worst.full > 0)?;
+    let owner = worst.owner().map_or_else(String::new, |owner| format!(", {owner}"));
+    Some(format!("accept queue {worst}{owner}, inode {}", worst.inode))
+}
+
+/// Who waits for a full accept queue.
+fn waiting(evidence: &FloodEvidence) -> Option<String> {
+    let clients = evidence.waiting_clients.filter(|clients| *clients > 0)?;
+    Some(format!(
+        "~{} not accepted, each counted once; the rest of the SYNs are repeats",
+        counted(clients, "connection")
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracker_model::{api::Class, counters::HandshakeStats};
+use tracker_model::{api::Class, counters::HandshakeStats, worst_socket::WorstSocket};
 
 use super::{
     cusum::{Cusum, Excursion, Step},
@@ -31,6 +31,7 @@ pub struct Listener {
     usual_sources: UsualSources,
     sources_at: Duration,
     queues: Queues,
+    worst_socket: Option<WorstSocket>,
     flow: HandshakeStats,
     flood: Option<Incident>,
     accept: Option<Incident>,
@@ -50,6 +51,7 @@ impl Listener {
             usual_sources: UsualSources::default(),
             sources_at: at,
             queues: Queues::default(),
+            worst_socket: None,
             flow: seen.sample,
             flood: None,
             accept: None,
@@ -81,7 +83,8 @@ impl Listener {
         if open {
             self.flow = seen.sample;
         }
-        self.queues.see(seen.queues, *self.cusum.history.known());
+        self.queues.see(seen.queues, *self.cusum.history.known(), self.flow);
+        self.worst_socket.clone_from(&seen.worst_socket);
         self.take_sources(seen.sources.as_ref(), context.at);
         self.advance(step.as_ref(), context);
         self.maybe_open(step.as_ref(), context);
@@ -140,6 +143,8 @@ impl Listener {
             state: &self.state,
             flow: Some(self.flow),
             queues: self.queues.last(),
+            waiting: self.queues.waiting(self.flow),
+            worst_socket: self.worst_socket.as_ref(),
         }
     }
 
@@ -191,30 +196,48 @@ impl Listener {
             return;
         }
         let slow = self.queues.slow_flood(self.cusum.share()) && self.unanswered_rate() >= 1.0;
-        let Some(excursion) = self.cusum.excursion().copied().or_else(|| self.slow_excursion(context.at)) else {
-            return;
-        };
-        if firing(self.accept.as_ref()) {
+        let burst = self.burst_excursion(context);
+        let excursion = self.cusum.excursion().copied().or(burst).or_else(|| self.slow_excursion(context.at));
+        let Some(excursion) = excursion else { return };
+        let accepting = firing(self.accept.as_ref());
+        let stays = self.queues.stays_full(context.at) || self.cusum.ready().is_none();
+        if accepting && stays && self.queues.explain() {
             if self.flooded_behind(&excursion, context) {
                 self.open_flood(&excursion, context);
             }
             return;
         }
-        if self.queues.overflows(context.at) {
+        if !accepting && self.queues.overflows(context.at) && self.queues.explain() {
             self.open_accept(&excursion, context);
             return;
         }
         let ready = self.cusum.ready();
+        if burst.is_some() && !accepting {
+            self.open_accept(&excursion, context);
+            return;
+        }
         if ready.is_none() && !slow {
             return;
         }
         let waited = ready.is_none_or(|ready| context.at.saturating_sub(ready) >= FRESH_TIMEOUT);
         let fresh = self.queues.age(context.at).is_some_and(|age| age <= FRESH);
         if self.explained(&excursion, context) {
-            self.open_accept(&excursion, context);
+            if !accepting {
+                self.open_accept(&excursion, context);
+            }
         } else if waited || (fresh && self.attribute().is_some()) {
             self.open_flood(&excursion, context);
         }
+    }
+
+    /// An excursion for a burst that is over before it is one: a short accept queue turned connections away.
+    fn burst_excursion(&self, context: &ObservationContext) -> Option<Excursion> {
+        let (since, count) = self.queues.burst().filter(|_| self.cusum.ready().is_none())?;
+        let overflows = context.namespace.overflows_since(since)?;
+        let (before, _) = self.cusum.history.span(since, context.at)?;
+        let usual = &self.cusum.baseline;
+        (overflows.saturating_mul(2) >= count)
+            .then(|| Excursion::from_point(before, usual.syns.get(), usual.completed.get(), None))
     }
 
     /// An excursion for what is too slow to be one.
@@ -235,7 +258,7 @@ impl Listener {
     /// Whether a full accept queue explains at least half of what went unanswered: seen full at a census, or by the
     /// namespace's count of overflows, of which no more are this listener's than it dropped.
     fn explained(&self, excursion: &Excursion, context: &ObservationContext) -> bool {
-        if self.queues.full_now(context.at) {
+        if self.queues.full_now(context.at) && self.queues.explain() {
             return true;
         }
         let Some(overflows) = context.namespace.overflows_since(excursion.before.at) else { return false };
@@ -330,7 +353,7 @@ impl Listener {
             (false, true) => Duration::from_millis(250),
             (false, false) => return false,
         };
-        self.open && self.queues.age(at).is_none_or(|age| age >= most)
+        self.open && self.queues.census_age(at).is_none_or(|age| age >= most)
     }
 
     /// It has closed with no flood going on: what is on ends, for nothing of it is left to be followed.

@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use tracker_model::counters::{HandshakeStats, ListenerQueues, NamespaceCounters};
+use tracker_model::{
+    counters::{HandshakeStats, ListenerQueues, NamespaceCounters},
+    worst_socket::WorstSocket,
+};
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,19 +63,31 @@ pub struct ListenerObservation {
     pub handshake_p95_us: Option<u64>,
     /// The sample of its SYNs.
     pub sample: HandshakeStats,
-    /// Its queues at the last census that saw it, and when that was on the clock of [`SynObservation::at`].
+    /// Its queues when they were last read.
     pub queues: Option<QueuesObservation>,
+    /// The socket of a group that is worst off.
+    #[serde(default)]
+    pub worst_socket: Option<WorstSocket>,
     /// Sources of its SYNs since the last observation that had them; null when they were not read this time.
     pub sources: Option<SourcesObservation>,
 }
 
-/// Queues of a listener at a census.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Queues of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueuesObservation {
-    /// When the census was taken, on the clock of [`SynObservation::at`].
+    /// When they were read, on the clock of [`SynObservation::at`].
     pub at: Duration,
-    /// What it saw. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
+    /// What was seen. `drops` counts SYNs that the listener turned away (`sk_drops`); it only grows.
     pub queues: ListenerQueues,
+    /// When the census was taken that counted its half-open requests and its connections; none: at the same time.
+    #[serde(default)]
+    pub census_at: Option<Duration>,
+    /// Sockets of a group whose own accept queue is full, though that of the group may not be.
+    #[serde(default)]
+    pub full: u32,
+    /// SYNs that sockets of a group turned away while their own accept queue was full; it only grows.
+    #[serde(default)]
+    pub dropped_full: u64,
 }
 
 /// Sources of SYNs.

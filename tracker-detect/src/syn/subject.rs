@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
     api::{Class, Verdict},
     counters::{HandshakeStats, NamespaceCounters},
+    worst_socket::WorstSocket,
 };
 
 use super::{
@@ -49,6 +50,10 @@ pub struct SubjectView<'a> {
     /// The sample of its SYNs, while it has one.
     pub flow: Option<HandshakeStats>,
     pub queues: Option<QueuesObservation>,
+    /// Clients that a full accept queue keeps waiting.
+    pub waiting: Option<u64>,
+    /// The socket of a group that is worst off.
+    pub worst_socket: Option<&'a WorstSocket>,
 }
 
 /// What was before the onset.

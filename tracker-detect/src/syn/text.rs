@@ -4,16 +4,15 @@ use std::{fmt::Write, net::SocketAddr};
 
 use super::{
     facts::facts,
+    queues::SMALL_BACKLOG,
     record::{Record, Subject, Unknown},
 };
 use crate::alert::Report;
 use tracker_model::{
     api::{AlertKind, Class, Evidence, FloodEvidence},
-    text::{grouped, number, time, time_after},
+    text::{counted, grouped, number, time, time_after},
+    worst_socket::WorstSocket,
 };
-
-/// A backlog below this is small for a public service.
-const SMALL_BACKLOG: u32 = 1_024;
 
 /// All that is said of an alert.
 pub fn render(record: &Record) -> Report {
@@ -70,12 +69,34 @@ fn flood(record: &Record) -> String {
 
 fn accept(record: &Record) -> String {
     let evidence = &record.evidence;
-    let mut line = format!("{} accepts too slowly: ", target(record));
-    if let (Some(length), Some(most)) = (evidence.accept_queue, evidence.accept_queue_max) {
-        let _ = write!(line, "accept queue {} of {}, ", number(length.into()), number(most.into()));
+    let mut line = target(record);
+    let is_full = evidence.accept_queue > Some(0) && evidence.accept_queue >= evidence.accept_queue_max;
+    // The sum over a group hides one of its sockets that is full.
+    let worst = evidence.worst_socket.as_ref().filter(|worst| worst.full > 0 && !is_full);
+    match (worst, evidence.accept_queue, evidence.accept_queue_max) {
+        (Some(worst), ..) => line.push_str(&worst_socket(worst)),
+        (None, Some(_), Some(most)) if !is_full => {
+            let most = number(most.into());
+            let _ = write!(line, ": its backlog of {most} is too small for the bursts that come, ");
+        }
+        (None, Some(length), Some(most)) => {
+            let [length, most] = [length, most].map(|count| number(count.into()));
+            let _ = write!(line, " accepts too slowly: accept queue {length} of {most}, ");
+        }
+        _ => line.push_str(" accepts too slowly: "),
+    }
+    if let Some(clients) = evidence.waiting_clients.filter(|clients| *clients > 0) {
+        let _ = write!(line, "about {} wait, ", counted(clients, "client"));
     }
     let _ = write!(line, "{} connections/s turned away", number(evidence.unanswered_rate));
     line
+}
+
+fn worst_socket(worst: &WorstSocket) -> String {
+    let [length, limit] = [worst.accept_queue, worst.accept_queue_max].map(|count| number(count.into()));
+    let owner = worst.owner().map_or_else(String::new, |owner| format!("held by {owner}, "));
+    let WorstSocket { full, sockets, .. } = worst;
+    format!(" accepts too slowly: {full} of its {sockets} sockets full ({length} of {limit}), {owner}")
 }
 
 /// What to do.

@@ -118,7 +118,7 @@ impl World {
                 drops: *drops,
                 ..ListenerQueues::default()
             };
-            server.seen.queues = Some(QueuesObservation { at, queues });
+            server.seen.queues = Some(QueuesObservation { at, queues, ..QueuesObservation::default() });
         }
     }
 

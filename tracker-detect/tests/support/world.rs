@@ -50,6 +50,7 @@ impl Server {
                 handshake_p95_us: None,
                 sample: HandshakeStats::default(),
                 queues: None,
+                worst_socket: None,
                 sources: None,
             },
             accept_queue: 0.0,

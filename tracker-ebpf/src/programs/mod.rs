@@ -5,6 +5,7 @@ mod bind_exit;
 mod bind_trace;
 mod census;
 mod holders;
+mod listening;
 mod sk_lookup;
 mod sock_btf;
 mod sock_raw;

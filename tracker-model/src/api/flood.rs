@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
+use crate::worst_socket::WorstSocket;
 
 named! {
     /// What the flood detector says of a listener.
@@ -105,6 +106,11 @@ pub struct FloodEvidence {
     pub accept_queue_max: Option<u32>,
     /// Requests that the listener turned away since the onset; null when not known.
     pub dropped: Option<u64>,
+    /// Connections that clients have tried since the accept queue filled up and that were not made: each counts once,
+    /// however often its SYN is repeated. An estimate from the sample; null when the queue was not full.
+    pub waiting_clients: Option<u64>,
+    /// The socket of a `SO_REUSEPORT` group whose accept queue is fullest, with its process; null of a single socket.
+    pub worst_socket: Option<WorstSocket>,
     /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all
     /// listeners.
     pub namespace: ByName<u64>,

@@ -27,6 +27,7 @@ pub(super) fn render(answer: &Listeners, view: View) -> String {
     } else {
         table::render(&columns(view.wide), answer.listeners.iter().map(|one| row(one, view)).collect(), None)
     };
+    text += &worst_sockets(answer);
     if view.wide {
         text += &half_open_sources(answer);
     }
@@ -81,6 +82,18 @@ fn verdict(verdict: Option<Verdict>, now: Timestamp) -> String {
         }
         Some(Verdict { class, .. }) => class.name().to_owned(),
     }
+}
+
+/// The sockets of groups whose accept queue is full, a line for each group that has some: the sum hides them.
+fn worst_sockets(answer: &Listeners) -> String {
+    let mut text = String::new();
+    for listener in &answer.listeners {
+        let Some(worst) = listener.worst_socket.as_ref().filter(|worst| worst.full > 0) else { continue };
+        let owner = worst.owner().map_or_else(String::new, |owner| format!(", {}", printable(&owner)));
+        let listener = address_port(&listener.address.to_string(), listener.port);
+        let _ = writeln!(text, "\nAccept queues of {listener}: worst {worst}{owner}");
+    }
+    text
 }
 
 /// The sources of half-open requests, a line for each listener that has some.

@@ -34,7 +34,8 @@ use super::{
     floods::{self, FloodCollector, Open, ReadContext},
     half_open::HalfOpen,
     links::{self, Link, Listing},
-    listeners::{self, Listeners},
+    listeners::{self, Listeners, Seen},
+    listening::Listening,
     local::LocalAddresses,
     maps::Maps,
     missed_events::{self, MissedEvents},
@@ -69,6 +70,7 @@ pub struct Collector {
     links: BTreeMap<u32, Link>,
     notifications_lost: bool,
     listeners: Listeners,
+    listening: Listening,
     closed_ports: ClosedPorts,
     floods: FloodCollector,
     half_open: HalfOpen,
@@ -102,7 +104,7 @@ impl Collector {
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
         let shows_delivery = attach_sk_lookup(&mut object)?;
-        let census = load_census(settings, &mut object)?;
+        let (census, listening) = (load_census(settings, &mut object)?, Listening::load(&mut object));
         check_netns_right(settings)?;
         let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
         let (alerts, begun) = (AlertStore::default(), Instant::now());
@@ -114,6 +116,7 @@ impl Collector {
             links: listing.links.clone(),
             notifications_lost: false,
             listeners: Listeners::new(shows_delivery),
+            listening,
             closed_ports: ClosedPorts::new(shows_delivery),
             floods: FloodCollector::new(recording, shows_delivery),
             half_open: HalfOpen::default(),
@@ -236,7 +239,7 @@ impl Collector {
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // The counts of SYNs are of this moment; what is read after it takes its time.
         let moment = (Instant::now(), Timestamp::now());
-        let mut open = self.listeners.read(&mut self.maps, self.census.complete(), moment.0, &self.half_open)?;
+        let mut open = self.open_listeners(moment.0)?;
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
@@ -271,6 +274,18 @@ impl Collector {
         })
     }
 
+    /// The listeners that are open, with their queues of this moment.
+    fn open_listeners(&mut self, now: Instant) -> Result<Vec<Open>, KernelError> {
+        self.listening.read();
+        let seen = Seen {
+            generation: self.census.complete(),
+            census_at: self.census.succeeded_at,
+            half_open: &self.half_open,
+            listening: &self.listening,
+        };
+        self.listeners.read(&mut self.maps, now, &seen)
+    }
+
     fn no_listener(&mut self) -> NoListener {
         let detector = self.detectors.get::<SynFlood>();
         let (verdict, top_sources) = (detector.no_listener().verdict, detector.no_listener_sources());
@@ -301,6 +316,7 @@ impl Collector {
             netns: self.netns,
             syns: syns + received_syns(&self.attachments.departed()),
             census_at: self.census.succeeded_at,
+            listening: &self.listening,
             census_error: self.census.error.as_deref(),
             namespace,
         };

@@ -11,6 +11,7 @@ use tracker_common::{
     flows::Sampling,
     histogram::{BUCKETS, HANDSHAKE_SHIFT, Histogram, edge_us},
     limits,
+    listener::ListenerKey,
 };
 use tracker_detect::{
     detector::Observation,
@@ -18,14 +19,19 @@ use tracker_detect::{
     syn::{ClosedPortsObservation, ListenerId, ListenerObservation, QueuesObservation, SynObservation},
     syn_flood::SynFlood,
 };
-use tracker_model::{api::Alert, counters::NamespaceCounters, listener::Listener};
+use tracker_model::{
+    api::Alert,
+    counters::{ListenerQueues, NamespaceCounters},
+    listener::Listener,
+};
 
 use super::{
     aborted::Aborted,
     error::KernelError,
+    listening::Listening,
     maps::{Mapped, Maps},
     recording::Recording,
-    sources::Sources,
+    sources::{Sources, octets},
 };
 
 /// Clients of a service that is gone try again for this long.
@@ -67,8 +73,10 @@ pub struct ReadContext<'a> {
     pub netns: u32,
     /// SYNs that watched interfaces have received.
     pub syns: u64,
-    /// When the queues of the listeners were read.
+    /// When half-open requests and connections were counted, and the queues where the kernel shows them no sooner.
     pub census_at: Instant,
+    /// The listening sockets, each by itself.
+    pub listening: &'a Listening,
     /// Why the last census failed, if it did.
     pub census_error: Option<&'a str>,
     /// TCP counters of the namespace.
@@ -150,7 +158,7 @@ impl FloodCollector {
         let syns = listener.syns_for_tcp();
         let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
         listener.distinct_sources = self.sources.distinct(slot);
-        let census_at = context.census_at.saturating_duration_since(self.begun);
+        let queues = listener.queues.map(|queues| self.queues(listener, queues, context));
         Ok(ListenerObservation {
             id,
             syns,
@@ -159,8 +167,22 @@ impl FloodCollector {
             aborted: self.aborted.of(slot, listener.sample.aborted),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
-            queues: listener.queues.map(|queues| QueuesObservation { at: census_at, queues }),
+            queues,
+            worst_socket: listener.worst_socket.clone(),
             sources,
+        })
+    }
+
+    /// The queues of a listener, which are those of the last walk over its sockets, or else of the last census.
+    fn queues(&self, listener: &Listener, queues: ListenerQueues, context: &ReadContext<'_>) -> QueuesObservation {
+        let census_at = context.census_at.saturating_duration_since(self.begun);
+        let census = QueuesObservation { at: census_at, queues, ..QueuesObservation::default() };
+        context.listening.group(&key(listener), listener.sockets.into()).map_or(census, |group| QueuesObservation {
+            at: context.listening.at.saturating_duration_since(self.begun),
+            census_at: Some(census_at),
+            full: if listener.sockets > 1 { group.full } else { 0 },
+            dropped_full: group.dropped_full,
+            ..census
         })
     }
 
@@ -226,6 +248,10 @@ pub fn with_listening_processes(mut alerts: Vec<Alert>, open: &[Open]) -> Vec<Al
         }
     }
     alerts
+}
+
+fn key(listener: &Listener) -> ListenerKey {
+    ListenerKey { netns: listener.netns, port: listener.port.into(), address: octets(listener.address) }
 }
 
 fn id(listener: &Listener) -> ListenerId {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     programs::{Iter, iter::IterLink},
 };
 
@@ -37,6 +37,26 @@ pub fn drive(file: &mut impl Read) -> io::Result<()> {
     let mut buffer = [0; 64];
     while read(file, &mut buffer)? != 0 {}
     Ok(())
+}
+
+/// Reads an iterator that writes records of one kind to its end.
+pub fn records<T: Pod>(file: &mut impl Read) -> io::Result<Vec<T>> {
+    let mut records = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut held = 0;
+    loop {
+        match read(file, &mut buffer[held..])? {
+            0 => return Ok(records),
+            read => held += read,
+        }
+        let whole = held - held % size_of::<T>();
+        for bytes in buffer[..whole].chunks_exact(size_of::<T>()) {
+            // SAFETY: as many bytes as the record has, any of which are a value of a Pod; unaligned, hence the copy.
+            records.push(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() });
+        }
+        buffer.copy_within(whole..held, 0);
+        held -= whole;
+    }
 }
 
 /// Reads once from an iterator; 0 is its end.

@@ -18,14 +18,16 @@ use tracker_model::{
     delivery::Delivery,
     listener as model,
     process::Process,
+    worst_socket::{Thread, WorstSocket},
 };
 
 use super::{
     error::KernelError,
     floods::Open,
     half_open::HalfOpen,
-    maps::Maps,
-    process::SocketOwnerCache,
+    listening::{Group, Listening},
+    maps::{Maps, name_of},
+    process::{self, SocketOwnerCache},
     sources::{self, address},
     syn_queue::SynQueue,
 };
@@ -61,6 +63,35 @@ pub struct Listeners {
 struct Drops {
     last: u64,
     total: u64,
+    /// When `last` was read.
+    at: Option<Instant>,
+}
+
+/// What was seen of the sockets of one listener.
+struct Sockets<'a> {
+    census: Option<ListenerCensus>,
+    group: Option<&'a Group>,
+    /// When that of the two was seen that is newer.
+    at: Instant,
+}
+
+impl Sockets<'_> {
+    /// Inode of one of them, 0 when none was seen.
+    fn inode(&self) -> u64 {
+        self.census.map(|census| census.inode).or_else(|| self.group.map(|group| group.worst.inode)).unwrap_or_default()
+    }
+}
+
+/// What is known of listening sockets besides the events.
+pub struct Seen<'a> {
+    /// Number of the last census that is complete,
+    pub generation: u32,
+    /// and when it was taken.
+    pub census_at: Instant,
+    /// Half-open requests that it met.
+    pub half_open: &'a HalfOpen,
+    /// The sockets, each by itself.
+    pub listening: &'a Listening,
 }
 
 struct Rate {
@@ -130,13 +161,7 @@ impl Listeners {
     }
 
     /// Reads all listeners that are open.
-    pub fn read(
-        &mut self,
-        maps: &mut Maps,
-        generation: u32,
-        now: Instant,
-        half_open: &HalfOpen,
-    ) -> Result<Vec<Open>, KernelError> {
+    pub fn read(&mut self, maps: &mut Maps, now: Instant, seen: &Seen<'_>) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
         let (mut count, mut slots, mut unjudged) = (0, 0, 0);
         self.freed.clear();
@@ -151,11 +176,14 @@ impl Listeners {
             unjudged += u64::from(listener.slot == 0);
             let counters = maps.listener_counters.sum(listener.slot)?;
             let census = maps.listener_census.lookup(listener.slot)?;
-            let census = (listener.slot != 0 && generation != 0 && census.generation == generation).then_some(census);
-            let mut report = self.report(key, &listener, &counters, census, now);
+            let is_seen = listener.slot != 0 && seen.generation != 0 && census.generation == seen.generation;
+            let group = seen.listening.group(&key, listener.sockets);
+            let at = if group.is_some() { seen.listening.at } else { seen.census_at };
+            let sockets = Sockets { census: is_seen.then_some(census), group, at };
+            let mut report = self.report(key, &listener, &counters, &sockets, now);
             report.diverted_from = diverted_from(maps, listener.slot, &report)?;
-            if census.is_some() {
-                report.half_open_sources = half_open.of_slot(listener.slot);
+            if is_seen {
+                report.half_open_sources = seen.half_open.of_slot(listener.slot);
             }
             open.push((listener.slot, report));
         }
@@ -176,14 +204,14 @@ impl Listeners {
         key: ListenerKey,
         listener: &Listener,
         counters: &ListenerCounters,
-        census: Option<ListenerCensus>,
+        sockets: &Sockets<'_>,
         now: Instant,
     ) -> model::Listener {
         let syns = by_family(counters.syns);
         let port = u16::try_from(key.port).unwrap_or_default();
         let report = model::Listener {
             dual_stack: key.address == ANY_V6 && listener.dual != 0,
-            process: self.process(listener, census),
+            process: self.process(listener, sockets.inode()),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
             shares_slot: listener.slot == 0,
@@ -193,18 +221,40 @@ impl Listeners {
             completed_unwatched: by_family(counters.completed_unwatched),
             delivery: self.shows_delivery.then(|| delivery(counters)),
             handshake_time: counters.handshake_time,
-            queues: census.map(|census| self.queues(key, census.queues)),
+            queues: self.queues(key, sockets),
+            worst_socket: self.worst_socket(sockets.group),
             sample: sample(counters.flows),
             ..model::Listener::new(key.netns, address(key.address), port)
         };
         report.derived()
     }
 
-    fn process(&mut self, listener: &Listener, census: Option<ListenerCensus>) -> Option<Process> {
+    fn process(&mut self, listener: &Listener, inode: u64) -> Option<Process> {
         if listener.pid != 0 {
-            return Some(Process { pid: listener.pid, comm: super::maps::name_of(&listener.comm) });
+            return Some(Process { pid: listener.pid, comm: name_of(&listener.comm) });
         }
-        self.processes.owner(census?.inode)
+        self.processes.owner(inode)
+    }
+
+    /// The socket of a group that is worst off.
+    fn worst_socket(&mut self, group: Option<&Group>) -> Option<WorstSocket> {
+        let Group { queues, full, worst, older, .. } = group.filter(|group| group.queues.sockets > 1)?;
+        // Asked for in time: a search takes a while, and the next one is not at once.
+        for inode in older {
+            self.processes.owner(*inode);
+        }
+        // Who called listen() may have left the socket to a child.
+        let caller = (worst.mark.pid != 0).then(|| process::named(worst.mark.pid)).flatten();
+        let is_thread = caller.is_some() && worst.mark.tid != worst.mark.pid;
+        Some(WorstSocket {
+            accept_queue: worst.accept_queue,
+            accept_queue_max: worst.accept_queue_max,
+            full: *full,
+            sockets: u32::try_from(queues.sockets).unwrap_or(u32::MAX),
+            inode: worst.inode,
+            process: caller.or_else(|| self.processes.owner(worst.inode)),
+            thread: is_thread.then(|| Thread { tid: worst.mark.tid, name: name_of(&worst.mark.comm) }),
+        })
     }
 
     fn rate(&mut self, key: ListenerKey, now: Instant, syns: u64) -> f64 {
@@ -218,12 +268,23 @@ impl Listeners {
     }
 
     /// The queues with what the kernel does not say: requests turned away by all sockets that the group ever had, and
-    /// the limit of the SYN queue.
-    fn queues(&mut self, key: ListenerKey, census: ListenerQueues) -> ListenerQueues {
+    /// the limit of the SYN queue. None before a census that saw the listener; from then on those of the moment, with
+    /// what only a census counts.
+    fn queues(&mut self, key: ListenerKey, sockets: &Sockets<'_>) -> Option<ListenerQueues> {
+        let census = sockets.census?.queues;
+        let queues = sockets.group.map_or(census, |group| ListenerQueues {
+            half_open: census.half_open,
+            half_open_unnamed: census.half_open_unnamed,
+            connected: census.connected,
+            ..group.queues
+        });
         let drops = self.drops.entry(key).or_default();
-        drops.total += census.drops.saturating_sub(drops.last);
-        drops.last = census.drops;
-        ListenerQueues { drops: drops.total, syn_queue_max: self.syn_queue.limit(&census), ..census }
+        // A census may be older than the last walk that saw it.
+        if drops.at.is_none_or(|at| at <= sockets.at) {
+            drops.total += queues.drops.saturating_sub(drops.last);
+            (drops.last, drops.at) = (queues.drops, Some(sockets.at));
+        }
+        Some(ListenerQueues { drops: drops.total, syn_queue_max: self.syn_queue.limit(&queues), ..queues })
     }
 
     /// Frees the slot of a listener that closed a while ago.

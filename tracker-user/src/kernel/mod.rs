@@ -28,6 +28,7 @@ mod interface_policy;
 mod iterator;
 mod links;
 mod listeners;
+mod listening;
 mod local;
 mod maps;
 mod missed_events;

@@ -83,10 +83,20 @@ pub fn load_packet_program(object: &mut Ebpf, name: &'static str) -> Result<(), 
 /// a port. The kernel must have BTF of its own.
 pub fn load_passes(object: &mut Ebpf) -> Result<(), KernelError> {
     let btf = kernel_btf("the census", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
-    for &names::Program { name, target, .. } in names::PROGRAMS.iter().filter(|program| program.kind == "iter") {
-        program::<Iter>(object, name)?.load(target, &btf).map_err(|source| KernelError::program(name, source))?;
-    }
-    Ok(())
+    let passes = names::PROGRAMS.iter().filter(|program| program.kind == "iter");
+    passes.filter(|program| program.name != names::PROGRAM_LISTENING).try_for_each(|pass| load_pass(object, pass, &btf))
+}
+
+/// Loads one iterator.
+pub fn load_iterator(object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    let btf = kernel_btf(name, "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
+    let pass = names::PROGRAMS.iter().find(|program| program.name == name).ok_or(KernelError::NoSuchProgram(name))?;
+    load_pass(object, pass, &btf)
+}
+
+fn load_pass(object: &mut Ebpf, pass: &names::Program, btf: &Btf) -> Result<(), KernelError> {
+    let &names::Program { name, target, .. } = pass;
+    program::<Iter>(object, name)?.load(target, btf).map_err(|source| KernelError::program(name, source))
 }
 
 /// Loads what sees which SYNs reach TCP.

@@ -91,6 +91,12 @@ impl SocketOwnerCache {
     }
 }
 
+/// A process that runs, with its name.
+pub fn named(pid: u32) -> Option<Process> {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(Process { pid, comm: comm.trim_end().to_owned() })
+}
+
 /// Processes that hold these sockets. Those that may not be read are passed over.
 fn owners(wanted: &HashSet<u64>) -> HashMap<u64, Process> {
     let mut found = HashMap::new();

@@ -4,7 +4,7 @@
 //! destination is asked for, and one over all descriptors, which knows the processes, and the sockets that are bound
 //! and neither listen nor connect.
 
-use std::{collections::HashMap, io::Read, net::SocketAddr, ops::RangeInclusive};
+use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive};
 
 use aya::Ebpf;
 use tracker_common::{
@@ -104,29 +104,9 @@ fn pass(
     let link = iterator::link(object, name, target)?;
     let io = |source| KernelError::Io { what: format!("read the sockets by {target}"), source };
     let mut file = iterator::open(link).map_err(io)?;
-    let records = records(&mut file).map_err(io)?;
+    let records = iterator::records(&mut file).map_err(io)?;
     let met = maps.socket_query.lookup(0)?.met;
     Ok((records, met > MAX_SOCKETS))
-}
-
-/// Reads the records to the end.
-fn records(file: &mut impl Read) -> std::io::Result<Vec<SocketRecord>> {
-    let mut records = Vec::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut held = 0;
-    loop {
-        match iterator::read(file, &mut buffer[held..])? {
-            0 => return Ok(records),
-            read => held += read,
-        }
-        let whole = held - held % size_of::<SocketRecord>();
-        for bytes in buffer[..whole].chunks_exact(size_of::<SocketRecord>()) {
-            // SAFETY: as many bytes as the record has, any of which are a value of it; unaligned, hence the copy.
-            records.push(unsafe { bytes.as_ptr().cast::<SocketRecord>().read_unaligned() });
-        }
-        buffer.copy_within(whole..held, 0);
-        held -= whole;
-    }
 }
 
 fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketObservation {
