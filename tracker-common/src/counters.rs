@@ -94,10 +94,8 @@ named! {
     /// [`crate::maps::LOSSES`]. The message says what a loss means for the figures, after its number.
     #[derive(strum::EnumMessage)]
     pub enum Loss {
-        /// A listener got no slot of its own because all were taken; its SYNs count in slot 0.
-        #[strum(
-            message = "listeners had no slot of their own: their SYNs and handshakes are counted together, not apart"
-        )]
+        /// A listener is not known because there are too many.
+        #[strum(message = "listeners are not known, because there are too many: SYNs to them count as meeting none")]
         ListenerTableFull = 0,
         /// A sampled connection was not timed: its places in [`crate::maps::LIFETIMES`] were taken.
         #[strum(
@@ -148,6 +146,12 @@ named! {
                        from them, are lower bounds"
         )]
         EventUnseen = 8,
+        /// A SYN or a handshake of a listener that had no counters of its own at that moment.
+        #[strum(
+            message = "SYNs and handshakes came to listeners before they had counters of their own, which they get by \
+                       them within a second: the counts of these listeners are lower bounds"
+        )]
+        ListenerUncounted = 9,
     }
 }
 

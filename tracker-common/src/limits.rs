@@ -6,6 +6,13 @@ pub const INTERFACES: u32 = 256;
 pub const INTERFACE_TABLE: u32 = 4096;
 /// Listening addresses that are counted apart; slot 0 counts for all that come after.
 pub const LISTENERS: u32 = 1024;
+/// Listening addresses that are known, with counters of their own or without.
+pub const KNOWN_LISTENERS: u32 = 16_384;
+/// Of [`LISTENERS`] those slots that no listener gets when it opens: the daemon gives them to listeners that receive
+/// SYNs, however many others have opened.
+pub const RESERVED_SLOTS: u32 = 256;
+/// Size of the table that says which listeners without a slot receive SYNs, a power of two.
+pub const SHARED_SYNS: u32 = 16_384;
 /// Size of the table of listeners on single addresses by hash, a power of two.
 pub const EXACT_LISTENERS: u32 = 4096;
 /// Slot of the SYNs that meet no listener, behind those of the listeners.

@@ -57,7 +57,8 @@ abi! {
         pub opened_ns: u64,
         /// Cgroup (v2) of the first socket.
         pub cgroup: u64,
-        /// Index into [`crate::maps::LISTENER_COUNTERS`] and [`crate::maps::LISTENER_CENSUS`]; 0 when all were taken.
+        /// Index into [`crate::maps::LISTENER_COUNTERS`] and [`crate::maps::LISTENER_CENSUS`]; 0 while it has none of
+        /// its own.
         pub slot: u32,
         /// Process (thread group) that called `listen()`; 0 when before the daemon.
         pub pid: u32,
@@ -100,6 +101,28 @@ pub const EXACT_SHARED: ExactListener = 1 << 32;
 #[must_use]
 pub const fn exact_index(address: AddrWords, port: u32) -> u32 {
     hash::bucket_index(address, port, crate::limits::EXACT_LISTENERS.ilog2())
+}
+
+/// Entry of a listener without a slot of its own in [`crate::maps::SHARED_SYNS`], given as in [`ListenerKey`].
+#[inline(always)]
+#[must_use]
+pub const fn shared_index(address: AddrWords, port: u32) -> u32 {
+    hash::bucket_index(address, port, crate::limits::SHARED_SYNS.ilog2())
+}
+
+/// What the daemon wants done with slots, by a walk over the listening sockets. Entry of
+/// [`crate::maps::SLOT_ORDERS`]: not 0 when it is to be done. The first entry says whether there is any; the slot of a
+/// listener that is to lose it is its own index; then come those that are to get one, by [`grant_index`].
+pub type SlotOrder = u32;
+
+/// Size of [`crate::maps::SLOT_ORDERS`].
+pub const SLOT_ORDERS: u32 = crate::limits::LISTENERS + 1 + crate::limits::SHARED_SYNS;
+
+/// Entry of the listeners of this [`shared_index`] in [`crate::maps::SLOT_ORDERS`].
+#[inline(always)]
+#[must_use]
+pub const fn grant_index(shared: u32) -> u32 {
+    crate::limits::LISTENERS + 1 + shared
 }
 
 abi! {

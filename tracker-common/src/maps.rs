@@ -6,7 +6,9 @@ use crate::{
     hash::AddrWords,
     layout::{self, Layout},
     lifetimes::Bucket,
-    listener::{ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot},
+    listener::{
+        ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot, SlotOrder,
+    },
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
         PortSource, PortTotals, PortTuple, Watched,
@@ -47,6 +49,12 @@ macro_rules! for_each_map {
                 listeners: HashMap<ListenerKey, Listener> = LISTENERS "LISTENERS";
                 /// Queue of free listener slots.
                 free_slots: Queue<u32> = FREE_SLOTS "FREE_SLOTS";
+                /// Queue of slots that are kept for listeners that receive SYNs.
+                reserved_slots: Queue<u32> = RESERVED_SLOTS "RESERVED_SLOTS";
+                /// By `listener::shared_index`: SYNs and handshakes of listeners without a slot.
+                shared_syns: Mapped<u64> = SHARED_SYNS "SHARED_SYNS";
+                /// Slots that are to change hands.
+                slot_orders: Array<SlotOrder> = SLOT_ORDERS "SLOT_ORDERS";
                 /// By slot of a listener.
                 listener_counters: PerCpuArray<ListenerCounters> = LISTENER_COUNTERS "LISTENER_CTRS";
                 /// By slot of a listener.

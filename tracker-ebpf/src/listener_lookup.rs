@@ -3,18 +3,20 @@
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap},
 };
 use tracker_common::{
     classify::Family,
+    counters::Loss,
     hash::{self, AddrWords},
     limits,
     listener::{self, ANY_V4, ANY_V6, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot},
     ports,
 };
 
-use crate::{atomic, fields};
+use crate::{atomic, fields, losses};
 
 #[map]
 static PORTS: Array<Port> = Array::with_max_entries(ports::PORTS as u32, 0);
@@ -22,7 +24,11 @@ static PORTS: Array<Port> = Array::with_max_entries(ports::PORTS as u32, 0);
 /// Larger than the slots: a listener without a slot of its own must still be found, or its SYNs would count as
 /// meeting no listener.
 #[map]
-pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(limits::LISTENERS * 4, 0);
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(limits::KNOWN_LISTENERS, 0);
+
+/// The daemon looks through it at each reading, hence mapped.
+#[map]
+static SHARED_SYNS: Array<u64> = Array::with_max_entries(limits::SHARED_SYNS, BPF_F_MMAPABLE);
 
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
@@ -46,6 +52,26 @@ pub(crate) fn find(address: AddrWords, port: u16, family: Family) -> Option<u32>
             live(entry.any_v4, port, Slot::ANY_V4, false).or_else(|| live(entry.any_v6, port, Slot::ANY_V6, true))
         }
         _ => live(entry.any_v6, port, Slot::ANY_V6, false),
+    }
+}
+
+/// Notes a SYN or a handshake of a listener that [`find`] found and that has no slot of its own: the daemon gives it
+/// one.
+#[inline(always)]
+pub(crate) fn note_shared(address: AddrWords, port: u16, family: Family) {
+    losses::count(Loss::ListenerUncounted);
+    let Some(entry) = PORTS.get(u32::from(port)) else { return };
+    let port = u32::from(port);
+    let address = if entry.specific != 0 && find_exact(address, port).is_some() {
+        address
+    } else if family == Family::Ipv4 && entry.any_v4 == 1 {
+        hash::to_words(&ANY_V4)
+    } else {
+        hash::to_words(&ANY_V6)
+    };
+    if let Some(count) = SHARED_SYNS.get_ptr_mut(listener::shared_index(address, port)) {
+        // SAFETY: an aligned number in a map.
+        unsafe { atomic::add(count, 1) };
     }
 }
 

@@ -13,7 +13,7 @@ use tracker_common::{
     counters::Loss,
     hash::{self, AddrWords},
     limits,
-    listener::{Listener, ListenerKey, is_mapped},
+    listener::{self, Listener, ListenerKey, SlotOrder, is_mapped},
 };
 
 use crate::{
@@ -29,6 +29,12 @@ static CENSUS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0);
+
+#[map]
+static RESERVED_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0);
+
+#[map]
+static SLOT_ORDERS: Array<SlotOrder> = Array::with_max_entries(listener::SLOT_ORDERS, 0);
 
 /// Key of a listening socket, and whether it is IPv6 and takes IPv4 too.
 ///
@@ -173,8 +179,9 @@ pub(crate) unsafe fn found<M: Memory>(socket: *const u8, family: usize) -> Optio
             add_socket(&key, listener, dual);
         }
         if (*listener).slot == 0 {
-            give_slot(&key, listener);
+            give_slot(&key, listener, &FREE_SLOTS);
         }
+        obey(&key, listener);
         Some(((*listener).slot, dual))
     }
 }
@@ -193,10 +200,7 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
     }
     let slot = match FREE_SLOTS.pop() {
         Ok(Some(slot)) => slot,
-        _ => {
-            losses::count(Loss::ListenerTableFull);
-            0
-        }
+        _ => 0,
     };
     fill_slot(slot, key, 0, 0);
     let fresh = Listener { slot, ..Listener::default() };
@@ -213,7 +217,62 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
     listener
 }
 
-/// Gives a slot that has become free to a listener that came when there was none.
+/// Does with the slot of a listening socket's listener what the daemon wants, if anything.
+#[inline(always)]
+pub(crate) fn obey_orders(key: &ListenerKey) {
+    if is_ordered(0)
+        && let Some(listener) = LISTENERS.get_ptr_mut(key)
+    {
+        // SAFETY: the entry of this key.
+        unsafe { obey(key, listener) };
+    }
+}
+
+/// As [`obey_orders`].
+///
+/// # Safety
+/// `listener` is the entry of `key` in the map.
+#[inline(always)]
+unsafe fn obey(key: &ListenerKey, listener: *mut Listener) {
+    if !is_ordered(0) {
+        return;
+    }
+    // SAFETY: the caller's `listener`, whose fields are aligned numbers.
+    unsafe {
+        let slot = read_volatile(&raw const (*listener).slot);
+        let shared = listener::shared_index(hash::to_words(&key.address), key.port);
+        if slot == 0 && is_ordered(listener::grant_index(shared)) {
+            give_slot(key, listener, &RESERVED_SLOTS);
+        } else if slot != 0 && is_ordered(slot) {
+            take_slot(key, listener);
+        }
+    }
+}
+
+#[inline(always)]
+fn is_ordered(index: u32) -> bool {
+    SLOT_ORDERS.get(index).is_some_and(|order| *order != 0)
+}
+
+/// Takes the slot of a listener away; the daemon clears it and gives it to another. A SYN or an event that found the
+/// slot just before may still count there.
+///
+/// # Safety
+/// `listener` is the entry of `key` in the map.
+#[inline(always)]
+unsafe fn take_slot(key: &ListenerKey, listener: *mut Listener) {
+    // SAFETY: the caller's `listener`, whose fields are aligned numbers.
+    unsafe {
+        write_volatile(&raw mut (*listener).slot, 0);
+        publish_shared(key, listener);
+        // A socket that stopped listening meanwhile has not withdrawn what was not shared then.
+        if read_volatile(&raw const (*listener).sockets) == 0 {
+            withdraw(key);
+        }
+    }
+}
+
+/// Gives a slot that is free to a listener that has none.
 ///
 /// An event that comes between the reading of its sockets and the writing of its slot is missing in the slot; the
 /// daemon compares the two after the next census.
@@ -221,8 +280,8 @@ fn add(key: &ListenerKey) -> Option<*mut Listener> {
 /// # Safety
 /// `listener` is the entry of `key` in the map.
 #[inline(always)]
-unsafe fn give_slot(key: &ListenerKey, listener: *mut Listener) {
-    let Ok(Some(slot)) = FREE_SLOTS.pop() else { return };
+unsafe fn give_slot(key: &ListenerKey, listener: *mut Listener, free: &Queue<u32>) {
+    let Ok(Some(slot)) = free.pop() else { return };
     // SAFETY: the caller's `listener`, whose fields are aligned numbers.
     unsafe {
         fill_slot(slot, key, (*listener).sockets, (*listener).dual);

@@ -101,6 +101,9 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     let sampling = flows::sampling();
     let source = hash::source(HASH_KEY.load(), syn.source);
     if let Some(slot) = listener_lookup::find(syn.destination, syn.destination_port, packet.family) {
+        if slot == 0 {
+            listener_lookup::note_shared(syn.destination, syn.destination_port, packet.family);
+        }
         let flow = hash::flow(source, syn.destination, syn.source_port, syn.destination_port);
         listener_counters::syn(slot, packet.family, sampling, flow, syn.sequence);
         received(&syn, source, number, sampling, Target::listener(slot), slot);

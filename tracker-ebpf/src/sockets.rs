@@ -230,6 +230,9 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let slot = listener_lookup::find(local, port, packets)
             .or_else(|| delivery::place(source, remote_port).and_then(Target::slot));
         if let Some(slot) = slot {
+            if slot == 0 {
+                listener_lookup::note_shared(local, port, packets);
+            }
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
             let watched = interfaces::find(interface).is_some();
             // What came by loopback came by nothing else: if that is not watched, no SYN of it is in the sample.

@@ -306,7 +306,7 @@ impl MapFill {
         match self.name.as_str() {
             names::LISTENERS => ("listeners beyond are not known: SYNs to them count as meeting none", fewer),
             names::LISTENER_COUNTERS => {
-                ("listeners beyond share one slot: they have no SYNs and handshakes of their own", fewer)
+                ("listeners beyond are counted from their first SYN on, in place of one that is idle", fewer)
             }
             names::INTERFACE_COUNTERS => (
                 "interfaces beyond share one slot: they count in the interface `other`",

@@ -54,8 +54,8 @@ pub struct Listener {
     pub uid: Option<u32>,
     /// Listening sockets at this address.
     pub sockets: u32,
-    /// Whether it has no counters of its own, since the table is full: its SYNs and handshakes are then those of all
-    /// such listeners together.
+    /// Whether it has no counters of its own, since there are more than 1,024 listeners: then its counts are 0. It gets
+    /// some within a second of its first SYN, or of its first after others needed them more, and counts from there.
     pub shares_slot: bool,
     /// SYNs received by watched interfaces, repeats included.
     pub syns_received: u64,

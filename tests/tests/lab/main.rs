@@ -19,6 +19,7 @@ mod interfaces;
 mod itself;
 mod listeners;
 mod load;
+mod many_listeners;
 mod no_listener;
 mod places;
 mod ports_bad_input;

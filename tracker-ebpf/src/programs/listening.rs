@@ -64,6 +64,7 @@ unsafe fn visit(meta: *const u8, socket: *const u8, mark: *const ListeningMark) 
             return;
         }
         let (key, dual) = listeners::identity::<Typed>(tcp, family);
+        listeners::obey_orders(&key);
         let record = ListeningSocket {
             inode: fields::inode(tcp),
             key,

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use tracker_common::{
     classify::Outcome,
     counters::{InterfaceCounters, Loss, SocketCounters},
-    limits, names,
+    limits,
+    listener::ListenerKey,
+    names,
 };
 use tracker_detect::{
     alert::{AlertStore, ObservedAt},
@@ -42,6 +44,7 @@ use super::{
     object,
     ports::Ports,
     recording::Recording,
+    slots::Slots,
     tcp_counters,
 };
 
@@ -71,6 +74,7 @@ pub struct Collector {
     notifications_lost: bool,
     listeners: Listeners,
     listening: Listening,
+    slots: Slots,
     closed_ports: ClosedPorts,
     floods: FloodCollector,
     half_open: HalfOpen,
@@ -98,7 +102,7 @@ impl Collector {
         let mut object = object::open(settings, netns)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
-        listeners::fill_slots(&mut maps)?;
+        let slots = Slots::fill(&mut maps)?;
         let mut local = LocalAddresses::default();
         local.update(&listing.local_prefixes, &mut maps)?;
         // Events first, then the census: a listener that opens in between is known to both.
@@ -117,6 +121,7 @@ impl Collector {
             notifications_lost: false,
             listeners: Listeners::new(shows_delivery),
             listening,
+            slots,
             closed_ports: ClosedPorts::new(shows_delivery),
             floods: FloodCollector::new(recording, shows_delivery),
             half_open: HalfOpen::default(),
@@ -276,14 +281,18 @@ impl Collector {
 
     /// The listeners that are open, with their queues of this moment.
     fn open_listeners(&mut self, now: Instant) -> Result<Vec<Open>, KernelError> {
-        self.listening.read();
+        // Slots that were freed before the last look have been forgotten.
+        self.slots.freed.clear();
+        let detector = self.detectors.get::<SynFlood>();
+        let keeps = |key: &ListenerKey| detector.listener(&floods::id_of(key)).watched;
+        self.slots.assign(&mut self.maps, &mut self.listening, &self.listeners.activity(), keeps)?;
         let seen = Seen {
             generation: self.census.complete(),
             census_at: self.census.succeeded_at,
             half_open: &self.half_open,
             listening: &self.listening,
         };
-        self.listeners.read(&mut self.maps, now, &seen)
+        self.listeners.read(&mut self.maps, &mut self.slots, now, &seen)
     }
 
     fn no_listener(&mut self) -> NoListener {
@@ -307,7 +316,7 @@ impl Collector {
         namespace: Option<NamespaceCounters>,
         open: &mut [Open],
     ) -> Result<(), KernelError> {
-        for slot in &self.listeners.freed {
+        for slot in &self.slots.freed {
             self.floods.forget(*slot);
         }
         let context = ReadContext {
@@ -331,8 +340,23 @@ impl Collector {
         });
         let recording = self.floods.why_recording_ended();
         lost.into_iter()
+            .chain(self.unjudged())
             .chain(recording.map(|why| format!("the recording (--detector.record) has ended: {why}")))
             .collect()
+    }
+
+    /// Listeners that are not judged though they receive SYNs.
+    fn unjudged(&self) -> Option<String> {
+        let starved = &self.slots.starved;
+        let [first, ..] = &starved[..] else { return None };
+        let id = floods::id_of(first);
+        let slots = limits::LISTENERS;
+        Some(format!(
+            "listeners that receive SYNs and are not judged: {}, first {}; the {slots} that are counted apart receive \
+             more",
+            starved.len(),
+            std::net::SocketAddr::new(id.address, id.port)
+        ))
     }
 
     /// Socket events, and what could not be counted.
@@ -352,7 +376,7 @@ impl Collector {
         let (addresses, prefixes) = self.local.counts();
         let timed = sockets.timed.cast_signed().max(0).cast_unsigned();
         [
-            (names::LISTENERS, self.listeners.entries, limits::LISTENERS * 4),
+            (names::LISTENERS, self.listeners.entries, limits::KNOWN_LISTENERS),
             (names::LISTENER_COUNTERS, self.listeners.slots, limits::LISTENERS),
             (names::INTERFACE_COUNTERS, self.attachments.slots(), limits::INTERFACES - 1),
             (names::LOCAL_ADDRESSES, addresses, limits::LOCAL_ADDRESSES),

@@ -31,7 +31,7 @@ use super::{
     listening::Listening,
     maps::{Mapped, Maps},
     recording::Recording,
-    sources::{Sources, octets},
+    sources::{Sources, address, octets},
 };
 
 /// Clients of a service that is gone try again for this long.
@@ -252,6 +252,11 @@ pub fn with_listening_processes(mut alerts: Vec<Alert>, open: &[Open]) -> Vec<Al
 
 fn key(listener: &Listener) -> ListenerKey {
     ListenerKey { netns: listener.netns, port: listener.port.into(), address: octets(listener.address) }
+}
+
+/// The listener of a key.
+pub fn id_of(key: &ListenerKey) -> ListenerId {
+    ListenerId { netns: key.netns, address: address(key.address), port: u16::try_from(key.port).unwrap_or_default() }
 }
 
 fn id(listener: &Listener) -> ListenerId {

@@ -28,7 +28,8 @@ use super::{
     listening::{Group, Listening},
     maps::{Maps, name_of},
     process::{self, SocketOwnerCache},
-    sources::{self, address},
+    slots::{Activity, Slots},
+    sources::address,
     syn_queue::SynQueue,
 };
 
@@ -54,8 +55,6 @@ pub struct Listeners {
     pub entries: u64,
     /// Slots that are taken.
     pub slots: u64,
-    /// Slots that were freed at the last reading.
-    pub freed: Vec<u32>,
 }
 
 /// Requests dropped by the sockets of a listener: the kernel's sum falls when one of a group closes, this one does not.
@@ -97,20 +96,16 @@ pub struct Seen<'a> {
 struct Rate {
     at: (Instant, u64),
     per_second: f64,
+    /// SYNs and handshakes at the last reading, and when there was one.
+    active: (u64, Instant),
+    /// The slot that they count in.
+    slot: u32,
 }
 
 /// All entries of the listener map.
 fn entries(maps: &Maps) -> Vec<(ListenerKey, Listener)> {
     // An entry that goes while the map is walked ends the walk; the next reading has the rest.
     maps.listeners.entries().collect()
-}
-
-/// Fills the queue of free slots; slot 0 is shared by those that get none.
-pub fn fill_slots(maps: &mut Maps) -> Result<(), KernelError> {
-    for slot in 1..=limits::LISTENERS {
-        maps.free_slots.enqueue(slot)?;
-    }
-    Ok(())
 }
 
 /// Event counts of all listeners before a census, to see which it raced with.
@@ -161,21 +156,29 @@ impl Listeners {
     }
 
     /// Reads all listeners that are open.
-    pub fn read(&mut self, maps: &mut Maps, now: Instant, seen: &Seen<'_>) -> Result<Vec<Open>, KernelError> {
+    pub fn read(
+        &mut self,
+        maps: &mut Maps,
+        slots: &mut Slots,
+        now: Instant,
+        seen: &Seen<'_>,
+    ) -> Result<Vec<Open>, KernelError> {
         let mut open = Vec::new();
-        let (mut count, mut slots, mut unjudged) = (0, 0, 0);
-        self.freed.clear();
+        let (mut count, mut taken, mut without) = (0, 0, false);
         for (key, listener) in entries(maps) {
             count += 1;
-            slots += u64::from(listener.slot != 0);
+            taken += u64::from(listener.slot != 0);
             if listener.sockets == 0 {
-                self.free(maps, &key, &listener)?;
+                self.free(maps, slots, &key, &listener)?;
                 continue;
             }
             self.closed.remove(&key);
-            unjudged += u64::from(listener.slot == 0);
-            let counters = maps.listener_counters.sum(listener.slot)?;
-            let census = maps.listener_census.lookup(listener.slot)?;
+            without |= listener.slot == 0;
+            // What counts in the shared slot is nobody's.
+            let (counters, census) = match listener.slot {
+                0 => Default::default(),
+                slot => (maps.listener_counters.sum(slot)?, maps.listener_census.lookup(slot)?),
+            };
             let is_seen = listener.slot != 0 && seen.generation != 0 && census.generation == seen.generation;
             let group = seen.listening.group(&key, listener.sockets);
             let at = if group.is_some() { seen.listening.at } else { seen.census_at };
@@ -187,8 +190,8 @@ impl Listeners {
             }
             open.push((listener.slot, report));
         }
-        (self.entries, self.slots) = (count, slots);
-        if unjudged > 0 && !self.freed.is_empty() {
+        (self.entries, self.slots) = (count, taken);
+        if without && !slots.freed.is_empty() {
             // It gives them the slots.
             maps.census_wanted.update(0, 1)?;
         }
@@ -216,7 +219,7 @@ impl Listeners {
             sockets: u32::try_from(listener.sockets).unwrap_or(u32::MAX),
             shares_slot: listener.slot == 0,
             syns_by_family: syns,
-            syn_rate: self.rate(key, now, syns.total()),
+            syn_rate: self.rate(key, now, listener.slot, counters),
             completed: by_family(counters.completed),
             completed_unwatched: by_family(counters.completed_unwatched),
             delivery: self.shows_delivery.then(|| delivery(counters)),
@@ -257,14 +260,30 @@ impl Listeners {
         })
     }
 
-    fn rate(&mut self, key: ListenerKey, now: Instant, syns: u64) -> f64 {
-        let rate = self.rates.entry(key).or_insert(Rate { at: (now, syns), per_second: 0.0 });
+    fn rate(&mut self, key: ListenerKey, now: Instant, slot: u32, counters: &ListenerCounters) -> f64 {
+        let syns = counters.syns.iter().sum();
+        let handshakes: u64 = counters.completed.iter().chain(&counters.completed_unwatched).sum();
+        let events = syns + handshakes;
+        let fresh = || Rate { at: (now, syns), per_second: 0.0, active: (events, now), slot };
+        let rate = self.rates.entry(key).or_insert_with(fresh);
+        if rate.slot != slot {
+            *rate = fresh();
+        }
+        if rate.active.0 != events {
+            rate.active = (events, now);
+        }
         let elapsed = now.duration_since(rate.at.0);
         if elapsed >= RATE_OVER {
             rate.per_second = rate::per_second(elapsed, rate.at.1, syns);
             rate.at = (now, syns);
         }
         rate.per_second
+    }
+
+    /// How much each listener that has a slot receives.
+    pub fn activity(&self) -> HashMap<ListenerKey, Activity> {
+        let active = |rate: &Rate| Activity { per_second: rate.per_second, active_at: rate.active.1 };
+        self.rates.iter().filter(|(_, rate)| rate.slot != 0).map(|(key, rate)| (*key, active(rate))).collect()
     }
 
     /// The queues with what the kernel does not say: requests turned away by all sockets that the group ever had, and
@@ -291,7 +310,13 @@ impl Listeners {
     ///
     /// A socket that begins to listen there between the reading and the removal loses its entry; the next census
     /// brings it back.
-    fn free(&mut self, maps: &mut Maps, key: &ListenerKey, listener: &Listener) -> Result<(), KernelError> {
+    fn free(
+        &mut self,
+        maps: &mut Maps,
+        slots: &mut Slots,
+        key: &ListenerKey,
+        listener: &Listener,
+    ) -> Result<(), KernelError> {
         // One without a slot has no counts to keep.
         let scarce = listener.slot == 0 || self.slots * 2 > u64::from(limits::LISTENERS);
         if self.closed.entry(*key).or_insert_with(Instant::now).elapsed() < KEEP && !scarce {
@@ -302,16 +327,7 @@ impl Listeners {
         self.rates.remove(key);
         self.drops.remove(key);
         self.unseen.remove(key);
-        if listener.slot != 0 {
-            // A port that still leads here then finds a slot of another port.
-            maps.slots.update(listener.slot, Slot::default())?;
-            maps.listener_counters.reset(listener.slot)?;
-            maps.diverted_from.update(listener.slot, 0)?;
-            sources::clear(maps, listener.slot)?;
-            self.freed.push(listener.slot);
-            maps.free_slots.enqueue(listener.slot)?;
-        }
-        Ok(())
+        slots.closed(maps, key, listener.slot)
     }
 }
 

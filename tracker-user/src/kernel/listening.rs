@@ -57,6 +57,11 @@ impl Listening {
         Self { walk: walk.ok(), groups: HashMap::new(), at: Instant::now() }
     }
 
+    /// Whether there is a walk.
+    pub fn is_available(&self) -> bool {
+        self.walk.is_some()
+    }
+
     /// Walks over all listening sockets.
     pub fn read(&mut self) {
         let Some(walk) = &self.walk else { return };

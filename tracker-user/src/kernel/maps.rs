@@ -16,7 +16,7 @@ use tracker_common::{
     flows::Sampling,
     hash::AddrWords,
     layout,
-    listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot},
+    listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot, SlotOrder},
     names,
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
@@ -62,6 +62,11 @@ impl<V: Pod> Array<V> {
 }
 
 impl<K: Pod, V: Pod> HashMap<K, V> {
+    /// The value of a key, if there is one.
+    pub fn lookup(&self, key: &K) -> Option<V> {
+        self.map.get(key, 0).ok()
+    }
+
     /// Sets the value of a key.
     pub fn update(&mut self, key: impl Borrow<K>, value: impl Borrow<V>) -> Result<()> {
         self.map.insert(key, value, 0).map_err(self.fail())
@@ -118,6 +123,11 @@ impl<V: Pod> Queue<V> {
     /// Adds a value at the end.
     pub fn enqueue(&mut self, value: impl Borrow<V>) -> Result<()> {
         self.map.push(value, 0).map_err(self.fail())
+    }
+
+    /// Takes the first value, if there is one.
+    pub fn dequeue(&mut self) -> Option<V> {
+        self.map.pop(0).ok()
     }
 }
 

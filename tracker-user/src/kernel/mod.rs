@@ -40,6 +40,7 @@ mod process;
 mod recording;
 mod requests;
 pub mod route;
+mod slots;
 mod sources;
 mod syn_queue;
 mod tcp_counters;

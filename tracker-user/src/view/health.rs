@@ -28,14 +28,6 @@ pub(super) fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<(Health, Stri
     }
     problems.extend(stale(snapshot, now).map(|text| (Health::Critical, text)));
     problems.extend(missing(&snapshot.missing).map(|text| (Health::Warning, text)));
-    let unjudged = snapshot.listeners.iter().filter(|listener| listener.shares_slot).count();
-    if unjudged > 0 {
-        let text = format!(
-            "listeners without a slot of their own: {unjudged}; their SYNs and handshakes are only counted \
-             together, and floods of them are not called until others close"
-        );
-        problems.push((Health::Warning, text));
-    }
     problems.extend(snapshot.warnings.iter().map(|text| (Health::Warning, text.clone())));
     problems.extend(census_problem(snapshot, now).map(|text| (Health::Warning, text)));
     for loss in Loss::ALL {
@@ -114,12 +106,11 @@ mod tests {
     fn what_is_wrong_has_its_health_and_its_line() {
         type Change = fn(&mut Snapshot);
         let failed = "out of memory; socket states and queues are ";
-        let cases: [(Change, Health, &str); 11] = [
+        let cases: [(Change, Health, &str); 10] = [
             (|_| {}, Health::Ok, ""),
             (|it| it.interfaces.clear(), Health::Critical, "no interface is watched"),
             (|it| it.socket_events.clear(), Health::Critical, "no socket events"),
             (|it| it.warnings.push("the recording has ended".to_owned()), Health::Warning, "the recording has ended"),
-            (|it| it.listeners[0].shares_slot = true, Health::Warning, "listeners without a slot of their own: 1; "),
             (|it| it.census_error = Some("out of memory".to_owned()), Health::Warning, failed),
             (
                 |it| (it.census, it.census_error) = (None, Some("out of memory".to_owned())),
