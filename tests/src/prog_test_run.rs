@@ -215,7 +215,7 @@ impl ProgTestRun {
     /// they ask first.
     pub fn add_listener_at(&mut self, address: SocketAddr, shared: bool) -> Result<()> {
         let port = u32::from(address.port());
-        let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()) };
+        let key = ListenerKey { netns: NETNS, port, address: octets(address.ip()), device: 0 };
         self.taken += 1;
         let slot = self.taken;
         self.listeners.insert(key, Listener { sockets: 1, slot, ..Listener::default() }, 0)?;

@@ -1,7 +1,7 @@
 //! Listening addresses: how the kernel side finds the listener of a SYN, and what it counts for it.
 //!
-//! A *listener* is a local address and port on which at least one socket listens; the sockets of a
-//! `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
+//! A *listener* is a local address and port on which at least one socket listens, of one device if it is bound to one;
+//! the sockets of a `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
 
 use crate::{
     classify::Family,
@@ -41,6 +41,8 @@ abi! {
         pub port: u32,
         /// IPv6 address, or IPv4 address in mapped form.
         pub address: [u8; 16],
+        /// Index of the device that it is bound to (`SO_BINDTODEVICE`); 0 for any.
+        pub device: u32,
     }
 }
 
@@ -83,8 +85,9 @@ abi! {
         pub any_v6: u32,
         /// Not 0 when some socket has listened on a single address at this port: [`ExactListener`] leads to it.
         pub specific: u32,
-        /// Rounds the size up.
-        pub padding: u32,
+        /// Not 0 when some socket bound to a device has listened at this port, at whatever address: the last such
+        /// device. Only the hash map leads to those.
+        pub bound: u32,
     }
 }
 
@@ -261,8 +264,6 @@ abi! {
         pub drops: u32,
         /// 1 when it waits for data, as [`ListenerQueues::defer_accept`] counts.
         pub defer_accept: u32,
-        /// Keeps what follows aligned.
-        pub padding: u32,
         /// Who made it listen.
         pub mark: ListeningMark,
     }

@@ -124,6 +124,7 @@ impl SynFlood {
                     handshake_p95_us: None,
                     sample: HandshakeStats::default(),
                     queues: None,
+                    device: None,
                     worst_socket: None,
                     sources: observation.closed_ports.sources.clone(),
                 };

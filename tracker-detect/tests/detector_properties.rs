@@ -16,7 +16,8 @@ use tracker_model::{
     counters::{HandshakeStats, ListenerQueues, NamespaceCounters},
 };
 
-const ID: ListenerId = ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), port: 80 };
+const ID: ListenerId =
+    ListenerId { netns: 1, address: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), port: 80, device: 0 };
 
 fn observation(millisecond: u64, seen: Counters) -> SynObservation {
     let at = Duration::from_millis(millisecond);
@@ -38,6 +39,7 @@ fn observation(millisecond: u64, seen: Counters) -> SynObservation {
                 ..HandshakeStats::default()
             },
             queues: None,
+            device: None,
             worst_socket: None,
             sources: None,
         }],
@@ -314,6 +316,7 @@ fn listener() -> impl Strategy<Value = ListenerObservation> {
             ..HandshakeStats::default()
         },
         queues,
+        device: None,
         worst_socket: None,
         sources,
     })

@@ -63,9 +63,11 @@ pub(crate) enum SocketKind {
 #[inline(always)]
 pub(crate) unsafe fn visit<M: Memory>(socket: *const u8, family: usize, generation: u32, kind: SocketKind) {
     // SAFETY: the caller's `socket`.
-    let (address, port) =
-        unsafe { (fields::local_address::<M>(socket, family), M::read::<u16>(socket, &fields::OFF_NUM)) };
-    let Some(slot) = listener_lookup::find(address, port, listeners::family_of(address)) else { return };
+    let (address, port, device) = unsafe {
+        let address = fields::local_address::<M>(socket, family);
+        (address, M::read::<u16>(socket, &fields::OFF_NUM), listeners::bound_device::<M>(socket))
+    };
+    let Some(slot) = listener_lookup::find(address, port, listeners::family_of(address), device) else { return };
     let Some(census) = LISTENER_CENSUS.get_ptr_mut(slot) else { return };
     // SAFETY: an entry of a map; one census runs at a time, and it alone writes here.
     let census = unsafe { &mut *census };

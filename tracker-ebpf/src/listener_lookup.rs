@@ -9,14 +9,14 @@ use aya_ebpf::{
 };
 use tracker_common::{
     classify::Family,
-    counters::Loss,
+    counters::{Interface, Loss},
     hash::{self, AddrWords},
     limits,
     listener::{self, ANY_V4, ANY_V6, EXACT_SHARED, ExactListener, Listener, ListenerKey, Port, Slot},
     ports,
 };
 
-use crate::{atomic, fields, losses};
+use crate::{atomic, fields, interfaces, losses};
 
 #[map]
 static PORTS: Array<Port> = Array::with_max_entries(ports::PORTS as u32, 0);
@@ -37,11 +37,21 @@ static SLOTS: Array<Slot> = Array::with_max_entries(limits::LISTENERS + 1, 0);
 static EXACT_LISTENERS: Array<ExactListener> = Array::with_max_entries(limits::EXACT_LISTENERS, 0);
 
 /// Slot of the listener for a packet of `family` to this local address and port: on the address itself, then on the
-/// wildcard, as `__inet_lookup_listener` scores them.
+/// wildcard, as `__inet_lookup_listener` scores them. `interface` is where a packet came by, or the device that a
+/// socket is bound to, 0 for none.
 #[inline(always)]
-pub(crate) fn find(address: AddrWords, port: u16, family: Family) -> Option<u32> {
+pub(crate) fn find(address: AddrWords, port: u16, family: Family, interface: Interface) -> Option<u32> {
     let entry = PORTS.get(u32::from(port))?;
     let port = u32::from(port);
+    if entry.bound != 0 {
+        return find_by_device(*entry, address, port, family, interface);
+    }
+    find_unbound(*entry, address, port, family)
+}
+
+/// As [`find`], of listeners that are bound to no device.
+#[inline(always)]
+fn find_unbound(entry: Port, address: AddrWords, port: u32, family: Family) -> Option<u32> {
     if entry.specific != 0
         && let Some(slot) = find_exact(address, port)
     {
@@ -55,6 +65,55 @@ pub(crate) fn find(address: AddrWords, port: u16, family: Family) -> Option<u32>
     }
 }
 
+/// As [`find`], at a port where listeners are bound to devices: of two on one address that of the device comes first
+/// (`compute_score`). A device stacked on the interface, such as a bridge or a VLAN, comes last: whether the packet
+/// will reach it is not known here.
+#[inline(always)]
+fn find_by_device(entry: Port, address: AddrWords, port: u32, family: Family, interface: Interface) -> Option<u32> {
+    if let Some(slot) = bound_to(address, port, family, interface.index, false) {
+        return Some(slot);
+    }
+    if entry.specific != 0
+        && let Some(slot) = find_exact(address, port)
+    {
+        return Some(slot);
+    }
+    if let Some(slot) = bound_to(address, port, family, interface.index, true) {
+        return Some(slot);
+    }
+    let wildcards = Port { specific: 0, ..entry };
+    if let Some(slot) = find_unbound(wildcards, address, port, family) {
+        return Some(slot);
+    }
+    let stacked = interfaces::find(entry.bound)?;
+    if interface.slot == 0 || stacked.slot != interface.slot {
+        return None;
+    }
+    bound_to(address, port, family, entry.bound, false).or_else(|| bound_to(address, port, family, entry.bound, true))
+}
+
+/// Slot of the listener that is bound to this device: on the address itself, or on the wildcard.
+#[inline(always)]
+fn bound_to(address: AddrWords, port: u32, family: Family, device: u32, wildcard: bool) -> Option<u32> {
+    let mut key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::to_octets(address), device };
+    if wildcard && family == Family::Ipv4 {
+        key.address = ANY_V4;
+        // SAFETY: the value may change under the reader; every field is read by itself.
+        if let Some(listener) = unsafe { LISTENERS.get(key) }
+            && listener.sockets != 0
+        {
+            return Some(listener.slot);
+        }
+    }
+    if wildcard {
+        key.address = ANY_V6;
+    }
+    // SAFETY: as above.
+    let listener = unsafe { LISTENERS.get(key) }?;
+    let sockets = if wildcard && family == Family::Ipv4 { listener.dual } else { listener.sockets };
+    (sockets != 0).then_some(listener.slot)
+}
+
 /// Notes a SYN or a handshake of a listener that [`find`] found and that has no slot of its own: the daemon gives it
 /// one.
 #[inline(always)]
@@ -62,13 +121,23 @@ pub(crate) fn note_shared(address: AddrWords, port: u16, family: Family) {
     losses::count(Loss::ListenerUncounted);
     let Some(entry) = PORTS.get(u32::from(port)) else { return };
     let port = u32::from(port);
-    let address = if entry.specific != 0 && find_exact(address, port).is_some() {
-        address
-    } else if family == Family::Ipv4 && entry.any_v4 == 1 {
-        hash::to_words(&ANY_V4)
+    let is_any_v4 = family == Family::Ipv4 && entry.any_v4 == 1;
+    if entry.bound != 0 {
+        // Which of them it was is not worth a search: all that it may be get a slot.
+        note(address, port);
+        note(hash::to_words(&ANY_V4), port);
+        note(hash::to_words(&ANY_V6), port);
+    } else if entry.specific != 0 && find_exact(address, port).is_some() {
+        note(address, port);
+    } else if is_any_v4 {
+        note(hash::to_words(&ANY_V4), port);
     } else {
-        hash::to_words(&ANY_V6)
-    };
+        note(hash::to_words(&ANY_V6), port);
+    }
+}
+
+#[inline(always)]
+fn note(address: AddrWords, port: u32) {
     if let Some(count) = SHARED_SYNS.get_ptr_mut(listener::shared_index(address, port)) {
         // SAFETY: an aligned number in a map.
         unsafe { atomic::add(count, 1) };
@@ -94,7 +163,7 @@ fn find_exact(address: AddrWords, port: u32) -> Option<u32> {
     if single & EXACT_SHARED == 0 {
         return None;
     }
-    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::to_octets(address) };
+    let key = ListenerKey { netns: fields::NETNS.load(), port, address: hash::to_octets(address), device: 0 };
     // SAFETY: the value may change under the reader; every field is read by itself.
     let listener = unsafe { LISTENERS.get(key) }?;
     (listener.sockets != 0).then_some(listener.slot)
@@ -139,8 +208,10 @@ pub(crate) fn fill_slot(slot: u32, key: &ListenerKey, sockets: u64, dual: u64) {
         && let Some(entry) = SLOTS.get_ptr_mut(slot)
     {
         let address = hash::to_words(&key.address);
+        // One bound to a device is found by the hash map alone: no port leads to its slot.
+        let port = if key.device == 0 { key.port } else { 0 };
         // SAFETY: nobody else has the slot.
-        unsafe { *entry = Slot { sockets, dual, port: key.port, wildcard: wildcard(key), address } };
+        unsafe { *entry = Slot { sockets, dual, port, wildcard: wildcard(key), address } };
     }
 }
 
@@ -160,6 +231,10 @@ pub(crate) fn publish(key: &ListenerKey, slot: u32) {
     let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
     // SAFETY: aligned numbers; the entry of an address is made by one CPU alone.
     unsafe {
+        if key.device != 0 {
+            write_volatile(&raw mut (*port).bound, key.device);
+            return;
+        }
         match wildcard(key) {
             Slot::ANY_V4 => (*port).any_v4 = slot + 1,
             Slot::ANY_V6 => (*port).any_v6 = slot + 1,
@@ -189,6 +264,9 @@ pub(crate) unsafe fn publish_shared(key: &ListenerKey, listener: *mut Listener) 
 /// Takes a wildcard listener back that has no slot of its own: the slot that it shares does not say who still listens.
 #[inline(always)]
 pub(crate) fn withdraw(key: &ListenerKey) {
+    if key.device != 0 {
+        return;
+    }
     let Some(port) = PORTS.get_ptr_mut(key.port) else { return };
     let shift = match wildcard(key) {
         Slot::ANY_V4 => 0,

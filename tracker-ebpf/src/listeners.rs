@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracker_common::{
     classify::Family,
-    counters::Loss,
+    counters::{Interface, Loss},
     hash::{self, AddrWords},
     limits,
     listener::{self, Listener, ListenerKey, SlotOrder, is_mapped},
@@ -36,6 +36,17 @@ static RESERVED_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0
 #[map]
 static SLOT_ORDERS: Array<SlotOrder> = Array::with_max_entries(listener::SLOT_ORDERS, 0);
 
+/// Where [`crate::listener_lookup::find`] looks for the listener of a socket: by the device that it is bound to, which a
+/// connection has from its listener.
+///
+/// # Safety
+/// `socket` is a `sock_common` that `M` can read.
+#[inline(always)]
+pub(crate) unsafe fn bound_device<M: Memory>(socket: *const u8) -> Interface {
+    // SAFETY: the caller's `socket`.
+    Interface { index: unsafe { M::read(socket, &fields::OFF_DEVICE) }, slot: 0, flags: 0 }
+}
+
 /// Key of a listening socket, and whether it is IPv6 and takes IPv4 too.
 ///
 /// A socket that was bound by the kernel has lost its `skc_num` by the time it is closed; the port still stands in
@@ -58,6 +69,7 @@ pub(crate) unsafe fn identity<M: Memory>(socket: *const u8, family: usize) -> (L
             netns: fields::NETNS.load(),
             port: u32::from(port),
             address: hash::to_octets(fields::local_address::<M>(socket, family)),
+            device: M::read(socket, &fields::OFF_DEVICE),
         };
         let byte: u8 = M::read(socket, &fields::OFF_IPV6ONLY);
         let v6only = byte >> (fields::IPV6ONLY_BIT.load() & 7) & 1;

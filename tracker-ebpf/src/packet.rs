@@ -54,13 +54,13 @@ pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
     if interface.flags & Interface::RAW_IP == 0 { classify::ethernet(bytes) } else { classify::raw_ip(bytes) }
 }
 
-/// Counts a packet: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` says whether
+/// Counts a packet that came by `interface`: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` says whether
 /// it is for another host by its Ethernet address; it is called for SYNs only.
 #[inline(always)]
 pub(crate) fn count(
     bytes: &Bytes,
     packet: Packet,
-    counters: *mut InterfaceCounters,
+    (interface, counters): (Interface, *mut InterfaceCounters),
     is_foreign: impl FnOnce() -> bool,
 ) {
     // SAFETY: the counters are this CPU's own.
@@ -69,7 +69,7 @@ pub(crate) fn count(
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
     if packet.outcome == Outcome::TcpSyn {
         let number = count::get(&counters.packets, packet.outcome as usize, packet.family as usize);
-        let Some(target) = syn(bytes, packet, number, is_foreign) else { return };
+        let Some(target) = syn(bytes, packet, interface, number, is_foreign) else { return };
         count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
     } else if packet.outcome == Outcome::TcpRst {
         reset(bytes, packet);
@@ -90,7 +90,13 @@ fn reset(bytes: &Bytes, packet: Packet) {
 /// ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can
 /// foresee.
 #[inline(always)]
-fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> bool) -> Option<SynTarget> {
+fn syn(
+    bytes: &Bytes,
+    packet: Packet,
+    interface: Interface,
+    number: u64,
+    is_foreign: impl FnOnce() -> bool,
+) -> Option<SynTarget> {
     let mut syn = read_segment(bytes, packet)?;
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::scramble(0, number)) << 32;
@@ -100,7 +106,7 @@ fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> 
     }
     let sampling = flows::sampling();
     let source = hash::source(HASH_KEY.load(), syn.source);
-    if let Some(slot) = listener_lookup::find(syn.destination, syn.destination_port, packet.family) {
+    if let Some(slot) = listener_lookup::find(syn.destination, syn.destination_port, packet.family, interface) {
         if slot == 0 {
             listener_lookup::note_shared(syn.destination, syn.destination_port, packet.family);
         }

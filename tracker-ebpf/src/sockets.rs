@@ -227,7 +227,7 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
         let source = hash::source(fields::HASH_KEY.load(), remote);
         let remote_port = u16::from_be(M::read(socket, &fields::OFF_DPORT));
         // By a transparent proxy the connection has the address that the client asked for, where nobody listens.
-        let slot = listener_lookup::find(local, port, packets)
+        let slot = listener_lookup::find(local, port, packets, listeners::bound_device::<M>(socket))
             .or_else(|| delivery::place(source, remote_port).and_then(Target::slot));
         if let Some(slot) = slot {
             if slot == 0 {

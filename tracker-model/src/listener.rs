@@ -19,7 +19,7 @@ use crate::{
     },
     nullable::fields_or_nulls,
     process::Process,
-    text::{grouped, or_unknown, whole},
+    text::{grouped, listener_place, or_unknown, whole},
     worst_socket::WorstSocket,
 };
 
@@ -45,6 +45,11 @@ pub struct Listener {
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// Device that its sockets are bound to (`SO_BINDTODEVICE`), as `%eth0` in other places; null for any.
+    pub device: Option<String>,
+    /// Index of that device; 0 for any.
+    #[serde(skip)]
+    pub device_index: u32,
     /// Whether an IPv6 listener takes IPv4 too.
     pub dual_stack: bool,
     /// The process that called `listen()`, or that holds a socket older than the daemon; null when it may not be read
@@ -127,6 +132,8 @@ impl Listener {
             netns,
             address,
             port,
+            device: None,
+            device_index: 0,
             dual_stack: false,
             process: None,
             uid: None,
@@ -155,6 +162,19 @@ impl Listener {
             distinct_sources: None,
             half_open_sources: Vec::new(),
         }
+    }
+
+    /// Its address, with the device that it is bound to: `0.0.0.0`, `0.0.0.0%eth0`.
+    #[must_use]
+    pub fn at(&self) -> String {
+        let device = self.device.as_ref().map_or_else(String::new, |device| format!("%{device}"));
+        format!("{}{device}", self.address)
+    }
+
+    /// Its address, device and port, as ss(8) writes them: `0.0.0.0%eth0:80`, `[::]%eth0:80`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        listener_place(self.address, self.device.as_deref(), self.port)
     }
 
     /// Fills the figures that follow from others.

@@ -1,6 +1,6 @@
 //! Figures and times as an operator reads them.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit, tz::TimeZone};
 
@@ -190,6 +190,16 @@ pub fn process(pid: u32, comm: &str) -> String {
 #[must_use]
 pub fn address_port(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// Address, device and port of a listener, as ss(8) writes them: `0.0.0.0%eth0:80`, `[::]%eth0:80`.
+#[must_use]
+pub fn listener_place(address: IpAddr, device: Option<&str>, port: u16) -> String {
+    let device = device.map_or_else(String::new, |device| format!("%{}", printable(device)));
+    match address {
+        IpAddr::V4(address) => format!("{address}{device}:{port}"),
+        IpAddr::V6(address) => format!("[{address}]{device}:{port}"),
+    }
 }
 
 /// Text without control characters, which must not reach a terminal: a process may give itself any name.

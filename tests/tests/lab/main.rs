@@ -8,6 +8,7 @@ mod churn;
 mod closes;
 mod commands;
 mod connects;
+mod devices;
 mod environment;
 mod existing;
 mod floods;

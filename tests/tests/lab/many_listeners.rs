@@ -23,7 +23,7 @@ use tracker_tests::{
     server::{ListenOptions, listen_here},
 };
 
-use crate::support::{counted, eventually, wildcard};
+use crate::support::{Sender, counted, eventually, stranger, wildcard};
 
 /// The first port that many listen on.
 const FIRST: u16 = 20_000;
@@ -37,7 +37,7 @@ fn listen_on_many(server: &Namespace, count: u16) -> Result<Vec<TcpListener>> {
 }
 
 fn address(index: u16) -> SocketAddr {
-    wildcard(if index % 2 == 0 { Family::Ipv4 } else { Family::Ipv6 }, FIRST + index)
+    wildcard(if index.is_multiple_of(2) { Family::Ipv4 } else { Family::Ipv6 }, FIRST + index)
 }
 
 /// Floods these listeners at once, and returns how long it took until all were called. Nothing else is called.
@@ -48,7 +48,8 @@ fn flood(lab: &Lab, daemon: &Daemon<'_>, targets: &[SocketAddr]) -> Result<Durat
             let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
             let sources = Sources::Everywhere(family);
             let to = lab.target(family, target.port());
-            Flood::syns(to, sources, Pace::Steady(3_000.0), Duration::from_secs(20)).start(&lab.pair.client, lab.route())
+            Flood::syns(to, sources, Pace::Steady(3_000.0), Duration::from_secs(20))
+                .start(&lab.pair.client, lab.route())
         })
         .collect::<Result<_>>()?;
     let begun = Instant::now();
@@ -63,10 +64,8 @@ fn flood(lab: &Lab, daemon: &Daemon<'_>, targets: &[SocketAddr]) -> Result<Durat
     for flood in floods {
         flood.stop()?;
     }
-    let mut named: Vec<_> = called
-        .iter()
-        .filter_map(|alert| Some(SocketAddr::new(alert.subject.address?, alert.subject.port?)))
-        .collect();
+    let mut named: Vec<_> =
+        called.iter().filter_map(|alert| Some(SocketAddr::new(alert.subject.address?, alert.subject.port?))).collect();
     named.sort_by_key(SocketAddr::port);
     assert_eq!(named, targets, "{called:#?}");
     assert!(called.iter().all(|alert| alert.class == Some(Class::Spoofed)), "{called:#?}");
@@ -92,6 +91,33 @@ fn the_last_of_2000_listeners_is_named_when_it_is_flooded() -> Result<()> {
         daemon.stop(Signal::SIGTERM)?;
     }
     Ok(())
+}
+
+#[test]
+fn a_flood_takes_the_counters_of_listeners_that_receive_little() -> Result<()> {
+    let _alone = serial::alone();
+    lab::raise_limits()?;
+    let lab = Lab::new(1, 0)?;
+    let daemon = lab.daemon(None)?;
+    let _many = listen_on_many(&lab.pair.server, 2_000)?;
+    eventually("all are known", || Ok(daemon.listeners()?.listeners.len() >= 2_000))?;
+    let sender = Sender::of(&lab.pair)?;
+    let with = || -> Result<usize> {
+        Ok(daemon.listeners()?.listeners.iter().filter(|listener| !listener.shares_slot).count())
+    };
+    // Each receives a SYN, so that all counters are taken by listeners that have just had one.
+    for port in FIRST..FIRST + 2_000 {
+        let family = if port.is_multiple_of(2) { Family::Ipv4 } else { Family::Ipv6 };
+        sender.syn((stranger(family, port), 1_024).into(), port)?;
+    }
+    eventually("all are taken", || Ok(with()? == 1_024))?;
+    let without = daemon.listeners()?.listeners.into_iter().rfind(|listener| listener.shares_slot);
+    let without = without.context("some have none")?;
+    let took = flood(&lab, &daemon, &[(without.address, without.port).into()])?;
+    println!("called after {took:?}");
+    assert!(took <= CALLED, "{took:?}");
+    assert_eq!(with()?, 1_024, "no slot is lost");
+    daemon.stop(Signal::SIGTERM)
 }
 
 #[test]

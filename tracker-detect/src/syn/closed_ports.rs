@@ -159,7 +159,16 @@ impl ClosedPorts {
     }
 
     fn view<'a>(&'a self, cusum: &'a Cusum, context: &'a ObservationContext) -> SubjectView<'a> {
-        SubjectView { context, cusum, state: &self.state, flow: None, queues: None, waiting: None, worst_socket: None }
+        SubjectView {
+            context,
+            cusum,
+            state: &self.state,
+            flow: None,
+            queues: None,
+            waiting: None,
+            device: None,
+            worst_socket: None,
+        }
     }
 
     fn advance(&self, port: &mut Port, step: Option<&Step>, context: &ObservationContext) {

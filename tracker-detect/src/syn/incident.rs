@@ -88,6 +88,7 @@ impl Incident {
                 kind: attribution.kind(),
                 attribution,
                 subject,
+                device: view.device.map(str::to_owned),
                 firing: true,
                 evidence,
                 unknown: Vec::new(),

@@ -26,6 +26,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(3_500);
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
+    device: Option<String>,
     pub cusum: Cusum,
     state: SubjectState,
     usual_sources: UsualSources,
@@ -46,6 +47,7 @@ impl Listener {
     pub fn new(settings: Settings, seen: &ListenerObservation, at: Duration) -> Self {
         Self {
             id: seen.id,
+            device: seen.device.clone(),
             cusum: Cusum::new(settings, point(seen, at, 0)),
             state: SubjectState::default(),
             usual_sources: UsualSources::default(),
@@ -144,6 +146,7 @@ impl Listener {
             flow: Some(self.flow),
             queues: self.queues.last(),
             waiting: self.queues.waiting(self.flow),
+            device: self.device.as_deref(),
             worst_socket: self.worst_socket.as_ref(),
         }
     }

@@ -19,6 +19,9 @@ pub struct ListenerId {
     pub address: IpAddr,
     /// Local port.
     pub port: u16,
+    /// Index of the device that it is bound to; 0 for any.
+    #[serde(default)]
+    pub device: u32,
 }
 
 /// Everything the detector is shown at one moment, up to four times a second.
@@ -65,6 +68,9 @@ pub struct ListenerObservation {
     pub sample: HandshakeStats,
     /// Its queues when they were last read.
     pub queues: Option<QueuesObservation>,
+    /// Name of the device that it is bound to.
+    #[serde(default)]
+    pub device: Option<String>,
     /// The socket of a group that is worst off.
     #[serde(default)]
     pub worst_socket: Option<WorstSocket>,

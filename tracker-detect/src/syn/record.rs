@@ -43,6 +43,8 @@ pub struct Record {
     /// Class and origin.
     pub attribution: Attribution,
     pub subject: Subject,
+    /// Name of the device that the listener is bound to.
+    pub device: Option<String>,
     /// Whether it goes on.
     pub firing: bool,
     pub evidence: FloodEvidence,
@@ -63,6 +65,11 @@ impl Record {
         if let Some(error) = error {
             self.note(Unknown::Census(error.chars().take(200).collect()));
         }
+    }
+
+    /// The subject as the API has it.
+    pub fn subject_for_api(&self) -> AlertSubject {
+        AlertSubject { device: self.device.clone(), ..self.subject.for_api() }
     }
 
     /// How bad it is.

@@ -52,6 +52,8 @@ pub struct SubjectView<'a> {
     pub queues: Option<QueuesObservation>,
     /// Clients that a full accept queue keeps waiting.
     pub waiting: Option<u64>,
+    /// Name of the device that it is bound to.
+    pub device: Option<&'a str>,
     /// The socket of a group that is worst off.
     pub worst_socket: Option<&'a WorstSocket>,
 }

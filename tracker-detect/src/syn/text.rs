@@ -1,6 +1,6 @@
 //! What an operator reads: summary, advice and what is not known.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::fmt::Write;
 
 use super::{
     facts::facts,
@@ -10,7 +10,7 @@ use super::{
 use crate::alert::Report;
 use tracker_model::{
     api::{AlertKind, Class, Evidence, FloodEvidence},
-    text::{counted, grouped, number, time, time_after},
+    text::{counted, grouped, listener_place, number, time, time_after},
     worst_socket::WorstSocket,
 };
 
@@ -23,7 +23,7 @@ pub fn render(record: &Record) -> Report {
         facts: facts(&record.evidence, record.firing, matches!(record.subject, Subject::Listener(_))),
         advice: advice(record),
         unknown: record.unknown.iter().map(unknown).collect(),
-        ..Report::new(record.kind, record.severity(), record.subject.for_api(), evidence)
+        ..Report::new(record.kind, record.severity(), record.subject_for_api(), evidence)
     }
 }
 
@@ -110,7 +110,7 @@ fn advice(record: &Record) -> String {
 
 fn flood_advice(record: &Record) -> String {
     let mut advice = Vec::new();
-    let port = record.subject.for_api().port.unwrap_or_default();
+    let port = record.subject_for_api().port.unwrap_or_default();
     match record.attribution.origin_name() {
         Some(origin) => {
             let family = if origin.contains(':') { "ip6" } else { "ip" };
@@ -190,9 +190,9 @@ fn unknown(unknown: &Unknown) -> String {
 }
 
 fn target(record: &Record) -> String {
-    let subject = record.subject.for_api();
+    let subject = record.subject_for_api();
     match (subject.address, subject.port) {
-        (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
+        (Some(address), Some(port)) => listener_place(address, subject.device.as_deref(), port),
         (_, Some(port)) => format!("port {port}"),
         (_, None) => "ports without a listener".to_owned(),
     }

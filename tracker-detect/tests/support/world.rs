@@ -33,7 +33,7 @@ impl Server {
     }
 
     pub fn at(address: &str, port: u16) -> Self {
-        let id = ListenerId { netns: 1, address: address.parse().unwrap(), port };
+        let id = ListenerId { netns: 1, address: address.parse().unwrap(), port, device: 0 };
         Self {
             port,
             backlog: 511,
@@ -50,6 +50,7 @@ impl Server {
                 handshake_p95_us: None,
                 sample: HandshakeStats::default(),
                 queues: None,
+                device: None,
                 worst_socket: None,
                 sources: None,
             },

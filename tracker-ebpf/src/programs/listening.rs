@@ -75,7 +75,6 @@ unsafe fn visit(meta: *const u8, socket: *const u8, mark: *const ListeningMark) 
             accept_queue_max: Typed::read(tcp, &fields::OFF_MAX_ACK_BACKLOG),
             drops: Typed::read(tcp, &fields::OFF_DROPS),
             defer_accept: u32::from(Typed::read::<u8>(tcp, &fields::OFF_DEFER_ACCEPT) != 0),
-            padding: 0,
             mark: *mark,
         };
         let seq = *meta.cast::<*mut seq_file>();

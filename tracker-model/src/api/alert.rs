@@ -10,7 +10,7 @@ use super::{ByName, Class, Fact, FactValue, FloodEvidence, PortEvidence};
 use crate::{
     explain::Protocol,
     process::Process,
-    text::{address_port, process},
+    text::{address_port, listener_place, process},
 };
 
 /// Answer of `GET /v1/alerts`.
@@ -144,6 +144,9 @@ pub struct AlertSubject {
     pub address: Option<IpAddr>,
     /// Local port; null when many are concerned, 0 when `bind()` was called for any.
     pub port: Option<u16>,
+    /// Device that the listener is bound to; left out where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Protocol that `bind()` was called for; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
@@ -189,7 +192,7 @@ impl AlertSubject {
 
     fn listener(&self) -> String {
         match (self.address, self.port) {
-            (Some(address), Some(port)) => address_port(&address.to_string(), port),
+            (Some(address), Some(port)) => listener_place(address, self.device.as_deref(), port),
             (Some(address), None) => address.to_string(),
             (None, Some(port)) => format!("port {port}, no listener"),
             (None, None) => "no listener".to_owned(),

@@ -10,7 +10,7 @@ use tracker_model::{
 };
 
 use super::{
-    format::{UNKNOWN, address_port, ago, count, length, printable, rate},
+    format::{UNKNOWN, ago, count, length, printable, rate},
     output::View,
     table::{self, Column},
 };
@@ -54,11 +54,7 @@ fn columns(wide: bool) -> Vec<Column> {
 }
 
 fn row(listener: &Listener, view: View) -> Vec<String> {
-    let mut row = vec![
-        address_port(&listener.address.to_string(), listener.port),
-        process(listener, view.wide),
-        verdict(listener.verdict, view.now),
-    ];
+    let mut row = vec![listener.place(), process(listener, view.wide), verdict(listener.verdict, view.now)];
     row.extend(table::fields(listener::FIELDS, view.wide).map(|(_, field)| field.text(listener)));
     if view.wide {
         row.push(listener.uid.map_or_else(|| UNKNOWN.to_owned(), |uid| uid.to_string()));
@@ -90,7 +86,7 @@ fn worst_sockets(answer: &Listeners) -> String {
     for listener in &answer.listeners {
         let Some(worst) = listener.worst_socket.as_ref().filter(|worst| worst.full > 0) else { continue };
         let owner = worst.owner().map_or_else(String::new, |owner| format!(", {}", printable(&owner)));
-        let listener = address_port(&listener.address.to_string(), listener.port);
+        let listener = listener.place();
         let _ = writeln!(text, "\nAccept queues of {listener}: worst {worst}{owner}");
     }
     text
@@ -107,7 +103,7 @@ fn half_open_sources(answer: &Listeners) -> String {
             sources.push(format!("not kept ({})", count(unnamed.into())));
         }
         if !sources.is_empty() {
-            let listener = address_port(&listener.address.to_string(), listener.port);
+            let listener = listener.place();
             let _ = writeln!(text, "\nHalf-open at {listener} by source: {}", sources.join(", "));
         }
     }

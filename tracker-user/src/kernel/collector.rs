@@ -25,6 +25,7 @@ use tracker_model::{
     Snapshot,
     api::{Interface, MapFill, NoListener, Program, Unwatched},
     counters::NamespaceCounters,
+    text::listener_place,
 };
 
 use super::{
@@ -102,8 +103,7 @@ impl Collector {
         let mut object = object::open(settings, netns)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
-        let slots = Slots::fill(&mut maps)?;
-        let mut local = LocalAddresses::default();
+        let (slots, mut local) = (Slots::fill(&mut maps)?, LocalAddresses::default());
         local.update(&listing.local_prefixes, &mut maps)?;
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
@@ -289,6 +289,7 @@ impl Collector {
         let seen = Seen {
             generation: self.census.complete(),
             census_at: self.census.succeeded_at,
+            links: &self.links,
             half_open: &self.half_open,
             listening: &self.listening,
         };
@@ -349,13 +350,13 @@ impl Collector {
     fn unjudged(&self) -> Option<String> {
         let starved = &self.slots.starved;
         let [first, ..] = &starved[..] else { return None };
-        let id = floods::id_of(first);
+        let (id, device) = (floods::id_of(first), self.links.get(&first.device).map(|link| link.name.as_str()));
         let slots = limits::LISTENERS;
         Some(format!(
             "listeners that receive SYNs and are not judged: {}, first {}; the {slots} that are counted apart receive \
              more",
             starved.len(),
-            std::net::SocketAddr::new(id.address, id.port)
+            listener_place(id.address, device, id.port)
         ))
     }
 

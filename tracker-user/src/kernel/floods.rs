@@ -168,6 +168,7 @@ impl FloodCollector {
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
             queues,
+            device: listener.device.clone(),
             worst_socket: listener.worst_socket.clone(),
             sources,
         })
@@ -239,28 +240,33 @@ impl FloodCollector {
 
 /// Alerts of listeners with the process that listens now.
 pub fn with_listening_processes(mut alerts: Vec<Alert>, open: &[Open]) -> Vec<Alert> {
-    let processes: HashMap<_, _> = open.iter().map(|(_, listener)| (id(listener), &listener.process)).collect();
+    let place = |listener: &Listener| (listener.netns, listener.address, listener.port, listener.device.clone());
+    let processes: HashMap<_, _> =
+        open.iter().map(|(_, listener)| (place(listener), listener.process.clone())).collect();
     for alert in alerts.iter_mut().filter(|alert| alert.class.is_some()) {
         let subject = &mut alert.subject;
         if let (netns, Some(address), Some(port)) = (subject.netns, subject.address, subject.port) {
-            let process = processes.get(&ListenerId { netns, address, port });
-            subject.process = process.and_then(|process| (*process).clone());
+            let process = processes.get(&(netns, address, port, subject.device.clone()));
+            subject.process = process.cloned().flatten();
         }
     }
     alerts
 }
 
 fn key(listener: &Listener) -> ListenerKey {
-    ListenerKey { netns: listener.netns, port: listener.port.into(), address: octets(listener.address) }
+    let (netns, port, device) = (listener.netns, listener.port.into(), listener.device_index);
+    ListenerKey { netns, port, address: octets(listener.address), device }
 }
 
 /// The listener of a key.
 pub fn id_of(key: &ListenerKey) -> ListenerId {
-    ListenerId { netns: key.netns, address: address(key.address), port: u16::try_from(key.port).unwrap_or_default() }
+    let port = u16::try_from(key.port).unwrap_or_default();
+    ListenerId { netns: key.netns, address: address(key.address), port, device: key.device }
 }
 
 fn id(listener: &Listener) -> ListenerId {
-    ListenerId { netns: listener.netns, address: listener.address, port: listener.port }
+    let &Listener { netns, address, port, device_index: device, .. } = listener;
+    ListenerId { netns, address, port, device }
 }
 
 /// How long recent handshakes of a listener took.

@@ -1,7 +1,7 @@
 //! The listeners as the kernel side keeps them, mended by the census and freed when they are gone.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,7 @@ use super::{
     error::KernelError,
     floods::Open,
     half_open::HalfOpen,
+    links::Link,
     listening::{Group, Listening},
     maps::{Maps, name_of},
     process::{self, SocketOwnerCache},
@@ -87,6 +88,8 @@ pub struct Seen<'a> {
     pub generation: u32,
     /// and when it was taken.
     pub census_at: Instant,
+    /// The devices of the namespace.
+    pub links: &'a BTreeMap<u32, Link>,
     /// Half-open requests that it met.
     pub half_open: &'a HalfOpen,
     /// The sockets, each by itself.
@@ -185,6 +188,7 @@ impl Listeners {
             let sockets = Sockets { census: is_seen.then_some(census), group, at };
             let mut report = self.report(key, &listener, &counters, &sockets, now);
             report.diverted_from = diverted_from(maps, listener.slot, &report)?;
+            report.device = device_name(seen.links, key.device);
             if is_seen {
                 report.half_open_sources = seen.half_open.of_slot(listener.slot);
             }
@@ -198,7 +202,7 @@ impl Listeners {
         let closed = &self.closed;
         self.rates.retain(|key, _| !closed.contains_key(key));
         self.processes.search();
-        open.sort_by_key(|(_, listener)| (listener.port, listener.address));
+        open.sort_by_key(|(_, listener)| (listener.port, listener.address, listener.device_index));
         Ok(open)
     }
 
@@ -213,6 +217,7 @@ impl Listeners {
         let syns = by_family(counters.syns);
         let port = u16::try_from(key.port).unwrap_or_default();
         let report = model::Listener {
+            device_index: key.device,
             dual_stack: key.address == ANY_V6 && listener.dual != 0,
             process: self.process(listener, sockets.inode()),
             uid: (listener.opened_ns != 0).then_some(listener.uid),
@@ -339,6 +344,11 @@ fn diverted_from(maps: &Maps, slot: u32, listener: &model::Listener) -> Result<O
     let Some(target) = Target::from_number(maps.diverted_from.lookup(slot)?) else { return Ok(None) };
     let Some(from) = target.slot() else { return Ok(target.port()) };
     Ok(u16::try_from(maps.slots.lookup(from)?.port).ok().filter(|port| *port != 0))
+}
+
+/// Name of a device; one that is gone has its index as ss(8) shows it.
+fn device_name(links: &BTreeMap<u32, Link>, index: u32) -> Option<String> {
+    (index != 0).then(|| links.get(&index).map_or_else(|| format!("if{index}"), |link| link.name.clone()))
 }
 
 fn by_family(counts: [u64; Family::COUNT]) -> ByFamily {

@@ -18,17 +18,17 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
     gauge "tracker_listener_verdict" ["netns", "address", "port", "verdict"]
         "Verdict of the flood detector on this listener: 1 for the one that holds, 0 for the others."
         => |scrape, samples| for it in scrape.listeners() {
-            verdicts(samples, &[&it.netns, &it.address, &it.port], &Class::OF_LISTENERS, it.verdict);
+            verdicts(samples, &[&it.netns, &it.at(), &it.port], &Class::OF_LISTENERS, it.verdict);
         };
     gauge "tracker_listener_verdict_last_change_timestamp_seconds" ["netns", "address", "port"]
         "When the verdict on this listener last changed, seconds since 1970; absent while it never did."
         => |scrape, samples| for it in scrape.listeners() {
-            last_change(samples, &[&it.netns, &it.address, &it.port], it.verdict);
+            last_change(samples, &[&it.netns, &it.at(), &it.port], it.verdict);
         };
     gauge "tracker_listener_syn_sources" ["netns", "address", "port"]
         "Distinct sources of the SYNs of the last second or so in which there were any, an estimate."
         => |scrape, samples| for it in scrape.listeners() {
-            samples.known(&[&it.netns, &it.address, &it.port], it.distinct_sources);
+            samples.known(&[&it.netns, &it.at(), &it.port], it.distinct_sources);
         };
     gauge "tracker_no_listener_verdict" ["verdict"]
         "Verdict of the flood detector on the SYNs to no listener: 1 for the one that holds, 0 for the others."

@@ -15,7 +15,7 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
          listener takes IPv4 too; always 1."
         => |scrape, samples| for listener in scrape.listeners() {
             let process = listener.process.as_ref().map_or("", |process| process.comm.as_str());
-            samples.add(&[&listener.address, &listener.port, &process, &listener.dual_stack], 1.0);
+            samples.add(&[&listener.at(), &listener.port, &process, &listener.dual_stack], 1.0);
         };
 };
 
@@ -23,7 +23,7 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
 pub(super) fn table(scrape: &Scrape) -> impl Iterator<Item = MetricFamily> + use<> {
     let mut table = Table::new(listener::FIELDS);
     for listener in scrape.listeners() {
-        table.add(&[&listener.address, &listener.port], listener);
+        table.add(&[&listener.at(), &listener.port], listener);
     }
     if let Some(other) = scrape.series.listeners.other() {
         table.add_sums(&[&"other", &"other"], other);

@@ -14,10 +14,10 @@ use tracker_model::{
 const MAX: usize = 256;
 
 /// None: those that share one slot, and so are counted once.
-type Key = Option<(u32, IpAddr, u16)>;
+type Key = Option<(u32, IpAddr, u16, u32)>;
 
 fn key(listener: &Listener) -> Key {
-    (!listener.shares_slot).then_some((listener.netns, listener.address, listener.port))
+    (!listener.shares_slot).then_some((listener.netns, listener.address, listener.port, listener.device_index))
 }
 
 /// Which listeners have a series of their own.
