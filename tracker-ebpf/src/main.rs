@@ -34,6 +34,7 @@ mod programs;
 mod socket_dump;
 mod sockets;
 mod sources;
+mod watch;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

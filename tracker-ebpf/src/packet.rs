@@ -12,7 +12,7 @@ use tracker_common::{
 use crate::{
     count, delivery,
     fields::{HASH_KEY, SCATTER},
-    flows, listener_counters, listener_lookup, local, sources,
+    flows, listener_counters, listener_lookup, local, sources, watch,
 };
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
@@ -60,6 +60,7 @@ pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
 pub(crate) fn count(
     bytes: &Bytes,
     packet: Packet,
+    interface: Interface,
     counters: *mut InterfaceCounters,
     is_foreign: impl FnOnce() -> bool,
 ) {
@@ -69,7 +70,7 @@ pub(crate) fn count(
     count::add(&mut counters.packets, packet.outcome as usize, packet.family as usize, segments);
     if packet.outcome == Outcome::TcpSyn {
         let number = count::get(&counters.packets, packet.outcome as usize, packet.family as usize);
-        let Some(target) = syn(bytes, packet, number, is_foreign) else { return };
+        let Some(target) = syn(bytes, packet, interface, number, is_foreign) else { return };
         count::add(&mut counters.syns, target as usize, packet.family as usize, 1);
     } else if packet.outcome == Outcome::TcpRst {
         reset(bytes, packet);
@@ -90,12 +91,20 @@ fn reset(bytes: &Bytes, packet: Packet) {
 /// ruled out. `number` is how many SYNs there were before on this CPU and interface, for choices that nobody can
 /// foresee.
 #[inline(always)]
-fn syn(bytes: &Bytes, packet: Packet, number: u64, is_foreign: impl FnOnce() -> bool) -> Option<SynTarget> {
+fn syn(
+    bytes: &Bytes,
+    packet: Packet,
+    interface: Interface,
+    number: u64,
+    is_foreign: impl FnOnce() -> bool,
+) -> Option<SynTarget> {
     let mut syn = read_segment(bytes, packet)?;
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::scramble(0, number)) << 32;
     }
-    if is_foreign() || !local::is_local(syn.destination) {
+    let is_local = !is_foreign() && local::is_local(syn.destination);
+    watch::syn(syn.destination, syn.destination_port, packet.family, interface.slot, is_local);
+    if !is_local {
         return Some(SynTarget::NotLocal);
     }
     let sampling = flows::sampling();

@@ -38,6 +38,7 @@ fn socket(state: TcpState) -> SocketObservation {
         remaining: (state == TcpState::TimeWait).then_some(Duration::from_secs(42)),
         timestamps: false,
         recyclable: false,
+        queues: None,
         processes: Vec::new(),
     }
 }

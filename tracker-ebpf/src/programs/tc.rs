@@ -29,7 +29,7 @@ pub(crate) fn tracker_tc(ctx: TcContext) -> i32 {
     }
     // SAFETY: `skb` is the context that the kernel passes; the verifier checks the field access.
     let is_foreign = || unsafe { (*ctx.skb.skb).pkt_type } == PACKET_OTHERHOST;
-    packet::count(&readable, packet::classify(&readable, interface), counters, is_foreign);
+    packet::count(&readable, packet::classify(&readable, interface), interface, counters, is_foreign);
     NEXT
 }
 

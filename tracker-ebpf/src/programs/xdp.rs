@@ -18,7 +18,7 @@ pub(crate) fn tracker_xdp(ctx: XdpContext) -> u32 {
     let length = unsafe { core::ptr::read_volatile(&raw const (*ctx.ctx).data_end) } as usize - start;
     let bytes = Bytes { start, end, length, segments: 1 };
     if let Some((interface, counters)) = interfaces::counters(ctx.ingress_ifindex() as u32) {
-        packet::count(&bytes, packet::classify(&bytes, interface), counters, || false);
+        packet::count(&bytes, packet::classify(&bytes, interface), interface, counters, || false);
     }
     XDP_PASS
 }
