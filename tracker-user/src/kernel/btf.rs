@@ -50,6 +50,17 @@ pub fn offsets(path: &Path) -> Result<Vec<(&'static str, u32)>, BtfError> {
     resolve(&btf).map_err(|field| BtfError::Missing { path: shown, field })
 }
 
+/// The numbers of an enumeration and their names.
+pub fn enumerators(path: &Path, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+    let btf = Btf::parse(&bytes).map_err(|what| BtfError::Malformed { path: shown.clone(), what })?;
+    let missing = || BtfError::Missing { path: shown, field: format!("enum {name}") };
+    let values = btf.enumerations.get(name.as_bytes()).ok_or_else(missing)?;
+    let named = |(name, value): &(u32, u32)| (*value, String::from_utf8_lossy(string(btf.strings, *name)).into_owned());
+    Ok(values.iter().map(named).collect())
+}
+
 fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
     let bits = |structure: &str, path: &[&str]| {
         btf.offset_bits(structure, path).ok_or_else(|| format!("{structure}.{}", path.join(".")))
@@ -74,6 +85,7 @@ fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
 /// The structures and unions of a BTF blob.
 struct Btf<'a> {
@@ -81,6 +93,8 @@ struct Btf<'a> {
     /// Kind, name offset, members and the type referred to, by type id.
     types: Vec<Type>,
     structures: HashMap<&'a [u8], usize>,
+    /// Name offset and value of each enumerator.
+    enumerations: HashMap<&'a [u8], Vec<(u32, u32)>>,
 }
 
 #[derive(Default)]
@@ -105,7 +119,8 @@ impl<'a> Btf<'a> {
         let (type_start, type_length) = (header + word(8)? as usize, word(12)? as usize);
         let (string_start, string_length) = (header + word(16)? as usize, word(20)? as usize);
         let strings = bytes.get(string_start..string_start + string_length).ok_or("it ends early")?;
-        let mut btf = Self { strings, types: vec![Type::default()], structures: HashMap::new() };
+        let types = vec![Type::default()];
+        let mut btf = Self { strings, types, structures: HashMap::new(), enumerations: HashMap::new() };
         let mut at = type_start;
         while at < type_start + type_length {
             let (name, info, size_or_type) = (word(at)?, word(at + 4)?, word(at + 8)?);
@@ -126,6 +141,11 @@ impl<'a> Btf<'a> {
                     entry.members.push((word(at)?, word(at + 4)?, word(at + 8)?));
                 }
                 btf.structures.entry(string(strings, name)).or_insert(btf.types.len());
+            }
+            if kind == KIND_ENUM {
+                let values = (0..count).map(|index| Ok((word(at + index * 8)?, word(at + index * 8 + 4)?)));
+                let values = values.collect::<Result<_, &'static str>>()?;
+                btf.enumerations.entry(string(strings, name)).or_insert(values);
             }
             btf.types.push(entry);
             at += each * count + extra;

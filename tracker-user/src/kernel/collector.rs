@@ -1,5 +1,7 @@
 //! Reads everything that the kernel side knows into a snapshot.
 
+mod watch;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -30,6 +32,7 @@ use super::{
     attach::Attachments,
     census::CensusScheduler,
     closed_ports::ClosedPorts,
+    drops::Drops,
     error::KernelError,
     floods::{self, FloodCollector, Open, ReadContext},
     half_open::HalfOpen,
@@ -43,6 +46,8 @@ use super::{
     recording::Recording,
     tcp_counters,
 };
+
+pub use self::watch::BegunWatch;
 
 /// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second
 /// and a half of the onset.
@@ -70,6 +75,7 @@ pub struct Collector {
     notifications_lost: bool,
     listeners: Listeners,
     closed_ports: ClosedPorts,
+    drops: Drops,
     floods: FloodCollector,
     half_open: HalfOpen,
     missed_events: MissedEvents,
@@ -115,6 +121,7 @@ impl Collector {
             notifications_lost: false,
             listeners: Listeners::new(shows_delivery),
             closed_ports: ClosedPorts::new(shows_delivery),
+            drops: Drops::default(),
             floods: FloodCollector::new(recording, shows_delivery),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),

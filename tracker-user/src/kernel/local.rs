@@ -90,7 +90,8 @@ impl LocalAddresses {
         setting.is_ok_and(|setting| setting.trim() == "1") || self.contains(address)
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether packets to an address are delivered to this host.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
