@@ -8,7 +8,7 @@ use tracker_model::{
     listener::Listener,
 };
 
-use super::observation::{FamilyObservation, InterfaceObservation, ListenObservation};
+use super::observation::{FamilyObservation, InterfaceObservation, ListenObservation, WithoutListener};
 
 /// Reasons that stop no SYN of this host's: a copy for a packet socket that was full, or a packet for another host.
 const NO_LOSS: [&str; 2] = ["PACKET_SOCK_ERROR", "OTHERHOST"];
@@ -38,7 +38,7 @@ impl<'a> Case<'a> {
         let dropped: Vec<_> = counts.dropped.iter().filter(is_loss).cloned().collect();
         let syns = seen_all.interfaces.iter().map(|interface| interface.asked[family]).sum();
         let mut case = Self { family, asked, port, seen_all, syns, seen: 0, dropped };
-        case.seen = syns.max(case.lost() + counts.delivered.unwrap_or(0)).max(case.handshakes());
+        case.seen = syns.max(case.lost()).max(case.handshakes());
         case
     }
 
@@ -145,6 +145,41 @@ impl<'a> Case<'a> {
         self.listeners().map(grown).sum()
     }
 
+    /// SYNs that reached TCP at the port; none when that is not known. Repeats of one whose request waits are not looked
+    /// up again, so that it may be less than arrived.
+    pub(super) fn delivered(&self) -> Option<u64> {
+        self.looked_up(|listener| Some(listener.delivery?.delivered), |of| of.delivered)
+    }
+
+    /// SYNs for which TCP looked elsewhere.
+    pub(super) fn diverted(&self) -> u64 {
+        self.looked_up(|listener| Some(listener.delivery?.diverted), |of| of.diverted).unwrap_or_default()
+    }
+
+    /// What is known for a listener, or for the port while it has none: of both families and all addresses, so that no
+    /// more are of these than arrived.
+    fn looked_up(&self, of: fn(&Listener) -> Option<u64>, without: fn(&WithoutListener) -> u64) -> Option<u64> {
+        let mut sum = self.seen_all.without_listener.as_ref().map(without);
+        for (before, now) in self.listeners() {
+            let Some(now) = of(now) else { continue };
+            *sum.get_or_insert(0) += now.saturating_sub(before.and_then(of).unwrap_or(0));
+        }
+        sum.map(|sum| sum.min(self.syns))
+    }
+
+    /// Requests that wait for the first data (`TCP_DEFER_ACCEPT`): to their clients they are connected.
+    pub(super) fn waiting_for_data(&self) -> u64 {
+        self.listeners().filter_map(|(_, now)| now.queues).map(|queues| u64::from(queues.waiting_for_data)).sum()
+    }
+
+    /// Requests that their clients reset.
+    pub(super) fn aborted(&self) -> u64 {
+        let grown = |(before, now): (Option<&Listener>, &Listener)| {
+            now.syns_aborted.saturating_sub(before.map_or(0, |before| before.syns_aborted))
+        };
+        self.listeners().map(grown).sum()
+    }
+
     /// Requests that the listeners of the port dropped; none when that is not known.
     pub(super) fn requests_dropped(&self) -> Option<u64> {
         let mut sum = None;
@@ -157,13 +192,16 @@ impl<'a> Case<'a> {
         sum
     }
 
-    /// Half-open requests at the end, and how many of these are old: their SYN-ACK was repeated.
+    /// Half-open requests at the end that wait for an acknowledgement, and how many of these are old: their SYN-ACK was
+    /// repeated.
     pub(super) fn half_open(&self) -> (u64, u64) {
         let queues = self.taking().filter_map(|socket| socket.queues);
-        queues.fold((0, 0), |(all, old), queues| {
+        let waiting = self.waiting_for_data();
+        let (all, old) = queues.fold((0, 0), |(all, old), queues| {
             let of_one = u64::from(queues.syn_queue.saturating_sub(queues.syn_queue_young));
             (all + u64::from(queues.syn_queue), old + of_one)
-        })
+        });
+        (all.saturating_sub(waiting), old.saturating_sub(waiting))
     }
 
     /// How much a counter of the namespace grew; 0 when it is not known.

@@ -7,6 +7,8 @@ mod case;
 mod observation;
 mod rules;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::net::IpAddr;
@@ -18,7 +20,7 @@ use tracker_model::{
 
 pub use observation::{
     AddressInterface, Elsewhere, FamilyObservation, InterfaceObservation, ListenObservation, ListenSettings,
-    more_handshakes_than_syns,
+    WithoutListener, went_elsewhere,
 };
 
 use self::case::Case;
@@ -90,7 +92,7 @@ fn figures(cases: &[Case<'_>]) -> ListenFigures {
         syns: seen.interfaces.iter().map(|interface| of(interface.asked)).sum(),
         syns_other_address: seen.interfaces.iter().map(|interface| of(interface.other)).sum(),
         syns_not_local: seen.interfaces.iter().map(|interface| of(interface.not_local)).sum(),
-        delivered: families().map(|counts| counts.delivered).sum(),
+        delivered: cases.iter().map(Case::delivered).sum(),
         dropped: known.then(|| case::merged(families().map(|counts| &counts.dropped))),
         answers_dropped: known.then(|| case::merged(families().map(|counts| &counts.answers_dropped))),
         resets_sent: families().map(|counts| counts.resets).sum(),

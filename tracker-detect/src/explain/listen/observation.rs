@@ -36,7 +36,10 @@ pub struct ListenObservation {
     pub listeners: [Vec<Listener>; 2],
     /// TCP counters of the namespace at the begin and at the end.
     pub counters: Option<[NamespaceCounters; 2]>,
-    /// SYNs that reached TCP at other ports, by listener or port without one: more than arrived there.
+    /// SYNs to the port that reached TCP there while nothing listened; none when the kernel does not show what reaches
+    /// TCP.
+    pub without_listener: Option<WithoutListener>,
+    /// Where TCP looked for a listener of SYNs that were sent to this port.
     pub elsewhere: Vec<Elsewhere>,
     /// What the namespace is set to.
     pub settings: ListenSettings,
@@ -76,8 +79,6 @@ pub struct InterfaceObservation {
 /// Counts of one family.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyObservation {
-    /// SYNs that reached TCP at the address and port; none when that is not counted.
-    pub delivered: Option<u64>,
     /// SYNs that the kernel dropped, by reason, most first.
     pub dropped: Vec<DropCount>,
     /// SYN-ACKs that the kernel dropped on their way out.
@@ -88,6 +89,15 @@ pub struct FamilyObservation {
     pub forwarded: u64,
     /// "Unreachable" that the namespace sent by ICMP, for all ports (`OutDestUnreachs`).
     pub unreachables: u64,
+}
+
+/// SYNs to a port while nothing listened there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WithoutListener {
+    /// TCP looked for a listener at the port.
+    pub delivered: u64,
+    /// TCP looked for one elsewhere.
+    pub diverted: u64,
 }
 
 /// SYNs that reached TCP at another port than they were sent to.
@@ -120,22 +130,25 @@ pub struct ListenSettings {
     pub conntrack_drops: u64,
 }
 
-/// Listeners with more handshakes than SYNs: these came from another port, by translation.
+/// Listeners that got SYNs which were sent to `port`, by translation or by a transparent proxy. Where the kernel does not
+/// show what reaches TCP these are listeners with more handshakes than SYNs.
 #[must_use]
-pub fn more_handshakes_than_syns(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewhere> {
+pub fn went_elsewhere(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewhere> {
     let [before, after] = listeners;
-    let taken = |now: &Listener| {
-        let then = before.iter().find(|then| (then.netns, then.address, then.port) == (now.netns, now.address, now.port));
-        let (syns, completed) = then.map_or((0, 0), |then| (then.syns_received, then.completed.total()));
-        let (syns, completed) = (now.syns_received.saturating_sub(syns), now.completed.total().saturating_sub(completed));
-        completed.saturating_sub(syns)
+    let begun =
+        |now: &Listener| before.iter().find(|then| (then.netns, then.address, then.port) == (now.netns, now.address, now.port));
+    let grown = |now: &Listener, of: fn(&Listener) -> u64| of(now).saturating_sub(begun(now).map_or(0, of));
+    let count = |now: &Listener| match now.delivery {
+        Some(_) if now.diverted_from != Some(port) => 0,
+        Some(_) => grown(now, |of| of.delivery.map_or(0, |delivery| delivery.diverted_here)),
+        None => grown(now, |of| of.completed.total()).saturating_sub(grown(now, |of| of.syns_received)),
     };
     let others = after.iter().filter(|listener| listener.port != port && !listener.shares_slot);
     let all = others.map(|listener| Elsewhere {
         address: Some(listener.address),
         port: listener.port,
         process: listener.process.clone(),
-        count: taken(listener),
+        count: count(listener),
     });
     all.filter(|elsewhere| elsewhere.count > 0).collect()
 }

@@ -49,7 +49,7 @@ fn address(case: &Case<'_>) -> Option<ListenCause> {
 fn dropped(case: &Case<'_>) -> Option<ListenCause> {
     let lost = case.lost_before_tcp();
     let main = case.dropped.iter().find(|drop| drop.reason != "NO_SOCKET")?;
-    let passed = case.handshakes().max(case.counts().delivered.unwrap_or(0));
+    let passed = case.handshakes().max(case.delivered().unwrap_or(0).saturating_sub(case.lost_by("NO_SOCKET")));
     let share = if passed > 0 { SOME } else { 0.5 };
     if !is_share(lost, case.seen, share) {
         return None;
@@ -82,22 +82,22 @@ fn taken_before_tcp(case: &Case<'_>) -> Option<ListenCause> {
     if case.handshakes() > 0 || !is_share(left, case.syns, 0.5) {
         return None;
     }
-    let delivered = case.counts().delivered;
-    if delivered.map_or_else(|| has_trace(case), |delivered| delivered >= left.div_ceil(2)) {
+    let is_diverted = is_share(case.diverted(), left, 0.5);
+    if !is_diverted && (case.delivered().is_some_and(|delivered| delivered > 0) || has_trace(case)) {
         return None;
     }
     let listens = case.taking().next().is_some();
     if !listens && case.foreign_connections() > 0 {
         return Some(ListenCause::TransparentProxy);
     }
-    if elsewhere(case, left) {
+    if is_diverted || elsewhere(case, left) {
         return Some(ListenCause::Redirected);
     }
     if is_share(case.counts().forwarded, left, 0.8) {
         return Some(ListenCause::Forwarded);
     }
     // Where nothing listens TCP would have dropped them.
-    let is_taken = delivered.is_some() || (!listens && case.seen_all.drops_unknown.is_none());
+    let is_taken = case.delivered().is_some() || (!listens && case.seen_all.drops_unknown.is_none());
     is_taken.then_some(ListenCause::TakenBeforeTcp)
 }
 
@@ -183,7 +183,7 @@ fn unanswered(case: &Case<'_>) -> Option<ListenCause> {
     if case.seen == 0 || case.handshakes() > case.seen / 4 {
         return None;
     }
-    if is_share(case.grown(|of| of.embryonic_resets), case.seen, 0.5) {
+    if is_share(case.aborted().max(case.grown(|of| of.embryonic_resets)), case.seen, 0.5) {
         return Some(ListenCause::ClientsReset);
     }
     let cookies = case.grown(|of| of.syncookies_sent).saturating_sub(case.grown(|of| of.syncookies_received));
@@ -193,7 +193,7 @@ fn unanswered(case: &Case<'_>) -> Option<ListenCause> {
 }
 
 fn served(case: &Case<'_>) -> Option<ListenCause> {
-    (case.handshakes() > 0).then_some(ListenCause::Fine)
+    (case.handshakes() + case.waiting_for_data() > 0).then_some(ListenCause::Fine)
 }
 
 fn nothing_came(case: &Case<'_>) -> Option<ListenCause> {

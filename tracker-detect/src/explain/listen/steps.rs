@@ -84,7 +84,7 @@ fn arrival(case: &Case<'_>) -> Found {
 fn delivery(case: &Case<'_>) -> Found {
     let seen = case.seen_all;
     let mut parts = Vec::new();
-    if let Some(delivered) = case.counts().delivered {
+    if let Some(delivered) = case.delivered() {
         parts.push(format!("{} reached TCP", grouped(delivered)));
     }
     parts.push(match (&seen.drops_unknown, case.dropped.as_slice()) {
@@ -97,7 +97,7 @@ fn delivery(case: &Case<'_>) -> Found {
     }
     let elsewhere: u64 = seen.elsewhere.iter().map(|elsewhere| elsewhere.count).sum();
     if elsewhere > 0 {
-        parts.push(format!("{} more than were sent there reached {}", counted(elsewhere, "SYN"), text::elsewhere(case)));
+        parts.push(format!("{} sent here reached {}", counted(elsewhere, "SYN"), text::elsewhere(case)));
     }
     if let Some((count, max)) = seen.settings.conntrack.filter(|(count, max)| *count > 0 && *max > 0) {
         parts.push(format!("{} of {} tracked connections", grouped(count), grouped(max)));
@@ -176,6 +176,9 @@ fn handshakes(case: &Case<'_>) -> Found {
     let mut text = format!("{} completed", counted(done, "handshake"));
     if case.handshakes_unwatched() > 0 {
         let _ = write!(text, ", {} of them by interfaces that are not watched", grouped(case.handshakes_unwatched()));
+    }
+    if case.waiting_for_data() > 0 {
+        let _ = write!(text, "; {} wait for the first data", counted(case.waiting_for_data(), "request"));
     }
     let (half_open, old) = case.half_open();
     if half_open > 0 {

@@ -35,6 +35,10 @@ const fn is_partly(cause: ListenCause) -> bool {
 fn open(cause: ListenCause, case: &Case<'_>, target: &str) -> String {
     let handshakes = counted(case.handshakes(), "handshake");
     match cause {
+        ListenCause::Fine if case.handshakes() == 0 => format!(
+            "Clients connect to {target} and have yet to send the first data, without which they are not accepted \
+             (TCP_DEFER_ACCEPT)"
+        ),
         ListenCause::Fine => format!("Clients connect to {target}: {handshakes} in {}", time(case)),
         ListenCause::Flood => format!(
             "Clients connect to {target} ({handshakes} in {}) beside a SYN flood of {}",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracker_detect::explain::listen::{
-    FamilyObservation, InterfaceObservation, ListenObservation, more_handshakes_than_syns,
+    Elsewhere, FamilyObservation, InterfaceObservation, ListenObservation, WithoutListener, went_elsewhere,
 };
 use tracker_model::{
     counters::NamespaceCounters,
@@ -19,6 +19,7 @@ use super::Collector;
 use crate::kernel::{
     KernelError, ListenAsked, SocketsAsked,
     drops::{FamilyDrops, PortCounts, Watching},
+    maps::{Mapped, Maps},
     netns_facts::{self, IpCounters},
     tcp_counters,
 };
@@ -37,6 +38,35 @@ struct Moment {
     tcp: Option<NamespaceCounters>,
     ip: [IpCounters; 2],
     conntrack_drops: u64,
+    /// None where the kernel does not show what reaches TCP.
+    closed_ports: Option<ClosedCounts>,
+}
+
+/// SYNs to ports where nothing listens.
+struct ClosedCounts {
+    /// Of the port that is watched: delivered there, and diverted from there.
+    of_asked: [u64; 2],
+    /// By port: how many more TCP looked up there than were sent there.
+    surplus: Vec<i64>,
+}
+
+impl ClosedCounts {
+    fn read(maps: &Maps, port: u16) -> Self {
+        let of = |counts: &Mapped<u64>| counts.get(port.into()).unwrap_or_default();
+        let both = maps.closed_delivered.read().zip(maps.closed_ports.read());
+        let surplus = both.map(|(delivered, received)| delivered.wrapping_sub(received).cast_signed());
+        Self { of_asked: [of(&maps.closed_delivered), of(&maps.closed_diverted)], surplus: surplus.collect() }
+    }
+
+    /// Ports without a listener where TCP looked for one more often than SYNs were sent there.
+    fn taken_since(&self, before: &Self, asked: u16) -> Vec<Elsewhere> {
+        let grown = (0..=u16::MAX).zip(self.surplus.iter().zip(&before.surplus)).filter(|(port, _)| *port != asked);
+        let taken = grown.filter_map(|(port, (now, before))| {
+            let count = u64::try_from(now.wrapping_sub(*before)).ok().filter(|count| *count > 0)?;
+            Some(Elsewhere { address: None, port, process: None, count })
+        });
+        taken.collect()
+    }
 }
 
 impl BegunWatch {
@@ -52,7 +82,7 @@ impl Collector {
     /// # Errors
     /// Too many are being watched, or a map fails.
     pub fn begin_watch(&mut self, asked: ListenAsked) -> Result<BegunWatch, KernelError> {
-        let before = self.moment()?;
+        let before = self.moment(asked.port)?;
         let address = (!asked.address.is_unspecified()).then_some(asked.address);
         let watching = self.drops.start(&mut self.object, &mut self.maps, &[(address, asked.port)])?;
         let watching = watching.ok_or(KernelError::TooManyWatches)?;
@@ -74,7 +104,7 @@ impl Collector {
         let counts = self.drops.read(&self.maps, &watch.watching).pop().unwrap_or_default();
         let watched = watch.begun.elapsed();
         self.abandon_watch(&watch);
-        let now = self.moment()?;
+        let now = self.moment(watch.asked.port)?;
         let BegunWatch { asked, before, .. } = watch;
         let sockets = SocketsAsked {
             ports: Some(asked.port..=asked.port),
@@ -84,6 +114,8 @@ impl Collector {
         };
         let found = self.sockets(&sockets)?;
         let listeners = [before.listeners, now.listeners];
+        let closed = before.closed_ports.as_ref().zip(now.closed_ports.as_ref());
+        let closed = closed.map(|(before, now)| now.taken_since(before, asked.port)).unwrap_or_default();
         Ok(ListenObservation {
             watched,
             is_local: asked.address.is_unspecified() || self.local.contains(asked.address),
@@ -96,7 +128,11 @@ impl Collector {
             sockets: found.sockets.into_iter().filter(|socket| is_telling(socket, asked.address)).collect(),
             truncated: found.truncated,
             devices: self.links.values().map(|link| (link.index, link.name.clone())).collect(),
-            elsewhere: more_handshakes_than_syns(&listeners, asked.port),
+            without_listener: now.closed_ports.as_ref().zip(before.closed_ports.as_ref()).map(|(now, before)| {
+                let [delivered, diverted] = [0, 1].map(|of| now.of_asked[of].saturating_sub(before.of_asked[of]));
+                WithoutListener { delivered, diverted }
+            }),
+            elsewhere: went_elsewhere(&listeners, asked.port).into_iter().chain(closed).collect(),
             listeners,
             counters: before.tcp.zip(now.tcp).map(|(before, now)| [before, now]),
             settings: netns_facts::settings(now.conntrack_drops.saturating_sub(before.conntrack_drops)),
@@ -104,7 +140,7 @@ impl Collector {
     }
 
     /// Listeners with queues of this moment, and the counters of the namespace.
-    fn moment(&mut self) -> Result<Moment, KernelError> {
+    fn moment(&mut self, port: u16) -> Result<Moment, KernelError> {
         self.census_on_request();
         let listeners = self.read()?.listeners;
         Ok(Moment {
@@ -112,6 +148,7 @@ impl Collector {
             tcp: tcp_counters::read().ok(),
             ip: netns_facts::ip_counters(),
             conntrack_drops: netns_facts::conntrack_drops(),
+            closed_ports: self.closed_ports.shows_delivery().then(|| ClosedCounts::read(&self.maps, port)),
         })
     }
 
@@ -148,7 +185,6 @@ fn families(counts: &PortCounts, ip: [[IpCounters; 2]; 2]) -> [FamilyObservation
         let FamilyDrops { syns, answers, resets } = &counts.families[family];
         let (before, now) = (before[family], now[family]);
         FamilyObservation {
-            delivered: None,
             dropped: most_first(syns),
             answers_dropped: most_first(answers),
             resets: *resets,
