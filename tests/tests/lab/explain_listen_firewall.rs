@@ -137,8 +137,9 @@ fn syns_that_are_translated_are_followed() -> Result<()> {
     rule(&pair.server, "prerouting", "nat", "tcp dport 80 redirect to :8080\ntcp dport 81 redirect to :8081")?;
     for port in [80, 81] {
         for answer in scene.tried(port, ListenCause::Redirected)? {
-            ensure!(answer.summary.contains(&format!("went on to port 80{port}")), "{answer:#?}");
+            ensure!(answer.summary.contains(&format!(" port 80{port}")), "{answer:#?}");
             assert_eq!(answer.figures.delivered, Some(0), "{answer:#?}");
+            assert_eq!(answer.blocked, port == 81, "at 8080 they are served: {answer:#?}");
         }
     }
     // Where they went to, all is well.
@@ -155,7 +156,9 @@ fn syns_that_are_translated_are_followed() -> Result<()> {
     );
     rule(&pair.server, "prerouting", "nat", &translated)?;
     for port in [82, 8_000] {
-        scene.tried(port, ListenCause::Forwarded)?;
+        for answer in scene.tried(port, ListenCause::Forwarded)? {
+            ensure!(answer.summary.ends_with("and packets come back too"), "{answer:#?}");
+        }
     }
     drop(listeners);
     daemon.stop(Signal::SIGTERM)

@@ -20,7 +20,8 @@ pub struct ListenAnswer {
     pub watched_seconds: f64,
     /// The one thing that keeps connections from being made, or that nothing does.
     pub cause: ListenCause,
-    /// Whether something on this host, or on the way back from it, keeps connections from being made.
+    /// Whether something on this host, or on the way back from it, keeps connections from being made. False where they
+    /// are served elsewhere: at another port, by a transparent proxy, in another namespace.
     pub blocked: bool,
     /// One line for an operator.
     pub summary: String,
@@ -102,10 +103,20 @@ pub enum ListenCause {
 }
 
 impl ListenCause {
-    /// Whether it keeps connections from being made.
+    /// Whether it keeps connections from being made; [`Self::Redirected`] only where the other port does not serve them.
     #[must_use]
     pub const fn is_blocking(self) -> bool {
-        !matches!(self, Self::Fine | Self::NoSyns | Self::InterfaceNotWatched | Self::Flood | Self::NotKnown)
+        use ListenCause as C;
+        !matches!(
+            self,
+            C::Fine
+                | C::NoSyns
+                | C::InterfaceNotWatched
+                | C::TransparentProxy
+                | C::Forwarded
+                | C::Flood
+                | C::NotKnown
+        )
     }
 }
 

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use super::{
     examples::{
         DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
-        EXPLAIN_LISTEN_EXAMPLES, LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES, alerts_examples,
+        EXPLAIN_LISTEN_EXAMPLES, LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES,
+        alerts_examples,
     },
     output::Output,
     value::{self, Destination, Holder, Target},

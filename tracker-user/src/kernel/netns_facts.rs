@@ -58,10 +58,7 @@ pub fn ip_counters() -> [IpCounters; 2] {
         forwarded: all.get(forwarded).copied().unwrap_or_default(),
         unreachables: all.get(unreachables).copied().unwrap_or_default(),
     };
-    [
-        of(&ipv4, "Ip:ForwDatagrams", "Icmp:OutDestUnreachs"),
-        of(&ipv6, "Ip6OutForwDatagrams", "Icmp6OutDestUnreachs"),
-    ]
+    [of(&ipv4, "Ip:ForwDatagrams", "Icmp:OutDestUnreachs"), of(&ipv6, "Ip6OutForwDatagrams", "Icmp6OutDestUnreachs")]
 }
 
 /// A line of names is followed by one of values, both of which begin with the same word.

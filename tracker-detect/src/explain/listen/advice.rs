@@ -17,9 +17,13 @@ pub(super) fn lines(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         C::NothingListens | C::OtherAddress | C::LoopbackOnly | C::Ipv6Only | C::Ipv4Only | C::OtherDevice => {
             listening(cause, case)
         }
-        C::Firewall | C::FirewallPartly | C::Rejected | C::ConntrackFull | C::ReversePath | C::BadChecksum | C::Dropped => {
-            passing(cause, case)
-        }
+        C::Firewall
+        | C::FirewallPartly
+        | C::Rejected
+        | C::ConntrackFull
+        | C::ReversePath
+        | C::BadChecksum
+        | C::Dropped => passing(cause, case),
         C::Redirected | C::TransparentProxy | C::Forwarded | C::TakenBeforeTcp => taking(cause, case),
         _ => answering(cause, case),
     }
@@ -30,10 +34,13 @@ fn arriving(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
     let on = case.seen_all.on_interface.as_ref().map_or("eth0", |interface| &interface.name);
     let line = match cause {
         ListenCause::Fine => return Vec::new(),
-        ListenCause::Flood => "See `tracker alerts -o wide`: it names the flood, its sources and what helps.".to_owned(),
+        ListenCause::Flood => {
+            "See `tracker alerts -o wide`: it names the flood, its sources and what helps.".to_owned()
+        }
         ListenCause::InterfaceNotWatched => format!("Let the daemon watch it: `tracker run --interface {on}`."),
         ListenCause::AddressNotLocal => {
-            "See which addresses there are: `ip address`. Let clients connect to one of them, or add this one.".to_owned()
+            "See which addresses there are: `ip address`. Let clients connect to one of them, or add this one."
+                .to_owned()
         }
         ListenCause::InterfaceDown => format!("Bring it up: `ip link set {on} up`."),
         _ => format!(
@@ -45,7 +52,9 @@ fn arriving(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
     let xdp: Vec<_> = case.seen_all.interfaces.iter().filter(|of| of.other_xdp).map(|of| of.name.as_str()).collect();
     if cause == ListenCause::NoSyns && !xdp.is_empty() {
         let by = xdp.join(", ");
-        lines.push(format!("An XDP program runs on {by} before tracker sees a packet, and may drop SYNs: `bpftool net`."));
+        lines.push(format!(
+            "An XDP program runs on {by} before tracker sees a packet, and may drop SYNs: `bpftool net`."
+        ));
     }
     lines
 }
@@ -62,8 +71,12 @@ fn listening(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         ListenCause::Ipv6Only => {
             format!("Let {who} listen at 0.0.0.0 too, or switch IPV6_V6ONLY off (net.ipv6.bindv6only=0).")
         }
-        ListenCause::Ipv4Only => format!("Let {who} listen at [::] too, or give clients no IPv6 address (AAAA) of this host."),
-        ListenCause::OtherDevice => format!("Let {who} bind to the device that clients come by, or to none (SO_BINDTODEVICE, VRF)."),
+        ListenCause::Ipv4Only => {
+            format!("Let {who} listen at [::] too, or give clients no IPv6 address (AAAA) of this host.")
+        }
+        ListenCause::OtherDevice => {
+            format!("Let {who} bind to the device that clients come by, or to none (SO_BINDTODEVICE, VRF).")
+        }
         _ => format!("Let {who} listen at {asked} or at {any}, or let clients connect to where it listens."),
     }]
 }

@@ -8,10 +8,14 @@ use tracker_model::{
     listener::Listener,
 };
 
-use super::observation::{FamilyObservation, InterfaceObservation, ListenObservation, WithoutListener};
+use super::observation::{Elsewhere, FamilyObservation, InterfaceObservation, ListenObservation, WithoutListener};
 
 /// Reasons that stop no SYN of this host's: a copy for a packet socket that was full, or a packet for another host.
 const NO_LOSS: [&str; 2] = ["PACKET_SOCK_ERROR", "OTHERHOST"];
+
+/// The reason of SYNs that repeat one whose request waits: they are answered again, and count as dropped
+/// (`tcp_check_req`).
+const REPEATED: &str = "NOT_SPECIFIED";
 
 /// One family of what was seen.
 pub(super) struct Case<'a> {
@@ -38,6 +42,9 @@ impl<'a> Case<'a> {
         let dropped: Vec<_> = counts.dropped.iter().filter(is_loss).cloned().collect();
         let syns = seen_all.interfaces.iter().map(|interface| interface.asked[family]).sum();
         let mut case = Self { family, asked, port, seen_all, syns, seen: 0, dropped };
+        if case.half_open().0 > 0 || case.delivered().is_some_and(|delivered| delivered > 0) {
+            case.dropped.retain(|drop| drop.reason != REPEATED);
+        }
         case.seen = syns.max(case.lost()).max(case.handshakes());
         case
     }
@@ -128,7 +135,7 @@ impl<'a> Case<'a> {
     /// no more than SYNs arrived, besides those by interfaces that are not watched.
     pub(super) fn handshakes(&self) -> u64 {
         let watched = self.completed(|listener| listener.completed);
-        let of_asked = if self.asked.is_some() { watched.min(self.syns) } else { watched };
+        let of_asked = if self.asked.is_some() { watched.min(self.syns + self.diverted_here()) } else { watched };
         of_asked + self.handshakes_unwatched()
     }
 
@@ -154,6 +161,27 @@ impl<'a> Case<'a> {
     /// SYNs for which TCP looked elsewhere.
     pub(super) fn diverted(&self) -> u64 {
         self.looked_up(|listener| Some(listener.delivery?.diverted), |of| of.diverted).unwrap_or_default()
+    }
+
+    /// SYNs that were sent to another address or port, and reached these listeners.
+    pub(super) fn diverted_here(&self) -> u64 {
+        let of = |listener: &Listener| listener.delivery.map_or(0, |delivery| delivery.diverted_here);
+        self.listeners().map(|(before, now)| of(now).saturating_sub(before.map_or(0, of))).sum()
+    }
+
+    /// Where most of the SYNs went that TCP looked up elsewhere.
+    pub(super) fn elsewhere(&self) -> Option<&'a Elsewhere> {
+        self.seen_all.elsewhere.iter().max_by_key(|elsewhere| elsewhere.count)
+    }
+
+    /// Whether handshakes are completed there.
+    pub(super) fn is_served_elsewhere(&self) -> bool {
+        self.elsewhere().is_some_and(|elsewhere| elsewhere.handshakes > 0)
+    }
+
+    /// Whether more packets were forwarded than SYNs can be: answers and acknowledgements are.
+    pub(super) fn is_forwarded_both_ways(&self) -> bool {
+        self.counts().forwarded >= 2 * self.syns.saturating_sub(self.lost()) + 1
     }
 
     /// What is known for a listener, or for the port while it has none: of both families and all addresses, so that no
@@ -223,7 +251,13 @@ impl<'a> Case<'a> {
         use ListenCause as C;
         matches!(
             cause,
-            C::Firewall | C::FirewallPartly | C::Rejected | C::ConntrackFull | C::ReversePath | C::BadChecksum | C::Dropped
+            C::Firewall
+                | C::FirewallPartly
+                | C::Rejected
+                | C::ConntrackFull
+                | C::ReversePath
+                | C::BadChecksum
+                | C::Dropped
         )
     }
 }
@@ -241,7 +275,8 @@ pub(super) fn merged<'a>(all: impl Iterator<Item = &'a Vec<DropCount>>) -> Vec<D
     for drop in all.flatten() {
         *counts.entry(&drop.reason).or_default() += drop.count;
     }
-    let mut drops: Vec<_> = counts.into_iter().map(|(reason, count)| DropCount { reason: reason.into(), count }).collect();
+    let mut drops: Vec<_> =
+        counts.into_iter().map(|(reason, count)| DropCount { reason: reason.into(), count }).collect();
     drops.sort_by_key(|drop| Reverse(drop.count));
     drops
 }

@@ -39,15 +39,16 @@ pub fn explain_listen(address: IpAddr, port: u16, seen: &ListenObservation) -> L
     let judged: Vec<(ListenCause, &Case<'_>)> = cases.iter().map(|case| (rules::cause(case), case)).collect();
     let (cause, case) = judged.iter().max_by_key(|(cause, case)| weight(*cause, case)).expect("one family or two");
     let other = judged.iter().find(|(other, of)| other != cause && of.seen > 0);
+    let blocked = cause.is_blocking() && !(*cause == ListenCause::Redirected && case.is_served_elsewhere());
     ListenAnswer {
         address,
         port,
         watched_seconds: seen.watched.as_secs_f64(),
         cause: *cause,
-        blocked: cause.is_blocking(),
+        blocked,
         summary: text::summary(*cause, case, other.is_some()),
         advice: advice::lines(*cause, case),
-        steps: steps::steps(*cause, case),
+        steps: steps::steps(*cause, blocked, case),
         figures: figures(&cases),
         notes: notes(*cause, case, other.map(|(cause, case)| (*cause, *case))),
     }
@@ -74,7 +75,9 @@ fn weight(cause: ListenCause, case: &Case<'_>) -> (bool, bool, bool, u64) {
 fn figures(cases: &[Case<'_>]) -> ListenFigures {
     let seen = cases[0].seen_all;
     let has = |family: usize| cases.iter().any(|case| case.family == family);
-    let of = |counts: [u64; 2]| counts.iter().enumerate().filter(|(family, _)| has(*family)).map(|(_, count)| *count).sum::<u64>();
+    let of = |counts: [u64; 2]| {
+        counts.iter().enumerate().filter(|(family, _)| has(*family)).map(|(_, count)| *count).sum::<u64>()
+    };
     let interface = |interface: &InterfaceObservation| InterfaceSyns {
         interface: interface.name.clone(),
         ipv4: if has(0) { interface.asked[0] } else { 0 },
@@ -137,7 +140,10 @@ fn notes(cause: ListenCause, case: &Case<'_>, other: Option<(ListenCause, &Case<
     }
     let not_local: u64 = seen.interfaces.iter().map(|interface| interface.not_local[case.family]).sum();
     if not_local > 0 {
-        notes.push(format!("{} came to this port at addresses that this host does not have.", counted(not_local, "SYN")));
+        notes.push(format!(
+            "{} came to this port at addresses that this host does not have.",
+            counted(not_local, "SYN")
+        ));
     }
     if case.seen > 0 && case.is_before_tcp(cause) && case.taking().next().is_none() {
         notes.push("Nothing listens there either, as far as this host's sockets show.".to_owned());

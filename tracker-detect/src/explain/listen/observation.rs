@@ -111,6 +111,8 @@ pub struct Elsewhere {
     pub process: Option<Process>,
     /// How many.
     pub count: u64,
+    /// Handshakes that were completed there.
+    pub handshakes: u64,
 }
 
 /// Settings of the namespace.
@@ -135,8 +137,9 @@ pub struct ListenSettings {
 #[must_use]
 pub fn went_elsewhere(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewhere> {
     let [before, after] = listeners;
-    let begun =
-        |now: &Listener| before.iter().find(|then| (then.netns, then.address, then.port) == (now.netns, now.address, now.port));
+    let begun = |now: &Listener| {
+        before.iter().find(|then| (then.netns, then.address, then.port) == (now.netns, now.address, now.port))
+    };
     let grown = |now: &Listener, of: fn(&Listener) -> u64| of(now).saturating_sub(begun(now).map_or(0, of));
     let count = |now: &Listener| match now.delivery {
         Some(_) if now.diverted_from != Some(port) => 0,
@@ -149,6 +152,7 @@ pub fn went_elsewhere(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewher
         port: listener.port,
         process: listener.process.clone(),
         count: count(listener),
+        handshakes: grown(listener, |of| of.completed.total()),
     });
     all.filter(|elsewhere| elsewhere.count > 0).collect()
 }

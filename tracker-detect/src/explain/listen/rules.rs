@@ -108,7 +108,9 @@ fn elsewhere(case: &Case<'_>, left: u64) -> bool {
 
 /// Whether TCP has seen SYNs at the listeners of the port.
 fn has_trace(case: &Case<'_>) -> bool {
-    case.half_open().0 > 0 || case.requests_dropped().is_some_and(|drops| drops > 0) || case.grown(|of| of.syncookies_sent) > 0
+    case.half_open().0 > 0
+        || case.requests_dropped().is_some_and(|drops| drops > 0)
+        || case.grown(|of| of.syncookies_sent) > 0
 }
 
 fn no_listener(case: &Case<'_>) -> Option<ListenCause> {
@@ -135,11 +137,15 @@ fn elsewhere_listening(case: &Case<'_>) -> ListenCause {
     let mut listening = case.listening().peekable();
     if listening.peek().is_none() {
         ListenCause::NothingListens
-    } else if case.family == 0 && case.listening().any(|socket| socket.address.is_ipv6() && socket.address.is_unspecified()) {
+    } else if case.family == 0
+        && case.listening().any(|socket| socket.address.is_ipv6() && socket.address.is_unspecified())
+    {
         ListenCause::Ipv6Only
     } else if !is_asked_loopback && case.listening().all(|socket| socket.address.is_loopback()) {
         ListenCause::LoopbackOnly
-    } else if case.family == 1 && case.listening().any(|socket| socket.address.is_ipv4() && socket.address.is_unspecified()) {
+    } else if case.family == 1
+        && case.listening().any(|socket| socket.address.is_ipv4() && socket.address.is_unspecified())
+    {
         ListenCause::Ipv4Only
     } else {
         ListenCause::OtherAddress

@@ -10,8 +10,8 @@ use tracker_model::{
 use super::{case::Case, processes, text};
 
 /// All steps.
-pub(super) fn steps(cause: ListenCause, case: &Case<'_>) -> Vec<Step> {
-    let broken = broken(cause);
+pub(super) fn steps(cause: ListenCause, blocked: bool, case: &Case<'_>) -> Vec<Step> {
+    let broken = broken(cause).filter(|_| blocked);
     let all = [
         (StepSubject::Address, address(case)),
         (StepSubject::Arrival, arrival(case)),
@@ -34,8 +34,10 @@ pub(super) fn steps(cause: ListenCause, case: &Case<'_>) -> Vec<Step> {
 /// The step at which a cause lies.
 const fn broken(cause: ListenCause) -> Option<StepSubject> {
     use ListenCause as C;
+    if !cause.is_blocking() {
+        return None;
+    }
     Some(match cause {
-        C::Fine | C::Flood | C::NotKnown | C::NoSyns | C::InterfaceNotWatched => return None,
         C::AddressNotLocal | C::InterfaceDown => StepSubject::Address,
         C::NothingListens | C::OtherAddress | C::LoopbackOnly | C::Ipv6Only | C::Ipv4Only | C::OtherDevice => {
             StepSubject::Listener
@@ -52,9 +54,11 @@ type Found = (bool, String);
 fn address(case: &Case<'_>) -> Found {
     let seen = case.seen_all;
     let Some(asked) = case.asked else { return (true, "all addresses of this host".to_owned()) };
-    let mut text = if seen.is_local { format!("{asked} is this host's") } else { format!("{asked} is not this host's") };
+    let mut text =
+        if seen.is_local { format!("{asked} is this host's") } else { format!("{asked} is not this host's") };
     if let Some(interface) = &seen.on_interface {
-        let (up, watched) = (if interface.up { "up" } else { "down" }, if interface.watched { "" } else { ", not watched" });
+        let (up, watched) =
+            (if interface.up { "up" } else { "down" }, if interface.watched { "" } else { ", not watched" });
         let _ = write!(text, ", on {} ({up}{watched})", interface.name);
     }
     (seen.is_local, text)
@@ -69,10 +73,12 @@ fn arrival(case: &Case<'_>) -> Found {
             [] => "no interface is watched".to_owned(),
             names => format!("no SYN at {} in {}", names.join(", "), text::time(case)),
         };
-        if !unwatched.is_empty() {
+        if case.diverted_here() > 0 {
+            let _ = write!(text, ", and {} that were sent to another port", counted(case.diverted_here(), "SYN"));
+        } else if !unwatched.is_empty() {
             let _ = write!(text, " (not watched: {})", unwatched.join(", "));
         }
-        return (false, text);
+        return (case.diverted_here() > 0, text);
     }
     let by: Vec<_> = case
         .arrived_by()
@@ -103,7 +109,9 @@ fn delivery(case: &Case<'_>) -> Found {
         parts.push(format!("{} of {} tracked connections", grouped(count), grouped(max)));
     }
     let filter = case.arrived_by().filter_map(|interface| Some((interface, interface.rp_filter?)));
-    if case.family == 0 && let Some((interface, mode)) = filter.max_by_key(|(_, mode)| *mode) {
+    if case.family == 0
+        && let Some((interface, mode)) = filter.max_by_key(|(_, mode)| *mode)
+    {
         parts.push(format!("rp_filter {mode} on {}", interface.name));
     }
     (case.syns > 0 && seen.drops_unknown.is_none(), parts.join("; "))

@@ -30,7 +30,8 @@ fn listening(address: IpAddr) -> SocketObservation {
 
 /// The listener of such a socket after this many SYNs and handshakes.
 fn counted(address: IpAddr, syns: u64, handshakes: u64) -> Listener {
-    let family = |count| if address.is_ipv4() { ByFamily { ipv4: count, ipv6: 0 } } else { ByFamily { ipv4: 0, ipv6: count } };
+    let family =
+        |count| if address.is_ipv4() { ByFamily { ipv4: count, ipv6: 0 } } else { ByFamily { ipv4: 0, ipv6: count } };
     let (syns_by_family, completed) = (family(syns), family(handshakes));
     let queues = ListenerQueues { accept_queue_max: 128, syn_queue_max: 128, ..ListenerQueues::default() };
     let delivery = Some(Delivery { delivered: syns, ..Delivery::default() });
@@ -134,11 +135,15 @@ fn nothing_arrives() {
 fn nothing_listens_there() {
     is(&without_listener(Vec::new()), C::NothingListens, "nothing listens at that port");
     let bound = SocketObservation { port: PORT, processes: process(7, "app"), ..socket(TcpState::Bound) };
-    is(&without_listener(vec![bound.clone()]), C::NothingListens, "app (pid 7) has bound the port and not called listen()");
+    is(
+        &without_listener(vec![bound.clone()]),
+        C::NothingListens,
+        "app (pid 7) has bound the port and not called listen()",
+    );
     let udp = SocketObservation { protocol: tracker_model::explain::Protocol::Udp, ..bound };
     is(&without_listener(vec![udp]), C::NothingListens, "app (pid 7) has the port for UDP");
     let other = listening([192, 0, 2, 7].into());
-    is(&without_listener(vec![other.clone()]), C::OtherAddress, "nginx (pid 815) listens at 192.0.2.7:80 on another");
+    is(&without_listener(vec![other.clone()]), C::OtherAddress, "nginx (pid 815) listens at 192.0.2.7:80, and not there");
     let loopback = listening([127, 0, 0, 1].into());
     is(&without_listener(vec![loopback.clone()]), C::LoopbackOnly, "127.0.0.1:80 on loopback alone");
     is(&without_listener(vec![other, loopback]), C::OtherAddress, "192.0.2.7:80, 127.0.0.1:80");
@@ -174,7 +179,8 @@ fn the_ipv6_wildcard_is_both_families() {
     // A dual-stack listener takes both.
     let mut dual = healthy();
     dual.sockets = vec![listening(any6())];
-    let count = |handshakes| Listener { completed: ByFamily { ipv4: handshakes, ipv6: 0 }, ..counted(any6(), 0, 0) }.derived();
+    let count =
+        |handshakes| Listener { completed: ByFamily { ipv4: handshakes, ipv6: 0 }, ..counted(any6(), 0, 0) }.derived();
     dual.listeners = [vec![count(90)], vec![count(100)]];
     assert_eq!(explain_listen(any6(), PORT, &dual).cause, C::Fine);
     assert_eq!(explained(&dual).cause, C::Fine);
@@ -210,30 +216,45 @@ fn something_drops_them() {
         DropCount { reason: "NETFILTER_DROP".to_owned(), count: 1 },
     ];
     is(&healthy, C::Fine, "");
-    let unheard = ListenObservation { sockets: Vec::new(), listeners: Default::default(), ..with_drops("NETFILTER_DROP", 10) };
+    let unheard =
+        ListenObservation { sockets: Vec::new(), listeners: Default::default(), ..with_drops("NETFILTER_DROP", 10) };
     assert!(is(&unheard, C::Firewall, "").notes.iter().any(|note| note.starts_with("Nothing listens there either")));
 }
 
 #[test]
 fn something_takes_them() {
     let gone = |sockets| ListenObservation { sockets, listeners: Default::default(), ..stopped() };
-    is(&gone(Vec::new()), C::TakenBeforeTcp, "10 SYNs of 3 s, and none was dropped");
+    is(&gone(Vec::new()), C::TakenBeforeTcp, "before TCP sees them, and drops none (10 SYNs in 3 s)");
     let diverted = || WithoutListener { delivered: 0, diverted: 10 };
-    let elsewhere =
-        |port| Elsewhere { address: Some(server()), port, process: Some(Process { pid: 9, comm: "web".to_owned() }), count: 10 };
+    let elsewhere = |port| Elsewhere {
+        address: Some(server()),
+        port,
+        process: Some(Process { pid: 9, comm: "web".to_owned() }),
+        count: 10,
+        handshakes: 0,
+    };
     let redirected =
         ListenObservation { without_listener: Some(diverted()), elsewhere: vec![elsewhere(8_080)], ..gone(Vec::new()) };
-    is(&redirected, C::Redirected, "10 SYNs of 3 s went on to port 8080 of web (pid 9)");
+    let words = "a rule sends them to port 8080 of web (pid 9), which completes no handshake (10 SYNs in 3 s)";
+    is(&redirected, C::Redirected, words);
+    let mut served = redirected.clone();
+    served.elsewhere[0].handshakes = 10;
+    let answer = explained(&served);
+    assert_eq!((answer.cause, answer.blocked), (C::Redirected, false));
+    assert!(answer.summary.starts_with("Clients of 192.0.2.1:80 are served at port 8080 of web"), "{}", answer.summary);
+    assert!(answer.steps.iter().all(|step| step.state != StepState::Problem), "{:#?}", answer.steps);
     let connected = SocketObservation { address: server(), port: PORT, ..socket(TcpState::Established) };
     let proxied = ListenObservation { sockets: vec![connected], ..redirected };
-    is(&proxied, C::TransparentProxy, "a transparent proxy takes the SYNs at port 8080 of web (pid 9)");
+    is(&proxied, C::TransparentProxy, "served by a transparent proxy at port 8080 of web (pid 9): 10 SYNs");
     // Past a listener: nothing reaches it, nothing is dropped, and the host forwards as much.
     let mut forwarded = stopped();
     forwarded.families[0].forwarded = 25;
-    is(&forwarded, C::Forwarded, "10 SYNs of 3 s were forwarded");
+    is(&forwarded, C::Forwarded, "10 SYNs in 3 s were forwarded to another namespace or host, and packets come back too");
+    forwarded.families[0].forwarded = 10;
+    is(&forwarded, C::Forwarded, "and nothing comes back");
     is(&stopped(), C::TakenBeforeTcp, "something takes the SYNs");
-    // Repeats of SYNs whose requests wait are not looked up again.
-    let mut repeated = stopped();
+    // Repeats of SYNs whose requests wait are not looked up again, and count as dropped.
+    let mut repeated = with_drops("NOT_SPECIFIED", 5);
     repeated.sockets[0].queues = Some(SocketQueues { syn_queue: 3, accept_queue_max: 128, ..SocketQueues::default() });
     is(&repeated, C::AnswersLost, "");
 }
@@ -251,13 +272,15 @@ fn where_the_kernel_does_not_show_what_reaches_tcp_other_signs_serve() {
     assert_eq!(explained(&blind(healthy())).figures.delivered, None);
     assert_eq!(explained(&blind(without_listener(Vec::new()))).cause, C::NothingListens);
     assert_eq!(explained(&blind(with_drops("NETFILTER_DROP", 10))).cause, C::Firewall);
-    let other = |syns, handshakes| Listener { port: 8_080, delivery: None, ..counted([0, 0, 0, 0].into(), syns, handshakes) };
+    let other =
+        |syns, handshakes| Listener { port: 8_080, delivery: None, ..counted([0, 0, 0, 0].into(), syns, handshakes) };
     let listeners = [vec![other(5, 5)], vec![other(6, 16)]];
     let went = went_elsewhere(&listeners, PORT);
     assert_eq!(went.iter().map(|to| (to.port, to.count)).collect::<Vec<_>>(), [(8_080, 10)]);
     let redirected = ListenObservation { sockets: Vec::new(), elsewhere: went, listeners, ..blind(stopped()) };
     assert_eq!(explained(&redirected).cause, C::Redirected);
-    let unknown = ListenObservation { drops_unknown: Some("refused".to_owned()), ..blind(without_listener(Vec::new())) };
+    let unknown =
+        ListenObservation { drops_unknown: Some("refused".to_owned()), ..blind(without_listener(Vec::new())) };
     let answer = explained(&unknown);
     assert_eq!((answer.cause, answer.figures.dropped), (C::NothingListens, None));
     assert!(answer.notes.iter().any(|note| note.contains("is not known: refused")), "{:#?}", answer.notes);
@@ -315,10 +338,8 @@ fn answers_come_to_nothing() {
     lost.sockets[0].queues = Some(queues);
     is(&lost, C::AnswersLost, "5 are half-open, 4 of them answered more than once");
     let mut cookies = reached();
-    cookies.counters = Some([
-        NamespaceCounters::default(),
-        NamespaceCounters { syncookies_sent: 10, ..NamespaceCounters::default() },
-    ]);
+    cookies.counters =
+        Some([NamespaceCounters::default(), NamespaceCounters { syncookies_sent: 10, ..NamespaceCounters::default() }]);
     is(&cookies, C::AnswersLost, "10 SYN cookies sent");
     let mut reset = reached();
     reset.listeners[1][0].syns_aborted = 10;
@@ -336,5 +357,12 @@ fn other_addresses_do_not_count_as_this_one() {
     let mut seen = healthy();
     seen.interfaces[0] = InterfaceObservation { asked: [0, 0], other: [10, 0], ..arrived([0, 0]) };
     let answer = is(&seen, C::NoSyns, "");
-    assert!(answer.notes.iter().any(|note| note.starts_with("10 SYNs came to this port at other addresses")), "{answer:#?}");
+    let is_noted = |note: &String| note.starts_with("10 SYNs came to this port at other addresses");
+    assert!(answer.notes.iter().any(is_noted), "{answer:#?}");
+    // What a rule sent here from another port is served here.
+    let mut diverted = healthy();
+    diverted.interfaces[0].asked = [0, 0];
+    diverted.listeners[1][0].delivery = Some(Delivery { delivered: 100, diverted_here: 10, ..Delivery::default() });
+    let answer = is(&diverted, C::Fine, "10 handshakes");
+    assert!(answer.steps[1].text.ends_with("and 10 SYNs that were sent to another port"), "{:#?}", answer.steps);
 }

@@ -10,7 +10,8 @@ use super::{case::Case, processes};
 
 /// One line; with the family where that matters.
 pub(super) fn summary(cause: ListenCause, case: &Case<'_>, names_family: bool) -> String {
-    let family = if names_family && case.asked.is_none() { format!(" by {}", case.family_name()) } else { String::new() };
+    let family =
+        if names_family && case.asked.is_none() { format!(" by {}", case.family_name()) } else { String::new() };
     let target = format!("{}{family}", case.target());
     match cause {
         ListenCause::Fine | ListenCause::Flood | ListenCause::NoSyns | ListenCause::InterfaceNotWatched => {
@@ -21,14 +22,25 @@ pub(super) fn summary(cause: ListenCause, case: &Case<'_>, names_family: bool) -
             grouped(case.seen),
             time(case)
         ),
-        _ => format!("Nobody can connect to {target}: {}", why(cause, case))
-            .replacen("Nobody can", if is_partly(cause) { "Not everybody can" } else { "Nobody can" }, 1),
+        ListenCause::Redirected if case.is_served_elsewhere() => {
+            format!("Clients of {target} are served at {}, where a rule sends them: {}", elsewhere(case), taken_count(case))
+        }
+        ListenCause::TransparentProxy => {
+            let at = case.elsewhere().map_or_else(String::new, |_| format!(" at {}", elsewhere(case)));
+            format!("Clients of {target} are served by a transparent proxy{at}: {}", taken_count(case))
+        }
+        ListenCause::Forwarded => {
+            let back = if case.is_forwarded_both_ways() { "packets come back too" } else { "nothing comes back" };
+            format!(
+                "{target} is served elsewhere, or nowhere: {} were forwarded to another namespace or host, and {back}",
+                taken_count(case)
+            )
+        }
+        ListenCause::FirewallPartly | ListenCause::StuckSocket => {
+            format!("Not everybody can connect to {target}: {}", why(cause, case))
+        }
+        _ => format!("Nobody can connect to {target}: {}", why(cause, case)),
     }
-}
-
-/// Some connections are made all the same.
-const fn is_partly(cause: ListenCause) -> bool {
-    matches!(cause, ListenCause::FirewallPartly | ListenCause::StuckSocket)
 }
 
 /// Where nothing is in the way.
@@ -56,16 +68,33 @@ fn open(cause: ListenCause, case: &Case<'_>, target: &str) -> String {
 fn why(cause: ListenCause, case: &Case<'_>) -> String {
     use ListenCause as C;
     match cause {
-        C::InterfaceDown | C::AddressNotLocal | C::NothingListens | C::OtherAddress | C::LoopbackOnly | C::Ipv6Only
-        | C::Ipv4Only | C::OtherDevice => nowhere(cause, case),
-        C::Firewall | C::FirewallPartly | C::Rejected | C::ConntrackFull | C::ReversePath | C::BadChecksum | C::Dropped => {
+        C::InterfaceDown
+        | C::AddressNotLocal
+        | C::NothingListens
+        | C::OtherAddress
+        | C::LoopbackOnly
+        | C::Ipv6Only
+        | C::Ipv4Only
+        | C::OtherDevice => nowhere(cause, case),
+        C::Firewall
+        | C::FirewallPartly
+        | C::Rejected
+        | C::ConntrackFull
+        | C::ReversePath
+        | C::BadChecksum
+        | C::Dropped => {
             format!("{} ({})", lost(cause, case), share(case))
         }
-        C::Redirected | C::TransparentProxy | C::Forwarded | C::TakenBeforeTcp => taken(cause, case),
+        C::Redirected => format!("a rule sends them to {}, which completes no handshake ({})", elsewhere(case), taken_count(case)),
+        C::TakenBeforeTcp => {
+            format!("something takes the SYNs before TCP sees them, and drops none ({})", taken_count(case))
+        }
         C::SynQueueFull => {
             format!("the SYN queue of {} is full, and SYN cookies are off", listener(case))
         }
-        C::AcceptQueueFull => format!("the accept queue of {} is full ({}): it does not accept", listener(case), full(case)),
+        C::AcceptQueueFull => {
+            format!("the accept queue of {} is full ({}): it does not accept", listener(case), full(case))
+        }
         C::StuckSocket => stuck(case),
         C::AnswersDropped => {
             let dropped = case.counts().answers_dropped.iter().map(|drop| drop.count).sum();
@@ -99,7 +128,7 @@ fn nowhere(cause: ListenCause, case: &Case<'_>) -> String {
             let by: Vec<_> = case.arrived_by().map(|interface| interface.name.as_str()).collect();
             format!("{} bound to {bound}, and SYNs come by {}", listening(case), by.join(", "))
         }
-        _ => format!("{} on another address", listening(case)),
+        _ => format!("{}, and not there", listening(case)),
     }
 }
 
@@ -137,7 +166,9 @@ fn lost(cause: ListenCause, case: &Case<'_>) -> String {
     let main = case.dropped.iter().find(|drop| drop.reason != "NO_SOCKET").map_or("", |drop| &drop.reason);
     match cause {
         ListenCause::Firewall => "a firewall rule of this host drops the SYNs".to_owned(),
-        ListenCause::FirewallPartly => "a firewall rule of this host drops some of the SYNs, and lets others pass".to_owned(),
+        ListenCause::FirewallPartly => {
+            "a firewall rule of this host drops some of the SYNs, and lets others pass".to_owned()
+        }
         ListenCause::Rejected => "a firewall rule of this host rejects the SYNs".to_owned(),
         ListenCause::ConntrackFull => "the firewall's table of connections is full".to_owned(),
         ListenCause::ReversePath => {
@@ -154,25 +185,14 @@ fn share(case: &Case<'_>) -> String {
     format!("{} of {} in {}", grouped(lost), counted(case.seen.max(lost), "SYN"), time(case))
 }
 
-/// What takes SYNs before TCP.
-fn taken(cause: ListenCause, case: &Case<'_>) -> String {
-    let count = counted(case.syns.saturating_sub(case.lost()), "SYN");
-    match cause {
-        ListenCause::Redirected => format!("{count} of {} went on to {}", time(case), elsewhere(case)),
-        ListenCause::TransparentProxy => {
-            let to = if case.seen_all.elsewhere.is_empty() { String::new() } else { format!(" at {}", elsewhere(case)) };
-            format!("a transparent proxy takes the SYNs{to}")
-        }
-        ListenCause::Forwarded => format!("{count} of {} were forwarded to another namespace or host", time(case)),
-        _ => format!("something takes the SYNs before TCP sees them: {count} of {}, and none was dropped", time(case)),
-    }
+/// `18 SYNs in 3 s`: those that were not dropped.
+fn taken_count(case: &Case<'_>) -> String {
+    format!("{} in {}", counted(case.syns.saturating_sub(case.lost()), "SYN"), time(case))
 }
 
 /// `port 8080 of envoy (pid 7)`: where most of the SYNs went.
 pub(super) fn elsewhere(case: &Case<'_>) -> String {
-    let Some(most) = case.seen_all.elsewhere.iter().max_by_key(|elsewhere| elsewhere.count) else {
-        return "another port".to_owned();
-    };
+    let Some(most) = case.elsewhere() else { return "another port".to_owned() };
     let of = most.process.as_ref().map_or_else(String::new, |process: &Process| format!(" of {process}"));
     format!("port {}{of}", most.port)
 }

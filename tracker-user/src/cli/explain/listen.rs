@@ -44,7 +44,8 @@ fn sockets(sockets: &[ListeningSocket], port: u16) -> String {
     let row = |socket: &ListeningSocket| {
         let processes: Vec<_> = socket.processes.iter().map(|of| process(of.pid, &of.comm)).collect();
         let unknown = || UNKNOWN.to_owned();
-        let queue = |of: fn(&tracker_model::explain::SocketQueues) -> String| socket.queues.as_ref().map_or_else(unknown, of);
+        let queue =
+            |of: fn(&tracker_model::explain::SocketQueues) -> String| socket.queues.as_ref().map_or_else(unknown, of);
         vec![
             address_port(&socket.address.to_string(), port),
             socket.device.clone().unwrap_or_else(unknown),

@@ -63,7 +63,7 @@ impl ClosedCounts {
         let grown = (0..=u16::MAX).zip(self.surplus.iter().zip(&before.surplus)).filter(|(port, _)| *port != asked);
         let taken = grown.filter_map(|(port, (now, before))| {
             let count = u64::try_from(now.wrapping_sub(*before)).ok().filter(|count| *count > 0)?;
-            Some(Elsewhere { address: None, port, process: None, count })
+            Some(Elsewhere { address: None, port, process: None, count, handshakes: 0 })
         });
         taken.collect()
     }
