@@ -166,7 +166,7 @@ fn words(address: IpAddr) -> AddrWords {
 }
 
 /// Loads the programs, and reads the names of the reasons.
-fn load(object: &mut Ebpf) -> Result<BTreeMap<u32, String>, KernelError> {
+pub fn load(object: &mut Ebpf) -> Result<BTreeMap<u32, String>, KernelError> {
     let btf = object::kernel_btf("the reasons of drops", "use a kernel with CONFIG_DEBUG_INFO_BTF=y")?;
     for (name, is_needed) in [(names::PROGRAM_DROPS, true), (names::PROGRAM_RESETS, false)] {
         let target = names::PROGRAMS.iter().find(|program| program.name == name).map_or("", |program| program.target);
