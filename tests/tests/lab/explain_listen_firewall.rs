@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tracker_model::explain::ListenCause;
 use tracker_tests::{
     Family,
@@ -208,4 +208,39 @@ fn transparent(address: SocketAddr) -> Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(64)?;
     Ok(socket)
+}
+
+#[test]
+fn a_filter_of_the_socket_and_a_syn_proxy_are_told_apart() -> Result<()> {
+    let _alone = serial::alone();
+    let pair = Pair::plain()?;
+    let listeners = Family::BOTH.map(|family| listen(&pair.server, wildcard(family, PORT), ListenOptions::default()));
+    let listeners = listeners.into_iter().collect::<Result<Vec<_>>>()?;
+    let daemon = Daemon::start(&pair.server)?;
+    let scene = Scene::new(&pair, &daemon);
+
+    // A SYN proxy takes SYNs until their clients have answered it; these never do.
+    nft(
+        &pair.server,
+        "table inet lab {\nchain prerouting {\ntype filter hook prerouting priority raw\n\
+         tcp dport 80 tcp flags syn notrack\n}\nchain input {\ntype filter hook input priority 0\n\
+         tcp dport 80 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n}\n}\n",
+    )?;
+    let both = Family::BOTH.map(|family| scene.server(family, PORT));
+    let sender = Sender::of(&pair)?;
+    scene.checked(&both, ListenCause::TakenBeforeTcp, || {
+        Family::BOTH.iter().try_for_each(|family| sender.syns(*family, 9, PORT))
+    })?;
+    no_rules(&pair.server)?;
+
+    // A filter that keeps nothing: a reason that has no rule of its own.
+    let nothing = SockFilter::new(0x06, 0, 0, 0);
+    for listener in &listeners {
+        SockRef::from(listener).attach_filter(&[nothing])?;
+    }
+    for answer in scene.tried(PORT, ListenCause::Dropped)? {
+        ensure!(answer.summary.contains("for the reason SOCKET_FILTER"), "{answer:#?}");
+        assert_eq!(dropped(&answer, "SOCKET_FILTER"), answer.figures.syns, "{answer:#?}");
+    }
+    daemon.stop(Signal::SIGTERM)
 }
