@@ -1,6 +1,8 @@
 //! Ports whose SYNs are counted for a while, because somebody asks why nobody connects there: by interface, and by the
 //! reason for which the kernel drops them.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers that are known when this is compiled")]
+
 use crate::{hash::AddrWords, layout::abi, limits};
 
 /// Ports that can be watched at one moment.

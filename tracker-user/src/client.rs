@@ -24,8 +24,13 @@ const RETRY: Duration = Duration::from_millis(20);
 /// Largest answer that is read, bytes: some thousand times the usual one.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// The daemon's answer at `path`, which comes after `takes` and what is usual.
-pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str, takes: Duration) -> Result<T> {
+/// The daemon's answer at `path`.
+pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    get_after(socket, path, Duration::ZERO).await
+}
+
+/// The daemon's answer at `path`, which takes this long besides what is usual.
+pub async fn get_after<T: DeserializeOwned>(socket: &Path, path: &str, takes: Duration) -> Result<T> {
     let name = format!("the daemon at {}", socket.display());
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(socket)).await;
     let stream = connected.map_err(|_| {

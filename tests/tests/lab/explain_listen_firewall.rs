@@ -234,9 +234,8 @@ fn a_filter_of_the_socket_and_a_syn_proxy_are_told_apart() -> Result<()> {
     no_rules(&pair.server)?;
 
     // A filter that keeps nothing: a reason that has no rule of its own.
-    let nothing = SockFilter::new(0x06, 0, 0, 0);
     for listener in &listeners {
-        SockRef::from(listener).attach_filter(&[nothing])?;
+        SockRef::from(listener).attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])?;
     }
     for answer in scene.tried(PORT, ListenCause::Dropped)? {
         ensure!(answer.summary.contains("for the reason SOCKET_FILTER"), "{answer:#?}");

@@ -4,7 +4,7 @@ use std::{net::TcpListener, sync::atomic::AtomicBool, sync::atomic::Ordering, th
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tracker_model::explain::ListenCause;
+use tracker_model::explain::{ListenCause, SocketQueues};
 use tracker_tests::{
     Family,
     daemon::Daemon,
@@ -78,7 +78,7 @@ fn one_stuck_socket_of_a_group_is_found() -> Result<()> {
         for answer in result? {
             ensure!(answer.summary.contains("1 of 2 sockets"), "{answer:#?}");
             let taking = || answer.figures.sockets.iter().filter(|of| of.takes);
-            let full = taking().filter(|of| of.queues.is_some_and(|queues| queues.is_full()));
+            let full = taking().filter(|of| of.queues.is_some_and(SocketQueues::is_full));
             assert_eq!((full.count(), taking().count()), (1, 2), "{answer:#?}");
             assert_eq!(answer.figures.sockets.len(), 4, "both families are listed: {answer:#?}");
         }

@@ -109,13 +109,7 @@ impl ListenCause {
         use ListenCause as C;
         !matches!(
             self,
-            C::Fine
-                | C::NoSyns
-                | C::InterfaceNotWatched
-                | C::TransparentProxy
-                | C::Forwarded
-                | C::Flood
-                | C::NotKnown
+            C::Fine | C::NoSyns | C::InterfaceNotWatched | C::TransparentProxy | C::Forwarded | C::Flood | C::NotKnown
         )
     }
 }

@@ -89,7 +89,7 @@ fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
 /// Asks for an answer that comes after this time.
 fn get_after<T: DeserializeOwned>(socket: &Path, path: &str, takes: Duration) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start a runtime")?.block_on(client::get(socket, path, takes))
+    runtime.context("cannot start a runtime")?.block_on(client::get_after(socket, path, takes))
 }
 
 #[cfg(test)]

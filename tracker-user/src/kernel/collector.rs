@@ -103,8 +103,7 @@ impl Collector {
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
         listeners::fill_slots(&mut maps)?;
-        let mut local = LocalAddresses::default();
-        local.update(&listing.local_prefixes, &mut maps)?;
+        let local = LocalAddresses::of(&listing.local_prefixes, &mut maps)?;
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
         let shows_delivery = attach_sk_lookup(&mut object)?;

@@ -192,7 +192,8 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let drops = [(names::PROGRAM_DROPS, drops::load(&mut object).map(drop).map_err(text))];
     let passes = object::load_passes(&mut object).map_err(text);
     let passes = [names::PROGRAM_CENSUS, names::PROGRAM_HOLDERS].map(|name| (name, passes.clone()));
-    let mut results: BTreeMap<_, _> = packets.into_iter().chain(events).chain(lookup).chain(drops).chain(passes).collect();
+    let mut results: BTreeMap<_, _> =
+        packets.into_iter().chain(events).chain(lookup).chain(drops).chain(passes).collect();
     PROGRAMS
         .into_iter()
         .map(|(name, allows, lost)| match results.remove(name).unwrap_or_else(|| Err("it was not tried".into())) {

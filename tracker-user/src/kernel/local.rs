@@ -50,6 +50,13 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
+    /// Those that are `present`.
+    pub fn of(present: &BTreeSet<(u8, [u8; 16])>, maps: &mut Maps) -> Result<Self, KernelError> {
+        let mut local = Self::default();
+        local.update(present, maps)?;
+        Ok(local)
+    }
+
     /// Changes what differs from the prefixes that are `present`.
     pub fn update(&mut self, present: &BTreeSet<(u8, [u8; 16])>, maps: &mut Maps) -> Result<(), KernelError> {
         let mut known = &self.known & present;

@@ -181,7 +181,7 @@ impl<'a> Case<'a> {
 
     /// Whether more packets were forwarded than SYNs can be: answers and acknowledgements are.
     pub(super) fn is_forwarded_both_ways(&self) -> bool {
-        self.counts().forwarded >= 2 * self.syns.saturating_sub(self.lost()) + 1
+        self.counts().forwarded > 2 * self.syns.saturating_sub(self.lost())
     }
 
     /// What is known for a listener, or for the port while it has none: of both families and all addresses, so that no
@@ -244,21 +244,6 @@ impl<'a> Case<'a> {
             is_family && matches!(socket.state, TcpState::Established | TcpState::CloseWait | TcpState::FinWait2)
         };
         self.seen_all.sockets.iter().filter(is_connected).count()
-    }
-
-    /// Whether a cause lies before TCP.
-    pub(super) const fn is_before_tcp(&self, cause: ListenCause) -> bool {
-        use ListenCause as C;
-        matches!(
-            cause,
-            C::Firewall
-                | C::FirewallPartly
-                | C::Rejected
-                | C::ConntrackFull
-                | C::ReversePath
-                | C::BadChecksum
-                | C::Dropped
-        )
     }
 }
 

@@ -2,6 +2,8 @@
 //! what follows from it for one family, `rules` finds the cause, `text` and `advice` put it into words, `steps` has the
 //! figures on the way of a SYN.
 
+#![expect(clippy::similar_names, reason = "a case has a cause")]
+
 mod advice;
 mod case;
 mod observation;
@@ -145,11 +147,26 @@ fn notes(cause: ListenCause, case: &Case<'_>, other: Option<(ListenCause, &Case<
             counted(not_local, "SYN")
         ));
     }
-    if case.seen > 0 && case.is_before_tcp(cause) && case.taking().next().is_none() {
+    if case.seen > 0 && is_before_tcp(cause) && case.taking().next().is_none() {
         notes.push("Nothing listens there either, as far as this host's sockets show.".to_owned());
     }
     if seen.settings.abort_on_overflow && matches!(cause, ListenCause::AcceptQueueFull | ListenCause::StuckSocket) {
         notes.push("net.ipv4.tcp_abort_on_overflow=1: clients are reset instead of kept waiting.".to_owned());
     }
     notes
+}
+
+/// Whether a cause lies before TCP.
+const fn is_before_tcp(cause: ListenCause) -> bool {
+    use ListenCause as C;
+    matches!(
+        cause,
+        C::Firewall
+            | C::FirewallPartly
+            | C::Rejected
+            | C::ConntrackFull
+            | C::ReversePath
+            | C::BadChecksum
+            | C::Dropped
+    )
 }

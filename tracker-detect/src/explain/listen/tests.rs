@@ -143,7 +143,11 @@ fn nothing_listens_there() {
     let udp = SocketObservation { protocol: tracker_model::explain::Protocol::Udp, ..bound };
     is(&without_listener(vec![udp]), C::NothingListens, "app (pid 7) has the port for UDP");
     let other = listening([192, 0, 2, 7].into());
-    is(&without_listener(vec![other.clone()]), C::OtherAddress, "nginx (pid 815) listens at 192.0.2.7:80, and not there");
+    is(
+        &without_listener(vec![other.clone()]),
+        C::OtherAddress,
+        "nginx (pid 815) listens at 192.0.2.7:80, and not there",
+    );
     let loopback = listening([127, 0, 0, 1].into());
     is(&without_listener(vec![loopback.clone()]), C::LoopbackOnly, "127.0.0.1:80 on loopback alone");
     is(&without_listener(vec![other, loopback]), C::OtherAddress, "192.0.2.7:80, 127.0.0.1:80");
@@ -249,7 +253,11 @@ fn something_takes_them() {
     // Past a listener: nothing reaches it, nothing is dropped, and the host forwards as much.
     let mut forwarded = stopped();
     forwarded.families[0].forwarded = 25;
-    is(&forwarded, C::Forwarded, "10 SYNs in 3 s were forwarded to another namespace or host, and packets come back too");
+    is(
+        &forwarded,
+        C::Forwarded,
+        "10 SYNs in 3 s were forwarded to another namespace or host, and packets come back too",
+    );
     forwarded.families[0].forwarded = 10;
     is(&forwarded, C::Forwarded, "and nothing comes back");
     is(&stopped(), C::TakenBeforeTcp, "something takes the SYNs");

@@ -1,7 +1,7 @@
 //! The cause in one line.
 
 use tracker_model::{
-    explain::{ListenCause, SocketObservation},
+    explain::{ListenCause, SocketObservation, SocketQueues},
     process::Process,
     text::{counted, grouped, number},
 };
@@ -23,7 +23,11 @@ pub(super) fn summary(cause: ListenCause, case: &Case<'_>, names_family: bool) -
             time(case)
         ),
         ListenCause::Redirected if case.is_served_elsewhere() => {
-            format!("Clients of {target} are served at {}, where a rule sends them: {}", elsewhere(case), taken_count(case))
+            format!(
+                "Clients of {target} are served at {}, where a rule sends them: {}",
+                elsewhere(case),
+                taken_count(case)
+            )
         }
         ListenCause::TransparentProxy => {
             let at = case.elsewhere().map_or_else(String::new, |_| format!(" at {}", elsewhere(case)));
@@ -85,7 +89,9 @@ fn why(cause: ListenCause, case: &Case<'_>) -> String {
         | C::Dropped => {
             format!("{} ({})", lost(cause, case), share(case))
         }
-        C::Redirected => format!("a rule sends them to {}, which completes no handshake ({})", elsewhere(case), taken_count(case)),
+        C::Redirected => {
+            format!("a rule sends them to {}, which completes no handshake ({})", elsewhere(case), taken_count(case))
+        }
         C::TakenBeforeTcp => {
             format!("something takes the SYNs before TCP sees them, and drops none ({})", taken_count(case))
         }
@@ -205,7 +211,7 @@ fn full(case: &Case<'_>) -> String {
 
 fn stuck(case: &Case<'_>) -> String {
     let all = case.taking().count();
-    let is_full = |socket: &&SocketObservation| socket.queues.is_some_and(|queues| queues.is_full());
+    let is_full = |socket: &&SocketObservation| socket.queues.is_some_and(SocketQueues::is_full);
     let stuck: Vec<_> = case.taking().filter(is_full).collect();
     let who = processes(stuck.iter().copied()).unwrap_or_else(|| "a process that is not known".to_owned());
     format!("{} of {all} sockets that share the port do not accept ({}), that of {who}", stuck.len(), full(case))
