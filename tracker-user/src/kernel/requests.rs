@@ -169,6 +169,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_watch_is_begun_at_once_whatever_else_waits() {
+        let (asks, incoming) = mpsc::channel(WAITING);
+        let mut requests = Requests::new(incoming);
+        requests.searched(Duration::from_secs(10));
+        let (answer, _seen) = oneshot::channel();
+        let asked = ListenAsked { address: [0, 0, 0, 0].into(), port: 80, lasts: Duration::from_secs(3) };
+        asks.try_send(search().0).ok();
+        asks.try_send(Request::Watch(asked, answer)).ok();
+        let begun = Instant::now();
+        assert!(matches!(requests.next().await, Work::Watch(asked, _) if asked.port == 80));
+        assert!(begun.elapsed() < Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn searches_beyond_those_that_may_wait_get_no_answer() {
         let (asks, incoming) = mpsc::channel(2 * WAITING);
         let mut requests = Requests::new(incoming);
