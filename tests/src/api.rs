@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tracker_model::{
     api::{Alerts, ApiError, Ports, States, Status},
-    explain::{BindAnswer, ConnectAnswer},
+    explain::{BindAnswer, ConnectAnswer, ListenAnswer},
     listener::Listeners,
 };
 
@@ -109,6 +109,14 @@ impl Api {
         Ok(self.get(&format!("/v1/explain/bind?address={address}&port={port}{more}"))?.answer)
     }
 
+    /// `GET /v1/explain/listen`: watches a port for some seconds.
+    pub fn explain_listen(&self, address: SocketAddr, seconds: u16) -> Result<ListenAnswer> {
+        let path = format!("/v1/explain/listen?address={}&port={}&seconds={seconds}", address.ip(), address.port());
+        let (status, body) = self.answer_within(&path, LIMIT + Duration::from_secs(seconds.into()))?;
+        ensure!(status == 200, "GET {path}: {status}\n{body}");
+        serde_json::from_str(&body).with_context(|| format!("{path} is not in the contract: {body}"))
+    }
+
     /// What is refused: the status code, and the reason.
     pub fn refused(&self, path: &str) -> Result<(u16, String)> {
         let (status, body) = self.answer(path)?;
@@ -140,9 +148,13 @@ impl Api {
 
     /// Status code and body of any path.
     pub fn answer(&self, path: &str) -> Result<(u16, String)> {
+        self.answer_within(path, LIMIT)
+    }
+
+    fn answer_within(&self, path: &str, limit: Duration) -> Result<(u16, String)> {
         let ask = || {
             let stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(LIMIT))?;
+            stream.set_read_timeout(Some(limit))?;
             http::exchange(stream, path)
         };
         let answer = ask().with_context(|| format!("GET {path} on {}", self.socket.display()))?;

@@ -84,6 +84,14 @@ macro_rules! for_each_field {
                 // Since Linux 6.7 (commit 3868ab0f1925); before it the number of retransmissions gives a lower bound.
                 OFF_RTO_STAMP: tcp_sock.rto_stamp;
                 OFF_RTO_TIME: tcp_sock.total_rto_time;
+                // Where one is missing, the kernel refuses the programs that see dropped packets, and no others.
+                OFF_SKB_HEAD: sk_buff.head;
+                OFF_SKB_NETWORK: sk_buff.network_header;
+                OFF_SKB_DEVICE: sk_buff.dev;
+                OFF_SKB_ROUTE: sk_buff._skb_refdst;
+                OFF_SKB_SOCKET: sk_buff.sk;
+                OFF_ROUTE_DEVICE: dst_entry.dev;
+                OFF_DEVICE_NET: net_device.nd_net.net;
             }
             bits {
                 IPV6ONLY_BIT: sock_common.skc_ipv6only;

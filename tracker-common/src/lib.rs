@@ -52,6 +52,7 @@ pub mod programs;
 pub mod socket;
 pub mod sources;
 pub mod state;
+pub mod watch;
 
 pub use maps::ABI_HASH;
 

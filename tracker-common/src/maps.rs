@@ -15,6 +15,7 @@ use crate::{
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
+    watch::{WatchedPorts, WatchedSyns},
 };
 
 /// Calls a macro with the list of all maps: those that the daemon reads or writes, as `field: Kind<types> = CONSTANT
@@ -102,6 +103,12 @@ macro_rules! for_each_map {
                 bind_failures: HashMap<BindFailureKey, Failure> = BIND_FAILURES "BIND_FAILURES";
                 /// One entry.
                 socket_query: Array<SocketQuery> = SOCKET_QUERY "SOCKET_QUERY";
+                /// One entry: ports whose SYNs are counted for a while.
+                watched_ports: Array<WatchedPorts> = WATCHED_PORTS "WATCHED_PORTS";
+                /// By `watch::syns_index`.
+                watched_syns: Mapped<WatchedSyns> = WATCHED_SYNS "WATCHED_SYNS";
+                /// By `watch::drops_index`.
+                watched_drops: Mapped<u64> = WATCHED_DROPS "WATCHED_DROPS";
                 /// A counter for each `counters::Loss`.
                 losses: PerCpuArray<u64> = LOSSES "LOSSES";
             }

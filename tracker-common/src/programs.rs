@@ -45,6 +45,10 @@ programs! {
     PROGRAM_UDP_AT = "tracker_udp_at", "iter", "udp";
     /// Sockets of processes that hold a port.
     PROGRAM_FILES_AT = "tracker_files_at", "iter", "task_file";
+    /// Packets that the kernel drops, while somebody asks why.
+    PROGRAM_DROPS = "tracker_drops", "tp_btf", "kfree_skb";
+    /// Resets that no socket sends, while somebody asks who does.
+    PROGRAM_RESETS = "tracker_resets", "tp_btf", "net_dev_queue";
     /// The end of `bind()`, by fexit.
     PROGRAM_BIND = "tracker_bind", "fexit", "__sys_bind";
     /// The start of `bind()`, by the tracepoint of the system call.

@@ -43,6 +43,14 @@ abi! {
         pub device: u32,
         /// Process, 0 where the pass does not tell.
         pub pid: u32,
+        /// Of a listening socket: connections that wait for `accept()`.
+        pub accept_queue: u32,
+        /// Of a listening socket: limit of these.
+        pub accept_queue_max: u32,
+        /// Of a listening socket: half-open requests.
+        pub syn_queue: u32,
+        /// Of a listening socket: those of them whose SYN-ACK was not yet repeated.
+        pub syn_queue_young: u32,
         /// Local port.
         pub local_port: u16,
         /// Remote port.

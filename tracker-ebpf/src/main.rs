@@ -35,6 +35,7 @@ mod programs;
 mod socket_dump;
 mod sockets;
 mod sources;
+mod watch;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -12,7 +12,7 @@ use tracker_common::{
 use crate::{
     count, delivery,
     fields::{HASH_KEY, SCATTER},
-    flows, listener_counters, listener_lookup, local, sources,
+    flows, listener_counters, listener_lookup, local, sources, watch,
 };
 
 /// The part of a packet that can be read directly, of `length` bytes in all, which stands for `segments` packets on the
@@ -101,7 +101,9 @@ fn syn(
     if SCATTER.load() != 0 {
         syn.source[1] ^= u64::from(hash::scramble(0, number)) << 32;
     }
-    if is_foreign() || !local::is_local(syn.destination) {
+    let is_local = !is_foreign() && local::is_local(syn.destination);
+    watch::syn(syn.destination, syn.destination_port, packet.family, interface.slot, is_local);
+    if !is_local {
         return Some(SynTarget::NotLocal);
     }
     let sampling = flows::sampling();

@@ -26,14 +26,20 @@ const MAX_ANSWER: usize = 64 << 20;
 
 /// The daemon's answer at `path`.
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    get_after(socket, path, Duration::ZERO).await
+}
+
+/// The daemon's answer at `path`, which takes this long besides what is usual.
+pub async fn get_after<T: DeserializeOwned>(socket: &Path, path: &str, takes: Duration) -> Result<T> {
     let name = format!("the daemon at {}", socket.display());
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(socket)).await;
     let stream = connected.map_err(|_| {
         anyhow!("{name} accepts no connection within {} s: too many wait; is it stuck?", CONNECT_TIMEOUT.as_secs())
     })??;
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange(stream, path)).await;
+    let patience = ANSWER_TIMEOUT + takes;
+    let answer = tokio::time::timeout(patience, exchange(stream, path)).await;
     let answer = answer
-        .map_err(|_| anyhow!("{name} did not answer within {} s; is it stuck?", ANSWER_TIMEOUT.as_secs()))?
+        .map_err(|_| anyhow!("{name} did not answer within {} s; is it stuck?", patience.as_secs()))?
         .map_err(|error| match error.downcast::<LengthLimitError>() {
             Ok(_) => anyhow!("{name} sent more than {} MiB; is it tracker?", MAX_ANSWER >> 20),
             Err(error) => anyhow!(error).context(format!("{name} hung up")),

@@ -146,6 +146,21 @@ fn explain_answers_whatever_the_answer_is_and_a_check_tells_by_its_code() {
 }
 
 #[test]
+fn a_port_is_watched_and_a_check_tells_whether_something_is_in_the_way() {
+    let api = Api::serve(sample::under_shortage());
+    let quiet = ["explain", "listen", "192.0.2.10:80", "--for", "1s"];
+    let (code, text) = api.run(&quiet);
+    let summary = "No SYN to 192.0.2.10:80 arrived in 1 s, and nothing here would stop one";
+    assert!(code == 0 && text.starts_with(&format!("{summary}\n\nWhat to do:\n")), "{text}");
+    assert_eq!(api.run(&[&quiet[..], &["--check"]].concat()), (0, format!("TRACKER OK: {summary}\n")));
+    let answer = api.json(&["explain", "listen", "*:8080", "-o", "json"]);
+    assert_eq!((&answer["cause"], &answer["blocked"]), (&"nothing_listens".into(), &true.into()));
+    let (code, text) = api.run(&["explain", "listen", ":8080", "--check"]);
+    assert_eq!(code, 1);
+    assert_eq!(text, "TRACKER WARNING: Nobody can connect to port 8080: nothing listens at that port\n");
+}
+
+#[test]
 fn what_cannot_be_explained_is_one_line_with_the_reason() {
     let api = Api::serve(sample::under_shortage());
     let mixed = ["explain", "connect", "192.0.2.1:80", "--source", "::1"];

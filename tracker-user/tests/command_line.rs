@@ -57,7 +57,7 @@ fn is_one_line(text: &str) -> bool {
 fn version_and_help_are_fine() {
     let (code, out, _) = run(&["--version"]);
     assert_eq!((code, out), (0, format!("tracker {}\n", env!("CARGO_PKG_VERSION"))));
-    let calls = [&["explain", "connect"][..], &["explain", "bind"]];
+    let calls = [&["explain", "connect"][..], &["explain", "bind"], &["explain", "listen"]];
     let commands = ["run", "status", "alerts", "listeners", "states", "ports", "explain"];
     for command in commands.iter().map(std::slice::from_ref).chain(calls) {
         let (code, out, err) = run(&[command, &["--help"]].concat());
@@ -86,7 +86,9 @@ fn wrong_usage_is_one_line_and_code_2() {
         &["explain", "bind", "::1"],
         &["explain", "bind", "80"],
         &["explain", "bind", ":80", "--user", "no such user"],
-        &["explain", "listen", ":80"],
+        &["explain", "accept", ":80"],
+        &["explain", "listen", ":0"],
+        &["explain", "listen", ":80", "--for", "61s"],
         &["-o", "json", "run"],
         &["run", "-o", "json"],
     ] {
@@ -188,7 +190,8 @@ fn a_bad_file_is_one_line_and_code_2() {
 
 #[test]
 fn a_daemon_that_is_not_there_is_one_line_with_the_way_out() {
-    let explain = [&["explain", "connect", "192.0.2.1:80"][..], &["explain", "bind", ":80"]];
+    let explain =
+        [&["explain", "connect", "192.0.2.1:80"][..], &["explain", "bind", ":80"], &["explain", "listen", ":80"]];
     let commands = ["status", "alerts", "listeners", "states", "ports"];
     for command in commands.iter().map(std::slice::from_ref).chain(explain) {
         let (code, out, err) = run(&[command, &["--api.socket", "/nonexistent/socket"]].concat());

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 use tracker_model::{
     api::{AlertKind, Alerts, ApiError, Ports, States, Status},
-    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery},
+    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery, ListenAnswer, ListenQuery},
     listener::Listeners,
 };
 
@@ -27,8 +27,13 @@ pub(super) fn tables() -> Vec<(String, String)> {
         ("ports", fields::<Ports>()),
         ("explain/connect", fields::<ConnectAnswer>()),
         ("explain/bind", fields::<BindAnswer>()),
+        ("explain/listen", fields::<ListenAnswer>()),
     ];
-    let queries = [("explain/connect", parameters::<ConnectQuery>()), ("explain/bind", parameters::<BindQuery>())];
+    let queries = [
+        ("explain/connect", parameters::<ConnectQuery>()),
+        ("explain/bind", parameters::<BindQuery>()),
+        ("explain/listen", parameters::<ListenQuery>()),
+    ];
     let fields = answers.into_iter().map(|(name, fields)| (format!("fields of {name}"), fields));
     let fields = fields.chain([("kinds of alert".to_owned(), values::<AlertKind>("kind"))]);
     fields.chain(queries.into_iter().map(|(name, rows)| (format!("parameters of {name}"), rows))).collect()

@@ -166,6 +166,7 @@ fn paths(full: SocketAddr) -> Vec<(&'static str, String)> {
         ("/v1/explain/bind", format!("/v1/explain/bind?address={any}&port={HELD}")),
         ("/v1/explain/bind", format!("/v1/explain/bind?address={any}&port={SHARED}&reuse_address=true")),
         ("/v1/explain/connect", format!("/v1/explain/connect?address={}&port={}", full.ip(), full.port())),
+        ("/v1/explain/listen", format!("/v1/explain/listen?address={any}&port={HELD}&seconds=1")),
         ("/v1/nothing", "/v1/nothing".to_owned()),
     ];
     plain.into_iter().map(|path| (path, path.to_owned())).chain(explained).collect()

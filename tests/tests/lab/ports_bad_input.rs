@@ -28,7 +28,12 @@ const CASES: &[(&str, u16, &[&str])] = &[
     ("bind?address=0.0.0.0&port=80&uid=root", 400, &["uid"]),
     ("bind?address=0.0.0.0&port=80&reuseaddr=true", 400, &["unknown field", "reuseaddr", "reuse_address"]),
     ("bind?address=0.0.0.0&port=80&port=81", 400, &["duplicate field", "port"]),
-    ("listen?address=0.0.0.0&port=80", 404, &["/v1/explain/listen", "/v1/explain/bind"]),
+    ("listen?address=0.0.0.0", 400, &["missing field", "port"]),
+    ("listen?address=0.0.0.0&port=0", 400, &["port 0"]),
+    ("listen?address=0.0.0.0&port=80&seconds=0", 400, &["1 to 60 seconds"]),
+    ("listen?address=0.0.0.0&port=80&seconds=61", 400, &["1 to 60 seconds"]),
+    ("listen?address=0.0.0.0&port=80&for=3s", 400, &["unknown field", "seconds"]),
+    ("accept?address=0.0.0.0&port=80", 404, &["/v1/explain/accept", "/v1/explain/listen"]),
 ];
 
 #[test]

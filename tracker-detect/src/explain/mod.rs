@@ -1,4 +1,4 @@
-//! Whether `bind()` or `connect()` would fail now, which sockets are in the way, by which rule of the kernel, and what
+//! Whether `bind()` or `connect()` would fail now, why nobody can connect to a port, which sockets are in the way, by which rule of the kernel, and what
 //! would help. How the sockets are read and how the answer is printed does not belong here.
 //!
 //! The rules are those of Linux 6.18 (`net/ipv4/inet_connection_sock.c`, `inet_hashtables.c`, `udp.c`), each named
@@ -9,6 +9,7 @@
 
 mod bind;
 mod connect;
+pub mod listen;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use tracker_model::{explain::SocketObservation, process::Process};
 
 pub use bind::{BindRequest, explain_bind};
 pub use connect::explain_connect;
+pub use listen::explain_listen;
 
 /// The distinct processes of some sockets: `nginx (pid 812), haproxy (pid 9) and 2 more`; none if none is known.
 fn processes<'a>(sockets: impl Iterator<Item = &'a SocketObservation>) -> Option<String> {

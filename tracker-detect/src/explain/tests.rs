@@ -19,7 +19,7 @@ use tracker_model::process::Process;
 const PORT: u16 = 20_000;
 
 /// A socket of that port at the IPv4 wildcard, without options.
-fn socket(state: TcpState) -> SocketObservation {
+pub(super) fn socket(state: TcpState) -> SocketObservation {
     let connected = !matches!(state, TcpState::Listen | TcpState::Bound | TcpState::Close);
     SocketObservation {
         protocol: Protocol::Tcp,
@@ -38,6 +38,7 @@ fn socket(state: TcpState) -> SocketObservation {
         remaining: (state == TcpState::TimeWait).then_some(Duration::from_secs(42)),
         timestamps: false,
         recyclable: false,
+        queues: None,
         processes: Vec::new(),
     }
 }
@@ -48,6 +49,6 @@ fn request() -> BindRequest {
     BindRequest { privileged: true, ..request }
 }
 
-fn process(pid: u32, comm: &str) -> Vec<Process> {
+pub(super) fn process(pid: u32, comm: &str) -> Vec<Process> {
     vec![Process { pid, comm: comm.to_owned() }]
 }

@@ -4,6 +4,7 @@
 mod bind_exit;
 mod bind_trace;
 mod census;
+mod drops;
 mod holders;
 mod listening;
 mod sk_lookup;

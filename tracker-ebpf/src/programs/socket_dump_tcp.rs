@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_skc_to_tcp_timewait_sock;
 use tracker_common::{
     socket::{SocketQuery, SocketRecord},
-    state::{NEW_SYN_RECV, TIME_WAIT},
+    state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
 use super::census::IteratorContext;
@@ -52,6 +52,12 @@ unsafe fn fill(record: &mut SocketRecord, socket: *const u8, query: &SocketQuery
                 if !tcp.is_null() {
                     socket_dump::bucket(record, Typed::read(tcp, &fields::OFF_BIND_BUCKET));
                     record.inode = fields::inode(tcp);
+                    if record.state == LISTEN {
+                        record.accept_queue = Typed::read(tcp, &fields::OFF_ACK_BACKLOG);
+                        record.accept_queue_max = Typed::read(tcp, &fields::OFF_MAX_ACK_BACKLOG);
+                        record.syn_queue = Typed::read(tcp, &fields::OFF_QLEN);
+                        record.syn_queue_young = Typed::read(tcp, &fields::OFF_YOUNG);
+                    }
                 }
             }
         }

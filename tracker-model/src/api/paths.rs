@@ -14,5 +14,7 @@ pub const PORTS: &str = "/v1/ports";
 pub const EXPLAIN_BIND: &str = "/v1/explain/bind";
 /// Path of [`crate::explain::ConnectAnswer`].
 pub const EXPLAIN_CONNECT: &str = "/v1/explain/connect";
+/// Path of [`crate::explain::ListenAnswer`].
+pub const EXPLAIN_LISTEN: &str = "/v1/explain/listen";
 /// All of them.
-pub const ALL: [&str; 7] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT];
+pub const ALL: [&str; 8] = [STATUS, LISTENERS, STATES, ALERTS, PORTS, EXPLAIN_BIND, EXPLAIN_CONNECT, EXPLAIN_LISTEN];

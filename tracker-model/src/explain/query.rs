@@ -1,6 +1,6 @@
 //! What `tracker explain` asks: the parameters of the API's paths.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,4 +43,28 @@ pub struct BindQuery {
     /// User that calls it, 0 by default, which alone is taken to have `CAP_NET_BIND_SERVICE`.
     #[serde(default)]
     pub uid: u32,
+}
+
+/// Parameters of `/v1/explain/listen`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenQuery {
+    /// Local address that clients connect to; the wildcard for all, `::` of IPv6 and IPv4, `0.0.0.0` of IPv4.
+    pub address: IpAddr,
+    /// Local port, not 0.
+    pub port: u16,
+    /// How long to watch, seconds: 1 to 60, by default 3.
+    #[serde(default = "ListenQuery::default_seconds")]
+    pub seconds: u16,
+}
+
+impl ListenQuery {
+    /// How long is watched unless something else is asked for, seconds.
+    #[must_use]
+    pub const fn default_seconds() -> u16 {
+        3
+    }
+
+    /// How long may be watched, seconds.
+    pub const SECONDS: RangeInclusive<u16> = 1..=60;
 }

@@ -88,8 +88,31 @@ pub struct SocketObservation {
     /// Whether it has, and is older than `tcp_tw_reuse_delay`: `connect()` may take its port if `tcp_tw_reuse` lets it
     /// (`tcp_twsk_unique`, `net/ipv4/tcp_ipv4.c`).
     pub recyclable: bool,
+    /// Its queues, of a listening TCP socket.
+    pub queues: Option<SocketQueues>,
     /// Who holds it, as far as known.
     pub processes: Vec<Process>,
+}
+
+/// The queues of one listening socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SocketQueues {
+    /// Connections that wait for `accept()` (`sk_ack_backlog`).
+    pub accept_queue: u32,
+    /// Limit of these (`sk_max_ack_backlog`); the kernel takes one more.
+    pub accept_queue_max: u32,
+    /// Half-open requests (`icsk_accept_queue.qlen`).
+    pub syn_queue: u32,
+    /// Those of them whose SYN-ACK was not yet repeated (`icsk_accept_queue.young`).
+    pub syn_queue_young: u32,
+}
+
+impl SocketQueues {
+    /// Whether no further connection can be queued (`sk_acceptq_is_full`).
+    #[must_use]
+    pub const fn is_full(self) -> bool {
+        self.accept_queue > self.accept_queue_max
+    }
 }
 
 impl SocketObservation {

@@ -1,8 +1,9 @@
-//! `GET /v1/explain/…`: would a call fail now, and why.
+//! `GET /v1/explain/…`: would a call fail now, or why does nobody connect.
 
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -16,14 +17,14 @@ use axum::{
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
-use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect, explain_listen};
 use tracker_model::{
-    api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT},
-    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery},
+    api::paths::{EXPLAIN_BIND, EXPLAIN_CONNECT, EXPLAIN_LISTEN},
+    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery, ListenAnswer, ListenQuery},
 };
 
 use super::error::{self, refuse};
-use crate::kernel::{KernelHandle, SocketsAsked, SocketsFound, route};
+use crate::kernel::{KernelError, KernelHandle, ListenAsked, SocketsAsked, SocketsFound, route};
 
 /// What is noted when not all sockets were looked at.
 const TRUNCATED: &str =
@@ -37,6 +38,7 @@ pub(super) fn router() -> Router<KernelHandle> {
     Router::new()
         .route(EXPLAIN_BIND, get(bind))
         .route(EXPLAIN_CONNECT, get(connect))
+        .route(EXPLAIN_LISTEN, get(listen))
         .route_layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(MAX_QUESTIONS)), admit))
 }
 
@@ -112,6 +114,32 @@ async fn connect(
         answer.notes.push(TRUNCATED.to_owned());
     }
     Ok(Json(answer))
+}
+
+/// Why does nobody connect to this address and port? The answer comes when the port was watched for the time asked.
+async fn listen(State(kernel): State<KernelHandle>, query: Asked<ListenQuery>) -> Result<Json<ListenAnswer>, Response> {
+    let Query(ListenQuery { address, port, seconds }) = query.map_err(|error| malformed::<ListenQuery>(&error))?;
+    let refusal = if port == 0 {
+        Some("nobody connects to port 0; name the port of the service".to_owned())
+    } else if !ListenQuery::SECONDS.contains(&seconds) {
+        let (least, most) = (ListenQuery::SECONDS.start(), ListenQuery::SECONDS.end());
+        Some(format!("a port is watched for {least} to {most} seconds, not {seconds}"))
+    } else {
+        None
+    };
+    if let Some(refusal) = refusal {
+        return Err(refuse(StatusCode::BAD_REQUEST, refusal));
+    }
+    let address = address.to_canonical();
+    let asked = ListenAsked { address, port, lasts: Duration::from_secs(seconds.into()) };
+    match kernel.watch(asked).await {
+        Some(Ok(seen)) => Ok(Json(explain_listen(address, port, &seen))),
+        Some(Err(error @ KernelError::TooManyWatches)) => {
+            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+        }
+        Some(Err(error)) => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+        None => Err(error::starting()),
+    }
 }
 
 /// The address that a connection would come from; or with which status and why there is none.

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use super::{
     examples::{
         DOCTOR_EXAMPLES, EXAMPLES, EXPLAIN_BIND_EXAMPLES, EXPLAIN_CONNECT_EXAMPLES, EXPLAIN_EXAMPLES,
-        LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES, alerts_examples,
+        EXPLAIN_LISTEN_EXAMPLES, LISTENERS_EXAMPLES, PORTS_EXAMPLES, RUN_EXAMPLES, STATES_EXAMPLES, STATUS_EXAMPLES,
+        alerts_examples,
     },
     output::Output,
     value::{self, Destination, Holder, Target},
@@ -64,10 +65,10 @@ pub enum Question {
     /// Show local ports by destination, the fullest first: how many are left, who has them
     #[command(after_help = PORTS_EXAMPLES)]
     Ports(PortsArgs),
-    /// Tell whether a call would fail now, which sockets are in its way, and what would help
+    /// Tell why a call would fail now, or why nobody can connect here, and what would help
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain {
-        /// The call.
+        /// What.
         #[command(subcommand)]
         call: Explain,
     },
@@ -137,6 +138,10 @@ pub enum Explain {
     #[command(about = "Tell whether bind() would succeed, and which sockets are in the way if not")]
     #[command(after_help = EXPLAIN_BIND_EXAMPLES)]
     Bind(BindArgs),
+    /// Why nobody connects.
+    #[command(about = "Tell why nobody can connect to a port of this host, by watching what becomes of SYNs")]
+    #[command(after_help = EXPLAIN_LISTEN_EXAMPLES)]
+    Listen(ListenArgs),
 }
 
 /// Flags of `tracker explain connect`.
@@ -184,6 +189,22 @@ pub struct BindArgs {
     pub user: Option<u32>,
 
     /// One line and an exit code for a monitoring system: 0 succeeds, 1 fails, 2 not known
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Flags of `tracker explain listen`.
+#[derive(Args, Debug)]
+pub struct ListenArgs {
+    /// Address or host name, and port; without an address all of them
+    #[arg(value_name = "ADDR:PORT", value_parser = value::listen_target)]
+    pub target: Target,
+
+    /// How long to watch, 1s to 1m
+    #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = value::watch_seconds)]
+    pub seconds: u16,
+
+    /// One line and an exit code for a monitoring system: 0 nothing is in the way, 1 something is, 2 not known
     #[arg(long)]
     pub check: bool,
 }

@@ -12,6 +12,7 @@ Examples:
   tracker ports                    local ports by destination: how many are left, for how long
   tracker explain connect db:5432  would connect() find a local port; if not, who has them
   tracker explain bind :443        would bind() succeed; if not, which socket is in the way
+  tracker explain listen :443      why can nobody connect here
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage.";
 
@@ -111,7 +112,8 @@ pub(super) const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   tracker explain connect 198.51.100.7:443
   tracker explain bind :80
-  tracker explain bind 127.0.0.1:9000 --reuse-address -o json";
+  tracker explain bind 127.0.0.1:9000 --reuse-address -o json
+  tracker explain listen :443 --for 10s";
 
 pub(super) const EXPLAIN_CONNECT_EXAMPLES: &str = "\
 Examples:
@@ -133,3 +135,16 @@ Examples:
 net.ipv6.bindv6only is 1; for IPv4 alone name 0.0.0.0:80. Port 0 is any port of the range.
 Nothing is bound: the daemon looks at its host's sockets and applies the kernel's rules to them.
 --check exits 0 when bind() would succeed, 1 when it would fail, 2 when that is not known.";
+
+pub(super) const EXPLAIN_LISTEN_EXAMPLES: &str = "\
+Examples:
+  tracker explain listen :443                   at all addresses, IPv6 and IPv4
+  tracker explain listen 192.0.2.10:443 --for 10s
+  tracker explain listen [2001:db8::10]:22 -o json | jq -r .cause
+
+Nothing is sent: let somebody try to connect while the daemon watches. It follows the SYNs from the
+interface to the process: do they arrive, what drops or takes them, who listens, are queues full,
+are answers acknowledged. One cause and one remedy come first, then the figures, step by step.
+While it watches, a program sees each packet that the host drops and each that it sends.
+--check exits 0 when nothing on this host is in the way, also when nobody tried to connect, 1 when
+something is, 2 when that is not known.";

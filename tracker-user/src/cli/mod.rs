@@ -19,7 +19,7 @@ mod table;
 mod usage;
 mod value;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
@@ -81,9 +81,15 @@ fn print_answer<T: Serialize>(answer: &T, output: Output, render: impl FnOnce(&T
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks for an answer that takes no time of its own.
 fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T> {
+    get_after(socket, path, Duration::ZERO)
+}
+
+/// Asks for an answer that comes after this time.
+fn get_after<T: DeserializeOwned>(socket: &Path, path: &str, takes: Duration) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start a runtime")?.block_on(client::get(socket, path))
+    runtime.context("cannot start a runtime")?.block_on(client::get_after(socket, path, takes))
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use std::{net::SocketAddr, path::Path};
 
 use serde_json::Value;
 use tracker_common::counters::InterfaceCounters;
-use tracker_detect::explain::{BindRequest, explain_bind, explain_connect};
+use tracker_detect::explain::{BindRequest, explain_bind, explain_connect, explain_listen};
 use tracker_fixtures as sample;
 use tracker_model::{
     Snapshot,
     api::{Interface, Ports, Unwatched},
-    explain::{BindAnswer, ConnectAnswer, Protocol},
+    explain::{BindAnswer, ConnectAnswer, ListenAnswer, Protocol},
 };
 
 use super::*;
@@ -50,6 +50,15 @@ fn bound(address: &str) -> BindAnswer {
     let request = BindRequest::new(Protocol::Tcp, address.ip(), address.port());
     let request = BindRequest { privileged: true, reuse_address: address.port() > 1_023, ..request };
     explain_bind(&request, &sample::sockets(), &sample::port_settings(), true)
+}
+
+/// Of a port whose SYNs a firewall drops, and of one where nothing stands in the way.
+fn listening() -> [ListenAnswer; 2] {
+    let blocked = sample::watched_port();
+    let mut quiet = blocked.clone();
+    (quiet.families, quiet.interfaces[0].asked) = (Default::default(), [0, 0]);
+    quiet.sockets.iter_mut().for_each(|socket| socket.queues = None);
+    [explain_listen([192, 0, 2, 10].into(), 80, &blocked), explain_listen([0, 0, 0, 0].into(), 80, &quiet)]
 }
 
 fn view(snapshot: &Snapshot, wide: bool) -> View {
@@ -94,14 +103,15 @@ fn alerts_ports_and_explanations_are_shown_as_in_the_goldens() {
         let binds = ["0.0.0.0:80", "[::]:8080", "127.0.0.1:9000"].map(|address| received(&bound(address)));
         let binds = binds.map(|answer| explain::bind::render(&answer, view));
         let connect = explain::connect::render(&received(&connected("198.51.100.7:443")), view);
-        compare("explain", &[&[connect][..], &binds].concat());
+        let listens = listening().map(|answer| explain::listen::render(&received(&answer), view));
+        compare("explain", &[&[connect][..], &binds, &listens].concat());
     }
 }
 
 /// Puts what steers a terminal into all texts of an answer that may come from outside.
 fn poison(value: &mut Value) {
-    const FROM_OUTSIDE: [&str; 9] =
-        ["comm", "summary", "reason", "problems", "advice", "notes", "why", "name", "unread"];
+    const FROM_OUTSIDE: [&str; 10] =
+        ["comm", "summary", "reason", "problems", "advice", "notes", "why", "name", "unread", "text"];
     fn append(value: &mut Value) {
         match value {
             Value::String(text) => text.push_str("a\u{1b}[2Jb\u{9b}2J\u{202e}\n"),
@@ -140,6 +150,7 @@ fn names_and_texts_from_outside_cannot_steer_the_terminal() {
             ports::render(&ports, &Shown::default(), other),
             explain::connect::render(&poisoned(&connected("198.51.100.7:443")), other),
             explain::bind::render(&poisoned(&bound("0.0.0.0:80")), other),
+            explain::listen::render(&poisoned(&listening()[0]), other),
             check::line(&poisoned(&status(&blind()))) + "\n",
         ] {
             assert!(text.contains("a\\u{1b}[2Jb\\u{9b}2J\\u{202e}\\n"), "{text}");

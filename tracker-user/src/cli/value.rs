@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result, bail};
+use jiff::SignedDuration;
 use nix::unistd::User;
+use tracker_model::explain::ListenQuery;
 
 use super::format::printable;
 
@@ -32,6 +34,24 @@ pub(super) fn connect_target(text: &str) -> Result<Target, String> {
         Target { port: 0, .. } => Err("nothing connects to port 0".to_owned()),
         target => Ok(target),
     }
+}
+
+/// Reads where clients connect to: what `bind_target` takes, but no port 0.
+pub(super) fn listen_target(text: &str) -> Result<Target, String> {
+    match bind_target(text)? {
+        Target { port: 0, .. } => Err("nobody connects to port 0".to_owned()),
+        target => Ok(target),
+    }
+}
+
+/// Reads how long a port is watched, in whole seconds: `10s`, `1m`.
+pub(super) fn watch_seconds(text: &str) -> Result<u16, String> {
+    let time: Option<SignedDuration> = text.parse().ok();
+    let seconds = time.filter(|time| time.subsec_nanos() == 0).and_then(|time| u16::try_from(time.as_secs()).ok());
+    seconds.filter(|seconds| ListenQuery::SECONDS.contains(seconds)).ok_or_else(|| {
+        let (least, most) = (ListenQuery::SECONDS.start(), ListenQuery::SECONDS.end());
+        format!("must be a time of {least} to {most} whole seconds, such as 10s")
+    })
 }
 
 /// Reads what `bind()` is asked about: what `connect()` takes, and `:443` and `*:443` for all addresses; port 0 is any.
@@ -204,6 +224,18 @@ mod tests {
         assert_eq!(connect_target(":80").unwrap_err(), "connect() needs a host, such as localhost:80");
         assert_eq!(connect_target("192.0.2.1:0").unwrap_err(), "nothing connects to port 0");
         assert!(connect_target("192.0.2.1:80").is_ok());
+    }
+
+    #[test]
+    fn a_port_is_watched_for_whole_seconds_up_to_a_minute() {
+        let times = ["1s", "10s", "1m"].map(|text| watch_seconds(text).unwrap());
+        assert_eq!(times, [1, 10, 60]);
+        for text in ["", "0s", "500ms", "1.5s", "61s", "-3s", "10", "long"] {
+            let error = watch_seconds(text).unwrap_err();
+            assert_eq!(error, "must be a time of 1 to 60 whole seconds, such as 10s", "{text}");
+        }
+        assert_eq!(listen_target(":0").unwrap_err(), "nobody connects to port 0");
+        assert!(listen_target("*:80").is_ok());
     }
 
     #[test]

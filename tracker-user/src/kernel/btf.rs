@@ -3,7 +3,7 @@
 //! aya reads BTF but does not expose members, and Rust programs carry no CO-RE relocations, so the few offsets needed
 //! are looked up here and handed to the programs as frozen globals.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use tracker_common::fields::{ABSENT, BITS, Field, INODE, INODE_FIELDS, OPTIONAL, REQUIRED};
 
@@ -50,6 +50,21 @@ pub fn offsets(path: &Path) -> Result<Vec<(&'static str, u32)>, BtfError> {
     resolve(&btf).map_err(|field| BtfError::Missing { path: shown, field })
 }
 
+/// The numbers of an enumeration and their names.
+pub fn enumerators(path: &Path, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| BtfError::Read { path: shown.clone(), source })?;
+    let btf = Btf::parse(&bytes).map_err(|what| BtfError::Malformed { path: shown.clone(), what })?;
+    let missing = || BtfError::Missing { path: shown, field: format!("enum {name}") };
+    let values = btf.enumerations.get(name.as_bytes()).and_then(|at| bytes.get(at.clone())).ok_or_else(missing)?;
+    let named = |value: &[u8]| {
+        let [name, number] =
+            [0, 4].map(|at| u32::from_le_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]));
+        (number, String::from_utf8_lossy(string(btf.strings, name)).into_owned())
+    };
+    Ok(values.chunks_exact(8).map(named).collect())
+}
+
 fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
     let bits = |structure: &str, path: &[&str]| {
         btf.offset_bits(structure, path).ok_or_else(|| format!("{structure}.{}", path.join(".")))
@@ -74,13 +89,17 @@ fn resolve(btf: &Btf<'_>) -> Result<Vec<(&'static str, u32)>, String> {
 
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 
-/// The structures and unions of a BTF blob.
+/// The structures, unions and enumerations of a BTF blob.
+#[derive(Default)]
 struct Btf<'a> {
     strings: &'a [u8],
     /// Kind, name offset, members and the type referred to, by type id.
     types: Vec<Type>,
     structures: HashMap<&'a [u8], usize>,
+    /// Where the enumerators are: name offset and value of each.
+    enumerations: HashMap<&'a [u8], Range<usize>>,
 }
 
 #[derive(Default)]
@@ -105,7 +124,7 @@ impl<'a> Btf<'a> {
         let (type_start, type_length) = (header + word(8)? as usize, word(12)? as usize);
         let (string_start, string_length) = (header + word(16)? as usize, word(20)? as usize);
         let strings = bytes.get(string_start..string_start + string_length).ok_or("it ends early")?;
-        let mut btf = Self { strings, types: vec![Type::default()], structures: HashMap::new() };
+        let mut btf = Self { strings, types: vec![Type::default()], ..Self::default() };
         let mut at = type_start;
         while at < type_start + type_length {
             let (name, info, size_or_type) = (word(at)?, word(at + 4)?, word(at + 8)?);
@@ -126,6 +145,9 @@ impl<'a> Btf<'a> {
                     entry.members.push((word(at)?, word(at + 4)?, word(at + 8)?));
                 }
                 btf.structures.entry(string(strings, name)).or_insert(btf.types.len());
+            }
+            if kind == KIND_ENUM {
+                btf.enumerations.entry(string(strings, name)).or_insert(at..at + each * count);
             }
             btf.types.push(entry);
             at += each * count + extra;

@@ -25,6 +25,11 @@ impl ClosedPorts {
         Self { begun: Instant::now(), rates: PortRates::default(), undelivered }
     }
 
+    /// Whether the kernel shows which SYNs reach TCP.
+    pub fn shows_delivery(&self) -> bool {
+        self.undelivered.is_some()
+    }
+
     /// Adds the counts of this moment.
     pub fn read(&mut self, maps: &Maps) -> NoListener {
         let (at, ports) = (self.begun.elapsed(), || 0..=u16::MAX);

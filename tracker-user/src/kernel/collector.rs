@@ -1,5 +1,7 @@
 //! Reads everything that the kernel side knows into a snapshot.
 
+mod watch;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -33,6 +35,7 @@ use super::{
     attach::Attachments,
     census::CensusScheduler,
     closed_ports::ClosedPorts,
+    drops::Drops,
     error::KernelError,
     floods::{self, FloodCollector, Open, ReadContext},
     half_open::HalfOpen,
@@ -48,6 +51,8 @@ use super::{
     slots::Slots,
     tcp_counters,
 };
+
+pub use self::watch::BegunWatch;
 
 /// Between two readings while many SYNs come, or the flood detector watches something: it is to answer within a second
 /// and a half of the onset.
@@ -77,6 +82,7 @@ pub struct Collector {
     listening: Listening,
     slots: Slots,
     closed_ports: ClosedPorts,
+    drops: Drops,
     floods: FloodCollector,
     half_open: HalfOpen,
     missed_events: MissedEvents,
@@ -103,8 +109,8 @@ impl Collector {
         let mut object = object::open(settings, netns)?;
         let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
         let mut maps = Maps::take(&mut object)?;
-        let (slots, mut local) = (Slots::fill(&mut maps)?, LocalAddresses::default());
-        local.update(&listing.local_prefixes, &mut maps)?;
+        let slots = Slots::fill(&mut maps)?;
+        let local = LocalAddresses::of(&listing.local_prefixes, &mut maps)?;
         // Events first, then the census: a listener that opens in between is known to both.
         let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
         let shows_delivery = attach_sk_lookup(&mut object)?;
@@ -123,6 +129,7 @@ impl Collector {
             listening,
             slots,
             closed_ports: ClosedPorts::new(shows_delivery),
+            drops: Drops::default(),
             floods: FloodCollector::new(recording, shows_delivery),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),

@@ -7,7 +7,7 @@ use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
 use tracker_common::names;
 
-use super::{KernelError, Settings, SocketEvents, btf, object};
+use super::{KernelError, Settings, SocketEvents, btf, drops, object};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ fn rights() -> Vec<Check> {
 }
 
 /// Each program: what it allows, and what is lost without it.
-const PROGRAMS: [(&str, &str, &str); 7] = [
+const PROGRAMS: [(&str, &str, &str); 8] = [
     (
         names::PROGRAM_XDP,
         "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
@@ -167,6 +167,11 @@ const PROGRAMS: [(&str, &str, &str); 7] = [
         "who holds a port or leaks a socket is named, and `tracker explain` answers",
         "there is no census, and who holds a port is not known",
     ),
+    (
+        names::PROGRAM_DROPS,
+        "`tracker explain listen` names the reason for which the kernel drops SYNs",
+        "`tracker explain listen` does not know which SYNs the kernel drops, and why",
+    ),
 ];
 
 /// Loads each program, and attaches none but the tracepoints, which go again at once.
@@ -184,9 +189,11 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let has_fallback = events[1].1.is_ok();
     let is_needed = |name| name == names::PROGRAM_TC || (name == names::PROGRAM_SOCK_BTF && !has_fallback);
     let lookup = [(names::PROGRAM_SK_LOOKUP, object::load_sk_lookup(&mut object).map_err(text))];
+    let drops = [(names::PROGRAM_DROPS, drops::load(&mut object).map(drop).map_err(text))];
     let passes = object::load_passes(&mut object).map_err(text);
     let passes = [names::PROGRAM_CENSUS, names::PROGRAM_HOLDERS].map(|name| (name, passes.clone()));
-    let mut results: BTreeMap<_, _> = packets.into_iter().chain(events).chain(lookup).chain(passes).collect();
+    let mut results: BTreeMap<_, _> =
+        packets.into_iter().chain(events).chain(lookup).chain(drops).chain(passes).collect();
     PROGRAMS
         .into_iter()
         .map(|(name, allows, lost)| match results.remove(name).unwrap_or_else(|| Err("it was not tried".into())) {

@@ -76,6 +76,9 @@ pub enum KernelError {
         /// Why.
         source: MapError,
     },
+    /// As many ports are being watched as can be.
+    #[error("too many ports are being watched at once; try again")]
+    TooManyWatches,
     /// The number of CPUs is not known.
     #[error("{path}: {source}")]
     Cpus {

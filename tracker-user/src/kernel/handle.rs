@@ -7,10 +7,11 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tracker_detect::explain::listen::ListenObservation;
 use tracker_model::Snapshot;
 
 use super::{
-    Settings, SocketsAsked, SocketsFound,
+    ListenAsked, Settings, SocketsAsked, SocketsFound,
     error::KernelError,
     recording::Recording,
     requests::{Request, ThreadEnds, WAITING},
@@ -46,9 +47,11 @@ impl KernelHandle {
         if let Some(sockets) = sockets {
             tokio::spawn(async move {
                 while let Some(request) = ends.requests.recv().await {
-                    if let Request::Sockets(_, answer) = request {
-                        // Nobody waits any more when sending fails.
-                        let _ = answer.send(Ok(sockets.clone()));
+                    // Nobody waits any more when sending fails.
+                    match request {
+                        Request::Sockets(_, answer) => drop(answer.send(Ok(sockets.clone()))),
+                        Request::Watch(asked, answer) => drop(answer.send(Ok(quiet(asked, &sockets)))),
+                        Request::Refresh(_) => {}
                     }
                 }
             });
@@ -82,9 +85,28 @@ impl KernelHandle {
         found.await.ok()
     }
 
+    /// Watches a port for as long as is asked, and says what was seen.
+    pub async fn watch(&self, asked: ListenAsked) -> Option<Result<ListenObservation, KernelError>> {
+        self.snapshot()?;
+        let (answer, seen) = oneshot::channel();
+        self.requests.send(Request::Watch(asked, answer)).await.ok()?;
+        seen.await.ok()
+    }
+
     /// Waits for the first snapshot; whether it came. Otherwise the thread has ended.
     pub async fn started(&self) -> bool {
         self.snapshots.clone().wait_for(Option::is_some).await.is_ok()
+    }
+}
+
+/// A watch during which nothing happened.
+fn quiet(asked: ListenAsked, found: &SocketsFound) -> ListenObservation {
+    let sockets = found.sockets.iter().filter(|socket| socket.port == asked.port);
+    ListenObservation {
+        watched: asked.lasts,
+        is_local: found.is_local,
+        sockets: sockets.cloned().collect(),
+        ..ListenObservation::default()
     }
 }
 

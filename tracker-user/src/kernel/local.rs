@@ -50,6 +50,13 @@ pub struct LocalAddresses {
 }
 
 impl LocalAddresses {
+    /// Those that are `present`.
+    pub fn of(present: &BTreeSet<(u8, [u8; 16])>, maps: &mut Maps) -> Result<Self, KernelError> {
+        let mut local = Self::default();
+        local.update(present, maps)?;
+        Ok(local)
+    }
+
     /// Changes what differs from the prefixes that are `present`.
     pub fn update(&mut self, present: &BTreeSet<(u8, [u8; 16])>, maps: &mut Maps) -> Result<(), KernelError> {
         let mut known = &self.known & present;
@@ -90,7 +97,8 @@ impl LocalAddresses {
         setting.is_ok_and(|setting| setting.trim() == "1") || self.contains(address)
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether packets to an address are delivered to this host.
+    pub fn contains(&self, address: IpAddr) -> bool {
         let address = match address {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,

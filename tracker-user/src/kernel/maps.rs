@@ -24,6 +24,7 @@ use tracker_common::{
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
+    watch::{WatchedPorts, WatchedSyns},
 };
 
 use super::error::KernelError;

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     os::fd::OwnedFd,
+    time::Duration,
 };
 
 use tracker_detect::ports::PortSettings;
@@ -20,6 +21,7 @@ mod census;
 mod closed_ports;
 mod collector;
 pub mod doctor;
+mod drops;
 mod error;
 mod floods;
 mod half_open;
@@ -32,6 +34,7 @@ mod listening;
 mod local;
 mod maps;
 mod missed_events;
+mod netns_facts;
 mod object;
 mod pace;
 mod ports;
@@ -45,6 +48,7 @@ mod sources;
 mod syn_queue;
 mod tcp_counters;
 mod thread;
+mod watches;
 
 pub use attach::clsact;
 pub use error::KernelError;
@@ -75,6 +79,17 @@ pub struct SocketsAsked {
     pub address: Option<IpAddr>,
     /// The source address of connections to the destination, of which is said whether there is a way.
     pub source: Option<IpAddr>,
+}
+
+/// Which port is to be watched.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenAsked {
+    /// The local address that clients connect to; the wildcard for all.
+    pub address: IpAddr,
+    /// The local port.
+    pub port: u16,
+    /// How long.
+    pub lasts: Duration,
 }
 
 /// The sockets that hold ports, and what the namespace is set to.

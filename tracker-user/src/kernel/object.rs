@@ -196,7 +196,7 @@ pub fn skipped_events(object: &Ebpf) -> u64 {
 }
 
 /// Type information of the running kernel, as typed tracepoints and iterators are attached by it.
-fn kernel_btf(what: &'static str, hint: &'static str) -> Result<Btf, KernelError> {
+pub fn kernel_btf(what: &'static str, hint: &'static str) -> Result<Btf, KernelError> {
     Btf::from_sys_fs().map_err(|error| {
         tracing::debug!("{KERNEL_BTF}: {error}");
         KernelError::NoKernelBtf { what, hint }

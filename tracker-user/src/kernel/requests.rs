@@ -6,9 +6,10 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
+use tracker_detect::explain::listen::ListenObservation;
 use tracker_model::Snapshot;
 
-use super::{KernelError, SocketsAsked, SocketsFound};
+use super::{KernelError, ListenAsked, SocketsAsked, SocketsFound};
 
 /// This many may wait for sockets; those beyond get no answer.
 pub const WAITING: usize = 16;
@@ -25,12 +26,16 @@ pub enum Request {
     Refresh(SnapshotAnswer),
     /// The sockets that hold ports.
     Sockets(SocketsAsked, SocketsAnswer),
+    /// To watch a port for a while.
+    Watch(ListenAsked, WatchAnswer),
 }
 
 /// Where a snapshot goes.
 pub type SnapshotAnswer = oneshot::Sender<Arc<Snapshot>>;
 /// Where the sockets go.
 pub type SocketsAnswer = oneshot::Sender<Result<SocketsFound, KernelError>>;
+/// Where goes what was seen of a port.
+pub type WatchAnswer = oneshot::Sender<Result<ListenObservation, KernelError>>;
 
 /// What the thread has of a handle: where snapshots go, and where requests come from.
 pub struct ThreadEnds {
@@ -44,6 +49,8 @@ pub enum Work {
     Refresh(Vec<SnapshotAnswer>),
     /// One search.
     Sockets(SocketsAsked, SocketsAnswer),
+    /// To begin a watch.
+    Watch(ListenAsked, WatchAnswer),
 }
 
 /// Requests that wait.
@@ -51,6 +58,7 @@ pub struct Requests {
     incoming: mpsc::Receiver<Request>,
     refreshes: Vec<SnapshotAnswer>,
     searches: VecDeque<(SocketsAsked, SocketsAnswer)>,
+    watches: VecDeque<(ListenAsked, WatchAnswer)>,
     may_refresh: Instant,
     may_search: Instant,
 }
@@ -59,12 +67,15 @@ impl Requests {
     /// No request has come yet.
     pub fn new(incoming: mpsc::Receiver<Request>) -> Self {
         let (refreshes, searches, now) = (Vec::new(), VecDeque::new(), Instant::now());
-        Self { incoming, refreshes, searches, may_refresh: now, may_search: now }
+        Self { incoming, refreshes, searches, watches: VecDeque::new(), may_refresh: now, may_search: now }
     }
 
     /// Waits for work that is due. Nothing is lost when the wait is given up.
     pub async fn next(&mut self) -> Work {
         loop {
+            if let Some((asked, answer)) = self.watches.pop_front() {
+                return Work::Watch(asked, answer);
+            }
             tokio::select! {
                 // Work that is due goes first: it makes room for requests.
                 biased;
@@ -87,6 +98,7 @@ impl Requests {
     fn add(&mut self, request: Request) {
         match request {
             Request::Refresh(answer) => self.refreshes.push(answer),
+            Request::Watch(asked, answer) => self.watches.push_back((asked, answer)),
             Request::Sockets(asked, answer) => {
                 self.searches.retain(|(_, answer)| !answer.is_closed());
                 // Who is not let in sees that the answer is dropped.
@@ -153,6 +165,20 @@ mod tests {
         asks.send(Request::Refresh(answer)).await.ok();
         let begun = Instant::now();
         assert!(matches!(Requests::new(incoming).next().await, Work::Refresh(asked) if asked.len() == 1));
+        assert!(begun.elapsed() < Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_is_begun_at_once_whatever_else_waits() {
+        let (asks, incoming) = mpsc::channel(WAITING);
+        let mut requests = Requests::new(incoming);
+        requests.searched(Duration::from_secs(10));
+        let (answer, _seen) = oneshot::channel();
+        let asked = ListenAsked { address: [0, 0, 0, 0].into(), port: 80, lasts: Duration::from_secs(3) };
+        asks.try_send(search().0).ok();
+        asks.try_send(Request::Watch(asked, answer)).ok();
+        let begun = Instant::now();
+        assert!(matches!(requests.next().await, Work::Watch(asked, _) if asked.port == 80));
         assert!(begun.elapsed() < Duration::from_millis(5));
     }
 

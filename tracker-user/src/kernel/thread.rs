@@ -23,6 +23,7 @@ use super::{
     priority,
     recording::Recording,
     requests::{Requests, ThreadEnds, Work},
+    watches::Watches,
 };
 
 /// Between two readings.
@@ -111,7 +112,8 @@ async fn read_for_ever(
     ends.snapshots.send_replace(Some(Arc::new(snapshot)));
     let (sender, listings) = watch::channel(listing);
     let requests = Requests::new(ends.requests);
-    let mut reader = Reader { collector, requests, snapshots: ends.snapshots, listings, attach_at: None };
+    let watches = Watches::default();
+    let mut reader = Reader { collector, requests, watches, snapshots: ends.snapshots, listings, attach_at: None };
     Ok(tokio::select! {
         never = links.follow(&sender) => never,
         never = reader.follow() => never,
@@ -122,6 +124,7 @@ async fn read_for_ever(
 struct Reader<'a> {
     collector: &'a mut Collector,
     requests: Requests,
+    watches: Watches,
     snapshots: watch::Sender<Option<Arc<Snapshot>>>,
     listings: watch::Receiver<Listing>,
     /// When to go on attaching.
@@ -141,7 +144,11 @@ impl Reader<'_> {
             };
             tokio::select! {
                 work = self.requests.next() => self.answer(work),
-                _ = tick.tick() => self.publish(),
+                () = self.watches.due() => self.watches.finish(self.collector),
+                _ = tick.tick() => {
+                    self.watches.abandon(self.collector);
+                    self.publish();
+                }
                 _ = busy.tick() => if self.collector.is_busy() { self.publish() },
                 Ok(()) = self.listings.changed() => {
                     self.collector.take_over(&self.listings.borrow_and_update());
@@ -170,6 +177,7 @@ impl Reader<'_> {
                 let _ = answer.send(self.collector.sockets(&asked));
                 self.requests.searched(begun.elapsed());
             }
+            Work::Watch(asked, answer) => self.watches.begin(self.collector, asked, answer),
         }
     }
 

@@ -20,6 +20,8 @@ const TOOLS: [Tool; 13] = [
     // Namespaces, veth pairs, tc; and `ss`, which the socket counts must equal.
     tool("ip", "iproute2"),
     tool("ss", "iproute2"),
+    // Firewall rules that drop, limit, reject and translate.
+    tool("nft", "nftables"),
     // sysctl: the kernel's limits, inside a namespace.
     tool("sysctl", "procps"),
     // What the kernel has of programs, when a daemon has gone.

@@ -1,27 +1,28 @@
-//! `tracker explain`: asks the daemon whether a call would fail now, and shows why. The rules of the kernel and the
+//! `tracker explain`: asks the daemon whether a call would fail now, or why nobody connects, and shows why. The rules of the kernel and the
 //! sentences about them belong to tracker-detect.
 
 pub(super) mod bind;
 pub(super) mod connect;
+pub(super) mod listen;
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use serde::{Serialize, de::DeserializeOwned};
 use tracker_model::{
     api::paths,
-    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery, Protocol},
+    explain::{BindAnswer, BindQuery, ConnectAnswer, ConnectQuery, ListenAnswer, ListenQuery, Protocol},
 };
 
 use super::{
-    args::{BindArgs, ConnectArgs, Explain},
+    args::{BindArgs, ConnectArgs, Explain, ListenArgs},
     errors::{self, UsageError},
     format::printable,
-    get,
+    get_after,
     output::{self, Output, View},
 };
 
-/// Exit code with `--check`: the call would fail.
+/// Exit code with `--check`: the call would fail, or nobody can connect.
 const WOULD_FAIL: u8 = 1;
 /// Exit code with `--check`: not known, the daemon did not answer.
 const NOT_KNOWN: u8 = 2;
@@ -37,11 +38,21 @@ pub(super) fn run(call: &Explain, socket: &Path, output: Output) -> Result<ExitC
             let verdict = |answer: &BindAnswer| (!answer.succeeds, answer.summary.clone());
             show(bind_path(args), args.check, socket, output, verdict, bind::render)
         }
+        Explain::Listen(args) => {
+            let verdict = |answer: &ListenAnswer| (answer.blocked, answer.summary.clone());
+            show(listen_path(args), args.check, socket, output, verdict, listen::render)
+        }
     }
 }
 
-/// What is asked: a path, and a line that says which address a name has.
-type Question = (String, Option<String>);
+/// What is asked.
+struct Question {
+    path: String,
+    /// A line that says which address a name has.
+    note: Option<String>,
+    /// How long the daemon takes for the answer at least.
+    takes: Duration,
+}
 
 /// Prints the answer, or the line for a monitoring system.
 fn show<T: DeserializeOwned + Serialize>(
@@ -52,7 +63,7 @@ fn show<T: DeserializeOwned + Serialize>(
     verdict: fn(&T) -> (bool, String),
     render: fn(&T, View) -> String,
 ) -> Result<ExitCode> {
-    let answer = question.and_then(|(path, note)| Ok((get::<T>(socket, &path)?, note)));
+    let answer = question.and_then(|asked| Ok((get_after::<T>(socket, &asked.path, asked.takes)?, asked.note)));
     if is_check {
         return Ok(check(answer.map(|(answer, _)| verdict(&answer))));
     }
@@ -75,7 +86,7 @@ fn check(verdict: Result<(bool, String)>) -> ExitCode {
 fn connect_path(args: &ConnectArgs) -> Result<Question> {
     let (address, note) = args.target.resolve(args.source)?;
     let query = ConnectQuery { address, port: args.target.port, source: args.source };
-    Ok((path(paths::EXPLAIN_CONNECT, &query)?, note))
+    Ok(Question { path: path(paths::EXPLAIN_CONNECT, &query)?, note, takes: Duration::ZERO })
 }
 
 fn bind_path(args: &BindArgs) -> Result<Question> {
@@ -93,7 +104,14 @@ fn bind_path(args: &BindArgs) -> Result<Question> {
         ipv6_only: args.ipv6_only.then_some(true),
         uid: args.user.unwrap_or_default(),
     };
-    Ok((path(paths::EXPLAIN_BIND, &query)?, note))
+    Ok(Question { path: path(paths::EXPLAIN_BIND, &query)?, note, takes: Duration::ZERO })
+}
+
+fn listen_path(args: &ListenArgs) -> Result<Question> {
+    let (address, note) = args.target.resolve(None)?;
+    let query = ListenQuery { address, port: args.target.port, seconds: args.seconds };
+    let takes = Duration::from_secs(args.seconds.into());
+    Ok(Question { path: path(paths::EXPLAIN_LISTEN, &query)?, note, takes })
 }
 
 fn path(path: &str, query: &impl Serialize) -> Result<String> {

@@ -25,8 +25,9 @@ fn many_sockets_are_counted() {
 fn asked(words: &[&str]) -> Result<String> {
     let words = ["tracker", "explain"].iter().chain(words);
     match Cli::try_parse_from(words)?.command {
-        Command::Ask(Question::Explain { call: Explain::Bind(args) }) => Ok(bind_path(&args)?.0),
-        Command::Ask(Question::Explain { call: Explain::Connect(args) }) => Ok(connect_path(&args)?.0),
+        Command::Ask(Question::Explain { call: Explain::Bind(args) }) => Ok(bind_path(&args)?.path),
+        Command::Ask(Question::Explain { call: Explain::Connect(args) }) => Ok(connect_path(&args)?.path),
+        Command::Ask(Question::Explain { call: Explain::Listen(args) }) => Ok(listen_path(&args)?.path),
         _ => unreachable!("only explain is parsed"),
     }
 }
@@ -42,6 +43,9 @@ fn every_flag_is_a_parameter() {
                     ipv6_only=true&uid=1";
     assert_eq!(asked(&all).unwrap(), expected);
     assert!(asked(&["bind", ":80"]).unwrap().starts_with("/v1/explain/bind?address=%3A%3A&port=80&protocol=tcp&"));
+    assert_eq!(asked(&["listen", ":80"]).unwrap(), "/v1/explain/listen?address=%3A%3A&port=80&seconds=3");
+    let longer = ["listen", "192.0.2.1:80", "--for", "1m"];
+    assert_eq!(asked(&longer).unwrap(), "/v1/explain/listen?address=192.0.2.1&port=80&seconds=60");
     assert!(asked(&["bind", "127.0.0.1:80", "--ipv6-only"]).unwrap_err().is::<UsageError>());
     assert!(asked(&["bind", ":80", "--user", "no such user"]).is_err());
 }

@@ -14,6 +14,7 @@ use std::{
 use aya::Ebpf;
 use nix::net::if_::{self, if_nameindex};
 use tracker_common::{classify::Outcome, counters::InterfaceCounters, layout::Sum as _, limits};
+use tracker_detect::explain::listen::AddressInterface;
 use tracker_model::api::{Interface, Unwatched};
 
 use self::hook::{Attached, Attacher, Attachment, seen_on};
@@ -305,6 +306,33 @@ impl Attachments {
             self.free_slots.insert(slot);
         }
         Ok(())
+    }
+
+    /// Name and indices of the interfaces of each slot: of the one that is watched, and of those stacked on it.
+    pub fn by_slot(&self) -> BTreeMap<u16, (String, Vec<u32>)> {
+        let mut slots: BTreeMap<u16, (String, Vec<u32>)> = BTreeMap::new();
+        for (index, watched) in &self.watched {
+            let (name, indices) = slots.entry(watched.slot).or_default();
+            if !watched.attachment.is_via_lower() {
+                (if watched.slot == 0 { "other" } else { &watched.name }).clone_into(name);
+            }
+            indices.push(*index);
+        }
+        slots
+    }
+
+    /// Whether an XDP program that is not tracker's runs on one of these interfaces.
+    pub fn has_other_xdp(&self, indices: &[u32], links: &BTreeMap<u32, Link>) -> bool {
+        let is_ours = |index: &u32| {
+            self.watched.get(index).is_some_and(|watched| matches!(watched.attachment.attached, Attached::Xdp(_)))
+        };
+        indices.iter().any(|index| links.get(index).is_some_and(|link| link.has_xdp) && !is_ours(index))
+    }
+
+    /// An interface, with whether it is watched.
+    pub fn with_watched(&self, name: String, up: bool) -> AddressInterface {
+        let watched = self.watched.values().any(|watched| watched.name == name);
+        AddressInterface { name, up, watched }
     }
 
     /// How many slots are taken.

@@ -12,7 +12,7 @@ use tracker_common::{
     socket::{NO_BUCKET, SocketQuery, SocketRecord},
 };
 use tracker_model::{
-    explain::{Bucket, Protocol, SocketObservation, TcpState},
+    explain::{Bucket, Protocol, SocketObservation, SocketQueues, TcpState},
     process::Process,
 };
 
@@ -130,6 +130,12 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketObservation {
         remaining: minisocket.then(|| jiffies.duration(record.left).unwrap_or_default()),
         timestamps: record.stamped != 0,
         recyclable: record.recyclable != 0,
+        queues: (state_of(record) == TcpState::Listen).then_some(SocketQueues {
+            accept_queue: record.accept_queue,
+            accept_queue_max: record.accept_queue_max,
+            syn_queue: record.syn_queue,
+            syn_queue_young: record.syn_queue_young,
+        }),
         processes: Vec::new(),
     }
 }
