@@ -119,6 +119,12 @@ fn bound_to(address: AddrWords, port: u32, family: Family, device: u32, wildcard
 #[inline(always)]
 pub(crate) fn note_shared(address: AddrWords, port: u16, family: Family) {
     losses::count(Loss::ListenerUncounted);
+    mark_shared(address, port, family);
+}
+
+/// As [`note_shared`], of what is counted elsewhere.
+#[inline(always)]
+pub(crate) fn mark_shared(address: AddrWords, port: u16, family: Family) {
     let Some(entry) = PORTS.get(u32::from(port)) else { return };
     let port = u32::from(port);
     let is_any_v4 = family == Family::Ipv4 && entry.any_v4 == 1;

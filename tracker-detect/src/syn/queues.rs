@@ -110,7 +110,7 @@ impl Queues {
     /// Connections that clients have tried since the accept queue filled up and that were not made: each counts once,
     /// however often its SYN is repeated. An estimate; none while the queue is not full.
     pub fn waiting(&self, flow: HandshakeStats) -> Option<u64> {
-        let open = |flow: HandshakeStats| flow.first.saturating_sub(flow.completed);
+        let open = |flow: HandshakeStats| flow.first.saturating_sub(flow.completed).saturating_sub(flow.aborted);
         self.full.first.map(|_| open(flow).saturating_sub(open(self.calm)))
     }
 

@@ -9,6 +9,7 @@ use core::ptr::read_volatile;
 use aya_ebpf::{bindings::sk_action::SK_PASS, macros::sk_lookup, programs::SkLookupContext};
 use tracker_common::{
     classify::Family,
+    counters::Interface,
     delivery::Target,
     hash::{self, AddrWords},
 };
@@ -37,8 +38,15 @@ pub(crate) fn tracker_sk_lookup(ctx: SkLookupContext) -> u32 {
             return SK_PASS;
         };
         let (remote_port, port) = (u16::from_be((*lookup).remote_port), (*lookup).local_port as u16);
-        let place = match listener_lookup::find(local, port, family) {
-            Some(slot) => Target::listener(slot),
+        let device = Interface { index: (*lookup).ingress_ifindex, slot: 0, flags: 0 };
+        let place = match listener_lookup::find(local, port, family, device) {
+            Some(slot) => {
+                if slot == 0 {
+                    // A SYN that was sent elsewhere may be its first.
+                    listener_lookup::mark_shared(local, port, family);
+                }
+                Target::listener(slot)
+            }
             None => Target::closed_port(port),
         };
         delivery::looked_up(remote, hash::source(HASH_KEY.load(), remote), remote_port, place);

@@ -298,6 +298,8 @@ impl Listeners {
         let census = sockets.census?.queues;
         let queues = sockets.group.map_or(census, |group| ListenerQueues {
             half_open: census.half_open,
+            waiting_for_data: census.waiting_for_data,
+            fast_open: census.fast_open,
             half_open_unnamed: census.half_open_unnamed,
             connected: census.connected,
             ..group.queues
