@@ -84,6 +84,8 @@ macro_rules! for_each_field {
                 // Since Linux 6.7 (commit 3868ab0f1925); before it the number of retransmissions gives a lower bound.
                 OFF_RTO_STAMP: tcp_sock.rto_stamp;
                 OFF_RTO_TIME: tcp_sock.total_rto_time;
+                // Since Linux 6.3 (commit 91d0b78c5177): two u16, since 6.8 one u32 with the same bytes.
+                OFF_LOCAL_RANGE: inet_sock.local_port_range;
             }
             bits {
                 IPV6ONLY_BIT: sock_common.skc_ipv6only;

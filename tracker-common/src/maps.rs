@@ -10,8 +10,8 @@ use crate::{
         ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot, SlotOrder,
     },
     ports::{
-        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
-        PortSource, PortTotals, PortTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
+        PortPass, PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
@@ -86,6 +86,8 @@ macro_rules! for_each_map {
                 port_buckets: Array<PortBuckets> = PORT_BUCKETS "PORT_BUCKETS";
                 /// By hash of the address.
                 port_sources: Array<PortSource> = PORT_SOURCES "PORT_SOURCES";
+                /// By place in `PortPass::ranges` and what follows.
+                port_ranges: Array<OwnRange> = PORT_RANGES "PORT_RANGES";
                 /// Sockets that processes hold.
                 holders: HashMap<HolderKey, Holder> = HOLDERS "HOLDERS";
                 /// One entry: the socket and the process that the pass over descriptors visited last.

@@ -67,6 +67,12 @@ abi! {
         pub own: u32,
         /// Destinations in [`crate::maps::WATCHED`].
         pub watching: u32,
+        /// Entries of [`crate::maps::PORT_RANGES`] that the pass begins with.
+        pub ranges: u32,
+        /// Lowest port of `ip_local_port_range`.
+        pub low: u16,
+        /// Highest port of it.
+        pub high: u16,
         /// Unused.
         pub padding: u32,
         /// Ephemeral ports: in `ip_local_port_range` and not in `ip_local_reserved_ports`.
@@ -77,29 +83,78 @@ abi! {
 }
 
 abi! {
-    /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
-    pub struct PortTuple {
-        /// Local address, an IPv4 one in mapped form.
-        pub source: AddrWords,
-        /// Remote address.
-        pub destination: AddrWords,
-        /// The pass that counted it.
-        pub generation: u32,
-        /// Jiffies until the first of its `TIME_WAIT` sockets ends; [`u32::MAX`] without any.
+    /// Sockets of a tuple. A port is held by one socket of a tuple at most, so there are never more than [`u16::MAX`].
+    pub struct TupleCounts {
+        /// Jiffies until the first of the `TIME_WAIT` sockets ends; [`u32::MAX`] without any.
         pub next_free: u32,
-        /// Remote port.
-        pub port: u16,
         /// On ports that `bind()` holds.
         pub bound: u16,
         /// `TIME_WAIT` sockets that `connect()` may replace if `tcp_tw_reuse` lets it.
         pub recyclable: u16,
         /// `TIME_WAIT` sockets that were entered in the last ten seconds.
         pub recent: u16,
-        /// By state. A port is held by one socket of a tuple at most, so there are never more than [`u16::MAX`].
+        /// By state.
         pub states: [u16; state::COUNT],
+    }
+}
+
+abi! {
+    /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
+    pub struct PortTuple {
+        /// Local address, an IPv4 one in mapped form.
+        pub source: AddrWords,
+        /// Remote address.
+        pub destination: AddrWords,
+        /// How many.
+        pub counts: TupleCounts,
+        /// The pass that counted it.
+        pub generation: u32,
+        /// Its entries of [`crate::maps::PORT_RANGES`]: bit `n` is that of entry `n`.
+        pub ranges: u32,
+        /// Remote port.
+        pub port: u16,
+        /// Sockets that have a range of their own (`IP_LOCAL_PORT_RANGE`), and minisockets whose port lies in one.
+        pub ranged: u16,
+        /// 1 when `ranges` has all entries that the pass began with.
+        pub looked: u16,
         /// Unused.
         pub padding: [u16; 3],
     }
+}
+
+abi! {
+    /// A range of ports that sockets of a tuple have set for themselves (`IP_LOCAL_PORT_RANGE`), and all sockets of the
+    /// tuple in it, whoever set what. Value of [`crate::maps::PORT_RANGES`].
+    pub struct OwnRange {
+        /// Local address of the tuple.
+        pub source: AddrWords,
+        /// Remote address.
+        pub destination: AddrWords,
+        /// Sockets of the tuple whose port lies in the range.
+        pub counts: TupleCounts,
+        /// Remote port.
+        pub port: u16,
+        /// Lowest port of the range, as far as that of the namespace goes.
+        pub low: u16,
+        /// Highest port.
+        pub high: u16,
+        /// Sockets that have set it.
+        pub sockets: u16,
+        /// Unused.
+        pub padding: u32,
+    }
+}
+
+/// What a socket has set (`inet_sock.local_port_range`: the lowest port in the lower half, the highest in the upper one)
+/// within the range of its namespace: an end that is 0 or lies outside does not count
+/// (`inet_sk_get_local_port_range`, `net/ipv4/inet_connection_sock.c`). None when nothing of it counts.
+#[inline(always)]
+#[must_use]
+pub const fn own_range(set: u32, low: u16, high: u16) -> Option<(u16, u16)> {
+    let (from, to) = (set as u16, (set >> 16) as u16);
+    let first = if low <= from && from <= high { from } else { low };
+    let last = if low <= to && to <= high { to } else { high };
+    if set == 0 || (first == low && last == high) { None } else { Some((first, last)) }
 }
 
 abi! {
@@ -115,6 +170,10 @@ abi! {
         pub unplaced: u64,
         /// Sockets whose source address did not fit among [`PortSource`].
         pub unsourced: u64,
+        /// Entries of [`crate::maps::PORT_RANGES`] in use; the daemon begins with [`PortPass::ranges`].
+        pub ranges: u64,
+        /// Sockets whose own range did not fit into [`crate::maps::PORT_RANGES`].
+        pub unranged: u64,
         /// Sockets of accepted connections whose listening port is ephemeral: clients choose their tuples, so they are
         /// counted in sum alone.
         pub accepted: u64,
@@ -128,6 +187,8 @@ abi! {
         pub listening: Bits,
         /// Ephemeral ports of UDP sockets.
         pub udp: Bits,
+        /// Those of them that an IPv4 socket cannot have: of IPv4 sockets, and of IPv6 ones without `IPV6_V6ONLY`.
+        pub udp_ipv4: Bits,
         /// Ephemeral ports of TCP sockets that are bound and neither listen nor connect: only the pass over descriptors
         /// finds them.
         pub idle: Bits,
@@ -160,7 +221,8 @@ abi! {
     /// What a process holds. Key of [`crate::maps::HOLDERS`] and [`crate::maps::LEAKS`].
     #[derive(Hash)]
     pub struct HolderKey {
-        /// Index of a [`PortTuple`], [`HELD_CLOSE_WAIT`], [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
+        /// Index of a [`PortTuple`], [`HELD_RANGES`] and the index of an [`OwnRange`], [`HELD_CLOSE_WAIT`],
+        /// [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
         pub what: u32,
         /// Process id, in the initial pid namespace.
         pub pid: u32,
@@ -173,6 +235,9 @@ pub const HELD_CLOSE_WAIT: u32 = u32::MAX;
 pub const HELD_FIN_WAIT2: u32 = u32::MAX - 1;
 /// UDP sockets with an ephemeral port.
 pub const HELD_UDP: u32 = u32::MAX - 2;
+
+/// From here on: sockets whose port lies in an [`OwnRange`] of their tuple, by its index.
+pub const HELD_RANGES: u32 = 1 << 31;
 
 abi! {
     /// How much of it. Value of [`crate::maps::HOLDERS`] and [`crate::maps::LEAKS`].
@@ -219,6 +284,10 @@ abi! {
         pub comm: [u8; 16],
         /// Calls of `connect()`.
         pub connects: u64,
+        /// `IP_LOCAL_PORT_RANGE` of the last, as in [`own_range`].
+        pub range: u32,
+        /// Unused.
+        pub padding: u32,
     }
 }
 
@@ -238,8 +307,9 @@ abi! {
         pub port: u16,
         /// 0 when no port was free, 1 when the port that the socket is bound to is taken for this destination.
         pub bound: u16,
-        /// Unused. There is no family: an IPv6 socket that calls a mapped address takes its port from those of IPv4.
-        pub padding: u32,
+        /// `IP_LOCAL_PORT_RANGE` of the socket, as in [`own_range`]. There is no family: an IPv6 socket that calls a
+        /// mapped address takes its port from those of IPv4.
+        pub range: u32,
     }
 }
 
@@ -285,6 +355,16 @@ abi! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_is_not_set_or_outside_is_that_of_the_namespace() {
+        let own = |from: u32, to: u32| own_range(from | to << 16, 40_000, 40_999);
+        assert_eq!([own(0, 0), own(40_000, 40_999), own(1_024, 65_535), own(0, 40_999)], [None; 4]);
+        assert_eq!(own(40_100, 40_199), Some((40_100, 40_199)));
+        assert_eq!((own(40_100, 0), own(0, 40_199)), (Some((40_100, 40_999)), Some((40_000, 40_199))));
+        assert_eq!((own(40_100, 50_000), own(30_000, 40_199)), (Some((40_100, 40_999)), Some((40_000, 40_199))));
+        assert_eq!(own(41_000, 42_000), None);
+    }
 
     #[test]
     fn a_set_holds_what_was_put_in() {

@@ -32,6 +32,7 @@ mod losses;
 mod packet;
 mod ports;
 mod programs;
+mod ranges;
 mod socket_dump;
 mod sockets;
 mod sources;

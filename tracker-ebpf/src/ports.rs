@@ -13,11 +13,14 @@ use tracker_common::{
     fields::ABSENT,
     hash::{self, AddrWords},
     limits,
-    ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+    ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple, TupleCounts},
     state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
 };
 
-use crate::fields::{self, HASH_KEY, Memory as _, Typed};
+use crate::{
+    fields::{self, HASH_KEY, Memory as _, Typed},
+    ranges,
+};
 
 #[map]
 static PORT_PASS: Array<PortPass> = Array::with_max_entries(1, 0);
@@ -142,7 +145,11 @@ pub(crate) unsafe fn count(socket: &Socket) {
         }
         let place = find(&tuple, pass.generation, true);
         match PORT_TUPLES.get_ptr_mut(place) {
-            Some(entry) if place != NONE => add(&mut *entry, socket, bound, pass),
+            Some(entry) if place != NONE => {
+                let seen = sighting(socket, bound, pass);
+                add(&mut (*entry).counts, &seen);
+                ranges::count(&mut *entry, socket, port, &seen, (pass, totals));
+            }
             _ => totals.unplaced += 1,
         }
     }
@@ -187,7 +194,7 @@ pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
                 destination: tuple.destination,
                 port: tuple.port,
                 generation,
-                next_free: u32::MAX,
+                counts: none(),
                 ..PortTuple::default()
             };
             return place;
@@ -199,57 +206,80 @@ pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
     NONE
 }
 
+/// The tuple at a place.
+#[inline(always)]
+pub(crate) fn at(place: u32) -> Option<&'static PortTuple> {
+    PORT_TUPLES.get(place)
+}
+
 /// Sockets that the tuple at a place has.
 #[inline(always)]
 pub(crate) fn sockets(place: u32) -> u32 {
     match PORT_TUPLES.get_ptr_mut(place) {
         // SAFETY: an entry of a map.
-        Some(entry) => unsafe { (*entry).states.iter().map(|count| u32::from(*count)).sum() },
+        Some(entry) => unsafe { (*entry).counts.states.iter().map(|count| u32::from(*count)).sum() },
         None => 0,
     }
 }
 
-/// Counts a socket for its tuple.
+/// What is counted of a socket.
+pub(crate) struct Sighting {
+    state: u8,
+    bound: u16,
+    /// Jiffies that a minisocket still lasts; [`u32::MAX`] of others.
+    left: u32,
+    recent: u16,
+    recyclable: u16,
+}
+
+/// No socket yet.
+#[inline(always)]
+pub(crate) fn none() -> TupleCounts {
+    TupleCounts { next_free: u32::MAX, ..TupleCounts::default() }
+}
+
+/// Counts a socket.
+#[inline(always)]
+pub(crate) fn add(counts: &mut TupleCounts, seen: &Sighting) {
+    if let Some(count) = counts.states.get_mut(usize::from(seen.state)) {
+        *count = count.saturating_add(1);
+    }
+    counts.bound = counts.bound.saturating_add(seen.bound);
+    counts.recent = counts.recent.saturating_add(seen.recent);
+    counts.recyclable = counts.recyclable.saturating_add(seen.recyclable);
+    if seen.left < counts.next_free {
+        counts.next_free = seen.left;
+    }
+}
+
+/// What is counted of a socket: of a minisocket, in `TIME_WAIT` or an orphan's in `FIN_WAIT2`, more than of others.
 ///
 /// # Safety
 /// The pointers are those of one socket, `typed` by its own type.
 #[inline(always)]
-unsafe fn add(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
-    if let Some(count) = entry.states.get_mut(usize::from(socket.state)) {
-        *count = count.saturating_add(1);
+unsafe fn sighting(socket: &Socket, bound: bool, pass: &PortPass) -> Sighting {
+    let mut seen =
+        Sighting { state: socket.state, bound: u16::from(bound), left: u32::MAX, recent: 0, recyclable: 0 };
+    if !socket.minisocket {
+        return seen;
     }
-    entry.bound = entry.bound.saturating_add(u16::from(bound));
-    if socket.minisocket {
-        // SAFETY: the caller's `socket`, whose `typed` is a minisocket then.
-        unsafe { waiting(entry, socket, bound, pass) };
-    }
-}
-
-/// Counts a minisocket in `TIME_WAIT`, or an orphan's in `FIN_WAIT2`.
-///
-/// # Safety
-/// `typed` is a `tcp_timewait_sock`.
-#[inline(always)]
-unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
-    // SAFETY: the caller's `socket`; the helper has no arguments.
+    // SAFETY: the caller's `socket`, whose `typed` is a `tcp_timewait_sock` then; the helper has no arguments.
     unsafe {
         let left = (Typed::read::<u64>(socket.typed, &fields::OFF_TW_EXPIRES).wrapping_sub(bpf_jiffies64())) as u32;
         // Past its end by a moment: the timer has yet to run.
-        let left = if left > i32::MAX as u32 { 0 } else { left };
-        if left < entry.next_free {
-            entry.next_free = left;
-        }
+        seen.left = if left > i32::MAX as u32 { 0 } else { left };
         if socket.state != TIME_WAIT {
-            return;
+            return seen;
         }
-        if pass.recent != 0 && left.saturating_add(pass.recent) > pass.time_wait {
-            entry.recent = entry.recent.saturating_add(1);
+        if pass.recent != 0 && seen.left.saturating_add(pass.recent) > pass.time_wait {
+            seen.recent = 1;
         }
         let stamp = Typed::read::<u32>(socket.typed, &fields::OFF_TW_STAMP);
         if stamp != 0 && !bound && is_old(socket.typed, stamp, pass.reuse_delay_ms) {
-            entry.recyclable = entry.recyclable.saturating_add(1);
+            seen.recyclable = 1;
         }
     }
+    seen
 }
 
 /// Keeps an ephemeral port that a socket is bound to which neither listens nor connects.
@@ -263,6 +293,9 @@ pub(crate) fn idle(port: u16) {
 
 /// Counts a UDP socket, and its local port if that is ephemeral.
 ///
+/// A socket that asks for any port on all addresses cannot have one that another socket has at any address; an IPv4
+/// one only leaves those of IPv6 sockets with `IPV6_V6ONLY` (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
+///
 /// # Safety
 /// `socket` is a `udp_sock`.
 #[inline(always)]
@@ -275,6 +308,12 @@ pub(crate) unsafe fn count_udp(socket: *const u8) {
         if pass.eligible.contains(port) {
             (*totals).udp_ephemeral += 1;
             (*totals).udp.insert(port);
+            let flags: u8 = Typed::read(socket, &fields::OFF_IPV6ONLY);
+            if Typed::read::<u16>(socket, &fields::OFF_FAMILY) == fields::AF_INET
+                || flags >> (fields::IPV6ONLY_BIT.load() & 7) & 1 == 0
+            {
+                (*totals).udp_ipv4.insert(port);
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ fn socket(state: TcpState) -> SocketObservation {
         remaining: (state == TcpState::TimeWait).then_some(Duration::from_secs(42)),
         timestamps: false,
         recyclable: false,
+        range: 0,
         processes: Vec::new(),
     }
 }

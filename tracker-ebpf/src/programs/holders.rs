@@ -14,14 +14,14 @@ use aya_ebpf::{
 use tracker_common::{
     counters::Loss,
     limits,
-    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, Holder, HolderKey, PortPass},
+    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_RANGES, HELD_UDP, Holder, HolderKey, PortPass},
     state::{CLOSE, CLOSE_WAIT, FIN_WAIT2},
 };
 
 use crate::{
     counted_map,
     fields::{self, IPPROTO_TCP, IPPROTO_UDP, Memory as _, Probed, Typed},
-    ports,
+    ports, ranges,
 };
 
 #[map]
@@ -131,8 +131,16 @@ unsafe fn visit(task: *const u8, socket: *const u8) {
         }
         if eligible {
             let place = ports::find(&ports::tuple(socket, family), pass.generation, false);
-            if place != ports::NONE && ports::sockets(place) >= pass.holders_from {
+            if place == ports::NONE {
+                return;
+            }
+            if ports::sockets(place) >= pass.holders_from {
                 add(&HOLDERS, task, HolderKey { what: place, pid }, 0);
+            }
+            if let Some(entry) = ports::at(place).filter(|entry| entry.ranges != 0)
+                && let Some(index) = ranges::containing(entry, Typed::read(socket, &fields::OFF_NUM))
+            {
+                add(&HOLDERS, task, HolderKey { what: HELD_RANGES + index, pid }, 0);
             }
         }
     }

@@ -12,7 +12,7 @@ use tracker_common::{
 use super::census::IteratorContext;
 use crate::{
     fields::{self, IPPROTO_TCP, Memory as _, Typed},
-    socket_dump,
+    ranges, socket_dump,
 };
 
 #[unsafe(no_mangle)]
@@ -52,6 +52,7 @@ unsafe fn fill(record: &mut SocketRecord, socket: *const u8, query: &SocketQuery
                 if !tcp.is_null() {
                     socket_dump::bucket(record, Typed::read(tcp, &fields::OFF_BIND_BUCKET));
                     record.inode = fields::inode(tcp);
+                    record.range = ranges::set_by(tcp);
                 }
             }
         }

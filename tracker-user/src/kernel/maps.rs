@@ -19,8 +19,8 @@ use tracker_common::{
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot, SlotOrder},
     names,
     ports::{
-        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
-        PortSource, PortTotals, PortTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
+        PortPass, PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},

@@ -9,7 +9,10 @@ use tracker_common::{
     hash, limits,
     ports::{Failure, FailureKey},
 };
-use tracker_model::{api::PortFailure, process::Process};
+use tracker_model::{
+    api::{PortFailure, PortRange},
+    process::Process,
+};
 
 use crate::kernel::{
     error::KernelError,
@@ -65,6 +68,8 @@ pub fn read(maps: &mut Maps) -> Result<Vec<PortFailure>, KernelError> {
         PortFailure {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
+            local_port_range: (key.range != 0)
+                .then_some(PortRange { low: key.range as u16, high: (key.range >> 16) as u16 }),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
             destination: address(hash::to_octets(key.destination)),
             destination_port: key.port,

@@ -130,6 +130,7 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketObservation {
         remaining: minisocket.then(|| jiffies.duration(record.left).unwrap_or_default()),
         timestamps: record.stamped != 0,
         recyclable: record.recyclable != 0,
+        range: record.range,
         processes: Vec::new(),
     }
 }
