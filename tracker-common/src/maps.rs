@@ -11,7 +11,7 @@ use crate::{
     },
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
-        PortPass, PortSource, PortTotals, PortTuple, Watched,
+        PortPass, PortSource, PortTotals, PortTuple, RangedTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},
@@ -88,6 +88,8 @@ macro_rules! for_each_map {
                 port_sources: Array<PortSource> = PORT_SOURCES "PORT_SOURCES";
                 /// By place in `PortPass::ranges` and what follows.
                 port_ranges: Array<OwnRange> = PORT_RANGES "PORT_RANGES";
+                /// Tuples that ranges are known of, and their places there.
+                ranged: HashMap<RangedTuple, u64> = RANGED "RANGED";
                 /// Sockets that processes hold.
                 holders: HashMap<HolderKey, Holder> = HOLDERS "HOLDERS";
                 /// One entry: the socket and the process that the pass over descriptors visited last.

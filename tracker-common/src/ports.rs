@@ -105,12 +105,12 @@ abi! {
         pub source: AddrWords,
         /// Remote address.
         pub destination: AddrWords,
+        /// Its entries of [`crate::maps::PORT_RANGES`], as in [`slots`].
+        pub ranges: u64,
         /// How many.
         pub counts: TupleCounts,
         /// The pass that counted it.
         pub generation: u32,
-        /// Its entries of [`crate::maps::PORT_RANGES`]: bit `n` is that of entry `n`.
-        pub ranges: u32,
         /// Remote port.
         pub port: u16,
         /// Sockets that have a range of their own (`IP_LOCAL_PORT_RANGE`), and minisockets whose port lies in one.
@@ -118,7 +118,31 @@ abi! {
         /// 1 when `ranges` has all entries that the pass began with.
         pub looked: u16,
         /// Unused.
-        pub padding: [u16; 3],
+        pub padding: u16,
+    }
+}
+
+/// Ranges of one tuple at most.
+pub const RANGES_OF_TUPLE: u32 = 8;
+
+/// The indexes of ranges in a word: a byte for each, one more than the index, and 0 behind the last.
+pub fn slots(word: u64) -> impl Iterator<Item = u32> {
+    let bytes = (0..RANGES_OF_TUPLE).map(move |byte| (word >> (8 * byte)) as u32 & 0xff);
+    bytes.take_while(|byte| *byte != 0).map(|byte| byte - 1)
+}
+
+abi! {
+    /// A tuple that ranges are known of. Key of [`crate::maps::RANGED`], whose value is as in [`slots`].
+    #[derive(Hash)]
+    pub struct RangedTuple {
+        /// Local address, an IPv4 one in mapped form.
+        pub source: AddrWords,
+        /// Remote address.
+        pub destination: AddrWords,
+        /// Remote port.
+        pub port: u32,
+        /// Unused.
+        pub padding: u32,
     }
 }
 
@@ -355,6 +379,12 @@ abi! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_holds_up_to_eight_indexes() {
+        let of = |word| slots(word).collect::<std::vec::Vec<_>>();
+        assert_eq!((of(0), of(0x20_01), of(u64::MAX).len()), (vec![], vec![0, 31], 8));
+    }
 
     #[test]
     fn an_end_that_is_not_set_or_outside_is_that_of_the_namespace() {

@@ -238,15 +238,15 @@ pub(crate) fn none() -> TupleCounts {
     TupleCounts { next_free: u32::MAX, ..TupleCounts::default() }
 }
 
-/// Counts a socket.
+/// Counts a socket. No sum wraps around: see [`TupleCounts`].
 #[inline(always)]
 pub(crate) fn add(counts: &mut TupleCounts, seen: &Sighting) {
     if let Some(count) = counts.states.get_mut(usize::from(seen.state)) {
-        *count = count.saturating_add(1);
+        *count = count.wrapping_add(1);
     }
-    counts.bound = counts.bound.saturating_add(seen.bound);
-    counts.recent = counts.recent.saturating_add(seen.recent);
-    counts.recyclable = counts.recyclable.saturating_add(seen.recyclable);
+    counts.bound = counts.bound.wrapping_add(seen.bound);
+    counts.recent = counts.recent.wrapping_add(seen.recent);
+    counts.recyclable = counts.recyclable.wrapping_add(seen.recyclable);
     if seen.left < counts.next_free {
         counts.next_free = seen.left;
     }

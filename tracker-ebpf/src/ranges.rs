@@ -4,11 +4,15 @@
 //! sockets of a tuple in the ranges that passes before found there; a range that is new in a pass is counted whole in the
 //! next.
 
-use aya_ebpf::{Global, macros::map, maps::Array};
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap},
+};
 use tracker_common::{
     fields::ABSENT,
     limits::PORT_RANGES as MOST,
-    ports::{OwnRange, PortPass, PortTotals, PortTuple, own_range},
+    ports::{OwnRange, PortPass, PortTotals, PortTuple, RANGES_OF_TUPLE, RangedTuple, own_range},
 };
 
 use crate::{
@@ -18,6 +22,9 @@ use crate::{
 
 #[map]
 static PORT_RANGES: Array<OwnRange> = Array::with_max_entries(MOST, 0);
+
+#[map]
+static RANGED: HashMap<RangedTuple, u64> = HashMap::with_max_entries(MOST, 0);
 
 /// What a socket has set, as in [`own_range`]; 0 for nothing.
 ///
@@ -59,94 +66,91 @@ pub(crate) unsafe fn count(
         return;
     }
     if pass.ranges != 0 && entry.looked == 0 {
-        (entry.looked, entry.ranges) = (1, known(entry, pass.ranges));
+        entry.looked = 1;
+        let key = RangedTuple {
+            source: entry.source,
+            destination: entry.destination,
+            port: entry.port.into(),
+            ..RangedTuple::default()
+        };
+        if let Some(ranges) = RANGED.get_ptr(key) {
+            // SAFETY: an entry of a map.
+            entry.ranges = unsafe { *ranges };
+        }
     }
     // SAFETY: the caller's `socket`, which is a `tcp_sock` unless it is a minisocket.
     let set = if socket.minisocket { 0 } else { unsafe { set_by_tcp(socket.typed) } };
-    if let Some((low, high)) = own_range(set, pass.low, pass.high) {
-        entry.ranged = entry.ranged.saturating_add(1);
-        note(entry, low, high, totals);
-    }
-    if entry.ranges == 0 {
-        return;
+    let own = own_range(set, pass.low, pass.high);
+    if let Some(own) = own {
+        entry.ranged = entry.ranged.wrapping_add(1);
+        note(entry, own, totals);
     }
     let mut inside = 0;
-    for index in 0..MOST {
-        if entry.ranges >> index & 1 == 0 {
-            continue;
-        }
-        let Some(range) = PORT_RANGES.get_ptr_mut(index) else { return };
-        // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
-        let range = unsafe { &mut *range };
+    for slot in 0..RANGES_OF_TUPLE {
+        let Some(range) = range(entry, slot) else { break };
         if range.low <= port && port <= range.high {
             ports::add(&mut range.counts, seen);
             inside = 1;
         }
     }
     if socket.minisocket {
-        entry.ranged = entry.ranged.saturating_add(inside);
+        entry.ranged = entry.ranged.wrapping_add(inside);
     }
 }
 
-/// The ranges of a tuple among those that the pass began with.
+/// A range of a tuple.
 #[inline(always)]
-fn known(entry: &PortTuple, ranges: u32) -> u32 {
-    let mut found = 0;
-    for index in 0..MOST {
-        if index >= ranges {
-            break;
-        }
-        let Some(range) = PORT_RANGES.get(index) else { break };
-        if range.port == entry.port && range.destination == entry.destination && range.source == entry.source {
-            found |= 1 << index;
-        }
+fn range(entry: &PortTuple, slot: u32) -> Option<&'static mut OwnRange> {
+    let byte = (entry.ranges >> (8 * slot)) as u32 & 0xff;
+    if byte == 0 {
+        return None;
     }
-    found
+    // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
+    PORT_RANGES.get_ptr_mut(byte - 1).map(|range| unsafe { &mut *range })
 }
 
 /// Counts a socket that has set a range, which is entered when it is new.
 #[inline(always)]
-fn note(entry: &mut PortTuple, low: u16, high: u16, totals: &mut PortTotals) {
-    for index in 0..MOST {
-        if entry.ranges >> index & 1 == 0 {
-            continue;
-        }
-        let Some(range) = PORT_RANGES.get_ptr_mut(index) else { return };
-        // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
-        let range = unsafe { &mut *range };
+fn note(entry: &mut PortTuple, (low, high): (u16, u16), totals: &mut PortTotals) {
+    let mut slot = 0;
+    while slot < RANGES_OF_TUPLE {
+        let Some(range) = range(entry, slot) else { break };
         if range.low == low && range.high == high {
-            range.sockets = range.sockets.saturating_add(1);
+            range.sockets = range.sockets.wrapping_add(1);
             return;
         }
+        slot += 1;
     }
     let index = totals.ranges as u32;
-    if index >= MOST {
+    let place = PORT_RANGES.get_ptr_mut(index);
+    let (Some(place), true) = (place, slot < RANGES_OF_TUPLE) else {
         totals.unranged += 1;
         return;
+    };
+    // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
+    unsafe {
+        *place = OwnRange {
+            source: entry.source,
+            destination: entry.destination,
+            counts: ports::none(),
+            port: entry.port,
+            low,
+            high,
+            sockets: 1,
+            ..OwnRange::default()
+        };
     }
-    if let Some(range) = PORT_RANGES.get_ptr_mut(index) {
-        let (source, destination) = (entry.source, entry.destination);
-        let counts = ports::none();
-        // SAFETY: an entry of a map; one pass runs at a time, and it alone writes here.
-        unsafe {
-            *range =
-                OwnRange { source, destination, counts, port: entry.port, low, high, sockets: 1, ..OwnRange::default() };
-        }
-        entry.ranges |= 1 << index;
-        totals.ranges += 1;
-    }
+    entry.ranges |= u64::from(index + 1) << (8 * slot);
+    totals.ranges += 1;
 }
 
 /// The first range of a tuple that a port lies in, by its index.
 #[inline(always)]
 pub(crate) fn containing(entry: &PortTuple, port: u16) -> Option<u32> {
-    for index in 0..MOST {
-        if entry.ranges >> index & 1 == 0 {
-            continue;
-        }
-        let range = PORT_RANGES.get(index)?;
+    for slot in 0..RANGES_OF_TUPLE {
+        let range = range(entry, slot)?;
         if range.low <= port && port <= range.high {
-            return Some(index);
+            return Some(((entry.ranges >> (8 * slot)) as u32 & 0xff) - 1);
         }
     }
     None

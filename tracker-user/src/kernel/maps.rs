@@ -20,7 +20,7 @@ use tracker_common::{
     names,
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
-        PortPass, PortSource, PortTotals, PortTuple, Watched,
+        PortPass, PortSource, PortTotals, PortTuple, RangedTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},

@@ -4,6 +4,7 @@
 //! range. So each is remembered for longer than a `TIME_WAIT` lasts.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use std::{
 use tracker_common::{
     hash::{self, AddrWords},
     limits,
-    ports::{OwnRange, PortTotals, PortTuple, TupleCounts},
+    ports::{OwnRange, PortTotals, PortTuple, RANGES_OF_TUPLE, RangedTuple, TupleCounts, slots},
 };
 use tracker_model::api::PortRange;
 
@@ -70,11 +71,23 @@ impl Ranges {
         });
         self.too_many = self.known.len() > MOST;
         self.known.truncate(MOST);
-        for (index, Known { key: (source, destination, port, low, high), .. }) in (0..).zip(&self.known) {
+        let mut ranged: HashMap<RangedTuple, u64> = HashMap::new();
+        for (index, Known { key, .. }) in (0..).zip(&self.known) {
             let counts = TupleCounts { next_free: u32::MAX, ..TupleCounts::default() };
-            let (source, destination, port, low, high) = (*source, *destination, *port, *low, *high);
+            let (source, destination, port, low, high) = *key;
             let entry = OwnRange { source, destination, counts, port, low, high, ..OwnRange::default() };
             maps.port_ranges.update(index, entry)?;
+            let tuple = RangedTuple { source, destination, port: port.into(), ..RangedTuple::default() };
+            let word = ranged.entry(tuple).or_default();
+            // Of more than fit the fullest come first; the others are found again, and counted as lost.
+            let free = slots(*word).count();
+            if free < RANGES_OF_TUPLE as usize {
+                *word |= (u64::from(index) + 1) << (8 * free);
+            }
+        }
+        maps.ranged.delete_where(|tuple, _| !ranged.contains_key(tuple))?;
+        for (tuple, word) in ranged {
+            maps.ranged.update(tuple, word)?;
         }
         self.begun = u32::try_from(self.known.len()).unwrap_or(limits::PORT_RANGES);
         Ok(self.begun)
@@ -120,8 +133,7 @@ impl Ranges {
 
     /// Whether all sockets of a tuple are counted in ranges: nothing is left for a row of the namespace's range.
     pub fn has_all(&self, tuple: &PortTuple) -> bool {
-        let new = u64::from(tuple.ranges) >> self.begun;
-        new == 0 && u32::from(tuple.ranged) >= sockets(&tuple.counts)
+        slots(tuple.ranges).all(|index| index < self.begun) && u32::from(tuple.ranged) >= sockets(&tuple.counts)
     }
 }
 
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_tuple_with_a_range_that_is_new_is_not_counted_whole() {
-        let mut tuple = PortTuple { ranges: 0b101, ranged: 7, ..PortTuple::default() };
+        let mut tuple = PortTuple { ranges: 0x0301, ranged: 7, ..PortTuple::default() };
         tuple.counts.states[1] = 7;
         assert!(ranges(3).has_all(&tuple) && ranges(32).has_all(&tuple));
         assert!(!ranges(2).has_all(&tuple), "the third is new");
