@@ -258,8 +258,7 @@ pub(crate) fn add(counts: &mut TupleCounts, seen: &Sighting) {
 /// The pointers are those of one socket, `typed` by its own type.
 #[inline(always)]
 unsafe fn sighting(socket: &Socket, bound: bool, pass: &PortPass) -> Sighting {
-    let mut seen =
-        Sighting { state: socket.state, bound: u16::from(bound), left: u32::MAX, recent: 0, recyclable: 0 };
+    let mut seen = Sighting { state: socket.state, bound: u16::from(bound), left: u32::MAX, recent: 0, recyclable: 0 };
     if !socket.minisocket {
         return seen;
     }

@@ -89,7 +89,9 @@ fn a_range_of_the_sockets_own_is_what_runs_out() -> Result<()> {
         assert_eq!(both.iter().map(figures).collect::<Vec<_>>(), expected);
         let answer = api.explain_connect(target, None)?;
         assert_eq!((answer.local_port_range, answer.capacity, answer.would_fail), (None, 10_000, false));
-        assert!(answer.notes[0].contains("100 connections have set IP_LOCAL_PORT_RANGE to 40200-40299: there 0 of 100"));
+        assert!(
+            answer.notes[0].contains("100 connections have set IP_LOCAL_PORT_RANGE to 40200-40299: there 0 of 100")
+        );
     }
     drop((callers, bystander));
     daemon.stop(Signal::SIGTERM)
@@ -140,7 +142,9 @@ fn assert_is_shown(api: &Api, caller: &Peer, target: SocketAddr) -> Result<()> {
     assert_eq!(failed.subject.local_port_range, range(200, 299));
     let answer = api.explain_connect(target, None)?;
     assert_eq!((answer.local_port_range, answer.capacity, answer.would_fail), (range(200, 299), 100, true));
-    assert!(answer.notes[0].ends_with("without it 9900 of 10,000 ports are free.") || answer.notes[0].contains("9,900"));
+    assert!(
+        answer.notes[0].ends_with("without it 9900 of 10,000 ports are free.") || answer.notes[0].contains("9,900")
+    );
     Ok(())
 }
 
@@ -171,7 +175,8 @@ fn a_range_is_counted_whole_whoever_holds_its_ports() -> Result<()> {
         eventually("both hold ports of the range", || {
             let ports = api.counted_ports()?;
             let found = rows(&ports, target(80)).find(|row| row.local_port_range.is_some()).context("no row")?;
-            let mut holders: Vec<_> = found.processes.iter().map(|holder| (holder.comm.as_str(), holder.ports)).collect();
+            let mut holders: Vec<_> =
+                found.processes.iter().map(|holder| (holder.comm.as_str(), holder.ports)).collect();
             holders.sort_unstable();
             Ok(holders == [("first", 2), ("second", 2)])
         })?;
@@ -195,9 +200,8 @@ fn a_range_is_counted_whole_whoever_holds_its_ports() -> Result<()> {
 /// The rows of a destination: range, ports in use, capacity, sockets that have set it.
 fn figures(api: &Api, target: SocketAddr) -> Result<Vec<(Option<PortRange>, u32, u32, u32)>> {
     let ports = api.counted_ports()?;
-    let mut all: Vec<_> = rows(&ports, target)
-        .map(|row| (row.local_port_range, row.in_use, row.capacity, row.range_sockets))
-        .collect();
+    let mut all: Vec<_> =
+        rows(&ports, target).map(|row| (row.local_port_range, row.in_use, row.capacity, row.range_sockets)).collect();
     all.sort_unstable();
     Ok(all)
 }
@@ -219,8 +223,10 @@ fn the_range_of_connections_that_no_census_meets_is_known_from_their_calls() -> 
         let target = pair.link.right.socket(family, 80);
         let closed = |count| Calls { keep: Keep::Close, ..within(target, count, (0, 39)) };
         assert_eq!(caller.call(&closed(20))?.connected, 20);
-        // Connects to it are attributed from here on.
-        assert_eq!(figures(&api, target)?, [(None, 20, 1_000, 0)]);
+        // Connects to it are attributed from the second of these on.
+        for _ in 0..2 {
+            assert_eq!(figures(&api, target)?, [(None, 20, 1_000, 0)]);
+        }
         assert_eq!(caller.call(&closed(10))?.connected, 10);
         eventually("the range is known", || Ok(figures(&api, target)? == [(range(0, 39), 30, 40, 0)]))?;
         let ports = api.counted_ports()?;
@@ -230,10 +236,10 @@ fn the_range_of_connections_that_no_census_meets_is_known_from_their_calls() -> 
         let ports = api.counted_ports()?;
         assert_eq!(row(&ports, target)?.failures, 2);
         let answer = api.explain_connect(target, None)?;
-        assert_eq!(answer.causes.iter().map(|cause| (cause.rule, cause.ports)).collect::<Vec<_>>(), [(
-            ConnectRule::TimeWait,
-            40
-        )]);
+        assert_eq!(
+            answer.causes.iter().map(|cause| (cause.rule, cause.ports)).collect::<Vec<_>>(),
+            [(ConnectRule::TimeWait, 40)]
+        );
     }
     drop(caller);
     daemon.stop(Signal::SIGTERM)

@@ -95,7 +95,8 @@ fn assert_none_is_left(api: &Api, resolver: &Peer, family: Family) -> Result<()>
     assert_eq!(udp.processes[0], holder);
     let alert = about_udp(api)?.context("the alert is gone")?;
     let whose = if family == Family::Ipv4 { "UDP ports are gone" } else { "UDP ports of IPv6 sockets are gone" };
-    let is_so = alert.summary.starts_with(&format!("{whose}: 1,000 of 1,000 used (100 %); most held by resolver (pid "));
+    let is_so =
+        alert.summary.starts_with(&format!("{whose}: 1,000 of 1,000 used (100 %); most held by resolver (pid "));
     assert!(is_so, "{}", alert.summary);
     let any = |text: &str| -> Result<bool> { Ok(api.explain_bind(text.parse()?, "&protocol=udp")?.succeeds) };
     assert_eq!((any("0.0.0.0:0")?, any("[::]:0")?), (family == Family::Ipv6, false));

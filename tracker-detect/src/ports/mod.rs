@@ -16,7 +16,7 @@ mod text;
 
 pub use capacity::{PortCapacity, may_reuse};
 pub use forecast::{RECENT, TIME_WAIT};
-pub use model::PortModel;
+pub use model::{PortModel, is_short};
 pub use observation::{PortsObservation, RangeObservation, SourceObservation, TupleObservation, UdpObservation};
 pub use reading::PortsReading;
 pub use settings::{PortSet, PortSettings, TwReuse};

@@ -28,6 +28,15 @@ const MATTERS: f64 = 0.02;
 /// From this share of its ports on a destination is looked at often.
 const HOT_RATIO: f64 = 0.2;
 
+/// Whether a look by itself shows ports that run short, before the model has it: then whoever holds them should be looked
+/// for at once.
+#[must_use]
+pub fn is_short(seen: &PortsObservation) -> bool {
+    let capacity = PortCapacity::new(&seen.settings, &seen.bound);
+    let rows = || seen.tuples.iter().flat_map(|tuple| of_tuple(tuple, &capacity, seen));
+    udp(seen, &capacity).used_ratio >= HOT_RATIO || rows().any(|(row, _)| row.used_ratio >= HOT_RATIO)
+}
+
 /// The local ports of all network namespaces.
 #[derive(Debug, Default)]
 pub struct PortModel {

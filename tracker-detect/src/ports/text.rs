@@ -207,8 +207,5 @@ fn range(evidence: &PortEvidence) -> String {
         return format!("{range}, {reserved} reserved");
     }
     let own = evidence.local_port_range.map(|own| format!("{own} set by the sockets (IP_LOCAL_PORT_RANGE), of "));
-    format!(
-        "{}{range}, {reserved} reserved, {bound} bound by bind(), tcp_tw_reuse {tw_reuse}",
-        own.unwrap_or_default()
-    )
+    format!("{}{range}, {reserved} reserved, {bound} bound by bind(), tcp_tw_reuse {tw_reuse}", own.unwrap_or_default())
 }

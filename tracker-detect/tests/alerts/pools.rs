@@ -1,6 +1,8 @@
 //! Ports that not all sockets can choose from: ranges that sockets set for themselves, UDP, and what `bind()` chooses.
 
-use tracker_detect::ports::{PortSet, PortsObservation, RangeObservation, SourceObservation, TupleObservation};
+use tracker_detect::ports::{
+    PortSet, PortsObservation, RangeObservation, SourceObservation, TupleObservation, is_short,
+};
 use tracker_model::{
     api::{Alert, AlertKind, AlertState, PortFailure, PortHolder, PortPool, PortRange, PortUse, Severity},
     explain::Protocol,
@@ -134,6 +136,8 @@ fn udp_ports_of_ipv6_sockets_alone_are_called_so() {
     assert!(alerts[0].summary.starts_with(head), "{}", alerts[0].summary);
     assert_eq!(evidence(&alerts[0]).ipv4_in_use, Some(20));
     assert_eq!(Watch::default().step(&udp(1, 300, 300)), [], "a third in one step is no growth");
+    assert!(is_short(&udp(1, 200, 0)) && !is_short(&udp(1, 199, 199)));
+    assert!(is_short(&seen(1.0, vec![ranged(100, 20, 20)])) && !is_short(&seen(1.0, vec![ranged(100, 19, 19)])));
     assert_eq!(Watch::default().step(&udp(1, 0, 0)), []);
 }
 

@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
-pub use crate::{port_range::PortRange, process::PortHolder};
 use crate::process::Process;
+pub use crate::{port_range::PortRange, process::PortHolder};
 
 /// Answer of `GET /v1/ports`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -78,7 +78,10 @@ fn a_range_that_all_connections_have_set_is_what_the_answer_is_for() {
     sockets.push(connection(LOW + 50, TcpState::Established));
     let answer = ask(&sockets, &range(100));
     assert_eq!(figures(&answer), (None, 100, 94, false));
-    assert_eq!(answer.notes, ["4 connections have set IP_LOCAL_PORT_RANGE to 40010-40014: there 0 of 5 ports are free."]);
+    assert_eq!(
+        answer.notes,
+        ["4 connections have set IP_LOCAL_PORT_RANGE to 40010-40014: there 0 of 5 ports are free."]
+    );
     // An end outside of the namespace's range does not count, and the whole range is none of its own.
     assert_eq!(figures(&ask(&[own(3, 2, 2_000)], &range(100))), (Some((2, 99)), 98, 97, false));
     assert_eq!(figures(&ask(&[own(3, 0, 99)], &range(100))).0, None);

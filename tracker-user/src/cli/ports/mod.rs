@@ -113,7 +113,10 @@ fn columns(wide: bool) -> Vec<Column> {
 
 fn row(row: &PortUse, view: View) -> Vec<String> {
     let unknown = || UNKNOWN.to_owned();
-    let mut cells = vec![source(row.source, row.local_port_range), address_port(&row.destination.to_string(), row.destination_port)];
+    let mut cells = vec![
+        source(row.source, row.local_port_range),
+        address_port(&row.destination.to_string(), row.destination_port),
+    ];
     cells.extend(table::fields(TUPLE, view.wide).map(|(_, field)| field.text(row)));
     if view.wide {
         cells.push(row.netns.to_string());

@@ -72,10 +72,8 @@ impl Connectors {
                 sum.ports = sum.ports.saturating_add(holder.ports);
             }
         }
-        self.both = both
-            .into_iter()
-            .map(|(key, holders)| (key, PortHolder::most_first(holders.into_values(), TOP)))
-            .collect();
+        self.both =
+            both.into_iter().map(|(key, holders)| (key, PortHolder::most_first(holders.into_values(), TOP))).collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {

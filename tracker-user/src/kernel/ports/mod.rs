@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     detector::{LeaksObservation, Observation},
-    ports::{PortModel, PortSettings, PortsObservation},
+    ports::{PortModel, PortSettings, PortsObservation, is_short},
 };
 use tracker_model::api::{self, PortConflict, PortFailure, PortRange};
 
@@ -291,7 +291,7 @@ impl Model {
         mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.ports.is_hot()) {
+        let urgency = match (asked, self.ports.is_hot() || is_short(&seen)) {
             (true, _) => Urgency::Asked,
             (false, true) => Urgency::Hot,
             (false, false) => Urgency::None,

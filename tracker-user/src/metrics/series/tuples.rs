@@ -55,9 +55,8 @@ impl TupleSeries {
     pub fn others(&self, ports: &Ports) -> impl Iterator<Item = (u32, PortRest)> {
         ports.namespaces.iter().map(|space| {
             let mut rest = space.rest;
-            let is_other = |row: &&PortUse| {
-                row.netns == space.netns && !self.own.contains(&key(row)) && !is_part(row, ports)
-            };
+            let is_other =
+                |row: &&PortUse| row.netns == space.netns && !self.own.contains(&key(row)) && !is_part(row, ports);
             for row in ports.ports.iter().filter(is_other) {
                 rest.sockets += u64::from(row.in_use);
                 rest.tuples_at_least += 1;
