@@ -22,7 +22,7 @@ pub(super) fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<Bin
             capacity,
             used_ratio: ratio(in_use, capacity),
             growth_per_second: None,
-            full_in_seconds: None,
+            full_in_seconds: (in_use >= capacity).then_some(0.0),
         }
     };
     seen.sources.iter().map(pool).collect()
