@@ -9,9 +9,10 @@ use crate::{
     listener::{
         ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot, SlotOrder,
     },
+    own_ranges::{OwnRange, RangedTuple},
     ports::{
-        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
-        PortPass, PortSource, PortTotals, PortTuple, RangedTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
+        PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},

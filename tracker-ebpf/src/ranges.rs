@@ -5,14 +5,14 @@
 //! next.
 
 use aya_ebpf::{
-    Global,
     macros::map,
     maps::{Array, HashMap},
 };
 use tracker_common::{
     fields::ABSENT,
     limits::PORT_RANGES as MOST,
-    ports::{OwnRange, PortPass, PortTotals, PortTuple, RANGES_OF_TUPLE, RangedTuple, own_range},
+    own_ranges::{OwnRange, RANGES_OF_TUPLE, RangedTuple, own_range},
+    ports::{PortPass, PortTotals, PortTuple},
 };
 
 use crate::{
@@ -45,9 +45,12 @@ pub(crate) unsafe fn set_by(socket: *const u8) -> u32 {
 /// `tcp` is a `tcp_sock`, and the verifier knows it.
 #[inline(always)]
 unsafe fn set_by_tcp(tcp: *const u8) -> u32 {
-    const RANGE: &Global<u32> = &fields::OFF_LOCAL_RANGE;
     // SAFETY: the caller's `tcp`.
-    unsafe { u32::from(Typed::read::<u16>(tcp, RANGE)) | u32::from(Typed::read::<u16>(tcp.add(2), RANGE)) << 16 }
+    unsafe {
+        let low: u16 = Typed::read(tcp, &fields::OFF_LOCAL_RANGE);
+        let high: u16 = Typed::read(tcp.add(2), &fields::OFF_LOCAL_RANGE);
+        u32::from(low) | u32::from(high) << 16
+    }
 }
 
 /// Counts a socket of a tuple in the ranges of the tuple, among which its own is.

@@ -6,6 +6,7 @@ use tracker_tests::{
     Family,
     api::Api,
     daemon::Daemon,
+    namespace::Namespace,
     pair::Pair,
     peer::{Calls, Keep, OK, Peer},
     serial,
@@ -22,6 +23,11 @@ const CLIENTS: u32 = 300;
 /// Ports of the range.
 const PORTS: u16 = 1_000;
 
+/// A server of each family at a port.
+fn servers(namespace: &Namespace, port: u16, on_close: OnClose) -> Result<Vec<Sink>> {
+    Family::BOTH.into_iter().map(|family| Sink::start(namespace, wildcard(family, port), on_close)).collect()
+}
+
 #[test]
 fn connections_accepted_on_an_ephemeral_port_take_none() -> Result<()> {
     let _alone = serial::alone();
@@ -30,16 +36,10 @@ fn connections_accepted_on_an_ephemeral_port_take_none() -> Result<()> {
     let daemon = Daemon::start(&pair.server)?;
     let api = Api::at(daemon.socket());
     let service = LOW + 500;
-    let _servers = Family::BOTH
-        .map(|family| Sink::start(&pair.server, wildcard(family, service), OnClose::Hold))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
+    let _servers = servers(&pair.server, service, OnClose::Hold)?;
     let closing = LOW + 501;
     // This one closes first: its connections are in TIME_WAIT on the service's port.
-    let _closing = Family::BOTH
-        .map(|family| Sink::start(&pair.server, wildcard(family, closing), OnClose::Close))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
+    let _closing = servers(&pair.server, closing, OnClose::Close)?;
     let clients = Peer::start(&pair.client, "clients")?;
     for family in Family::BOTH {
         let target = |port| pair.link.right.socket(family, port);
@@ -55,12 +55,16 @@ fn connections_accepted_on_an_ephemeral_port_take_none() -> Result<()> {
         assert_eq!((pool.in_use, pool.bound), (2, 2), "{pool:?}");
     }
 
-    // Nor are they in the way of those that are made from here.
+    assert_free_for_others(&pair, &api)?;
+    assert_eq!(api.alerts()?.answer.alerts, []);
+    drop(clients);
+    daemon.stop(Signal::SIGTERM)
+}
+
+/// Nor are they in the way of connections that are made from here.
+fn assert_free_for_others(pair: &Pair, api: &Api) -> Result<()> {
     let caller = Peer::start(&pair.server, "caller")?;
-    let _there = Family::BOTH
-        .map(|family| Sink::start(&pair.client, wildcard(family, 80), OnClose::Hold))
-        .into_iter()
-        .collect::<Result<Vec<_>>>()?;
+    let _there = servers(&pair.client, 80, OnClose::Hold)?;
     for family in Family::BOTH {
         let target = pair.link.left.socket(family, 80);
         assert_eq!(caller.call_once(target)?, OK);
@@ -70,7 +74,5 @@ fn connections_accepted_on_an_ephemeral_port_take_none() -> Result<()> {
         let row = row(&ports, target)?;
         assert_eq!((row.in_use, row.capacity), (1, 998));
     }
-    assert_eq!(api.alerts()?.answer.alerts, []);
-    drop((clients, caller));
-    daemon.stop(Signal::SIGTERM)
+    Ok(())
 }

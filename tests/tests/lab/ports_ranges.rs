@@ -62,8 +62,8 @@ fn a_range_of_the_sockets_own_is_what_runs_out() -> Result<()> {
         return daemon.stop(Signal::SIGTERM);
     }
     let _servers = Family::BOTH
-        .map(|family| Sink::start(&pair.server, wildcard(family, 80), OnClose::Hold))
         .into_iter()
+        .map(|family| Sink::start(&pair.server, wildcard(family, 80), OnClose::Hold))
         .collect::<Result<Vec<_>>>()?;
     let targets = Family::BOTH.map(|family| pair.link.right.socket(family, 80));
     for (caller, target) in callers.iter().zip(targets) {
@@ -77,7 +77,13 @@ fn a_range_of_the_sockets_own_is_what_runs_out() -> Result<()> {
         assert_foreseen(&seen, target, failed[0].begun)?;
         assert_is_shown(&api, caller, target)?;
     }
-    // To others the range of the namespace is open.
+    assert_open_for_others(&pair, &api, targets)?;
+    drop(callers);
+    daemon.stop(Signal::SIGTERM)
+}
+
+/// To others the range of the namespace is open.
+fn assert_open_for_others(pair: &Pair, api: &Api, targets: [SocketAddr; 2]) -> Result<()> {
     let bystander = Peer::start(&pair.client, "bystander")?;
     for target in targets {
         assert_eq!(bystander.call_once(target)?, OK);
@@ -93,8 +99,7 @@ fn a_range_of_the_sockets_own_is_what_runs_out() -> Result<()> {
             answer.notes[0].contains("100 connections have set IP_LOCAL_PORT_RANGE to 40200-40299: there 0 of 100")
         );
     }
-    drop((callers, bystander));
-    daemon.stop(Signal::SIGTERM)
+    Ok(())
 }
 
 /// Asks for the alerts alone until all have called: nobody makes the daemon look more often than it does by itself.
@@ -109,6 +114,7 @@ fn watch(api: &Api, callers: &[Peer]) -> Result<Vec<(Timestamp, Vec<Alert>)>> {
 
 /// A warning came before the first failure, about the range.
 fn assert_foreseen(seen: &[(Timestamp, Vec<Alert>)], target: SocketAddr, failed: u64) -> Result<()> {
+    let failed = Timestamp::from_nanosecond(failed.into())?;
     for severity in [Severity::Warning, Severity::Critical] {
         let about = |alert: &Alert| {
             alert.kind == AlertKind::PortExhaustion
@@ -117,9 +123,9 @@ fn assert_foreseen(seen: &[(Timestamp, Vec<Alert>)], target: SocketAddr, failed:
         };
         let mut when = seen.iter().filter_map(|(at, alerts)| Some((at, alerts.iter().find(|alert| about(alert))?)));
         let (at, alert) = when.next().with_context(|| format!("{target}: never a {severity:?}"))?;
-        let ahead = i128::from(failed) - at.as_nanosecond();
-        println!("{target}: {severity:?} {:.1} s ahead: {}", ahead as f64 / 1e9, alert.summary);
-        assert!(ahead > 0, "{target}: {severity:?} after the first failure");
+        let ahead = failed.duration_since(*at).as_secs_f64();
+        println!("{target}: {severity:?} {ahead:.1} s ahead: {}", alert.summary);
+        assert!(ahead > 0.0, "{target}: {severity:?} after the first failure");
         let evidence = alert.evidence.ports().context("evidence of ports")?;
         assert_eq!((alert.subject.local_port_range, evidence.capacity), (range(200, 299), 100));
         assert!(alert.summary.contains(" 40200-40299 (IP_LOCAL_PORT_RANGE) "), "{}", alert.summary);
@@ -168,33 +174,41 @@ fn a_range_is_counted_whole_whoever_holds_its_ports() -> Result<()> {
     }
     for family in Family::BOTH {
         let target = |port| pair.link.right.socket(family, port);
-        // Two of four ports by the process with the range, the other two by one without.
-        assert_eq!(first.call(&within(target(80), 2, (0, 3)))?.connected, 2);
-        assert_eq!(second.call(&Calls::held(target(80), 20))?.failed, counts([(NO_PORT, 2)]));
-        assert_eq!(figures(&api, target(80))?, [(None, 20, 20, 0), (range(0, 3), 4, 4, 2)]);
-        eventually("both hold ports of the range", || {
-            let ports = api.counted_ports()?;
-            let found = rows(&ports, target(80)).find(|row| row.local_port_range.is_some()).context("no row")?;
-            let mut holders: Vec<_> =
-                found.processes.iter().map(|holder| (holder.comm.as_str(), holder.ports)).collect();
-            holders.sort_unstable();
-            Ok(holders == [("first", 2), ("second", 2)])
-        })?;
-        // Two ranges of one destination, and nobody without: no row of the namespace's range.
-        assert_eq!(first.call(&within(target(81), 2, (0, 3)))?.connected, 2);
-        assert_eq!(second.call(&within(target(81), 6, (10, 14)))?.failed, counts([(NO_PORT, 1)]));
-        assert_eq!(figures(&api, target(81))?, [(range(0, 3), 2, 4, 2), (range(10, 14), 5, 5, 5)]);
-        // What is in TIME_WAIT is of the range still.
-        let closing = Calls { keep: Keep::Milliseconds(600), ..within(target(82), 3, (0, 3)) };
-        first.begin(&closing)?;
-        eventually("the range is seen", || Ok(figures(&api, target(82))? == [(range(0, 3), 3, 4, 3)]))?;
-        first.finish(Duration::from_secs(5))?;
-        eventually("all are closed", || Ok(figures(&api, target(82))? == [(range(0, 3), 3, 4, 0)]))?;
-        let ports = api.counted_ports()?;
-        assert_eq!(row(&ports, target(82))?.time_wait, 3);
+        shared(&api, target(80), &first, &second)?;
+        alone(&api, [target(81), target(82)], &first, &second)?;
     }
     drop((first, second));
     daemon.stop(Signal::SIGTERM)
+}
+
+/// Two of four ports by the process with the range, the other two by one without.
+fn shared(api: &Api, target: SocketAddr, first: &Peer, second: &Peer) -> Result<()> {
+    assert_eq!(first.call(&within(target, 2, (0, 3)))?.connected, 2);
+    assert_eq!(second.call(&Calls::held(target, 20))?.failed, counts([(NO_PORT, 2)]));
+    assert_eq!(figures(api, target)?, [(None, 20, 20, 0), (range(0, 3), 4, 4, 2)]);
+    eventually("both hold ports of the range", || {
+        let ports = api.counted_ports()?;
+        let found = rows(&ports, target).find(|row| row.local_port_range.is_some()).context("no row")?;
+        let mut holders: Vec<_> = found.processes.iter().map(|holder| (holder.comm.as_str(), holder.ports)).collect();
+        holders.sort_unstable();
+        Ok(holders == [("first", 2), ("second", 2)])
+    })?;
+}
+
+/// Every socket has a range: there is no row of the namespace's.
+fn alone(api: &Api, [held, closed]: [SocketAddr; 2], first: &Peer, second: &Peer) -> Result<()> {
+    assert_eq!(first.call(&within(held, 2, (0, 3)))?.connected, 2);
+    assert_eq!(second.call(&within(held, 6, (10, 14)))?.failed, counts([(NO_PORT, 1)]));
+    assert_eq!(figures(api, held)?, [(range(0, 3), 2, 4, 2), (range(10, 14), 5, 5, 5)]);
+    // What is in TIME_WAIT is of the range still.
+    let closing = Calls { keep: Keep::Milliseconds(600), ..within(closed, 3, (0, 3)) };
+    first.begin(&closing)?;
+    eventually("the range is seen", || Ok(figures(api, closed)? == [(range(0, 3), 3, 4, 3)]))?;
+    first.finish(Duration::from_secs(5))?;
+    eventually("all are closed", || Ok(figures(api, closed)? == [(range(0, 3), 3, 4, 0)]))?;
+    let ports = api.counted_ports()?;
+    assert_eq!(row(&ports, closed)?.time_wait, 3);
+    Ok(())
 }
 
 /// The rows of a destination: range, ports in use, capacity, sockets that have set it.

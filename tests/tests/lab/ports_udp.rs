@@ -45,25 +45,8 @@ fn leaks_until_none_is_left(family: Family) -> Result<()> {
         seen.push((Timestamp::now(), about_udp(&api)?));
         thread::sleep(Duration::from_millis(100));
     }
-    let log = resolver.log()?;
-    let failed = log.iter().find(|call| call.error.is_some()).context("it never failed")?;
-    assert_eq!(failed.error.as_deref(), Some(NONE_LEFT));
-    for severity in [Severity::Warning, Severity::Critical] {
-        let is_it = |alert: &&Alert| alert.severity >= severity;
-        let first = seen.iter().find_map(|(at, alert)| Some((at, alert.as_ref().filter(is_it)?)));
-        let (at, alert) = first.with_context(|| format!("{family:?}: never a {severity:?}"))?;
-        let ahead = (i128::from(failed.begun) - at.as_nanosecond()) as f64 / 1e9;
-        println!("{family:?}: {severity:?} {ahead:.1} s ahead: {}", alert.summary);
-        assert!(ahead > 0.0, "{family:?}: {severity:?} after the first failure");
-        let evidence = alert.evidence.ports().context("evidence of ports")?;
-        assert_eq!((evidence.pool, evidence.capacity), (PortPool::Udp, u32::from(PORTS)));
-        let full = evidence.full_in_seconds.context("no time to full")?;
-        // The alert is of the last census, a second old at most, or five at first.
-        assert!((ahead * 0.7 - 0.5..ahead * 1.3 + 6.0).contains(&full), "{family:?}: {full} s, and it took {ahead}");
-        assert_eq!(alert.subject.process.as_ref().map(|process| process.pid), Some(resolver.pid()), "{alert:?}");
-    }
+    assert_foreseen(&seen, &resolver, family)?;
     assert_none_is_left(&api, &resolver, family)?;
-
     // What the one family holds is in the way of the other only as far as the kernel says.
     let other_family = if family == Family::Ipv4 { Family::Ipv6 } else { Family::Ipv4 };
     assert_eq!(other.once(&to(family))?, NONE_LEFT);
@@ -73,6 +56,28 @@ fn leaks_until_none_is_left(family: Family) -> Result<()> {
     drop((resolver, other));
     eventually("the ports are free", || Ok(api.counted_ports()?.namespaces[0].udp.in_use == 0))?;
     daemon.stop(Signal::SIGTERM)
+}
+
+/// The alert came and rose before the first failure, with the process and the time that was left.
+fn assert_foreseen(seen: &[(Timestamp, Option<Alert>)], resolver: &Peer, family: Family) -> Result<()> {
+    let log = resolver.log()?;
+    let failed = log.iter().find(|call| call.error.is_some()).context("it never failed")?;
+    assert_eq!(failed.error.as_deref(), Some(NONE_LEFT));
+    for severity in [Severity::Warning, Severity::Critical] {
+        let is_it = |alert: &&Alert| alert.severity >= severity;
+        let first = seen.iter().find_map(|(at, alert)| Some((at, alert.as_ref().filter(is_it)?)));
+        let (at, alert) = first.with_context(|| format!("{family:?}: never a {severity:?}"))?;
+        let ahead = Timestamp::from_nanosecond(failed.begun.into())?.duration_since(*at).as_secs_f64();
+        println!("{family:?}: {severity:?} {ahead:.1} s ahead: {}", alert.summary);
+        assert!(ahead > 0.0, "{family:?}: {severity:?} after the first failure");
+        let evidence = alert.evidence.ports().context("evidence of ports")?;
+        assert_eq!((evidence.pool, evidence.capacity), (PortPool::Udp, u32::from(PORTS)));
+        let full = evidence.full_in_seconds.context("no time to full")?;
+        // The alert is of the last census, a second old at most, or five at first.
+        assert!((ahead * 0.7 - 0.5..ahead * 1.3 + 6.0).contains(&full), "{family:?}: {full} s, and it took {ahead}");
+        assert_eq!(alert.subject.process.as_ref().map(|process| process.pid), Some(resolver.pid()), "{alert:?}");
+    }
+    Ok(())
 }
 
 /// The alert about UDP ports; there must be no other about ports.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use fixedbitset::FixedBitSet;
-use tracker_common::ports::{Bits, PORTS, own_range};
+use tracker_common::{
+    own_ranges::own_range,
+    ports::{Bits, PORTS},
+};
 use tracker_model::api::PortRange;
 
 /// A set of ports.

@@ -56,7 +56,8 @@ pub struct PortSpace {
     pub udp: UdpPorts,
     /// Sockets whose source address did not fit into `bind_pools`, whose figures are lower bounds then.
     pub sources_lost: u64,
-    /// Sockets with a range of their own (`IP_LOCAL_PORT_RANGE`) that has no row: there is room for 32 of a namespace.
+    /// Sockets with a range of their own (`IP_LOCAL_PORT_RANGE`) that has no row: there is room for
+    /// 24 of a namespace, and 8 of a pair of source and destination.
     pub ranges_lost: u64,
 }
 

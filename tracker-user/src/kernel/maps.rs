@@ -18,9 +18,10 @@ use tracker_common::{
     layout,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot, SlotOrder},
     names,
+    own_ranges::{OwnRange, RangedTuple},
     ports::{
-        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, OwnRange, PortBuckets,
-        PortPass, PortSource, PortTotals, PortTuple, RangedTuple, Watched,
+        BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
+        PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
     sources::{HalfOpenSource, Registers, SourceSample},

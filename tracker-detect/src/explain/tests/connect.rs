@@ -46,21 +46,27 @@ fn ask(sockets: &[SocketObservation], settings: &PortSettings) -> ConnectAnswer 
     explain_connect(source(), destination(), sockets, settings)
 }
 
-#[test]
-fn a_range_that_all_connections_have_set_is_what_the_answer_is_for() {
-    let own = |port: u16, low: u16, high: u16| SocketObservation {
+/// A connection that has set a range for itself.
+fn with_range(port: u16, low: u16, high: u16) -> SocketObservation {
+    SocketObservation {
         range: u32::from(LOW + low) | u32::from(LOW + high) << 16,
         processes: process(7, "fetch"),
         ..connection(LOW + port, TcpState::Established)
-    };
-    let mut sockets: Vec<_> = (10..14).map(|port| own(port, 10, 14)).collect();
+    }
+}
+
+/// The range, counted from the lowest port, how many ports there are, how many are free, and whether it fails.
+fn figures(answer: &ConnectAnswer) -> (Option<(u16, u16)>, u32, u32, bool) {
+    let range = answer.local_port_range.map(|range| (range.low - LOW, range.high - LOW));
+    (range, answer.capacity, answer.free_ports, answer.would_fail)
+}
+
+#[test]
+fn a_range_that_all_connections_have_set_is_what_the_answer_is_for() {
+    let mut sockets: Vec<_> = (10..14).map(|port| with_range(port, 10, 14)).collect();
     // A TIME_WAIT no longer has its range, and holds its port all the same.
     sockets.push(SocketObservation { recyclable: false, ..waiting(LOW + 14) });
     let answer = ask(&sockets, &range(100));
-    let figures = |answer: &ConnectAnswer| {
-        let range = answer.local_port_range.map(|range| (range.low - LOW, range.high - LOW));
-        (range, answer.capacity, answer.free_ports, answer.would_fail)
-    };
     assert_eq!(figures(&answer), (Some((10, 14)), 5, 0, true));
     assert_eq!(
         answer.summary,
@@ -78,13 +84,14 @@ fn a_range_that_all_connections_have_set_is_what_the_answer_is_for() {
     sockets.push(connection(LOW + 50, TcpState::Established));
     let answer = ask(&sockets, &range(100));
     assert_eq!(figures(&answer), (None, 100, 94, false));
-    assert_eq!(
-        answer.notes,
-        ["4 connections have set IP_LOCAL_PORT_RANGE to 40010-40014: there 0 of 5 ports are free."]
-    );
-    // An end outside of the namespace's range does not count, and the whole range is none of its own.
-    assert_eq!(figures(&ask(&[own(3, 2, 2_000)], &range(100))), (Some((2, 99)), 98, 97, false));
-    assert_eq!(figures(&ask(&[own(3, 0, 99)], &range(100))).0, None);
+    let note = "4 connections have set IP_LOCAL_PORT_RANGE to 40010-40014: there 0 of 5 ports are free.";
+    assert_eq!(answer.notes, [note]);
+}
+
+#[test]
+fn what_of_a_range_lies_outside_does_not_count() {
+    assert_eq!(figures(&ask(&[with_range(3, 2, 2_000)], &range(100))), (Some((2, 99)), 98, 97, false));
+    assert_eq!(figures(&ask(&[with_range(3, 0, 99)], &range(100))).0, None);
 }
 
 #[test]

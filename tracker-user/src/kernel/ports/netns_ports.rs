@@ -5,7 +5,8 @@ use std::{cmp::Reverse, time::Instant};
 use jiff::Timestamp;
 use tracker_common::{
     hash, limits,
-    ports::{BUCKETS, Bits, OwnRange, PortBuckets, PortPass, PortSource, PortTotals, PortTuple, TupleCounts},
+    own_ranges::OwnRange,
+    ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple, TupleCounts},
 };
 use tracker_detect::ports::{
     PortSet, PortSettings, PortsObservation, RangeObservation, SourceObservation, TupleObservation, UdpObservation,

@@ -12,7 +12,8 @@ use std::{
 use tracker_common::{
     hash::{self, AddrWords},
     limits,
-    ports::{OwnRange, PortTotals, PortTuple, RANGES_OF_TUPLE, RangedTuple, TupleCounts, slots},
+    own_ranges::{OwnRange, RANGES_OF_TUPLE, RangedTuple, slots},
+    ports::{PortTotals, PortTuple, TupleCounts},
 };
 use tracker_model::api::PortRange;
 
