@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_word_holds_up_to_eight_indexes() {
-        assert!(slots(0).eq([]) && slots(0x20_01).eq([0, 31]));
+        assert!(slots(0).eq([0_u32; 0]) && slots(0x20_01).eq([0_u32, 31]));
         assert_eq!(slots(u64::MAX).count(), 8);
     }
 

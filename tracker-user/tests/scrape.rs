@@ -212,7 +212,13 @@ fn a_scrape_is_bounded_whatever_the_number_of_subjects() {
     for (series, expected) in [
         (r#"listener_sockets{address="other",port="other"}"#, 768.0),
         (r#"interface_info{interface="eth0",hook="xdp"}"#, 1.0),
-        (r#"ports_in_use{netns="4026531840",source="other",destination="other",destination_port="other"}"#, rest),
+        (
+            concat!(
+                r#"ports_in_use{netns="4026531840",source="other",destination="other",destination_port="other","#,
+                r#"local_port_range=""}"#
+            ),
+            rest,
+        ),
         (r#"ports_other_in_use_max{netns="4026531840"}"#, 700.0),
         (r#"port_allocation_failures_total{netns="other",destination="other",destination_port="other"}"#, 968.0),
     ] {

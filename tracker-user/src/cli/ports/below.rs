@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tracker_model::{
-    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports},
+    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports, UdpPorts},
     port_fields::POOL,
     text::full_in,
 };
@@ -127,6 +127,28 @@ pub(super) fn is_complete(space: &PortSpace) -> bool {
     space.rest.sockets == 0
 }
 
+/// How the ports of UDP stand, and who has most of them; nothing without a socket.
+fn udp(udp: &UdpPorts) -> String {
+    if udp.sockets == 0 {
+        return String::new();
+    }
+    let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
+    let when = match udp.full_in_seconds.map(|seconds| full_in(seconds, udp.used_ratio)).as_deref() {
+        None => String::new(),
+        Some("now") => ", none is left".to_owned(),
+        Some(when) => format!(", full in {when}"),
+    };
+    format!(
+        "  UDP, apart from TCP: {} socket{}, {} of them on {} of {} ports of the range ({} %){when}{by}\n",
+        count(udp.sockets),
+        if udp.sockets == 1 { "" } else { "s" },
+        count(udp.ephemeral),
+        count(udp.in_use.into()),
+        count(udp.capacity.into()),
+        used(udp.used_ratio),
+    )
+}
+
 /// What holds for all destinations of a namespace, and what is not listed.
 pub(super) fn namespace(space: &PortSpace, view: View) -> String {
     let range = space.range;
@@ -142,26 +164,7 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         count(space.bound.into()),
         space.tw_reuse
     );
-    let udp = &space.udp;
-    if udp.sockets > 0 {
-        let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
-        let when = udp.full_in_seconds.map(|seconds| full_in(seconds, udp.used_ratio));
-        let when = match when.as_deref() {
-            None => String::new(),
-            Some("now") => ", none is left".to_owned(),
-            Some(when) => format!(", full in {when}"),
-        };
-        let _ = writeln!(
-            text,
-            "  UDP, apart from TCP: {} socket{}, {} of them on {} of {} ports of the range ({} %){when}{by}",
-            count(udp.sockets),
-            if udp.sockets == 1 { "" } else { "s" },
-            count(udp.ephemeral),
-            count(udp.in_use.into()),
-            count(udp.capacity.into()),
-            used(udp.used_ratio),
-        );
-    }
+    text += &udp(&space.udp);
     if space.ranges_lost > 0 {
         let lost = count(space.ranges_lost);
         let _ = writeln!(text, "  not listed: ranges of their own (IP_LOCAL_PORT_RANGE) of {lost} sockets");
