@@ -98,6 +98,15 @@ abi! {
     }
 }
 
+impl TupleCounts {
+    /// How many are counted.
+    #[inline(always)]
+    #[must_use]
+    pub fn sockets(&self) -> u32 {
+        self.states.iter().map(|count| u32::from(*count)).sum()
+    }
+}
+
 abi! {
     /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
     pub struct PortTuple {

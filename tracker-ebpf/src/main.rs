@@ -33,6 +33,7 @@ mod packet;
 mod ports;
 mod programs;
 mod ranges;
+mod sightings;
 mod socket_dump;
 mod sockets;
 mod sources;

@@ -17,7 +17,7 @@ use tracker_common::{
 
 use crate::{
     fields::{self, Memory, Probed, Typed},
-    ports::{self, Sighting, Socket},
+    sightings::{self, Sighting, Socket},
 };
 
 #[map]
@@ -92,7 +92,7 @@ pub(crate) unsafe fn count(
     for slot in 0..RANGES_OF_TUPLE {
         let Some(range) = range(entry, slot) else { break };
         if range.low <= port && port <= range.high {
-            ports::add(&mut range.counts, seen);
+            sightings::add(&mut range.counts, seen);
             inside = 1;
         }
     }
@@ -135,7 +135,7 @@ fn note(entry: &mut PortTuple, (low, high): (u16, u16), totals: &mut PortTotals)
         *place = OwnRange {
             source: entry.source,
             destination: entry.destination,
-            counts: ports::none(),
+            counts: sightings::none(),
             port: entry.port,
             low,
             high,

@@ -116,10 +116,10 @@ impl NetnsPorts {
         context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
-        tuples.sort_unstable_by_key(|tuple| Reverse(sockets(&tuple.counts)));
+        tuples.sort_unstable_by_key(|tuple| Reverse(tuple.counts.sockets()));
         // When more than that are of one size, those are asked for that find a place.
-        let most = tuples.first().map_or(1, |tuple| sockets(&tuple.counts));
-        self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(&tuple.counts) + 1).min(most));
+        let most = tuples.first().map_or(1, |tuple| tuple.counts.sockets());
+        self.holders_from = tuples.get(HELD).map_or(1, |tuple| (tuple.counts.sockets() + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
         let ranges = self.ranges.take_over(maps, &totals)?;
         let (listed, unlisted) = self.listed(&mut tuples, &ranges, context.jiffies);
@@ -187,7 +187,7 @@ impl NetnsPorts {
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
         let most = u32::from(most).max(unplaced);
         *self.admitted = admission::admit(&buckets.counts);
-        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, |tuple| sockets(&tuple.counts));
+        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, |tuple| tuple.counts.sockets());
         Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
     }
 }
@@ -219,18 +219,13 @@ pub fn delay_ms(settings: &PortSettings) -> u32 {
     u32::try_from(settings.tw_reuse_delay.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// How many are counted.
-pub fn sockets(counts: &TupleCounts) -> u32 {
-    counts.states.iter().map(|count| u32::from(*count)).sum()
-}
-
 /// What is counted together: the tuples that were left out, and those that are too many to be listed.
 fn rest(totals: &PortTotals, left_out: &LeftOut, unlisted: &[PortTuple]) -> PortRest {
     let mut rest =
         PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
     for tuple in unlisted {
         rest.tuples_at_least += 1;
-        let sockets = sockets(&tuple.counts);
+        let sockets = tuple.counts.sockets();
         rest.sockets += u64::from(sockets);
         rest.most = rest.most.max(sockets);
     }

@@ -17,7 +17,6 @@ use tracker_common::{
 };
 use tracker_model::api::PortRange;
 
-use super::netns_ports::sockets;
 use crate::kernel::{error::KernelError, maps::Maps, sources::octets};
 
 /// A range that no socket has set for this time is forgotten: twice the time of a `TIME_WAIT`.
@@ -111,7 +110,7 @@ impl Ranges {
     }
 
     fn keep(&mut self, range: &OwnRange) {
-        let used = range.counts.states.iter().map(|count| u32::from(*count)).sum();
+        let used = range.counts.sockets();
         let now = Instant::now();
         match self.known.iter_mut().find(|known| known.key == key(range)) {
             Some(known) => {
@@ -134,7 +133,7 @@ impl Ranges {
 
     /// Whether all sockets of a tuple are counted in ranges: nothing is left for a row of the namespace's range.
     pub fn has_all(&self, tuple: &PortTuple) -> bool {
-        slots(tuple.ranges).all(|index| index < self.begun) && u32::from(tuple.ranged) >= sockets(&tuple.counts)
+        slots(tuple.ranges).all(|index| index < self.begun) && u32::from(tuple.ranged) >= tuple.counts.sockets()
     }
 }
 
