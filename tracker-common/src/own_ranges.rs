@@ -61,8 +61,8 @@ pub const fn ends(set: u32) -> (u16, u16) {
     (set as u16, (set >> 16) as u16)
 }
 
-/// What a socket has set (`inet_sock.local_port_range`: the lowest port in the lower half, the highest in the upper one)
-/// within the range of its namespace: an end that is 0 or lies outside does not count
+/// What a socket has set (`inet_sock.local_port_range`: the lowest port in the lower half, the highest in the upper
+/// one) within the range of its namespace: an end that is 0 or lies outside does not count
 /// (`inet_sk_get_local_port_range`, `net/ipv4/inet_connection_sock.c`). None when nothing of it counts.
 #[inline(always)]
 #[must_use]

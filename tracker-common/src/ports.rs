@@ -195,8 +195,8 @@ abi! {
     /// What a process holds. Key of [`crate::maps::HOLDERS`] and [`crate::maps::LEAKS`].
     #[derive(Hash)]
     pub struct HolderKey {
-        /// Index of a [`PortTuple`], [`HELD_RANGES`] and the index of an [`crate::own_ranges::OwnRange`], [`HELD_CLOSE_WAIT`],
-        /// [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
+        /// Index of a [`PortTuple`], [`HELD_RANGES`] and the index of an [`crate::own_ranges::OwnRange`],
+        /// [`HELD_CLOSE_WAIT`], [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
         pub what: u32,
         /// Process id, in the initial pid namespace.
         pub pid: u32,
@@ -281,8 +281,8 @@ abi! {
         pub port: u16,
         /// 0 when no port was free, 1 when the port that the socket is bound to is taken for this destination.
         pub bound: u16,
-        /// `IP_LOCAL_PORT_RANGE` of the socket, as in [`crate::own_ranges::own_range`]. There is no family: an IPv6 socket that calls a
-        /// mapped address takes its port from those of IPv4.
+        /// `IP_LOCAL_PORT_RANGE` of the socket, as in [`crate::own_ranges::own_range`]. There is no family: an IPv6
+        /// socket that calls a mapped address takes its port from those of IPv4.
         pub range: u32,
     }
 }

@@ -224,8 +224,8 @@ pub(crate) fn idle(port: u16) {
 
 /// Counts a UDP socket, and its local port if that is ephemeral.
 ///
-/// A socket that asks for any port on all addresses cannot have one that another socket has at any address; an IPv4
-/// one only leaves those of IPv6 sockets with `IPV6_V6ONLY` (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
+/// A socket that asks for any port on all addresses cannot have one that another socket has at any address; an IPv4 one
+/// only leaves those of IPv6 sockets with `IPV6_V6ONLY` (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
 ///
 /// # Safety
 /// `socket` is a `udp_sock`.

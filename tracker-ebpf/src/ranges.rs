@@ -1,8 +1,8 @@
 //! Ranges of ports that sockets set for themselves (`IP_LOCAL_PORT_RANGE`, since Linux 6.3).
 //!
 //! A minisocket no longer has its range, and other sockets of the tuple take ports of it too. So a pass counts all
-//! sockets of a tuple in the ranges that passes before found there; a range that is new in a pass is counted whole in the
-//! next.
+//! sockets of a tuple in the ranges that passes before found there; a range that is new in a pass is counted whole in
+//! the next.
 
 use aya_ebpf::{
     macros::map,

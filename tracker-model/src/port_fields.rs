@@ -109,8 +109,8 @@ pub static NAMESPACE: &[Field<PortSpace>] = fields! { PortSpace;
         "Those in use that an IPv4 socket cannot have: all but those of sockets with IPV6_V6ONLY."
         => Count(|space| Some(space.udp.ipv4_in_use.into()));
     gauge NETNS "tracker_udp_ports_growth_per_second"
-        "Growth of the ports that UDP sockets hold over the last minute, ports per second, an estimate; absent while it \
-         is not known."
+        "Growth of the ports that UDP sockets hold over the last minute, ports per second, an estimate; absent while \
+         it is not known."
         => Number(|space| space.udp.growth_per_second);
     gauge NETNS "tracker_udp_ports_full_seconds"
         "Time until no port is left for a UDP socket if growth goes on, an estimate; absent when it does not come to \

@@ -1,4 +1,4 @@
-//! A service whose port lies in the range that connect() chooses from: its clients take no port of it.
+//! A service whose port lies in the range that `connect()` chooses from: its clients take no port of it.
 
 use anyhow::Result;
 use nix::sys::signal::Signal;

@@ -41,8 +41,9 @@ fn kernel() -> Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/osrelease")?)
 }
 
-const fn range(low: u16, high: u16) -> Option<PortRange> {
-    Some(PortRange { low: LOW + low, high: LOW + high })
+/// The range `low` to `high`, counted from the lowest port of the namespace.
+const fn range(low: u16, high: u16) -> PortRange {
+    PortRange { low: LOW + low, high: LOW + high }
 }
 
 /// Calls with the range `low` to `high`, counted from the lowest port of the namespace.
@@ -91,7 +92,7 @@ fn assert_open_for_others(pair: &Pair, api: &Api, targets: [SocketAddr; 2]) -> R
         let mut both: Vec<_> = rows(&ports, target).collect();
         both.sort_by_key(|row| row.local_port_range);
         let figures = |row: &&PortUse| (row.local_port_range, row.in_use, row.capacity, row.failures);
-        let expected = [(None, 101, 10_000, 0), (range(200, 299), 100, 100, 10)];
+        let expected = [(None, 101, 10_000, 0), (Some(range(200, 299)), 100, 100, 10)];
         assert_eq!(both.iter().map(figures).collect::<Vec<_>>(), expected);
         let answer = api.explain_connect(target, None)?;
         assert_eq!((answer.local_port_range, answer.capacity, answer.would_fail), (None, 10_000, false));
@@ -127,7 +128,7 @@ fn assert_foreseen(seen: &[(Timestamp, Vec<Alert>)], target: SocketAddr, failed:
         println!("{target}: {severity:?} {ahead:.1} s ahead: {}", alert.summary);
         assert!(ahead > 0.0, "{target}: {severity:?} after the first failure");
         let evidence = alert.evidence.ports().context("evidence of ports")?;
-        assert_eq!((alert.subject.local_port_range, evidence.capacity), (range(200, 299), 100));
+        assert_eq!((alert.subject.local_port_range, evidence.capacity), (Some(range(200, 299)), 100));
         assert!(alert.summary.contains(" 40200-40299 (IP_LOCAL_PORT_RANGE) "), "{}", alert.summary);
     }
     Ok(())
@@ -137,17 +138,17 @@ fn assert_foreseen(seen: &[(Timestamp, Vec<Alert>)], target: SocketAddr, failed:
 fn assert_is_shown(api: &Api, caller: &Peer, target: SocketAddr) -> Result<()> {
     let ports = api.counted_ports()?;
     let found = row(&ports, target)?;
-    assert_eq!((found.local_port_range, found.range_sockets), (range(200, 299), 100));
+    assert_eq!((found.local_port_range, found.range_sockets), (Some(range(200, 299)), 100));
     assert_eq!((found.in_use, found.capacity, found.failures, found.full_in_seconds), (100, 100, 10, Some(0.0)));
     let holder = PortHolder { pid: caller.pid(), comm: caller.name().to_owned(), ports: 100 };
     assert_eq!(found.processes, [holder]);
     let [failure] = failures(&ports, target)[..] else { panic!("one process failed: {:?}", ports.failures) };
-    assert_eq!((failure.local_port_range, failure.count), (range(200, 299), 10));
+    assert_eq!((failure.local_port_range, failure.count), (Some(range(200, 299)), 10));
     let failed = alerts(api, AlertKind::PortAllocationFailed, target)?;
     let [failed] = &failed[..] else { panic!("one alert of failures: {failed:?}") };
-    assert_eq!(failed.subject.local_port_range, range(200, 299));
+    assert_eq!(failed.subject.local_port_range, Some(range(200, 299)));
     let answer = api.explain_connect(target, None)?;
-    assert_eq!((answer.local_port_range, answer.capacity, answer.would_fail), (range(200, 299), 100, true));
+    assert_eq!((answer.local_port_range, answer.capacity, answer.would_fail), (Some(range(200, 299)), 100, true));
     assert!(
         answer.notes[0].ends_with("without it 9900 of 10,000 ports are free.") || answer.notes[0].contains("9,900")
     );
@@ -185,7 +186,7 @@ fn a_range_is_counted_whole_whoever_holds_its_ports() -> Result<()> {
 fn shared(api: &Api, target: SocketAddr, first: &Peer, second: &Peer) -> Result<()> {
     assert_eq!(first.call(&within(target, 2, (0, 3)))?.connected, 2);
     assert_eq!(second.call(&Calls::held(target, 20))?.failed, counts([(NO_PORT, 2)]));
-    assert_eq!(figures(api, target)?, [(None, 20, 20, 0), (range(0, 3), 4, 4, 2)]);
+    assert_eq!(figures(api, target)?, [(None, 20, 20, 0), (Some(range(0, 3)), 4, 4, 2)]);
     eventually("both hold ports of the range", || {
         let ports = api.counted_ports()?;
         let found = rows(&ports, target).find(|row| row.local_port_range.is_some()).context("no row")?;
@@ -199,20 +200,23 @@ fn shared(api: &Api, target: SocketAddr, first: &Peer, second: &Peer) -> Result<
 fn alone(api: &Api, [held, closed]: [SocketAddr; 2], first: &Peer, second: &Peer) -> Result<()> {
     assert_eq!(first.call(&within(held, 2, (0, 3)))?.connected, 2);
     assert_eq!(second.call(&within(held, 6, (10, 14)))?.failed, counts([(NO_PORT, 1)]));
-    assert_eq!(figures(api, held)?, [(range(0, 3), 2, 4, 2), (range(10, 14), 5, 5, 5)]);
+    assert_eq!(figures(api, held)?, [(Some(range(0, 3)), 2, 4, 2), (Some(range(10, 14)), 5, 5, 5)]);
     // What is in TIME_WAIT is of the range still.
     let closing = Calls { keep: Keep::Milliseconds(600), ..within(closed, 3, (0, 3)) };
     first.begin(&closing)?;
-    eventually("the range is seen", || Ok(figures(api, closed)? == [(range(0, 3), 3, 4, 3)]))?;
+    eventually("the range is seen", || Ok(figures(api, closed)? == [(Some(range(0, 3)), 3, 4, 3)]))?;
     first.finish(Duration::from_secs(5))?;
-    eventually("all are closed", || Ok(figures(api, closed)? == [(range(0, 3), 3, 4, 0)]))?;
+    eventually("all are closed", || Ok(figures(api, closed)? == [(Some(range(0, 3)), 3, 4, 0)]))?;
     let ports = api.counted_ports()?;
     assert_eq!(row(&ports, closed)?.time_wait, 3);
     Ok(())
 }
 
-/// The rows of a destination: range, ports in use, capacity, sockets that have set it.
-fn figures(api: &Api, target: SocketAddr) -> Result<Vec<(Option<PortRange>, u32, u32, u32)>> {
+/// Range, ports in use, capacity, sockets that have set it.
+type Figures = (Option<PortRange>, u32, u32, u32);
+
+/// The rows of a destination.
+fn figures(api: &Api, target: SocketAddr) -> Result<Vec<Figures>> {
     let ports = api.counted_ports()?;
     let mut all: Vec<_> =
         rows(&ports, target).map(|row| (row.local_port_range, row.in_use, row.capacity, row.range_sockets)).collect();
@@ -242,7 +246,7 @@ fn the_range_of_connections_that_no_census_meets_is_known_from_their_calls() -> 
             assert_eq!(figures(&api, target)?, [(None, 20, 1_000, 0)]);
         }
         assert_eq!(caller.call(&closed(10))?.connected, 10);
-        eventually("the range is known", || Ok(figures(&api, target)? == [(range(0, 39), 30, 40, 0)]))?;
+        eventually("the range is known", || Ok(figures(&api, target)? == [(Some(range(0, 39)), 30, 40, 0)]))?;
         let ports = api.counted_ports()?;
         let made: BTreeSet<_> = row(&ports, target)?.made_by.iter().map(|by| (by.pid, by.ports)).collect();
         assert_eq!(made, [(caller.pid(), 10)].into());

@@ -28,8 +28,8 @@ const MATTERS: f64 = 0.02;
 /// From this share of its ports on a destination is looked at often.
 const HOT_RATIO: f64 = 0.2;
 
-/// Whether a look by itself shows ports that run short, before the model has it: then whoever holds them should be looked
-/// for at once.
+/// Whether a look by itself shows ports that run short, before the model has it: then whoever holds them should be
+/// looked for at once.
 #[must_use]
 pub fn is_short(seen: &PortsObservation) -> bool {
     let capacity = PortCapacity::new(&seen.settings, &seen.bound);

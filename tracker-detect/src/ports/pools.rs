@@ -28,9 +28,9 @@ pub(super) fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<Bin
     seen.sources.iter().map(pool).collect()
 }
 
-/// The ports that the kernel can choose for a UDP socket (`udp_lib_get_port`, `net/ipv4/udp.c`): those of the range that
-/// are not reserved and that no other socket holds in its way. A socket that is on no address yet, as each is that calls
-/// `connect()` or `sendto()` first, meets those at every address; an IPv4 one all but those with `IPV6_V6ONLY`.
+/// The ports that the kernel can choose for a UDP socket (`udp_lib_get_port`, `net/ipv4/udp.c`): those of the range
+/// that are not reserved and that no other socket holds in its way. A socket that is on no address yet, as each is that
+/// calls `connect()` or `sendto()` first, meets those at every address; an IPv4 one all but those with `IPV6_V6ONLY`.
 pub(super) fn udp(seen: &PortsObservation, capacity: &PortCapacity) -> UdpPorts {
     let UdpObservation { sockets, ephemeral, ports, ipv4_ports, processes } = &seen.udp;
     let choosable = seen.settings.choosable();

@@ -32,8 +32,8 @@ pub(super) fn of_tuple(
     rows
 }
 
-/// How many ports a tuple uses of those it could, `free` of which it would have if nobody held any; how they grow is not
-/// known yet.
+/// How many ports a tuple uses of those it could, `free` of which it would have if nobody held any; how they grow is
+/// not known yet.
 ///
 /// Ports of its own sockets that are bound count as used, and so also as part of the capacity; those that others bound
 /// are not there for it. What is used is there: should it be more than the rules allow for (the range was narrowed, two

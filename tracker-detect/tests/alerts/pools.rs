@@ -68,12 +68,12 @@ fn failed_calls_are_those_of_the_range_that_the_socket_had() {
 
 #[test]
 fn a_range_of_the_sockets_own_is_called_before_it_is_full() {
-    // Seven a second beside 400 connections of others, which are no trouble.
+    // Seven a second beside 100 connections of others, which are no trouble.
     let (mut watch, mut onsets) = (Watch::default(), [None; 2]);
     let mut alerts: Vec<Alert> = Vec::new();
     for second in 0_u16..14 {
         let own = 7 * second;
-        alerts = watch.step(&seen(second.into(), vec![ranged(400 + own, own, own)]));
+        alerts = watch.step(&seen(second.into(), vec![ranged(100 + own, own, own)]));
         for (onset, severity) in onsets.iter_mut().zip([Severity::Warning, Severity::Critical]) {
             *onset = onset.or(alerts.iter().any(|alert| alert.severity >= severity).then_some(own));
         }

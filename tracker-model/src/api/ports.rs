@@ -166,8 +166,8 @@ pub struct BindPoolUse {
     pub capacity: u32,
     /// `in_use / capacity`, 0 to 1, and 1 when `capacity` is 0.
     pub used_ratio: f64,
-    /// Growth of `in_use` over the last minute, ports per second, an estimate; null before there are three looks, and of
-    /// a pool of which `bind()` took less than a tenth.
+    /// Growth of `in_use` over the last minute, ports per second, an estimate; null before there are three looks, and
+    /// of a pool of which `bind()` took less than a tenth.
     pub growth_per_second: Option<f64>,
     /// Time until none is left if it goes on like this, seconds, an estimate; null when that is not within the hour.
     pub full_in_seconds: Option<f64>,

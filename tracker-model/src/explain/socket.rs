@@ -88,8 +88,8 @@ pub struct SocketObservation {
     /// Whether it has, and is older than `tcp_tw_reuse_delay`: `connect()` may take its port if `tcp_tw_reuse` lets it
     /// (`tcp_twsk_unique`, `net/ipv4/tcp_ipv4.c`).
     pub recyclable: bool,
-    /// What it has set by `IP_LOCAL_PORT_RANGE`, as in [`tracker_common::own_ranges::own_range`]; 0 for nothing, and for
-    /// minisockets, which do not have it any more.
+    /// What it has set by `IP_LOCAL_PORT_RANGE`, as in [`tracker_common::own_ranges::own_range`]; 0 for nothing, and
+    /// for minisockets, which do not have it any more.
     pub range: u32,
     /// Who holds it, as far as known.
     pub processes: Vec<Process>,

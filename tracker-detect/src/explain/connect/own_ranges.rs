@@ -47,8 +47,8 @@ impl OwnRanges {
             let all: u64 = self.0.values().sum();
             let connections = counted(all, "open connection");
             return vec![format!(
-                "This is for a socket that sets IP_LOCAL_PORT_RANGE to {own}, as all that are there have ({connections}); \
-                 without it {}.",
+                "This is for a socket that sets IP_LOCAL_PORT_RANGE to {own}, as all that are there have \
+                 ({connections}); without it {}.",
                 left(None)
             )];
         }

@@ -148,8 +148,8 @@ impl NetnsPorts {
         Ok((seen, left_out.repeat || ranges.repeat))
     }
 
-    /// The tuples that are listed one by one, and the others: those with most sockets, and before them those with ranges
-    /// of their own, which may be full with few.
+    /// The tuples that are listed one by one, and the others: those with most sockets, and before them those with
+    /// ranges of their own, which may be full with few.
     fn listed<'a>(
         &self,
         tuples: &'a mut [PortTuple],

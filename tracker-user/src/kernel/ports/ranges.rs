@@ -1,7 +1,7 @@
 //! Ranges that sockets set for themselves (`IP_LOCAL_PORT_RANGE`), from one pass to the next.
 //!
-//! A pass finds them on open sockets, and counts whole what it began with: a minisocket in `TIME_WAIT` no longer has its
-//! range. So each is remembered for longer than a `TIME_WAIT` lasts.
+//! A pass finds them on open sockets, and counts whole what it began with: a minisocket in `TIME_WAIT` no longer has
+//! its range. So each is remembered for longer than a `TIME_WAIT` lasts.
 
 use std::{
     collections::HashMap,
