@@ -92,6 +92,8 @@ macro_rules! for_each_field {
                 OFF_SKB_SOCKET: sk_buff.sk;
                 OFF_ROUTE_DEVICE: dst_entry.dev;
                 OFF_DEVICE_NET: net_device.nd_net.net;
+                // Since Linux 6.3 (commit 91d0b78c5177): two u16, since 6.8 one u32 with the same bytes.
+                OFF_LOCAL_RANGE: inet_sock.local_port_range;
             }
             bits {
                 IPV6ONLY_BIT: sock_common.skc_ipv6only;

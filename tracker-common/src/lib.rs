@@ -47,6 +47,7 @@ pub mod limits;
 pub mod listener;
 pub mod maps;
 mod outcome;
+pub mod own_ranges;
 pub mod ports;
 pub mod programs;
 pub mod socket;

@@ -39,6 +39,8 @@ pub const PORT_TUPLE_TRIES: u32 = 32;
 pub const PORT_SOURCES: u32 = 64;
 /// Entries that are tried for one of them.
 pub const PORT_SOURCE_TRIES: u32 = 8;
+/// Ranges that sockets set for themselves, in entries of tuple and range.
+pub const PORT_RANGES: u32 = 32;
 /// What processes hold, in entries of process and tuple.
 pub const HOLDERS: u32 = 4096;
 /// What processes leak, in entries of process and state. Apart from [`HOLDERS`], which one process with many

@@ -9,6 +9,7 @@ use crate::{
     listener::{
         ExactListener, Listener, ListenerCensus, ListenerCounters, ListenerKey, ListeningMark, Port, Slot, SlotOrder,
     },
+    own_ranges::{OwnRange, RangedTuple},
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
         PortSource, PortTotals, PortTuple, Watched,
@@ -87,6 +88,10 @@ macro_rules! for_each_map {
                 port_buckets: Array<PortBuckets> = PORT_BUCKETS "PORT_BUCKETS";
                 /// By hash of the address.
                 port_sources: Array<PortSource> = PORT_SOURCES "PORT_SOURCES";
+                /// By place in `PortPass::ranges` and what follows.
+                port_ranges: Array<OwnRange> = PORT_RANGES "PORT_RANGES";
+                /// Tuples that ranges are known of, and their places there.
+                ranged: HashMap<RangedTuple, u64> = RANGED "RANGED";
                 /// Sockets that processes hold.
                 holders: HashMap<HolderKey, Holder> = HOLDERS "HOLDERS";
                 /// One entry: the socket and the process that the pass over descriptors visited last.

@@ -67,6 +67,12 @@ abi! {
         pub own: u32,
         /// Destinations in [`crate::maps::WATCHED`].
         pub watching: u32,
+        /// Entries of [`crate::maps::PORT_RANGES`] that the pass begins with.
+        pub ranges: u32,
+        /// Lowest port of `ip_local_port_range`.
+        pub low: u16,
+        /// Highest port of it.
+        pub high: u16,
         /// Unused.
         pub padding: u32,
         /// Ephemeral ports: in `ip_local_port_range` and not in `ip_local_reserved_ports`.
@@ -77,28 +83,51 @@ abi! {
 }
 
 abi! {
-    /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
-    pub struct PortTuple {
-        /// Local address, an IPv4 one in mapped form.
-        pub source: AddrWords,
-        /// Remote address.
-        pub destination: AddrWords,
-        /// The pass that counted it.
-        pub generation: u32,
-        /// Jiffies until the first of its `TIME_WAIT` sockets ends; [`u32::MAX`] without any.
+    /// Sockets of a tuple. A port is held by one socket of a tuple at most, so there are never more than [`u16::MAX`].
+    pub struct TupleCounts {
+        /// Jiffies until the first of the `TIME_WAIT` sockets ends; [`u32::MAX`] without any.
         pub next_free: u32,
-        /// Remote port.
-        pub port: u16,
         /// On ports that `bind()` holds.
         pub bound: u16,
         /// `TIME_WAIT` sockets that `connect()` may replace if `tcp_tw_reuse` lets it.
         pub recyclable: u16,
         /// `TIME_WAIT` sockets that were entered in the last ten seconds.
         pub recent: u16,
-        /// By state. A port is held by one socket of a tuple at most, so there are never more than [`u16::MAX`].
+        /// By state.
         pub states: [u16; state::COUNT],
+    }
+}
+
+impl TupleCounts {
+    /// How many are counted.
+    #[inline(always)]
+    #[must_use]
+    pub fn sockets(&self) -> u32 {
+        self.states.iter().map(|count| u32::from(*count)).sum()
+    }
+}
+
+abi! {
+    /// The sockets of one tuple whose local port is ephemeral. Value of [`crate::maps::PORT_TUPLES`].
+    pub struct PortTuple {
+        /// Local address, an IPv4 one in mapped form.
+        pub source: AddrWords,
+        /// Remote address.
+        pub destination: AddrWords,
+        /// Its entries of [`crate::maps::PORT_RANGES`], as in [`crate::own_ranges::slots`].
+        pub ranges: u64,
+        /// How many.
+        pub counts: TupleCounts,
+        /// The pass that counted it.
+        pub generation: u32,
+        /// Remote port.
+        pub port: u16,
+        /// Sockets that have a range of their own (`IP_LOCAL_PORT_RANGE`), and minisockets whose port lies in one.
+        pub ranged: u16,
+        /// 1 when `ranges` has all entries that the pass began with.
+        pub looked: u16,
         /// Unused.
-        pub padding: [u16; 3],
+        pub padding: u16,
     }
 }
 
@@ -115,6 +144,10 @@ abi! {
         pub unplaced: u64,
         /// Sockets whose source address did not fit among [`PortSource`].
         pub unsourced: u64,
+        /// Entries of [`crate::maps::PORT_RANGES`] in use; the daemon begins with [`PortPass::ranges`].
+        pub ranges: u64,
+        /// Sockets whose own range did not fit into [`crate::maps::PORT_RANGES`].
+        pub unranged: u64,
         /// Sockets of accepted connections whose listening port is ephemeral: clients choose their tuples, so they are
         /// counted in sum alone.
         pub accepted: u64,
@@ -128,6 +161,8 @@ abi! {
         pub listening: Bits,
         /// Ephemeral ports of UDP sockets.
         pub udp: Bits,
+        /// Those of them that an IPv4 socket cannot have: of IPv4 sockets, and of IPv6 ones without `IPV6_V6ONLY`.
+        pub udp_ipv4: Bits,
         /// Ephemeral ports of TCP sockets that are bound and neither listen nor connect: only the pass over descriptors
         /// finds them.
         pub idle: Bits,
@@ -160,7 +195,8 @@ abi! {
     /// What a process holds. Key of [`crate::maps::HOLDERS`] and [`crate::maps::LEAKS`].
     #[derive(Hash)]
     pub struct HolderKey {
-        /// Index of a [`PortTuple`], [`HELD_CLOSE_WAIT`], [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
+        /// Index of a [`PortTuple`], [`HELD_RANGES`] and the index of an [`crate::own_ranges::OwnRange`],
+        /// [`HELD_CLOSE_WAIT`], [`HELD_FIN_WAIT2`] or [`HELD_UDP`].
         pub what: u32,
         /// Process id, in the initial pid namespace.
         pub pid: u32,
@@ -173,6 +209,9 @@ pub const HELD_CLOSE_WAIT: u32 = u32::MAX;
 pub const HELD_FIN_WAIT2: u32 = u32::MAX - 1;
 /// UDP sockets with an ephemeral port.
 pub const HELD_UDP: u32 = u32::MAX - 2;
+
+/// From here on: sockets whose port lies in an [`crate::own_ranges::OwnRange`] of their tuple, by its index.
+pub const HELD_RANGES: u32 = 1 << 31;
 
 abi! {
     /// How much of it. Value of [`crate::maps::HOLDERS`] and [`crate::maps::LEAKS`].
@@ -219,6 +258,10 @@ abi! {
         pub comm: [u8; 16],
         /// Calls of `connect()`.
         pub connects: u64,
+        /// `IP_LOCAL_PORT_RANGE` of the last, as in [`crate::own_ranges::own_range`].
+        pub range: u32,
+        /// Unused.
+        pub padding: u32,
     }
 }
 
@@ -238,8 +281,9 @@ abi! {
         pub port: u16,
         /// 0 when no port was free, 1 when the port that the socket is bound to is taken for this destination.
         pub bound: u16,
-        /// Unused. There is no family: an IPv6 socket that calls a mapped address takes its port from those of IPv4.
-        pub padding: u32,
+        /// `IP_LOCAL_PORT_RANGE` of the socket, as in [`crate::own_ranges::own_range`]. There is no family: an IPv6
+        /// socket that calls a mapped address takes its port from those of IPv4.
+        pub range: u32,
     }
 }
 

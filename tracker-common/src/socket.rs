@@ -77,6 +77,10 @@ abi! {
         pub stamped: u8,
         /// Unused.
         pub padding: u8,
+        /// `IP_LOCAL_PORT_RANGE` of a full TCP socket, as in [`crate::own_ranges::own_range`]; 0 for nothing.
+        pub range: u32,
+        /// Unused.
+        pub more_padding: u32,
         /// Name of the process.
         pub comm: [u8; 16],
     }

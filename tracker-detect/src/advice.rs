@@ -4,7 +4,10 @@
 
 use std::ops::RangeInclusive;
 
-use tracker_model::text::{counted, grouped};
+use tracker_model::{
+    api::{PortHolder, PortRange},
+    text::{counted, grouped},
+};
 
 /// Ports below this are for services.
 const FIRST_EPHEMERAL: u16 = 1_024;
@@ -19,6 +22,17 @@ pub(crate) const MORE_ADDRESSES: &str = "Each further source address, destinatio
 
 /// Ports that `bind()` chooses are counted for each source address.
 pub(crate) const MORE_SOURCES: &str = "Each further source address has as many ports again.";
+
+/// A UDP socket can talk to any number of peers.
+pub(crate) const UDP_SHARE: &str = "One UDP socket serves any number of peers: use a few again and again instead of \
+     one for each question.";
+
+/// Where sockets have set a range for themselves, and `who` has most of them.
+pub(crate) fn widen_own(own: PortRange, who: Option<&PortHolder>) -> String {
+    let who = who.map_or_else(String::new, |holder| format!(" in {}", holder.process()));
+    let ports = grouped(own.ports());
+    format!("Widen the range that the sockets set for themselves{who}: IP_LOCAL_PORT_RANGE {own} has {ports} ports.")
+}
 
 /// Where `TIME_WAIT` takes a good part of the ports.
 pub(crate) fn keep_alive(time_wait: u32) -> String {

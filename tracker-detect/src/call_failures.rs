@@ -83,19 +83,17 @@ fn figures(target: Target, reading: &PortsReading, index: &Index) -> (PortEviden
         return (PortEvidence { pool, processes, ..reading.unlisted() }, Vec::new());
     }
     let Some(row) = index.find(target).map(|index| &reading.rows[index]) else {
+        let range = if let Target::Tuple(.., range) = target { range } else { None };
         let rest = reading.space.rest;
         let unknown = if rest.sockets == 0 {
             "the last census saw no connection to this destination".to_owned()
         } else {
             format!("no census lists this destination: it holds {} ports or less", rest.most)
         };
-        return (reading.unlisted(), vec![unknown]);
+        return (reading.unlisted_in(range), vec![unknown]);
     };
-    let unknown = (row.used_ratio < ports::MANY_FREE).then(|| {
-        "the last census saw ports free: it came too late, or the process narrows the range itself \
-         (IP_LOCAL_PORT_RANGE)"
-            .to_owned()
-    });
+    let unknown =
+        (row.used_ratio < ports::MANY_FREE).then(|| "the last census saw ports free: it came too late".to_owned());
     (reading.listed(row), unknown.into_iter().collect())
 }
 

@@ -1,4 +1,4 @@
-//! Local ports that run out: to a destination, or for `bind()` on an address.
+//! Local ports that run out: to a destination, for `bind()` on an address, or for UDP.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -93,22 +93,32 @@ impl PortExhaustion {
         let lost = reading.space.sources_lost;
         let unknown = (lost > 0).then(|| format!("{lost} sockets could not be counted by address: it may be fuller"));
         for pool in reading.pools.iter().filter(|pool| pool.matters()) {
-            let utilization = Utilization { ratio: pool.used_ratio, full_in: None };
+            let utilization = Utilization { ratio: pool.used_ratio, full_in: pool.full_in_seconds };
             let unknown = unknown.iter().cloned().collect();
             self.follow((netns, Target::Pool(pool.source)), utilization, now, || reading.of_pool(pool), unknown);
         }
-        let rest = reading.space.rest;
-        let unlisted = if rest.sockets == 0 { 0.0 } else { ratio(rest.most, reading.free_for_all) };
-        if (Utilization { ratio: unlisted, full_in: None }).is_alarming() {
-            // What is no longer listed may be as full as what is listed least.
-            let is_listed = |target: &Target| reading.rows.iter().any(|row| Target::of_row(row) == *target);
-            let is_tuple = |target: &Target| matches!(target, Target::Tuple(..));
-            self.alerts.hold(now, |(of, target)| *of == netns && is_tuple(target) && !is_listed(target));
+        let udp = &reading.space.udp;
+        if udp.in_use > 0 {
+            let utilization = Utilization { ratio: udp.used_ratio, full_in: udp.full_in_seconds };
+            self.follow((netns, Target::Udp), utilization, now, || reading.of_udp(), Vec::new());
         }
+        self.hold_unlisted(reading);
         self.alerts.resolve_where(|key, last| {
             (key.0 == netns && now.at.saturating_sub(last.at) >= RESOLVED_AFTER).then_some(last.wall)
         });
         self.failures.retain(|key, _| self.alerts.fires(key));
+    }
+
+    /// What is no longer listed may be as full as what is listed least: its alert goes on.
+    fn hold_unlisted(&mut self, reading: &PortsReading) {
+        let (netns, now) = (reading.space.netns, reading.now);
+        let rest = reading.space.rest;
+        let unlisted = if rest.sockets == 0 { 0.0 } else { ratio(rest.most, reading.free_for_all) };
+        if (Utilization { ratio: unlisted, full_in: None }).is_alarming() {
+            let is_listed = |target: &Target| reading.rows.iter().any(|row| Target::of_row(row) == *target);
+            let is_tuple = |target: &Target| matches!(target, Target::Tuple(..));
+            self.alerts.hold(now, |(of, target)| *of == netns && is_tuple(target) && !is_listed(target));
+        }
     }
 
     /// Opens or updates the alert of a target. The figures are made only for what is alarming: of a thousand targets

@@ -11,7 +11,7 @@ use tracker_common::{
 use crate::{
     atomic, counted_map,
     fields::{self, Memory},
-    ports,
+    ports, ranges,
 };
 
 #[map]
@@ -38,9 +38,12 @@ pub(crate) unsafe fn connecting<M: Memory, C: EbpfContext>(ctx: &C, socket: *con
         return;
     }
     let key = ConnectorKey { destination, port, pid: counted_map::process() };
-    let first = || Connector { comm: ctx.command().unwrap_or_default(), connects: 0 };
+    let first = || Connector { comm: ctx.command().unwrap_or_default(), ..Connector::default() };
     if let Some(connector) = counted_map::entry(&CONNECTORS, &key, Loss::ConnectorTableFull, first) {
-        // SAFETY: an aligned counter in an entry of a map.
-        unsafe { atomic::add(&raw mut (*connector).connects, 1) }
+        // SAFETY: an aligned entry of a map; the caller's `socket`. Of two CPUs either range will do.
+        unsafe {
+            (*connector).range = ranges::set_by(socket);
+            atomic::add(&raw mut (*connector).connects, 1);
+        }
     }
 }

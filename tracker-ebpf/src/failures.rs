@@ -9,6 +9,7 @@ use tracker_common::{
 use crate::{
     counted_map,
     fields::{self, Memory},
+    ranges,
 };
 
 #[map]
@@ -30,7 +31,7 @@ pub(crate) unsafe fn count<M: Memory, C: EbpfContext>(ctx: &C, socket: *const u8
             pid: counted_map::process(),
             port: u16::from_be(M::read(socket, &fields::OFF_DPORT)),
             bound: u16::from(source_port != 0),
-            padding: 0,
+            range: ranges::set_by(socket),
         };
         counted_map::count_failure::<M, C, _>(ctx, &CONNECT_FAILURES, &key, socket, source_port);
     }

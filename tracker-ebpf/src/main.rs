@@ -32,6 +32,8 @@ mod losses;
 mod packet;
 mod ports;
 mod programs;
+mod ranges;
+mod sightings;
 mod socket_dump;
 mod sockets;
 mod sources;

@@ -10,14 +10,17 @@ use aya_ebpf::{
     maps::Array,
 };
 use tracker_common::{
-    fields::ABSENT,
     hash::{self, AddrWords},
     limits,
     ports::{PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
-    state::{LISTEN, NEW_SYN_RECV, TIME_WAIT},
+    state::{LISTEN, NEW_SYN_RECV},
 };
 
-use crate::fields::{self, HASH_KEY, Memory as _, Typed};
+use crate::{
+    fields::{self, HASH_KEY, Memory as _, Typed},
+    ranges,
+    sightings::{Socket, add, none, sighting},
+};
 
 #[map]
 static PORT_PASS: Array<PortPass> = Array::with_max_entries(1, 0);
@@ -39,15 +42,6 @@ static PORT_SOURCES: Array<PortSource> = Array::with_max_entries(limits::PORT_SO
 #[inline(always)]
 pub(crate) fn pass() -> Option<&'static PortPass> {
     PORT_PASS.get(0)
-}
-
-/// A socket as the census sees it; `typed` is the full socket or the minisocket that it is, by its own type.
-pub(crate) struct Socket {
-    pub(crate) common: *const u8,
-    pub(crate) typed: *const u8,
-    pub(crate) family: usize,
-    pub(crate) state: u8,
-    pub(crate) minisocket: bool,
 }
 
 /// A tuple, and its hash.
@@ -142,7 +136,11 @@ pub(crate) unsafe fn count(socket: &Socket) {
         }
         let place = find(&tuple, pass.generation, true);
         match PORT_TUPLES.get_ptr_mut(place) {
-            Some(entry) if place != NONE => add(&mut *entry, socket, bound, pass),
+            Some(entry) if place != NONE => {
+                let seen = sighting(socket, bound, pass);
+                add(&mut (*entry).counts, &seen);
+                ranges::count(&mut *entry, socket, port, &seen, (pass, totals));
+            }
             _ => totals.unplaced += 1,
         }
     }
@@ -187,7 +185,7 @@ pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
                 destination: tuple.destination,
                 port: tuple.port,
                 generation,
-                next_free: u32::MAX,
+                counts: none(),
                 ..PortTuple::default()
             };
             return place;
@@ -199,56 +197,19 @@ pub(crate) fn find(tuple: &Tuple, generation: u32, claim: bool) -> u32 {
     NONE
 }
 
+/// The tuple at a place.
+#[inline(always)]
+pub(crate) fn at(place: u32) -> Option<&'static PortTuple> {
+    PORT_TUPLES.get(place)
+}
+
 /// Sockets that the tuple at a place has.
 #[inline(always)]
 pub(crate) fn sockets(place: u32) -> u32 {
     match PORT_TUPLES.get_ptr_mut(place) {
         // SAFETY: an entry of a map.
-        Some(entry) => unsafe { (*entry).states.iter().map(|count| u32::from(*count)).sum() },
+        Some(entry) => unsafe { (*entry).counts.sockets() },
         None => 0,
-    }
-}
-
-/// Counts a socket for its tuple.
-///
-/// # Safety
-/// The pointers are those of one socket, `typed` by its own type.
-#[inline(always)]
-unsafe fn add(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
-    if let Some(count) = entry.states.get_mut(usize::from(socket.state)) {
-        *count = count.saturating_add(1);
-    }
-    entry.bound = entry.bound.saturating_add(u16::from(bound));
-    if socket.minisocket {
-        // SAFETY: the caller's `socket`, whose `typed` is a minisocket then.
-        unsafe { waiting(entry, socket, bound, pass) };
-    }
-}
-
-/// Counts a minisocket in `TIME_WAIT`, or an orphan's in `FIN_WAIT2`.
-///
-/// # Safety
-/// `typed` is a `tcp_timewait_sock`.
-#[inline(always)]
-unsafe fn waiting(entry: &mut PortTuple, socket: &Socket, bound: bool, pass: &PortPass) {
-    // SAFETY: the caller's `socket`; the helper has no arguments.
-    unsafe {
-        let left = (Typed::read::<u64>(socket.typed, &fields::OFF_TW_EXPIRES).wrapping_sub(bpf_jiffies64())) as u32;
-        // Past its end by a moment: the timer has yet to run.
-        let left = if left > i32::MAX as u32 { 0 } else { left };
-        if left < entry.next_free {
-            entry.next_free = left;
-        }
-        if socket.state != TIME_WAIT {
-            return;
-        }
-        if pass.recent != 0 && left.saturating_add(pass.recent) > pass.time_wait {
-            entry.recent = entry.recent.saturating_add(1);
-        }
-        let stamp = Typed::read::<u32>(socket.typed, &fields::OFF_TW_STAMP);
-        if stamp != 0 && !bound && is_old(socket.typed, stamp, pass.reuse_delay_ms) {
-            entry.recyclable = entry.recyclable.saturating_add(1);
-        }
     }
 }
 
@@ -263,6 +224,9 @@ pub(crate) fn idle(port: u16) {
 
 /// Counts a UDP socket, and its local port if that is ephemeral.
 ///
+/// A socket that asks for any port on all addresses cannot have one that another socket has at any address; an IPv4 one
+/// only leaves those of IPv6 sockets with `IPV6_V6ONLY` (`inet_rcv_saddr_equal`, `net/ipv4/inet_connection_sock.c`).
+///
 /// # Safety
 /// `socket` is a `udp_sock`.
 #[inline(always)]
@@ -275,24 +239,13 @@ pub(crate) unsafe fn count_udp(socket: *const u8) {
         if pass.eligible.contains(port) {
             (*totals).udp_ephemeral += 1;
             (*totals).udp.insert(port);
+            let flags: u8 = Typed::read(socket, &fields::OFF_IPV6ONLY);
+            if Typed::read::<u16>(socket, &fields::OFF_FAMILY) == fields::AF_INET
+                || flags >> (fields::IPV6ONLY_BIT.load() & 7) & 1 == 0
+            {
+                (*totals).udp_ipv4.insert(port);
+            }
         }
-    }
-}
-
-/// Whether a minisocket with timestamps is old enough that `connect()` may replace it (`tcp_twsk_unique`).
-///
-/// # Safety
-/// `minisocket` is a `tcp_timewait_sock`.
-#[inline(always)]
-pub(crate) unsafe fn is_old(minisocket: *const u8, stamp: u32, delay_ms: u32) -> bool {
-    // SAFETY: the caller's `minisocket`; the helper has no arguments.
-    unsafe {
-        let now = bpf_ktime_get_ns();
-        if fields::OFF_TW_ENTRY.load() == ABSENT {
-            return ((now / 1_000_000_000) as u32).wrapping_sub(stamp).cast_signed() > 0;
-        }
-        let entered = Typed::read::<u32>(minisocket, &fields::OFF_TW_ENTRY);
-        ((now / 1_000_000) as u32).wrapping_sub(entered.wrapping_add(delay_ms)).cast_signed() > 0
     }
 }
 

@@ -15,7 +15,7 @@ use tracker_common::{
 
 use crate::{
     fields::{self, Memory, Typed},
-    ports,
+    sightings,
 };
 
 #[map]
@@ -108,7 +108,7 @@ pub(crate) unsafe fn waiting(record: &mut SocketRecord, minisocket: *const u8, q
         let stamp = Typed::read::<u32>(minisocket, &fields::OFF_TW_STAMP);
         if record.state == TIME_WAIT && stamp != 0 {
             record.stamped = 1;
-            record.recyclable = u8::from(ports::is_old(minisocket, stamp, query.reuse_delay_ms));
+            record.recyclable = u8::from(sightings::is_old(minisocket, stamp, query.reuse_delay_ms));
         }
     }
 }

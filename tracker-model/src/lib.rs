@@ -11,6 +11,7 @@ pub mod field;
 pub mod listener;
 mod nullable;
 pub mod port_fields;
+pub mod port_range;
 pub mod process;
 pub mod snapshot;
 pub mod text;

@@ -10,7 +10,7 @@ use crate::{
     text::{full_in, growth, or_unknown, until, used},
 };
 
-const TUPLE_LABELS: &[&str] = &["netns", "source", "destination", "destination_port"];
+const TUPLE_LABELS: &[&str] = &["netns", "source", "destination", "destination_port", "local_port_range"];
 const POOL_LABELS: &[&str] = &["netns", "source"];
 const NETNS: &[&str] = &["netns"];
 
@@ -18,7 +18,8 @@ const NETNS: &[&str] = &["netns"];
 pub static TUPLE: &[Field<PortUse>] = fields! { PortUse;
     gauge TUPLE_LABELS "tracker_ports_in_use"
         "Local ports of the range in use to this destination, those in TIME_WAIT included: the worst destinations, and \
-         the rest in source=\"other\"."
+         the rest in source=\"other\". With a local_port_range, those of a range that sockets have set for themselves \
+         (IP_LOCAL_PORT_RANGE): they are part of the row without."
         => Count(|row| Some(row.in_use.into())), column "IN-USE",
         about "Local ports of the range in use to this destination, those in TIME_WAIT included.";
     gauge TUPLE_LABELS "tracker_ports_time_wait" "Ports in use that are in TIME_WAIT."
@@ -67,6 +68,16 @@ pub static POOL: &[Field<BindPoolUse>] = fields! { BindPoolUse;
     gauge POOL_LABELS "tracker_bind_ports_used_ratio" "Share of them in use, 0 to 1; at 1 every such bind() fails."
         => Number(|pool| Some(pool.used_ratio)), column "USED%", cell |pool| used(pool.used_ratio),
         about "Share of them in use; at 100 every such bind() fails.";
+    gauge POOL_LABELS "tracker_bind_ports_growth_per_second"
+        "Growth of the ports in use on this address over the last minute, ports per second, an estimate; absent while \
+         it is not known, and while bind() took less than a tenth of them."
+        => Number(|pool| pool.growth_per_second), column "GROWTH/S",
+        cell |pool| or_unknown(pool.growth_per_second, growth);
+    gauge POOL_LABELS "tracker_bind_ports_full_seconds"
+        "Time until no port of this address is left for bind() if growth goes on, an estimate; absent when it does not \
+         come to that within the hour."
+        => Number(|pool| pool.full_in_seconds), column "FULL-IN",
+        cell |pool| or_unknown(pool.full_in_seconds, |seconds| full_in(seconds, pool.used_ratio));
 };
 
 /// What holds for all destinations of a network namespace.
@@ -94,4 +105,18 @@ pub static NAMESPACE: &[Field<PortSpace>] = fields! { PortSpace;
         => Count(|space| Some(space.udp.capacity.into()));
     gauge NETNS "tracker_udp_ports_used_ratio" "Share of them that UDP sockets hold, 0 to 1."
         => Number(|space| Some(space.udp.used_ratio));
+    gauge NETNS "tracker_udp_ports_ipv4_in_use"
+        "Those in use that an IPv4 socket cannot have: all but those of sockets with IPV6_V6ONLY."
+        => Count(|space| Some(space.udp.ipv4_in_use.into()));
+    gauge NETNS "tracker_udp_ports_growth_per_second"
+        "Growth of the ports that UDP sockets hold over the last minute, ports per second, an estimate; absent while \
+         it is not known."
+        => Number(|space| space.udp.growth_per_second);
+    gauge NETNS "tracker_udp_ports_full_seconds"
+        "Time until no port is left for a UDP socket if growth goes on, an estimate; absent when it does not come to \
+         that within the hour."
+        => Number(|space| space.udp.full_in_seconds);
+    gauge NETNS "tracker_ports_unranged_sockets"
+        "Sockets with a range of their own (IP_LOCAL_PORT_RANGE) that is not counted because the table was full."
+        => Count(|space| Some(space.ranges_lost));
 };

@@ -109,8 +109,15 @@ fn make(calls: &Calls, progress: &Mutex<Progress>) -> Vec<Socket> {
 fn call(calls: &Calls, number: u32) -> io::Result<(Socket, u16)> {
     let target = successor(calls.target, number % calls.spread);
     let without_port = calls.source.is_some_and(|source| source.without_port);
-    let options =
-        Options { ipv6: target.is_ipv6(), without_port, nonblocking: calls.nonblocking, ..Options::default() };
+    let options = Options {
+        udp: calls.udp,
+        ipv6: target.is_ipv6(),
+        ipv6_only: calls.udp,
+        without_port,
+        nonblocking: calls.nonblocking,
+        range: calls.range,
+        ..Options::default()
+    };
     let socket = open(&options)?;
     if let Some(source) = calls.source {
         socket.bind(&SocketAddr::new(source.address, 0).into())?;

@@ -33,6 +33,8 @@ pub struct Options {
     pub nonblocking: bool,
     /// `SO_BINDTODEVICE`.
     pub device: Option<String>,
+    /// `IP_LOCAL_PORT_RANGE`: lowest and highest port.
+    pub range: Option<(u16, u16)>,
 }
 
 /// Where connections come from.
@@ -74,13 +76,27 @@ pub struct Calls {
     pub keep: Keep,
     /// Whether `connect()` does not wait.
     pub nonblocking: bool,
+    /// UDP instead of TCP; IPv6 sockets with `IPV6_V6ONLY`.
+    pub udp: bool,
+    /// `IP_LOCAL_PORT_RANGE`: lowest and highest port.
+    pub range: Option<(u16, u16)>,
 }
 
 impl Calls {
     /// `count` calls of `connect()` to `target`, as fast as possible; the connections stay open.
     #[must_use]
     pub fn held(target: SocketAddr, count: u32) -> Self {
-        Self { target, spread: 1, source: None, count, rate: None, keep: Keep::Open, nonblocking: false }
+        Self {
+            target,
+            spread: 1,
+            source: None,
+            count,
+            rate: None,
+            keep: Keep::Open,
+            nonblocking: false,
+            udp: false,
+            range: None,
+        }
     }
 }
 

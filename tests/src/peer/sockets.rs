@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use nix::{
     errno::Errno,
+    setsockopt_impl, sockopt_impl,
     sys::socket::{setsockopt, sockopt},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -12,6 +13,18 @@ use super::protocol::Options;
 
 /// How long `accept()` and `connect()` may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `include/uapi/linux/in.h`; libc does not have it.
+const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
+
+sockopt_impl!(
+    /// The lowest port in the lower half, the highest in the upper one.
+    LocalPortRange,
+    SetOnly,
+    libc::IPPROTO_IP,
+    IP_LOCAL_PORT_RANGE,
+    u32
+);
 
 /// Makes a socket.
 pub(super) fn open(options: &Options) -> io::Result<Socket> {
@@ -25,6 +38,9 @@ pub(super) fn open(options: &Options) -> io::Result<Socket> {
     socket.set_reuse_port(options.reuse_port)?;
     if options.without_port {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    }
+    if let Some((low, high)) = options.range {
+        setsockopt(&socket, LocalPortRange, &(u32::from(low) | u32::from(high) << 16))?;
     }
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes()))?;

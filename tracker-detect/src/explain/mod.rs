@@ -4,8 +4,8 @@
 //! The rules are those of Linux 6.18 (`net/ipv4/inet_connection_sock.c`, `inet_hashtables.c`, `udp.c`), each named
 //! where it is modelled; the tests compare them with what that kernel did. Not modelled, because it cannot be seen from
 //! outside: ports of VRF devices, options that were changed after `bind()`, BPF programs that refuse, and
-//! `IP_LOCAL_PORT_RANGE`, by which a socket narrows its own range. `net.ipv4.ip_autobind_reuse` is assumed to be 0, its
-//! default.
+//! `IP_LOCAL_PORT_RANGE` of the socket that is asked about, unless all connections to its destination have set it.
+//! `net.ipv4.ip_autobind_reuse` is assumed to be 0, its default.
 
 mod bind;
 mod connect;

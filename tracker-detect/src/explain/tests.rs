@@ -39,6 +39,7 @@ pub(super) fn socket(state: TcpState) -> SocketObservation {
         timestamps: false,
         recyclable: false,
         queues: None,
+        range: 0,
         processes: Vec::new(),
     }
 }

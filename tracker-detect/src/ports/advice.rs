@@ -20,8 +20,13 @@ const REAL: u32 = 20;
 /// What to do.
 pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let waiting = evidence.held_by_time_wait();
-    let widen = || advice::widen(evidence.range.low..=evidence.range.high);
-    let reserved = || advice::reserved(evidence.reserved).filter(|_| is_much(evidence.reserved, evidence));
+    // Where the sockets narrow the range themselves, that of the namespace is not what is short.
+    let widen = || match evidence.local_port_range {
+        Some(own) => Some(advice::widen_own(own, evidence.processes.first())),
+        None => advice::widen(evidence.range.low..=evidence.range.high),
+    };
+    let is_whole = evidence.local_port_range.is_none();
+    let reserved = || advice::reserved(evidence.reserved).filter(|_| is_whole && is_much(evidence.reserved, evidence));
     let all = match (kind, evidence.pool, subject.port) {
         (AlertKind::BindConflict, _, Some(port)) if port != 0 => return who_holds(subject, port),
         (AlertKind::BindConflict, ..) | (_, PortPool::Bind, _) => {
@@ -30,9 +35,10 @@ pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvi
             let bind = is_tcp.then(|| advice::BIND_NO_PORT.to_owned());
             vec![bind, widen(), reserved(), Some(advice::MORE_SOURCES.to_owned())]
         }
+        (_, PortPool::Udp, _) => vec![close_udp(evidence), widen(), reserved(), Some(advice::UDP_SHARE.to_owned())],
         (AlertKind::PortAllocationFailed, ..) if evidence.peak_used_ratio.is_some_and(|ratio| ratio < MANY_FREE) => {
-            return "The host had ports free for it at each census: see whether the process narrows its own range \
-                    (IP_LOCAL_PORT_RANGE), or opens and closes more at once than a census can follow."
+            return "The host had ports free for it at each census: the process opens and closes more at once than a \
+                    census can follow."
                 .to_owned();
         }
         _ => vec![
@@ -41,7 +47,7 @@ pub(super) fn advice(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvi
             close(evidence),
             widen(),
             reserved(),
-            is_much(evidence.bound, evidence).then(|| advice::bound(evidence.bound, None, None)),
+            (is_whole && is_much(evidence.bound, evidence)).then(|| advice::bound(evidence.bound, None, None)),
             Some(advice::MORE_ADDRESSES.to_owned()),
         ],
     };
@@ -74,6 +80,13 @@ fn reuse(subject: &AlertSubject, evidence: &PortEvidence) -> Option<String> {
     let is_local = [subject.source, subject.destination].into_iter().flatten().any(is_loopback);
     let in_force = evidence.tw_reuse == 1 || evidence.tw_reuse == 2 && is_local;
     (!in_force && is_part(recyclable, evidence.used(), REAL)).then(|| advice::reuse(recyclable, 0))
+}
+
+/// UDP sockets stay until they are closed.
+fn close_udp(evidence: &PortEvidence) -> Option<String> {
+    let holder = evidence.processes.first()?;
+    let sockets = grouped(holder.ports.into());
+    Some(format!("Close UDP sockets that are idle or leaked: {} holds {sockets}.", holder.process()))
 }
 
 /// When most are open.

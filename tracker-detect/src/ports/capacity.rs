@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::settings::{PortSet, PortSettings, TwReuse};
+use tracker_model::api::PortRange;
 
 /// The ports of a network namespace that `connect()` can choose for a new destination, and why others are not among
 /// them.
@@ -37,6 +38,13 @@ impl PortCapacity {
         let bindable = range - reserved - u32::from(odd);
         let free_for_all = range - reserved - taken - u32::from(odd && !bound.contains(settings.low));
         Self { reserved, bound: taken, free_for_all, bindable }
+    }
+
+    /// Ports that one attempt tries of a range that the socket has set for itself (`IP_LOCAL_PORT_RANGE`): all of it
+    /// that is neither reserved nor bound. None is left out of an odd number since Linux 6.8 (commit 207184853dbd).
+    pub(crate) fn free_in(range: PortRange, settings: &PortSettings, bound: &PortSet) -> u32 {
+        let ports = settings.within(range).choosable();
+        ports.count() - ports.count_common(bound)
     }
 }
 

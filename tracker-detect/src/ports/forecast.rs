@@ -4,8 +4,6 @@ use std::{collections::VecDeque, time::Duration};
 
 use tracker_common::limits;
 
-use tracker_model::api::PortUse;
-
 /// How long a socket is in `TIME_WAIT` (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`).
 pub const TIME_WAIT: Duration = Duration::from_secs(limits::TIME_WAIT_SECONDS as u64);
 /// [`super::observation::TupleObservation::recent`] counts those that entered it in this time.
@@ -22,6 +20,28 @@ const LEAST_TIME: Duration = Duration::from_secs(2);
 const GOES_ON: f64 = 0.5;
 /// Seconds. What is further away is not forecast: a minute says nothing of the time after that.
 const HORIZON: f64 = 3_600.0;
+
+/// How ports stand at one look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// Ports in use, those in `TIME_WAIT` included.
+    pub in_use: u32,
+    /// Those in `TIME_WAIT`.
+    pub time_wait: u32,
+    /// Those of them that a new connection may take.
+    pub reusable: u32,
+    /// Ports to choose from, those in use included.
+    pub capacity: u32,
+    /// Ports that entered `TIME_WAIT` in the last [`RECENT`].
+    pub recent: u32,
+}
+
+impl Look {
+    /// At ports that know no `TIME_WAIT`.
+    pub(super) const fn open(in_use: u32, capacity: u32) -> Self {
+        Self { in_use, time_wait: 0, reusable: 0, capacity, recent: 0 }
+    }
+}
 
 /// What one look saw.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +69,16 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Adds a look, unless it is not later than the last, and returns what follows from it. `recent` ports have entered
-    /// `TIME_WAIT` in the last [`RECENT`].
-    pub(super) fn update(&mut self, at: Duration, row: &PortUse, recent: u32) -> Forecast {
-        let now = Point { at, open: (row.in_use - row.time_wait).into(), held: (row.time_wait - row.reusable).into() };
+    /// Adds a look, unless it is not later than the last, and returns what follows from it.
+    pub(super) fn update(&mut self, at: Duration, look: &Look) -> Forecast {
+        let open = look.in_use - look.time_wait;
+        let now = Point { at, open: open.into(), held: (look.time_wait - look.reusable).into() };
         if self.points.back().is_none_or(|last| last.at < at) {
             self.push(now);
         }
         let growths = Growths::new(self.points.make_contiguous());
-        let free = f64::from(row.capacity) - now.open - now.held;
-        let full_in = if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(free, &now, row, recent)) };
+        let free = f64::from(look.capacity) - now.open - now.held;
+        let full_in = if free <= 0.0 { Some(0.0) } else { growths.and_then(|it| it.full_in(free, &now, look)) };
         let growth = growths.map(|growths| growths.all.slope);
         Forecast { growth, full_in: full_in.filter(|seconds| *seconds <= HORIZON) }
     }
@@ -105,10 +125,10 @@ impl Growths {
     ///
     /// The ports in `TIME_WAIT` settle where each leaves 60 s after it entered: `a` a second come to `60 * a`. Only the
     /// share of them counts that cannot be taken again now.
-    fn full_in(&self, free: f64, now: &Point, row: &PortUse, recent: u32) -> Option<f64> {
+    fn full_in(&self, free: f64, now: &Point, look: &Look) -> Option<f64> {
         let slope = |growth: Growth| if growth.goes_on || self.all.goes_on { growth.slope } else { 0.0 };
-        let held = if row.time_wait == 0 { 1.0 } else { now.held / f64::from(row.time_wait) };
-        let plateau = f64::from(recent) / RECENT.as_secs_f64() * TIME_WAIT.as_secs_f64() * held;
+        let held = if look.time_wait == 0 { 1.0 } else { now.held / f64::from(look.time_wait) };
+        let plateau = f64::from(look.recent) / RECENT.as_secs_f64() * TIME_WAIT.as_secs_f64() * held;
         full_in(free, slope(self.open), slope(self.held), plateau - now.held)
     }
 }

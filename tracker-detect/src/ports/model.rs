@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use tracker_common::state;
-
 use super::{
-    capacity::{PortCapacity, held, may_reuse, ratio},
+    capacity::PortCapacity,
     failed_calls::CallCounter,
-    forecast::History,
-    observation::{PortsObservation, TupleObservation, UdpObservation},
+    forecast::{Forecast, History, Look},
+    observation::PortsObservation,
+    pools::{pools, udp},
     reading::PortsReading,
-    subject::{Index, Target},
+    rows::{add_failures, of_tuple},
+    subject::Target,
 };
 use crate::alert::ObservedAt;
 use tracker_model::api::{BindPoolUse, PortRange, PortSpace, PortUse, Ports, UdpPorts};
@@ -27,6 +27,15 @@ const ALWAYS_FOLLOWED: usize = 64;
 const MATTERS: f64 = 0.02;
 /// From this share of its ports on a destination is looked at often.
 const HOT_RATIO: f64 = 0.2;
+
+/// Whether a look by itself shows ports that run short, before the model has it: then whoever holds them should be
+/// looked for at once.
+#[must_use]
+pub fn is_short(seen: &PortsObservation) -> bool {
+    let capacity = PortCapacity::new(&seen.settings, &seen.bound);
+    let rows = || seen.tuples.iter().flat_map(|tuple| of_tuple(tuple, &capacity, seen));
+    udp(seen, &capacity).used_ratio >= HOT_RATIO || rows().any(|(row, _)| row.used_ratio >= HOT_RATIO)
+}
 
 /// The local ports of all network namespaces.
 #[derive(Debug, Default)]
@@ -106,7 +115,11 @@ impl PortModel {
     pub fn is_hot(&self) -> bool {
         let soon = |row: &PortUse| row.used_ratio >= HOT_RATIO || row.full_in_seconds.is_some();
         let is_hot = |reading: &PortsReading| {
-            reading.rows.iter().any(soon) || reading.pools.iter().any(|pool| pool.used_ratio >= HOT_RATIO)
+            let udp = &reading.space.udp;
+            reading.rows.iter().any(soon)
+                || reading.pools.iter().any(|pool| pool.used_ratio >= HOT_RATIO)
+                || udp.used_ratio >= HOT_RATIO
+                || udp.full_in_seconds.is_some()
         };
         self.readings().any(is_hot)
     }
@@ -123,53 +136,65 @@ struct NetnsPorts {
 impl NetnsPorts {
     fn update(&mut self, seen: &PortsObservation) -> Arc<PortsReading> {
         let capacity = PortCapacity::new(&seen.settings, &seen.bound);
+        let free_in = |range| (range, PortCapacity::free_in(range, &seen.settings, &seen.bound));
         let reading = Arc::new(PortsReading {
             now: ObservedAt { at: seen.at, wall: seen.wall },
-            space: space(seen, &capacity),
+            space: space(seen, &capacity, self.udp(seen, &capacity)),
             free_for_all: capacity.free_for_all,
+            free_in: seen.failures.iter().filter_map(|failure| failure.local_port_range).map(free_in).collect(),
             rows: self.rows(seen, &capacity),
-            pools: pools(seen, &capacity),
+            pools: self.pools(seen, &capacity),
             failures: seen.failures.clone(),
             conflicts: seen.conflicts.clone(),
             calls: self.calls.update(seen),
         });
+        self.histories.retain(|_, history| history.seen_at() == Some(seen.at));
         self.reading = Some(Arc::clone(&reading));
         reading
     }
 
+    /// Adds a look at what belongs to a target, and returns how it grows.
+    fn follow(&mut self, seen: &PortsObservation, target: Target, look: &Look) -> Forecast {
+        self.histories.entry(target).or_default().update(seen.at, look)
+    }
+
     /// The rows, with the growth of the worst.
     fn rows(&mut self, seen: &PortsObservation, capacity: &PortCapacity) -> Vec<PortUse> {
-        let mut rows: Vec<_> = seen.tuples.iter().map(|tuple| (row(tuple, capacity, seen), tuple.recent)).collect();
+        let mut rows: Vec<_> = seen.tuples.iter().flat_map(|tuple| of_tuple(tuple, capacity, seen)).collect();
         worst_first(&mut rows, |(row, _)| (row.used_ratio, row.in_use));
         let worst = rows.iter_mut().take(FOLLOWED).enumerate();
         for (_, (row, recent)) in worst.filter(|(at, (row, _))| *at < ALWAYS_FOLLOWED || row.used_ratio >= MATTERS) {
-            let history = self.histories.entry(Target::of_row(row)).or_default();
-            let forecast = history.update(seen.at, row, (*recent).into());
+            let PortUse { in_use, time_wait, reusable, capacity, .. } = *row;
+            let look = Look { in_use, time_wait, reusable, capacity, recent: (*recent).into() };
+            let forecast = self.follow(seen, Target::of_row(row), &look);
             (row.growth_per_second, row.full_in_seconds) = (forecast.growth, forecast.full_in);
         }
-        self.histories.retain(|_, history| history.seen_at() == Some(seen.at));
         let mut rows: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         add_failures(&mut rows, seen);
         rows
     }
-}
 
-/// Adds the failed calls to their rows. Where the source is not known, they are the worst row's.
-fn add_failures(rows: &mut [PortUse], seen: &PortsObservation) {
-    if seen.failures.is_empty() {
-        return;
-    }
-    let index = Index::new(rows);
-    for failure in seen.failures.iter().filter(|failure| failure.source_port.is_none()) {
-        if let Some(index) = index.find(Target::of_connect(failure)) {
-            rows[index].failures += failure.count;
+    /// What `bind()` can choose from, with the growth of what matters.
+    fn pools(&mut self, seen: &PortsObservation, capacity: &PortCapacity) -> Vec<BindPoolUse> {
+        let mut pools = pools(seen, capacity);
+        worst_first(&mut pools, |pool| (pool.used_ratio, pool.in_use));
+        for pool in pools.iter_mut().filter(|pool| pool.matters()) {
+            let forecast = self.follow(seen, Target::Pool(pool.source), &Look::open(pool.in_use, pool.capacity));
+            (pool.growth_per_second, pool.full_in_seconds) = (forecast.growth, forecast.full_in);
         }
+        pools
+    }
+
+    /// The ports of UDP, with their growth.
+    fn udp(&mut self, seen: &PortsObservation, capacity: &PortCapacity) -> UdpPorts {
+        let mut ports = udp(seen, capacity);
+        let forecast = self.follow(seen, Target::Udp, &Look::open(ports.in_use, ports.capacity));
+        (ports.growth_per_second, ports.full_in_seconds) = (forecast.growth, forecast.full_in);
+        ports
     }
 }
 
-fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
-    let UdpObservation { sockets, ephemeral, ports, processes } = seen.udp.clone();
-    let (in_use, of) = (ports.count_in(seen.settings.range()), seen.settings.range_len() - capacity.reserved);
+fn space(seen: &PortsObservation, capacity: &PortCapacity, udp: UdpPorts) -> PortSpace {
     PortSpace {
         netns: seen.netns,
         name: seen.name.clone(),
@@ -179,8 +204,9 @@ fn space(seen: &PortsObservation, capacity: &PortCapacity) -> PortSpace {
         bound: capacity.bound,
         tw_reuse: seen.settings.tw_reuse.number(),
         rest: seen.rest,
-        udp: UdpPorts { sockets, ephemeral, in_use, capacity: of, used_ratio: ratio(in_use, of), processes },
+        udp,
         sources_lost: seen.sources_lost,
+        ranges_lost: seen.ranges_lost,
     }
 }
 
@@ -190,57 +216,4 @@ fn worst_first<T>(rows: &mut [T], figures: impl Fn(&T) -> (f64, u32)) {
         let ((a_ratio, a), (b_ratio, b)) = (figures(a), figures(b));
         b_ratio.total_cmp(&a_ratio).then(b.cmp(&a))
     });
-}
-
-/// How many ports a tuple uses of those it could; how they grow is not known yet.
-///
-/// Ports of its own sockets that are bound count as used, and so also as part of the capacity; those that others bound
-/// are not there for it. What is used is there: should it be more than the rules allow for (the range was narrowed, two
-/// sockets on two interfaces share a port), the capacity is what is used.
-fn row(tuple: &TupleObservation, available: &PortCapacity, seen: &PortsObservation) -> PortUse {
-    let in_use = tuple.states.iter().copied().map(u32::from).sum();
-    let time_wait = u32::from(tuple.states[usize::from(state::TIME_WAIT)]);
-    let recyclable = u32::from(tuple.recyclable).min(time_wait);
-    let reusable = if may_reuse(seen.settings.tw_reuse, tuple.source, tuple.destination) { recyclable } else { 0 };
-    let capacity = (available.free_for_all + u32::from(tuple.bound)).max(in_use - reusable);
-    let states = state::NAMES.iter().zip(tuple.states).filter(|(_, count)| *count > 0);
-    PortUse {
-        netns: seen.netns,
-        source: tuple.source,
-        destination: tuple.destination,
-        destination_port: tuple.destination_port,
-        in_use,
-        time_wait,
-        reusable,
-        recyclable,
-        bound: u32::from(tuple.bound).min(in_use),
-        capacity,
-        used_ratio: ratio(in_use - reusable, capacity),
-        growth_per_second: None,
-        full_in_seconds: None,
-        next_free_seconds: tuple.next_free.map(|next| next.as_secs_f64()),
-        failures: 0,
-        states: states.map(|(name, count)| ((*name).to_owned(), count.into())).collect(),
-        processes: tuple.processes.clone(),
-        made_by: tuple.made_by.clone(),
-    }
-}
-
-/// The ports that `bind()` can choose, by source address (`inet_csk_find_open_port`,
-/// `net/ipv4/inet_connection_sock.c`): those of the range that are not reserved and that no socket holds on that
-/// address or on all addresses. Sockets that set `SO_REUSEADDR` try one half of the range first and then the other, and
-/// so the same ports; with `net.ipv4.ip_autobind_reuse` they may share them, which is not counted.
-fn pools(seen: &PortsObservation, capacity: &PortCapacity) -> Vec<BindPoolUse> {
-    let mut pools: Vec<_> = seen
-        .sources
-        .iter()
-        .map(|source| {
-            let (in_use, bound) = held(&source.ports, &seen.bound, &seen.settings);
-            let capacity = capacity.bindable.max(in_use);
-            let used_ratio = ratio(in_use, capacity);
-            BindPoolUse { netns: seen.netns, source: source.address, in_use, bound, capacity, used_ratio }
-        })
-        .collect();
-    worst_first(&mut pools, |pool| (pool.used_ratio, pool.in_use));
-    pools
 }

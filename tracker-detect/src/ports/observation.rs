@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracker_common::state;
 
 use super::settings::{PortSet, PortSettings};
-use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRest};
+use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRange, PortRest};
 
 /// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct PortsObservation {
     pub sources: Vec<SourceObservation>,
     /// Sockets whose source address could not be kept.
     pub sources_lost: u64,
+    /// Sockets with a range of their own that is in no [`TupleObservation::ranges`].
+    pub ranges_lost: u64,
     /// Calls of `connect()` that found no port.
     pub failures: Vec<PortFailure>,
     /// Calls of `bind()` that failed with `EADDRINUSE`; empty where they are not traced.
@@ -65,6 +67,21 @@ pub struct TupleObservation {
     pub processes: Vec<PortHolder>,
     /// Processes that made them, most first; empty where that was not seen.
     pub made_by: Vec<PortHolder>,
+    /// Ranges that sockets of these have set for themselves.
+    pub ranges: Vec<RangeObservation>,
+    /// Whether all sockets have set one, those in `TIME_WAIT` as far as their port lies in one.
+    pub all_ranged: bool,
+}
+
+/// A range that sockets of a tuple have set for themselves (`IP_LOCAL_PORT_RANGE`).
+#[derive(Clone, Debug)]
+pub struct RangeObservation {
+    /// The range, as far as that of the namespace goes.
+    pub range: PortRange,
+    /// Sockets that have set it.
+    pub sockets: u16,
+    /// The sockets of the tuple whose port lies in it, whoever set what.
+    pub within: TupleObservation,
 }
 
 /// UDP sockets that hold a local port.
@@ -76,6 +93,8 @@ pub struct UdpObservation {
     pub ephemeral: u64,
     /// Their ports.
     pub ports: PortSet,
+    /// Those that an IPv4 socket cannot have: all but those of sockets with `IPV6_V6ONLY`.
+    pub ipv4_ports: PortSet,
     /// Processes that hold them, most first.
     pub processes: Vec<PortHolder>,
 }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use fixedbitset::FixedBitSet;
-use tracker_common::ports::{Bits, PORTS};
+use tracker_common::{
+    own_ranges::own_range,
+    ports::{Bits, PORTS},
+};
+use tracker_model::api::PortRange;
 
 /// A set of ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +181,18 @@ impl Default for PortSettings {
 }
 
 impl PortSettings {
+    /// The settings as they are for a socket that has set a range for itself, which lies in that of the namespace.
+    #[must_use]
+    pub fn within(&self, range: PortRange) -> Self {
+        Self { low: range.low, high: range.high, ..self.clone() }
+    }
+
+    /// The range that a socket has set for itself, by [`own_range`].
+    #[must_use]
+    pub fn own_range(&self, set: u32) -> Option<PortRange> {
+        own_range(set, self.low, self.high).map(|(low, high)| PortRange { low, high })
+    }
+
     /// The range, both ends included.
     #[must_use]
     pub fn range(&self) -> RangeInclusive<u16> {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use tracker_model::{
-    api::{AlertSubject, PortConflict, PortFailure, PortUse},
+    api::{AlertSubject, PortConflict, PortFailure, PortRange, PortUse},
     explain::Protocol,
     process::Process,
 };
@@ -11,21 +11,24 @@ use tracker_model::{
 /// What an alert about ports is about, in a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Target {
-    /// Connections from an address, where it is known, to an address and port.
-    Tuple(Option<IpAddr>, IpAddr, u16),
+    /// Connections from an address, where it is known, to an address and port; those that have set a range of ports for
+    /// themselves apart.
+    Tuple(Option<IpAddr>, IpAddr, u16, Option<PortRange>),
     /// Ports that `bind()` chooses for an address.
     Pool(IpAddr),
+    /// Ports that the kernel chooses for UDP sockets.
+    Udp,
     /// An address and port that `bind()` was called for, and the protocol, if it is one of these.
     Bind(Option<Protocol>, IpAddr, u16),
 }
 
 impl Target {
     pub(crate) const fn of_row(row: &PortUse) -> Self {
-        Self::Tuple(Some(row.source), row.destination, row.destination_port)
+        Self::Tuple(Some(row.source), row.destination, row.destination_port, row.local_port_range)
     }
 
     pub(super) const fn of_connect(failure: &PortFailure) -> Self {
-        Self::Tuple(failure.source, failure.destination, failure.destination_port)
+        Self::Tuple(failure.source, failure.destination, failure.destination_port, failure.local_port_range)
     }
 
     pub(crate) fn of_bind(conflict: &PortConflict) -> Self {
@@ -41,10 +44,15 @@ impl Target {
     pub(crate) fn subject(self, netns: u32, process: Option<Process>) -> AlertSubject {
         let subject = AlertSubject { netns, process, ..AlertSubject::default() };
         match self {
-            Self::Tuple(source, destination, port) => {
-                AlertSubject { source, destination: Some(destination), destination_port: Some(port), ..subject }
-            }
+            Self::Tuple(source, destination, port, local_port_range) => AlertSubject {
+                source,
+                destination: Some(destination),
+                destination_port: Some(port),
+                local_port_range,
+                ..subject
+            },
             Self::Pool(source) => AlertSubject { source: Some(source), ..subject },
+            Self::Udp => AlertSubject { protocol: Some(Protocol::Udp), ..subject },
             Self::Bind(protocol, address, port) => {
                 AlertSubject { address: Some(address), port: Some(port), protocol, ..subject }
             }
@@ -61,7 +69,8 @@ impl Index {
         let mut places = HashMap::with_capacity(2 * rows.len());
         for (place, row) in rows.iter().enumerate() {
             places.entry(Target::of_row(row)).or_insert(place);
-            places.entry(Target::Tuple(None, row.destination, row.destination_port)).or_insert(place);
+            let anywhere = Target::Tuple(None, row.destination, row.destination_port, row.local_port_range);
+            places.entry(anywhere).or_insert(place);
         }
         Self(places)
     }

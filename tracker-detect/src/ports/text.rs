@@ -47,8 +47,10 @@ pub(crate) fn keep_peak(report: &mut Report, before: &Evidence) {
 fn exhaustion(subject: &AlertSubject, evidence: &PortEvidence) -> String {
     let whose = match (evidence.pool, subject.source) {
         (PortPool::Bind, Some(source)) => format!("Local ports that bind() can choose on {source}"),
-        (_, Some(source)) => format!("Local ports from {source} to {}", destination(subject)),
-        (_, None) => format!("Local ports to {}", destination(subject)),
+        (PortPool::Udp, _) if is_of_ipv6(evidence) => "UDP ports of IPv6 sockets".to_owned(),
+        (PortPool::Udp, _) => "UDP ports".to_owned(),
+        (_, Some(source)) => format!("Local ports{} from {source} to {}", own(subject), destination(subject)),
+        (_, None) => format!("Local ports{} to {}", own(subject), destination(subject)),
     };
     let left = evidence.capacity.saturating_sub(evidence.used());
     let mut line = if left == 0 { format!("{whose} are gone: ") } else { format!("{whose} run out: ") };
@@ -56,7 +58,21 @@ fn exhaustion(subject: &AlertSubject, evidence: &PortEvidence) -> String {
     if let Some(seconds) = evidence.full_in_seconds.filter(|_| left > 0) {
         let _ = write!(line, ", full in {}", span(seconds));
     }
+    if let Some(holder) = evidence.processes.first().filter(|_| evidence.pool == PortPool::Udp) {
+        let _ = write!(line, "; most held by {}", holder.process());
+    }
     line
+}
+
+/// Whether IPv4 sockets still find ports: what is in use is that of IPv6 sockets alone.
+fn is_of_ipv6(evidence: &PortEvidence) -> bool {
+    let (ipv4, all) = (evidence.ipv4_in_use.unwrap_or_default(), evidence.in_use.unwrap_or_default());
+    u64::from(ipv4) * 10 < u64::from(all) * 9
+}
+
+/// ` 40000-40099 (IP_LOCAL_PORT_RANGE)`; nothing where that is not set.
+fn own(subject: &AlertSubject) -> String {
+    subject.local_port_range.map_or_else(String::new, |range| format!(" {range} (IP_LOCAL_PORT_RANGE)"))
 }
 
 fn failed(subject: &AlertSubject, evidence: &PortEvidence) -> String {
@@ -64,7 +80,8 @@ fn failed(subject: &AlertSubject, evidence: &PortEvidence) -> String {
     if let Some(source) = subject.source {
         let _ = write!(line, " from {source}");
     }
-    let _ = write!(line, " found no free local port: {}", calls(evidence));
+    let within = if subject.local_port_range.is_some() { " among" } else { "" };
+    let _ = write!(line, " found no free local port{within}{}: {}", own(subject), calls(evidence));
     if evidence.in_use.is_some() {
         let _ = write!(line, "; {}", share(evidence));
     }
@@ -119,6 +136,7 @@ fn facts(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> Ve
     let one_port = kind == AlertKind::BindConflict && subject.port.is_some_and(|port| port != 0);
     let lines = [
         ("in_use", "ports", (!one_port).then(|| ports(evidence))),
+        ("ipv4_in_use", "IPv4", evidence.ipv4_in_use.map(|ports| ipv4(ports, evidence.capacity))),
         ("states", "states", text::states(&evidence.states)),
         ("growth_per_second", "growth", growth(evidence)),
         ("failed", "failed", failures(evidence)),
@@ -151,6 +169,12 @@ fn ports(evidence: &PortEvidence) -> String {
     line
 }
 
+/// Of UDP: what an IPv4 socket has left.
+fn ipv4(in_use: u32, capacity: u32) -> String {
+    let [in_use, capacity] = [in_use, capacity].map(|ports| grouped(ports.into()));
+    format!("{in_use} of {capacity} not to be had by an IPv4 socket")
+}
+
 fn growth(evidence: &PortEvidence) -> Option<String> {
     let mut line = format!("{}/s", text::growth(evidence.growth_per_second?));
     if let Some(seconds) = evidence.full_in_seconds {
@@ -179,5 +203,9 @@ fn failures(evidence: &PortEvidence) -> Option<String> {
 fn range(evidence: &PortEvidence) -> String {
     let PortEvidence { range, reserved, bound, tw_reuse, .. } = evidence;
     let [reserved, bound] = [reserved, bound].map(|ports| grouped((*ports).into()));
-    format!("{}-{}, {reserved} reserved, {bound} bound by bind(), tcp_tw_reuse {tw_reuse}", range.low, range.high)
+    if evidence.pool == PortPool::Udp {
+        return format!("{range}, {reserved} reserved");
+    }
+    let own = evidence.local_port_range.map(|own| format!("{own} set by the sockets (IP_LOCAL_PORT_RANGE), of "));
+    format!("{}{range}, {reserved} reserved, {bound} bound by bind(), tcp_tw_reuse {tw_reuse}", own.unwrap_or_default())
 }

@@ -55,7 +55,7 @@ fn what_is_not_the_cause_is_not_advised() {
         }
     };
     let free = advice(failed(40));
-    assert!(free.contains("IP_LOCAL_PORT_RANGE") && !free.contains("sysctl"), "{free}");
+    assert!(free.contains("more at once than a census can follow") && !free.contains("sysctl"), "{free}");
     assert!(advice(failed(1_000)).contains("Widen the range: sysctl"));
     let local = |tw_reuse| {
         move |seen: &mut PortsObservation| {

@@ -7,5 +7,6 @@ mod capacity;
 mod daemon;
 mod forecast;
 mod leaks;
+mod pools;
 mod ports;
 mod support;

@@ -95,6 +95,8 @@ pub fn tuple(open: u16, time_wait: u16) -> TupleObservation {
         next_free: None,
         processes: Vec::new(),
         made_by: Vec::new(),
+        ranges: Vec::new(),
+        all_ranged: false,
     }
 }
 
@@ -112,6 +114,7 @@ pub fn seen(at: f64, tuples: Vec<TupleObservation>) -> PortsObservation {
         rest: PortRest::default(),
         sources: Vec::new(),
         sources_lost: 0,
+        ranges_lost: 0,
         failures: Vec::new(),
         conflicts: Vec::new(),
     }
@@ -124,6 +127,7 @@ pub fn failure(count: u64, first: f64, last: f64) -> PortFailure {
         netns: NETNS,
         source: Some(of.source),
         source_port: None,
+        local_port_range: None,
         destination: of.destination,
         destination_port: of.destination_port,
         process: Process { pid: 77, comm: "curl".to_owned() },

@@ -20,7 +20,8 @@ use crate::{
     count,
     fields::{self, Memory, Typed},
     listener_census::{self, SocketKind},
-    ports::{self, Socket},
+    ports,
+    sightings::Socket,
 };
 
 #[map]

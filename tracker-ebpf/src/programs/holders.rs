@@ -14,14 +14,14 @@ use aya_ebpf::{
 use tracker_common::{
     counters::Loss,
     limits,
-    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_UDP, Holder, HolderKey, PortPass},
+    ports::{HELD_CLOSE_WAIT, HELD_FIN_WAIT2, HELD_RANGES, HELD_UDP, Holder, HolderKey, PortPass},
     state::{CLOSE, CLOSE_WAIT, FIN_WAIT2},
 };
 
 use crate::{
     counted_map,
     fields::{self, IPPROTO_TCP, IPPROTO_UDP, Memory as _, Probed, Typed},
-    ports,
+    ports, ranges,
 };
 
 #[map]
@@ -131,9 +131,28 @@ unsafe fn visit(task: *const u8, socket: *const u8) {
         }
         if eligible {
             let place = ports::find(&ports::tuple(socket, family), pass.generation, false);
-            if place != ports::NONE && ports::sockets(place) >= pass.holders_from {
-                add(&HOLDERS, task, HolderKey { what: place, pid }, 0);
+            if place != ports::NONE {
+                connected(task, socket, pid, pass, place);
             }
+        }
+    }
+}
+
+/// Counts a socket for its tuple, and for the range of it in which its port lies.
+///
+/// # Safety
+/// `task` is a `task_struct`, `socket` a `sock`.
+#[inline(always)]
+unsafe fn connected(task: *const u8, socket: *const u8, pid: u32, pass: &PortPass, place: u32) {
+    // SAFETY: the caller's `task` and `socket`.
+    unsafe {
+        if ports::sockets(place) >= pass.holders_from {
+            add(&HOLDERS, task, HolderKey { what: place, pid }, 0);
+        }
+        if let Some(entry) = ports::at(place).filter(|entry| entry.ranges != 0)
+            && let Some(index) = ranges::containing(entry, Typed::read(socket, &fields::OFF_NUM))
+        {
+            add(&HOLDERS, task, HolderKey { what: HELD_RANGES + index, pid }, 0);
         }
     }
 }

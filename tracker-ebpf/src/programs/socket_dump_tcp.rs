@@ -12,7 +12,7 @@ use tracker_common::{
 use super::census::IteratorContext;
 use crate::{
     fields::{self, IPPROTO_TCP, Memory as _, Typed},
-    socket_dump,
+    ranges, socket_dump,
 };
 
 #[unsafe(no_mangle)]
@@ -58,6 +58,7 @@ unsafe fn fill(record: &mut SocketRecord, socket: *const u8, query: &SocketQuery
                         record.syn_queue = Typed::read(tcp, &fields::OFF_QLEN);
                         record.syn_queue_young = Typed::read(tcp, &fields::OFF_YOUNG);
                     }
+                    record.range = ranges::set_by(tcp);
                 }
             }
         }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByName, Class, Fact, FactValue, FloodEvidence, PortEvidence};
+use super::{ByName, Class, Fact, FactValue, FloodEvidence, PortEvidence, PortRange};
 use crate::{
     explain::Protocol,
     process::Process,
@@ -99,7 +99,7 @@ named! {
         AcceptOverflow,
         /// SYNs to many ports where nothing listens.
         PortScan,
-        /// Local ports to a destination, or of a source address, run out.
+        /// Local ports to a destination, of a source address, or of UDP run out.
         PortExhaustion,
         /// Calls of `connect()` that found no free local port.
         PortAllocationFailed,
@@ -147,7 +147,7 @@ pub struct AlertSubject {
     /// Device that the listener is bound to; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Protocol that `bind()` was called for; left out where there is none.
+    /// Protocol that `bind()` was called for, or whose ports run out if it is not TCP; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// Local address that connections are made from, or whose ports `bind()` chooses; left out where there is none.
@@ -159,6 +159,10 @@ pub struct AlertSubject {
     /// Port that connections are made to; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
+    /// The range of local ports that the sockets have set for themselves (`IP_LOCAL_PORT_RANGE`); left out where they
+    /// have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port_range: Option<PortRange>,
     /// Name of the kernel map or interface; left out where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
@@ -199,15 +203,19 @@ impl AlertSubject {
         }
     }
 
-    /// Source and destination, of which the source may not be known; without a destination the ports of `bind()`.
+    /// Source and destination, of which the source may not be known; without a destination the ports of `bind()`, and
+    /// without both those of UDP.
     fn connection(&self) -> String {
         let source = self.source.map(|source| source.to_string());
         match (source, self.destination) {
             (Some(source), None) => format!("bind() on {source}"),
             (source, Some(destination)) => {
                 let destination = address_port(&destination.to_string(), self.destination_port.unwrap_or_default());
-                source.map_or_else(|| format!("-> {destination}"), |source| format!("{source} -> {destination}"))
+                let range = self.local_port_range.map_or_else(String::new, |range| format!(" (ports {range})"));
+                let source = source.map_or_else(String::new, |source| format!("{source} "));
+                format!("{source}-> {destination}{range}")
             }
+            (None, None) if self.protocol == Some(Protocol::Udp) => "UDP port 0".to_owned(),
             (None, None) => "any destination".to_owned(),
         }
     }

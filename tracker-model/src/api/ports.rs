@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ByName;
-pub use crate::process::PortHolder;
 use crate::process::Process;
+pub use crate::{port_range::PortRange, process::PortHolder};
 
 /// Answer of `GET /v1/ports`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,9 @@ pub struct PortSpace {
     pub udp: UdpPorts,
     /// Sockets whose source address did not fit into `bind_pools`, whose figures are lower bounds then.
     pub sources_lost: u64,
+    /// Sockets with a range of their own (`IP_LOCAL_PORT_RANGE`) that has no row: there is room for
+    /// 24 of a namespace, and 8 of a pair of source and destination.
+    pub ranges_lost: u64,
 }
 
 /// UDP sockets and the ports that they hold.
@@ -69,27 +72,17 @@ pub struct UdpPorts {
     pub in_use: u32,
     /// Ports of the range that are not reserved.
     pub capacity: u32,
-    /// `in_use / capacity`, 0 to 1.
+    /// `in_use / capacity`, 0 to 1. At 1 every `bind()` or `connect()` that leaves the port of an IPv6 socket to the
+    /// kernel fails.
     pub used_ratio: f64,
+    /// Those in use that an IPv4 socket cannot have: all but those of sockets with `IPV6_V6ONLY`.
+    pub ipv4_in_use: u32,
+    /// Growth of `in_use` over the last minute, ports per second, an estimate; null before there are three looks.
+    pub growth_per_second: Option<f64>,
+    /// Time until none is left if it goes on like this, seconds, an estimate; null when that is not within the hour.
+    pub full_in_seconds: Option<f64>,
     /// Processes with the most of these sockets, at most ten.
     pub processes: Vec<PortHolder>,
-}
-
-/// A range of ports; both ends belong to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PortRange {
-    /// Lowest port.
-    pub low: u16,
-    /// Highest port.
-    pub high: u16,
-}
-
-impl PortRange {
-    /// How many ports it has.
-    #[must_use]
-    pub fn ports(self) -> u64 {
-        (u64::from(self.high) + 1).saturating_sub(self.low.into())
-    }
 }
 
 /// Connections whose source and destination are not listed.
@@ -117,6 +110,12 @@ pub struct PortUse {
     pub destination: IpAddr,
     /// Remote port.
     pub destination_port: u16,
+    /// The range that sockets of these have set for themselves (`IP_LOCAL_PORT_RANGE`): then all figures are of its
+    /// ports, whoever holds them, and they are part of those of the row without it, if there is one. Null for the range
+    /// of the namespace.
+    pub local_port_range: Option<PortRange>,
+    /// How many sockets have set that range; 0 without one.
+    pub range_sockets: u32,
     /// Ports of the range in use, those in `TIME_WAIT` included.
     pub in_use: u32,
     /// Those of them in `TIME_WAIT`.
@@ -167,6 +166,11 @@ pub struct BindPoolUse {
     pub capacity: u32,
     /// `in_use / capacity`, 0 to 1, and 1 when `capacity` is 0.
     pub used_ratio: f64,
+    /// Growth of `in_use` over the last minute, ports per second, an estimate; null before there are three looks, and
+    /// of a pool of which `bind()` took less than a tenth.
+    pub growth_per_second: Option<f64>,
+    /// Time until none is left if it goes on like this, seconds, an estimate; null when that is not within the hour.
+    pub full_in_seconds: Option<f64>,
 }
 
 impl BindPoolUse {
@@ -214,6 +218,8 @@ pub struct PortFailure {
     /// The local port that the process had bound and that is taken for this destination (`__inet_check_established`):
     /// ports are not short then. Null when the kernel was to choose one and found none.
     pub source_port: Option<u16>,
+    /// The range that the socket has set for itself (`IP_LOCAL_PORT_RANGE`); null for that of the namespace.
+    pub local_port_range: Option<PortRange>,
     /// Remote address.
     pub destination: IpAddr,
     /// Remote port.
@@ -241,6 +247,8 @@ pub enum PortPool {
     Connect,
     /// Ports that `bind()` chooses from: each is used once on its address, for all destinations.
     Bind,
+    /// Ports that the kernel chooses from for UDP sockets, by `bind()` with port 0 or `connect()`.
+    Udp,
 }
 
 /// The figures that an alert about ports rests on; of one that is over, the last while it went on. Those of a tuple
@@ -275,6 +283,10 @@ pub struct PortEvidence {
     pub failed: Vec<FailedCalls>,
     /// `net.ipv4.ip_local_port_range`.
     pub range: PortRange,
+    /// The part of it that the sockets have set for themselves (`IP_LOCAL_PORT_RANGE`); null when they have not.
+    pub local_port_range: Option<PortRange>,
+    /// Of UDP, those in use that an IPv4 socket cannot have; null of TCP.
+    pub ipv4_in_use: Option<u32>,
     /// Ports of the range that are reserved.
     pub reserved: u32,
     /// Other ports of the range that `bind()` took.

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
 use super::{Protocol, TcpState};
-use crate::process::{PortHolder, Process};
+use crate::{
+    port_range::PortRange,
+    process::{PortHolder, Process},
+};
 
 /// Whether a `bind()` would fail now, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -162,8 +165,12 @@ pub struct ConnectAnswer {
     pub destination: IpAddr,
     /// Destination port.
     pub destination_port: u16,
+    /// The range that every open connection from this source to this destination has set for itself
+    /// (`IP_LOCAL_PORT_RANGE`): the answer is for a socket that sets it too. Null when they have not, or not all the
+    /// same: the answer is for a socket that leaves it.
+    pub local_port_range: Option<PortRange>,
     /// Ports that the kernel looks at: the range less the reserved ones; of a range with an odd number of ports it
-    /// passes over one end.
+    /// passes over one end, unless it is a range of the socket's own.
     pub capacity: u32,
     /// Connections from this source to this destination with a port of the range, by state.
     pub in_use: BTreeMap<TcpState, u32>,

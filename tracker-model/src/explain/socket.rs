@@ -90,6 +90,9 @@ pub struct SocketObservation {
     pub recyclable: bool,
     /// Its queues, of a listening TCP socket.
     pub queues: Option<SocketQueues>,
+    /// What it has set by `IP_LOCAL_PORT_RANGE`, as in [`tracker_common::own_ranges::own_range`]; 0 for nothing, and
+    /// for minisockets, which do not have it any more.
+    pub range: u32,
     /// Who holds it, as far as known.
     pub processes: Vec<Process>,
 }

@@ -18,6 +18,7 @@ use tracker_common::{
     layout,
     listener::{Listener, ListenerCensus, ListenerCounters, ListenerKey, Slot, SlotOrder},
     names,
+    own_ranges::{OwnRange, RangedTuple},
     ports::{
         BindFailureKey, Connector, ConnectorKey, Failure, FailureKey, Holder, HolderKey, PortBuckets, PortPass,
         PortSource, PortTotals, PortTuple, Watched,

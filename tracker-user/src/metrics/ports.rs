@@ -6,7 +6,7 @@ use std::{fmt::Display, net::IpAddr};
 use prometheus::proto::MetricFamily;
 use tracker_model::{
     Snapshot,
-    api::{PortConflict, PortSpace, Ports},
+    api::{PortConflict, PortRange, PortSpace, Ports},
     port_fields::{NAMESPACE, POOL, TUPLE},
 };
 
@@ -59,6 +59,11 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
 pub(super) type Destination = (u32, IpAddr, u16);
 /// Source and process.
 pub(super) type Caller = (Option<IpAddr>, u32);
+
+/// A range that sockets have set for themselves, as a label: nothing where they have not.
+fn own_range(range: Option<PortRange>) -> String {
+    range.map_or_else(String::new, |range| range.to_string())
+}
 
 /// Network namespace, protocol, address and port that `bind()` was called for. There is no port when the kernel may
 /// give it to any `connect()`: a program that tries such ports tries many.
@@ -117,11 +122,12 @@ pub(super) fn tables(scrape: &Scrape) -> impl Iterator<Item = MetricFamily> + us
     let (ports, series) = (&scrape.snapshot.ports, &scrape.series.tuples);
     let (mut tuples, mut spaces, mut pools) = (Table::new(TUPLE), Table::new(NAMESPACE), Table::new(POOL));
     for row in series.own(ports) {
-        tuples.add(&[&row.netns, &row.source, &row.destination, &row.destination_port], row);
+        let own = own_range(row.local_port_range);
+        tuples.add(&[&row.netns, &row.source, &row.destination, &row.destination_port, &own], row);
     }
     for (netns, rest) in series.others(ports) {
         // The first field; the others have no sum that would mean anything.
-        tuples.add_sums(&[&netns, OTHER, OTHER, OTHER], &[vec![rest.sockets]]);
+        tuples.add_sums(&[&netns, OTHER, OTHER, OTHER, &""], &[vec![rest.sockets]]);
     }
     for space in &ports.namespaces {
         spaces.add(&[&space.netns], space);

@@ -7,7 +7,10 @@ use std::{
 };
 
 use crate::ports::{PortSettings, may_reuse};
-use tracker_model::explain::{ConnectRule, Protocol, SocketObservation, TcpState};
+use tracker_model::{
+    api::PortRange,
+    explain::{ConnectRule, Protocol, SocketObservation, TcpState},
+};
 
 /// The connections that are asked about.
 #[derive(Clone, Copy)]
@@ -19,7 +22,7 @@ pub(super) struct Tuple {
 impl Tuple {
     /// Whether a socket has this source and destination (`inet_match`, `include/net/inet_hashtables.h`, which leaves
     /// out those of a device if the new socket has none).
-    fn has(self, socket: &SocketObservation) -> bool {
+    pub(super) fn has(self, socket: &SocketObservation) -> bool {
         socket.address == self.source
             && socket.device == 0
             && socket.remote == Some((self.destination.ip(), self.destination.port()))
@@ -47,7 +50,9 @@ pub(super) struct PortTable<'a> {
     pub(super) tuple: Tuple,
     used: HashMap<u16, UsedPort<'a>>,
     reuse_on: bool,
-    delay: Duration,
+    /// With the range that the socket has set for itself, if it has.
+    pub(super) settings: PortSettings,
+    is_own: bool,
 }
 
 /// How many there are of what.
@@ -75,7 +80,14 @@ impl PortCounts {
 }
 
 impl<'a> PortTable<'a> {
-    pub(super) fn new(tuple: Tuple, sockets: &'a [SocketObservation], settings: &PortSettings) -> Self {
+    /// For a socket that has set a range for itself, or `None` of its own.
+    pub(super) fn new(
+        tuple: Tuple,
+        sockets: &'a [SocketObservation],
+        settings: &PortSettings,
+        own: Option<PortRange>,
+    ) -> Self {
+        let settings = own.map_or_else(|| settings.clone(), |range| settings.within(range));
         let mut used: HashMap<u16, UsedPort<'a>> = HashMap::new();
         let chosen = |socket: &&SocketObservation| socket.protocol == Protocol::Tcp && settings.may_choose(socket.port);
         for socket in sockets.iter().filter(chosen) {
@@ -90,8 +102,14 @@ impl<'a> PortTable<'a> {
             tuple,
             used,
             reuse_on: may_reuse(settings.tw_reuse, tuple.source, tuple.destination.ip()),
-            delay: settings.tw_reuse_delay,
+            settings,
+            is_own: own.is_some(),
         }
+    }
+
+    /// The range that the socket has set for itself.
+    pub(super) fn own(&self) -> Option<PortRange> {
+        self.is_own.then_some(PortRange { low: self.settings.low, high: self.settings.high })
     }
 
     /// Why a port cannot be taken; none if it can.
@@ -124,19 +142,20 @@ impl<'a> PortTable<'a> {
     fn ends_in(&self, socket: &SocketObservation) -> Option<Duration> {
         let remaining = socket.remaining?;
         let soon = self.reuse_on && socket.timestamps && socket.state == TcpState::TimeWait;
-        Some(if soon { remaining.min(self.delay) } else { remaining })
+        Some(if soon { remaining.min(self.settings.tw_reuse_delay) } else { remaining })
     }
 
     /// Counts the ports that `connect()` looks at.
     ///
     /// Of a range with an odd number of ports `__inet_hash_connect` looks at all but one (`remaining &= ~1U`): of three
     /// it never reaches the last, of more it passes over the first, or the last if it happens to begin with the first.
-    /// The two ends count as one port here.
-    pub(super) fn counts(&self, settings: &PortSettings) -> PortCounts {
+    /// The two ends count as one port here. Of a range of the socket's own it looks at all (since Linux 6.8).
+    pub(super) fn counts(&self) -> PortCounts {
+        let settings = &self.settings;
         let mut counts = PortCounts::default();
         let (low, high) = (settings.low, settings.high);
-        let last = if settings.range_len() == 3 { high - 1 } else { high };
-        let odd = settings.range_len() % 2 == 1 && settings.range_len() > 3;
+        let last = if settings.range_len() == 3 && !self.is_own { high - 1 } else { high };
+        let odd = settings.range_len() % 2 == 1 && settings.range_len() > 3 && !self.is_own;
         let middle = (low..=last).filter(|port| !odd || (*port != low && *port != high));
         for port in middle.filter(|port| settings.may_choose(*port)) {
             self.count(&mut counts, &[port]);

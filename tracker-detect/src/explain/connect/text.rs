@@ -9,19 +9,24 @@ use crate::{
     ports::{PortSettings, TwReuse},
 };
 use tracker_model::explain::{ConnectRule, SocketObservation, TcpState};
-use tracker_model::text::counted;
+use tracker_model::{
+    api::{PortHolder, PortRange},
+    text::counted,
+};
 
 /// One line.
-pub(super) fn summary(tuple: Tuple, counts: &PortCounts) -> String {
+pub(super) fn summary(tuple: Tuple, counts: &PortCounts, own: Option<PortRange>) -> String {
     let Tuple { source, destination } = tuple;
     let PortCounts { free, capacity, .. } = counts;
+    let with = own.map_or_else(String::new, |range| format!(" with IP_LOCAL_PORT_RANGE {range}"));
+    let call = format!("connect() from {source} to {destination}{with}");
     if *free > 0 {
-        return format!("connect() from {source} to {destination} finds a port: {free} of {capacity} are free");
+        return format!("{call} finds a port: {free} of {capacity} are free");
     }
     if counts.one_end_free {
-        return format!("connect() from {source} to {destination} may fail: one port is left and may be passed over");
+        return format!("{call} may fail: one port is left and may be passed over");
     }
-    let mut line = format!("connect() from {source} to {destination} fails (EADDRNOTAVAIL): ");
+    let mut line = format!("{call} fails (EADDRNOTAVAIL): ");
     if *capacity == 0 {
         line.push_str("net.ipv4.ip_local_reserved_ports leaves no port of the range");
         return line;
@@ -50,6 +55,7 @@ pub(super) fn advice(ports: &PortTable<'_>, counts: &PortCounts, settings: &Port
     let half_closed = || ports.of_tuple().filter(|socket| socket.state == TcpState::CloseWait);
     let who = processes(half_closed());
     let [waiting, bound] = [ConnectRule::TimeWait, ConnectRule::Bound].map(|rule| counts.held_by(rule));
+    let of_processes = ports.of_tuple().flat_map(|socket| &socket.processes);
     let by_clients = || ports.of_bound().any(|socket| !socket.listens());
     let all = [
         // tcp_tw_reuse is not in force for this destination, and these have timestamps.
@@ -58,8 +64,11 @@ pub(super) fn advice(ports: &PortTable<'_>, counts: &PortCounts, settings: &Port
         (waiting > 0 && waiting >= (counts.capacity - counts.free) / 4).then(|| advice::keep_alive(waiting)),
         // Ports that bind() took serve one connection at a time, to whatever destination.
         (bound > 0).then(|| advice::bound(bound, Some(by_clients()), processes(ports.of_bound()).as_deref())),
-        advice::widen(settings.range()),
-        advice::reserved(settings.reserved_in_range()),
+        match ports.own() {
+            Some(own) => Some(advice::widen_own(own, PortHolder::count(of_processes, 1).first())),
+            None => advice::widen(settings.range()),
+        },
+        advice::reserved(ports.settings.reserved_in_range()),
         // All other ports are counted for each source and destination.
         counts.held.keys().any(|rule| *rule != ConnectRule::Bound).then(|| advice::MORE_ADDRESSES.to_owned()),
     ];
@@ -75,8 +84,8 @@ fn count<'a>(sockets: impl Iterator<Item = &'a SocketObservation>) -> u32 {
 }
 
 /// What else helps to know.
-pub(super) fn notes(ports: &PortTable<'_>, counts: &PortCounts, settings: &PortSettings) -> Vec<String> {
-    let mut notes = Vec::new();
+pub(super) fn notes(ports: &PortTable<'_>, counts: &PortCounts) -> Vec<String> {
+    let (mut notes, settings) = (Vec::new(), &ports.settings);
     let waiting = || ports.of_tuple().filter(|socket| socket.state == TcpState::TimeWait);
     let stampless = waiting().filter(|socket| !socket.timestamps).count();
     if stampless > 0 && is_short(counts) {

@@ -46,6 +46,54 @@ fn ask(sockets: &[SocketObservation], settings: &PortSettings) -> ConnectAnswer 
     explain_connect(source(), destination(), sockets, settings)
 }
 
+/// A connection that has set a range for itself.
+fn with_range(port: u16, low: u16, high: u16) -> SocketObservation {
+    SocketObservation {
+        range: u32::from(LOW + low) | u32::from(LOW + high) << 16,
+        processes: process(7, "fetch"),
+        ..connection(LOW + port, TcpState::Established)
+    }
+}
+
+/// The range, counted from the lowest port, how many ports there are, how many are free, and whether it fails.
+fn figures(answer: &ConnectAnswer) -> (Option<(u16, u16)>, u32, u32, bool) {
+    let range = answer.local_port_range.map(|range| (range.low - LOW, range.high - LOW));
+    (range, answer.capacity, answer.free_ports, answer.would_fail)
+}
+
+#[test]
+fn a_range_that_all_connections_have_set_is_what_the_answer_is_for() {
+    let mut sockets: Vec<_> = (10..14).map(|port| with_range(port, 10, 14)).collect();
+    // A TIME_WAIT no longer has its range, and holds its port all the same.
+    sockets.push(SocketObservation { recyclable: false, ..waiting(LOW + 14) });
+    let answer = ask(&sockets, &range(100));
+    assert_eq!(figures(&answer), (Some((10, 14)), 5, 0, true));
+    assert_eq!(
+        answer.summary,
+        "connect() from 192.0.2.1 to 198.51.100.1:443 with IP_LOCAL_PORT_RANGE 40010-40014 fails (EADDRNOTAVAIL): none \
+         of 5 ports is free (4 connected, 1 in TIME_WAIT)"
+    );
+    let advice = "Widen the range that the sockets set for themselves in fetch (pid 7)";
+    assert!(answer.advice.iter().any(|line| line.starts_with(advice)), "{:?}", answer.advice);
+    assert_eq!(
+        answer.notes[0],
+        "This is for a socket that sets IP_LOCAL_PORT_RANGE to 40010-40014, as all that are there have (4 open \
+         connections); without it 95 of 100 ports are free."
+    );
+    // One without it is enough: then the answer is for a socket without.
+    sockets.push(connection(LOW + 50, TcpState::Established));
+    let answer = ask(&sockets, &range(100));
+    assert_eq!(figures(&answer), (None, 100, 94, false));
+    let note = "4 connections have set IP_LOCAL_PORT_RANGE to 40010-40014: there 0 of 5 ports are free.";
+    assert_eq!(answer.notes, [note]);
+}
+
+#[test]
+fn what_of_a_range_lies_outside_does_not_count() {
+    assert_eq!(figures(&ask(&[with_range(3, 2, 2_000)], &range(100))), (Some((2, 99)), 98, 97, false));
+    assert_eq!(figures(&ask(&[with_range(3, 0, 99)], &range(100))).0, None);
+}
+
 #[test]
 fn a_port_is_free_until_all_are_taken() {
     let all: Vec<_> = (0..4).map(|port| connection(LOW + port, TcpState::Established)).collect();

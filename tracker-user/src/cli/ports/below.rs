@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use tracker_model::{
-    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports},
+    api::{BindPoolUse, PortConflict, PortFailure, PortSpace, Ports, UdpPorts},
     port_fields::POOL,
+    text::full_in,
 };
 
 use super::Shown;
@@ -14,12 +15,14 @@ use crate::cli::{
     table::{self, Column},
 };
 
+/// From this share on `bind()` with port 0 will soon fail, whoever took the ports.
+const NEARLY_FULL: f64 = 0.75;
 /// Failures that are shown unless all are asked for: the last.
 const LAST: usize = 10;
 
 /// What `bind()` can choose from, of the addresses that matter.
 pub(super) fn bind_pools(answer: &Ports, shown: &Shown, view: View) -> Option<String> {
-    let matters = |pool: &&BindPoolUse| shown.all || pool.matters();
+    let matters = |pool: &&BindPoolUse| shown.all || pool.matters() || pool.used_ratio >= NEARLY_FULL;
     let pools: Vec<_> = answer.bind_pools.iter().filter(matters).collect();
     if pools.is_empty() {
         return None;
@@ -61,7 +64,7 @@ pub(super) fn failures(answer: &Ports, shown: &Shown, view: View) -> Option<Stri
         let mut row = vec![
             match (failure.source, failure.source_port) {
                 (Some(source), Some(port)) => address_port(&source.to_string(), port),
-                (Some(source), None) => source.to_string(),
+                (Some(source), None) => super::source(source, failure.local_port_range),
                 (None, _) => UNKNOWN.to_owned(),
             },
             address_port(&failure.destination.to_string(), failure.destination_port),
@@ -124,6 +127,28 @@ pub(super) fn is_complete(space: &PortSpace) -> bool {
     space.rest.sockets == 0
 }
 
+/// How the ports of UDP stand, and who has most of them; nothing without a socket.
+fn udp(udp: &UdpPorts) -> String {
+    if udp.sockets == 0 {
+        return String::new();
+    }
+    let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
+    let when = match udp.full_in_seconds.map(|seconds| full_in(seconds, udp.used_ratio)).as_deref() {
+        None => String::new(),
+        Some("now") => ", none is left".to_owned(),
+        Some(when) => format!(", full in {when}"),
+    };
+    format!(
+        "  UDP, apart from TCP: {} socket{}, {} of them on {} of {} ports of the range ({} %){when}{by}\n",
+        count(udp.sockets),
+        if udp.sockets == 1 { "" } else { "s" },
+        count(udp.ephemeral),
+        count(udp.in_use.into()),
+        count(udp.capacity.into()),
+        used(udp.used_ratio),
+    )
+}
+
 /// What holds for all destinations of a namespace, and what is not listed.
 pub(super) fn namespace(space: &PortSpace, view: View) -> String {
     let range = space.range;
@@ -139,19 +164,10 @@ pub(super) fn namespace(space: &PortSpace, view: View) -> String {
         count(space.bound.into()),
         space.tw_reuse
     );
-    let udp = &space.udp;
-    if udp.sockets > 0 {
-        let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  UDP, apart from TCP: {} socket{}, {} of them on {} of {} ports of the range ({} %){by}",
-            count(udp.sockets),
-            if udp.sockets == 1 { "" } else { "s" },
-            count(udp.ephemeral),
-            count(udp.in_use.into()),
-            count(udp.capacity.into()),
-            used(udp.used_ratio),
-        );
+    text += &udp(&space.udp);
+    if space.ranges_lost > 0 {
+        let lost = count(space.ranges_lost);
+        let _ = writeln!(text, "  not listed: ranges of their own (IP_LOCAL_PORT_RANGE) of {lost} sockets");
     }
     if !is_complete(space) {
         let (sockets, tuples) = (count(space.rest.sockets), count(space.rest.tuples_at_least));

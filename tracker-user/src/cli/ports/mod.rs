@@ -3,10 +3,10 @@
 mod below;
 mod select;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::IpAddr};
 
 use tracker_model::{
-    api::{MATTERS, PortUse, Ports},
+    api::{MATTERS, PortRange, PortUse, Ports},
     port_fields::TUPLE,
 };
 
@@ -113,7 +113,10 @@ fn columns(wide: bool) -> Vec<Column> {
 
 fn row(row: &PortUse, view: View) -> Vec<String> {
     let unknown = || UNKNOWN.to_owned();
-    let mut cells = vec![row.source.to_string(), address_port(&row.destination.to_string(), row.destination_port)];
+    let mut cells = vec![
+        source(row.source, row.local_port_range),
+        address_port(&row.destination.to_string(), row.destination_port),
+    ];
     cells.extend(table::fields(TUPLE, view.wide).map(|(_, field)| field.text(row)));
     if view.wide {
         cells.push(row.netns.to_string());
@@ -124,6 +127,15 @@ fn row(row: &PortUse, view: View) -> Vec<String> {
         cells.push(format!(" {}", top_process(row)));
     }
     cells
+}
+
+/// The source address, with the range that its sockets have set for themselves: `192.0.2.1:40000-40099`.
+fn source(source: IpAddr, range: Option<PortRange>) -> String {
+    match (source, range) {
+        (source, None) => source.to_string(),
+        (IpAddr::V4(source), Some(range)) => format!("{source}:{range}"),
+        (IpAddr::V6(source), Some(range)) => format!("[{source}]:{range}"),
+    }
 }
 
 /// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one

@@ -22,7 +22,7 @@ fn only(destination: &str) -> Shown {
 #[test]
 fn of_many_destinations_the_worst_twenty_are_shown_and_the_rest_is_bounded() {
     let mut answer = sample_ports();
-    let (full, idle) = (answer.ports[0].clone(), answer.ports[3].clone());
+    let (full, idle) = (answer.ports[0].clone(), answer.ports[4].clone());
     answer.ports = (1..=30).map(|port| PortUse { destination_port: port, ..full.clone() }).collect();
     answer.failures = vec![answer.failures[0].clone(); 12];
     let text = shown(&answer, &Shown::default(), false);

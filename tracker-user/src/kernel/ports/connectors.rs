@@ -9,10 +9,10 @@ use std::{
 
 use tracker_common::{
     hash, limits,
-    ports::{ConnectorKey, Watched},
+    ports::{Connector, ConnectorKey, Watched},
 };
-use tracker_detect::ports::TupleObservation;
-use tracker_model::api::PortHolder;
+use tracker_detect::ports::{PortSettings, TupleObservation};
+use tracker_model::api::{PortHolder, PortRange};
 
 use super::holders::TOP;
 use crate::kernel::{
@@ -35,8 +35,17 @@ pub struct Connectors {
     watched: HashSet<Destination>,
     turn: Option<Instant>,
     /// Those of the turn before this.
-    before: HashMap<(Destination, u32), PortHolder>,
-    both: HashMap<Destination, Vec<PortHolder>>,
+    before: HashMap<(Destination, u32), Maker>,
+    /// By the range that the last connection of each has set for itself too.
+    both: HashMap<(Destination, Option<PortRange>), Vec<PortHolder>>,
+}
+
+/// A process that connects.
+#[derive(Clone)]
+struct Maker {
+    holder: PortHolder,
+    /// What the socket of its last call has set by `IP_LOCAL_PORT_RANGE`.
+    range: u32,
 }
 
 impl Connectors {
@@ -46,22 +55,25 @@ impl Connectors {
     }
 
     /// Watches the destinations with the most ports, `tuples` being sorted so, and reads who connected.
-    pub fn update(&mut self, maps: &mut Maps, tuples: &[TupleObservation]) -> Result<(), KernelError> {
+    pub fn update(
+        &mut self,
+        maps: &mut Maps,
+        tuples: &[TupleObservation],
+        settings: &PortSettings,
+    ) -> Result<(), KernelError> {
         self.watch(maps, tuples)?;
         let now = read(maps);
-        let mut both: HashMap<Destination, HashMap<u32, PortHolder>> = HashMap::new();
-        for ((destination, pid), holder) in self.before.iter().chain(&now) {
-            let sum = both
-                .entry(*destination)
-                .or_default()
-                .entry(*pid)
-                .or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
-            sum.ports = sum.ports.saturating_add(holder.ports);
+        let mut both: HashMap<(Destination, Option<PortRange>), HashMap<u32, PortHolder>> = HashMap::new();
+        for ((destination, pid), Maker { holder, range }) in self.before.iter().chain(&now) {
+            let own = settings.own_range(*range);
+            for range in own.map(Some).into_iter().chain([None]) {
+                let makers = both.entry((*destination, range)).or_default();
+                let sum = makers.entry(*pid).or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
+                sum.ports = sum.ports.saturating_add(holder.ports);
+            }
         }
-        self.both = both
-            .into_iter()
-            .map(|(destination, holders)| (destination, PortHolder::most_first(holders.into_values(), TOP)))
-            .collect();
+        self.both =
+            both.into_iter().map(|(key, holders)| (key, PortHolder::most_first(holders.into_values(), TOP))).collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
@@ -73,9 +85,14 @@ impl Connectors {
         Ok(())
     }
 
-    /// Those of a destination, most first.
-    pub fn of_destination(&self, destination: IpAddr, port: u16) -> Vec<PortHolder> {
-        self.both.get(&(destination, port)).cloned().unwrap_or_default()
+    /// Those of a destination, most first; of those with a range of their own, those of that range.
+    pub fn of_destination(&self, destination: IpAddr, port: u16, range: Option<PortRange>) -> Vec<PortHolder> {
+        self.both.get(&((destination, port), range)).cloned().unwrap_or_default()
+    }
+
+    /// The ranges that connections to a destination have set for themselves of late.
+    pub fn ranges(&self, destination: IpAddr, port: u16) -> impl Iterator<Item = PortRange> {
+        self.both.keys().filter(move |(of, _)| *of == (destination, port)).filter_map(|(_, range)| *range)
     }
 
     fn watch(&mut self, maps: &mut Maps, tuples: &[TupleObservation]) -> Result<(), KernelError> {
@@ -105,11 +122,12 @@ fn key((destination, port): Destination, pid: u32) -> ConnectorKey {
     ConnectorKey { destination: hash::to_words(&octets(destination)), port: port.into(), pid }
 }
 
-fn read(maps: &Maps) -> HashMap<(Destination, u32), PortHolder> {
-    let entry = |(key, maker): (ConnectorKey, tracker_common::ports::Connector)| {
+fn read(maps: &Maps) -> HashMap<(Destination, u32), Maker> {
+    let entry = |(key, maker): (ConnectorKey, Connector)| {
         let destination = (address(hash::to_octets(key.destination)), u16::try_from(key.port).unwrap_or_default());
         let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
-        ((destination, key.pid), PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports })
+        let holder = PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports };
+        ((destination, key.pid), Maker { holder, range: maker.range })
     };
     maps.connectors.entries().map(entry).collect()
 }

@@ -7,9 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use nix::time::{ClockId, clock_gettime};
 use tracker_common::{
     hash, limits,
+    own_ranges::ends,
     ports::{Failure, FailureKey},
 };
-use tracker_model::{api::PortFailure, process::Process};
+use tracker_model::{
+    api::{PortFailure, PortRange},
+    process::Process,
+};
 
 use crate::kernel::{
     error::KernelError,
@@ -61,10 +65,11 @@ pub fn read(maps: &mut Maps) -> Result<Vec<PortFailure>, KernelError> {
     let clock = Clock::now();
     let failures = table(&mut maps.connect_failures, limits::CONNECT_FAILURES, &clock)?;
     let seen = |(key, failure): (FailureKey, Failure)| {
-        let source = address(hash::to_octets(key.source));
+        let (source, (low, high)) = (address(hash::to_octets(key.source)), ends(key.range));
         PortFailure {
             netns: key.netns,
             source: (!source.is_unspecified()).then_some(source),
+            local_port_range: (key.range != 0).then_some(PortRange { low, high }),
             source_port: (key.bound != 0).then_some(u16::try_from(failure.source_port).unwrap_or_default()),
             destination: address(hash::to_octets(key.destination)),
             destination_port: key.port,

@@ -8,11 +8,12 @@ use std::{
 
 use aya::Ebpf;
 use tracker_common::{
-    hash, limits, names,
-    ports::{HELD_CLOSE_WAIT, HELD_UDP},
+    hash::{self, AddrWords},
+    limits, names,
+    ports::{HELD_CLOSE_WAIT, HELD_RANGES, HELD_UDP},
 };
 use tracker_detect::{detector::LeakObservation, ports::PortSet};
-use tracker_model::api::PortHolder;
+use tracker_model::api::{PortHolder, PortRange};
 
 use super::clock::Jiffies;
 use crate::kernel::{
@@ -44,12 +45,15 @@ pub enum Urgency {
 /// Processes of a tuple that are named.
 pub const TOP: usize = 10;
 
+/// Source, destination and port, and a range that sockets of them have set for themselves.
+type Held = (IpAddr, IpAddr, u16, Option<PortRange>);
+
 /// What the last pass found.
 #[derive(Default)]
 pub struct Holders {
     last: Option<Instant>,
     took: Duration,
-    tuples: HashMap<(IpAddr, IpAddr, u16), Vec<PortHolder>>,
+    tuples: HashMap<Held, Vec<PortHolder>>,
     /// Processes that may leak.
     pub leaks: Vec<LeakObservation>,
     /// Whether these are all.
@@ -83,9 +87,15 @@ impl Holders {
         Ok(())
     }
 
-    /// Those of a tuple.
-    pub fn of_tuple(&self, source: IpAddr, destination: IpAddr, port: u16) -> Vec<PortHolder> {
-        self.tuples.get(&(source, destination, port)).cloned().unwrap_or_default()
+    /// Those of a tuple, of ports in a range if it is one that its sockets have set for themselves.
+    pub fn of_tuple(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        port: u16,
+        range: Option<PortRange>,
+    ) -> Vec<PortHolder> {
+        self.tuples.get(&(source, destination, port, range)).cloned().unwrap_or_default()
     }
 
     fn read(&mut self, maps: &Maps, jiffies: Jiffies) {
@@ -95,10 +105,9 @@ impl Holders {
             let held = PortHolder { pid: key.pid, comm: name_of(&holder.comm), ports: holder.sockets };
             if key.what == HELD_UDP {
                 self.udp.push(held);
-            } else if let Some(tuple) = usize::try_from(key.what).ok().and_then(|place| maps.port_tuples.get(place)) {
-                let [source, destination] =
-                    [tuple.source, tuple.destination].map(|halves| address(hash::to_octets(halves)));
-                self.tuples.entry((source, destination, tuple.port)).or_default().push(held);
+            } else if let Some((source, destination, port, range)) = what(maps, key.what) {
+                let [source, destination] = [source, destination].map(|halves| address(hash::to_octets(halves)));
+                self.tuples.entry((source, destination, port, range)).or_default().push(held);
             }
         }
         for holders in self.tuples.values_mut().chain([&mut self.udp]) {
@@ -125,6 +134,17 @@ impl Holders {
         self.leaks.sort_unstable_by_key(|leak| leak.pid);
         self.leaks_complete = entries < limits::LEAKS;
     }
+}
+
+/// The tuple, and the range of it, that an entry is about.
+fn what(maps: &Maps, number: u32) -> Option<(AddrWords, AddrWords, u16, Option<PortRange>)> {
+    if (HELD_RANGES..HELD_UDP).contains(&number) {
+        let range = maps.port_ranges.lookup(number - HELD_RANGES).ok()?;
+        let own = PortRange { low: range.low, high: range.high };
+        return Some((range.source, range.destination, range.port, Some(own)));
+    }
+    let tuple = maps.port_tuples.get(usize::try_from(number).ok()?)?;
+    Some((tuple.source, tuple.destination, tuple.port, None))
 }
 
 fn clear(maps: &mut Maps) -> Result<(), KernelError> {

@@ -10,6 +10,7 @@ mod holders;
 mod namespaces;
 mod netns_ports;
 mod others;
+mod ranges;
 mod settings;
 mod sockets;
 
@@ -25,9 +26,9 @@ use jiff::Timestamp;
 use tracker_common::names;
 use tracker_detect::{
     detector::{LeaksObservation, Observation},
-    ports::{PortModel, PortSettings, PortsObservation},
+    ports::{PortModel, PortSettings, PortsObservation, is_short},
 };
-use tracker_model::api::{self, PortConflict, PortFailure};
+use tracker_model::api::{self, PortConflict, PortFailure, PortRange};
 
 use self::{
     clock::Jiffies,
@@ -208,9 +209,16 @@ impl Ports {
         mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
-        self.connectors.update(maps, &seen.tuples)?;
+        self.connectors.update(maps, &seen.tuples, &seen.settings)?;
         for tuple in &mut seen.tuples {
-            tuple.made_by = self.connectors.of_destination(tuple.destination, tuple.destination_port);
+            let (destination, port) = (tuple.destination, tuple.destination_port);
+            tuple.made_by = self.connectors.of_destination(destination, port, None);
+            for own in &mut tuple.ranges {
+                own.within.made_by = self.connectors.of_destination(destination, port, Some(own.range));
+            }
+            for range in self.connectors.ranges(destination, port) {
+                self.own.ranges.learn((tuple.source, destination, port), range);
+            }
         }
         self.model.read_failed_calls(object, maps, self.own.netns)?;
         self.model.update(object, maps, &mut self.own, seen, asked)
@@ -283,7 +291,7 @@ impl Model {
         mut seen: PortsObservation,
         asked: bool,
     ) -> Result<(), KernelError> {
-        let urgency = match (asked, self.ports.is_hot()) {
+        let urgency = match (asked, self.ports.is_hot() || is_short(&seen)) {
             (true, _) => Urgency::Asked,
             (false, true) => Urgency::Hot,
             (false, false) => Urgency::None,
@@ -302,13 +310,22 @@ impl Model {
             }));
         }
         for tuple in &mut seen.tuples {
-            tuple.processes = holders.of_tuple(tuple.source, tuple.destination, tuple.destination_port);
+            let (source, destination, port) = (tuple.source, tuple.destination, tuple.destination_port);
+            tuple.processes = holders.of_tuple(source, destination, port, None);
+            for own in &mut tuple.ranges {
+                own.within.processes = holders.of_tuple(source, destination, port, Some(own.range));
+            }
         }
         seen.udp.processes.clone_from(&holders.udp);
         // connect() passes over them, and bind() finds them taken. They are as old as the last look at descriptors.
         seen.bound.extend(&holders.idle);
         let netns = seen.netns;
         seen.failures = self.connects.iter().filter(|failure| failure.netns == netns).cloned().collect();
+        for failure in &mut seen.failures {
+            let set = |range: PortRange| u32::from(range.low) | u32::from(range.high) << 16;
+            // Only here is it known in which range of the namespace it lies.
+            failure.local_port_range = failure.local_port_range.and_then(|range| seen.settings.own_range(set(range)));
+        }
         seen.conflicts = self.binds.iter().filter(|conflict| conflict.netns == netns).cloned().collect();
         self.observations.extend(self.ports.update(&seen).map(Observation::Ports));
         Ok(())

@@ -5,14 +5,20 @@ use std::{cmp::Reverse, time::Instant};
 use jiff::Timestamp;
 use tracker_common::{
     hash, limits,
-    ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple},
+    own_ranges::OwnRange,
+    ports::{BUCKETS, Bits, PortBuckets, PortPass, PortSource, PortTotals, PortTuple, TupleCounts},
 };
 use tracker_detect::ports::{
-    PortSet, PortSettings, PortsObservation, SourceObservation, TupleObservation, UdpObservation,
+    PortSet, PortSettings, PortsObservation, RangeObservation, SourceObservation, TupleObservation, UdpObservation,
 };
-use tracker_model::api::PortRest;
+use tracker_model::api::{PortRange, PortRest};
 
-use super::{admission, clock::Jiffies, holders::Holders};
+use super::{
+    admission,
+    clock::Jiffies,
+    holders::Holders,
+    ranges::{Ranges, RangesSeen},
+};
 use crate::kernel::{error::KernelError, maps::Maps, sources::address};
 
 /// Tuples whose processes are asked for: those with the most sockets.
@@ -33,6 +39,8 @@ pub struct NetnsPorts {
     pub settings: PortSettings,
     /// Who holds its sockets.
     pub holders: Holders,
+    /// Ranges that sockets have set for themselves.
+    pub ranges: Ranges,
     admitted: Box<Bits>,
     holders_from: u32,
 }
@@ -58,6 +66,7 @@ impl NetnsPorts {
             name,
             settings: PortSettings::default(),
             holders: Holders::default(),
+            ranges: Ranges::default(),
             admitted: Box::new(admission::all()),
             holders_from: 1,
         }
@@ -66,6 +75,7 @@ impl NetnsPorts {
     /// Sets what the kernel side counts in the pass of this number, and clears what the last one counted.
     pub fn prepare(&mut self, maps: &mut Maps, context: &PassContext, generation: u32) -> Result<(), KernelError> {
         let jiffies = context.jiffies;
+        let ranges = self.ranges.prepare(maps)?;
         let pass = PortPass {
             generation,
             recent: jiffies.in_seconds(limits::RECENT_SECONDS),
@@ -76,12 +86,15 @@ impl NetnsPorts {
             netns: self.netns,
             own: context.own.into(),
             watching: u32::try_from(context.watching).unwrap_or(u32::MAX),
+            ranges,
+            low: self.settings.low,
+            high: self.settings.high,
             padding: 0,
             eligible: Bits::from(&self.settings.choosable()),
             admitted: *self.admitted,
         };
         maps.port_pass.update(0, pass)?;
-        maps.port_totals.update(0, PortTotals::default())?;
+        maps.port_totals.update(0, PortTotals { ranges: ranges.into(), ..PortTotals::default() })?;
         maps.port_buckets.update(0, EMPTY_BUCKETS)?;
         for index in 0..limits::PORT_SOURCES {
             if maps.port_sources.lookup(index)?.used != 0 {
@@ -103,11 +116,13 @@ impl NetnsPorts {
         context.jiffies.learn(&totals);
         let mut tuples: Vec<PortTuple> =
             maps.port_tuples.read().filter(|tuple| tuple.generation == generation).collect();
-        tuples.sort_unstable_by_key(|tuple| Reverse(sockets(tuple)));
+        tuples.sort_unstable_by_key(|tuple| Reverse(tuple.counts.sockets()));
         // When more than that are of one size, those are asked for that find a place.
-        let most = tuples.first().map_or(1, sockets);
-        self.holders_from = tuples.get(HELD).map_or(1, |tuple| (sockets(tuple) + 1).min(most));
+        let most = tuples.first().map_or(1, |tuple| tuple.counts.sockets());
+        self.holders_from = tuples.get(HELD).map_or(1, |tuple| (tuple.counts.sockets() + 1).min(most));
         let left_out = self.left_out(maps, &totals, &tuples)?;
+        let ranges = self.ranges.take_over(maps, &totals)?;
+        let (listed, unlisted) = self.listed(&mut tuples, &ranges, context.jiffies);
         let seen = PortsObservation {
             at: context.begun.elapsed(),
             wall: Timestamp::now(),
@@ -119,16 +134,46 @@ impl NetnsPorts {
                 sockets: totals.udp_sockets,
                 ephemeral: totals.udp_ephemeral,
                 ports: PortSet::from(&totals.udp),
+                ipv4_ports: PortSet::from(&totals.udp_ipv4),
                 processes: Vec::new(),
             },
-            tuples: tuples.iter().take(LISTED).map(|tuple| seen(tuple, context.jiffies)).collect(),
-            rest: rest(&totals, &left_out, tuples.get(LISTED..).unwrap_or_default()),
+            rest: rest(&totals, &left_out, unlisted),
+            tuples: listed,
             sources: sources(maps)?,
             sources_lost: totals.unsourced,
+            ranges_lost: ranges.lost,
             failures: Vec::new(),
             conflicts: Vec::new(),
         };
-        Ok((seen, left_out.repeat))
+        Ok((seen, left_out.repeat || ranges.repeat))
+    }
+
+    /// The tuples that are listed one by one, and the others: those with most sockets, and before them those with
+    /// ranges of their own, which may be full with few.
+    fn listed<'a>(
+        &self,
+        tuples: &'a mut [PortTuple],
+        ranges: &RangesSeen,
+        jiffies: Jiffies,
+    ) -> (Vec<TupleObservation>, &'a [PortTuple]) {
+        tuples.sort_by_key(|tuple| tuple.ranges == 0);
+        let (listed, others) = tuples.split_at(tuples.len().min(LISTED));
+        let seen = |tuple: &PortTuple| {
+            let of = |range: &&OwnRange| {
+                (range.source, range.destination, range.port) == (tuple.source, tuple.destination, tuple.port)
+            };
+            let own = |range: &OwnRange| RangeObservation {
+                range: PortRange { low: range.low, high: range.high },
+                sockets: range.sockets,
+                within: seen(tuple, &range.counts, jiffies),
+            };
+            TupleObservation {
+                ranges: ranges.whole.iter().filter(of).map(own).collect(),
+                all_ranged: self.ranges.has_all(tuple),
+                ..seen(tuple, &tuple.counts, jiffies)
+            }
+        };
+        (listed.iter().map(seen).collect(), others)
     }
 
     /// What the tuples that are not counted one by one hold at most, and which are to be in the next pass.
@@ -142,23 +187,25 @@ impl NetnsPorts {
         let (number, most) = admission::left_out(&self.admitted, &buckets.counts);
         let most = u32::from(most).max(unplaced);
         *self.admitted = admission::admit(&buckets.counts);
-        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, sockets);
+        let last_shown = tuples.get(limits::TUPLES_SHOWN - 1).map_or(0, |tuple| tuple.counts.sockets());
         Ok(LeftOut { tuples: number, most, repeat: most > last_shown })
     }
 }
 
-fn seen(tuple: &PortTuple, jiffies: Jiffies) -> TupleObservation {
+fn seen(tuple: &PortTuple, counts: &TupleCounts, jiffies: Jiffies) -> TupleObservation {
     TupleObservation {
         source: address(hash::to_octets(tuple.source)),
         destination: address(hash::to_octets(tuple.destination)),
         destination_port: tuple.port,
-        states: tuple.states,
-        bound: tuple.bound,
-        recyclable: tuple.recyclable,
-        recent: tuple.recent,
-        next_free: if tuple.next_free == u32::MAX { None } else { jiffies.duration(tuple.next_free) },
+        states: counts.states,
+        bound: counts.bound,
+        recyclable: counts.recyclable,
+        recent: counts.recent,
+        next_free: if counts.next_free == u32::MAX { None } else { jiffies.duration(counts.next_free) },
         processes: Vec::new(),
         made_by: Vec::new(),
+        ranges: Vec::new(),
+        all_ranged: false,
     }
 }
 
@@ -172,18 +219,15 @@ pub fn delay_ms(settings: &PortSettings) -> u32 {
     u32::try_from(settings.tw_reuse_delay.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn sockets(tuple: &PortTuple) -> u32 {
-    tuple.states.iter().map(|count| u32::from(*count)).sum()
-}
-
 /// What is counted together: the tuples that were left out, and those that are too many to be listed.
 fn rest(totals: &PortTotals, left_out: &LeftOut, unlisted: &[PortTuple]) -> PortRest {
     let mut rest =
         PortRest { sockets: totals.rest + totals.unplaced, tuples_at_least: left_out.tuples, most: left_out.most };
     for tuple in unlisted {
         rest.tuples_at_least += 1;
-        rest.sockets += u64::from(sockets(tuple));
-        rest.most = rest.most.max(sockets(tuple));
+        let sockets = tuple.counts.sockets();
+        rest.sockets += u64::from(sockets);
+        rest.most = rest.most.max(sockets);
     }
     rest
 }

@@ -136,6 +136,7 @@ fn socket(record: &SocketRecord, jiffies: Jiffies) -> SocketObservation {
             syn_queue: record.syn_queue,
             syn_queue_young: record.syn_queue_young,
         }),
+        range: record.range,
         processes: Vec::new(),
     }
 }

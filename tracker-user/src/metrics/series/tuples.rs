@@ -4,17 +4,24 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use tracker_common::limits::TUPLES_SHOWN;
-use tracker_model::api::{MATTERS, PortRest, PortUse, Ports};
+use tracker_model::api::{MATTERS, PortRange, PortRest, PortUse, Ports};
 
 /// A tuple gets a series when it holds this many ports. Otherwise a host that talks a little to thousands of others
 /// would have new series with each scrape.
 const MIN_PORTS: u32 = 10;
 
-/// Network namespace, source, destination, destination port.
-type Key = (u32, IpAddr, IpAddr, u16);
+/// Network namespace, source, destination, destination port, and the range that sockets have set for themselves.
+type Key = (u32, IpAddr, IpAddr, u16, Option<PortRange>);
 
 fn key(row: &PortUse) -> Key {
-    (row.netns, row.source, row.destination, row.destination_port)
+    (row.netns, row.source, row.destination, row.destination_port, row.local_port_range)
+}
+
+/// Whether the sockets of a row are counted in another too: those of a range that some sockets have set, in the row of
+/// all.
+fn is_part(row: &PortUse, ports: &Ports) -> bool {
+    let whole = (row.netns, row.source, row.destination, row.destination_port, None);
+    row.local_port_range.is_some() && ports.ports.iter().any(|other| key(other) == whole)
 }
 
 /// Which tuples have a series of their own: the worst, of those that hold more than a few ports or have done so since
@@ -48,7 +55,8 @@ impl TupleSeries {
     pub fn others(&self, ports: &Ports) -> impl Iterator<Item = (u32, PortRest)> {
         ports.namespaces.iter().map(|space| {
             let mut rest = space.rest;
-            let is_other = |row: &&PortUse| row.netns == space.netns && !self.own.contains(&key(row));
+            let is_other =
+                |row: &&PortUse| row.netns == space.netns && !self.own.contains(&key(row)) && !is_part(row, ports);
             for row in ports.ports.iter().filter(is_other) {
                 rest.sockets += u64::from(row.in_use);
                 rest.tuples_at_least += 1;
@@ -102,6 +110,19 @@ mod tests {
         let ports = ports([row(1, 9), row(2, 10), narrow], PortRest::default());
         assert_eq!(own(&mut series, &ports), [2, 3]);
         let rest = PortRest { sockets: 9, tuples_at_least: 1, most: 9 };
+        assert!(series.others(&ports).eq([(ports.namespaces[0].netns, rest)]));
+    }
+
+    #[test]
+    fn a_range_that_sockets_set_is_counted_once() {
+        let ranged = |port, low| {
+            let local_port_range = Some(PortRange { low, high: low + 99 });
+            PortUse { local_port_range, used_ratio: 0.0, ..row(port, 5) }
+        };
+        let mut series = TupleSeries::default();
+        let ports = ports([row(1, 9), ranged(1, 40_000), ranged(2, 40_000), ranged(2, 40_100)], PortRest::default());
+        assert_eq!(own(&mut series, &ports), [0; 0]);
+        let rest = PortRest { sockets: 19, tuples_at_least: 3, most: 9 };
         assert!(series.others(&ports).eq([(ports.namespaces[0].netns, rest)]));
     }
 
