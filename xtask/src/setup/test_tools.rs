@@ -26,8 +26,6 @@ const TOOLS: [Tool; 13] = [
     tool("sysctl", "procps"),
     // What the kernel has of programs, when a daemon has gone.
     tool("bpftool", "bpftool"),
-    // Firewalls, translated ports and transparent proxies.
-    tool("nft", "nftables"),
     // Processes without rights, and without parts of /sys.
     tool("setpriv", "util-linux"),
     tool("unshare", "util-linux"),

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use tracker_model::{
     counters::{ByFamily, NamespaceCounters},
-    explain::{DropCount, ListenCause, Protocol, SocketObservation, TcpState},
+    explain::{DropCount, Protocol, SocketObservation, TcpState},
     listener::Listener,
 };
 
