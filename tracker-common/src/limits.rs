@@ -21,6 +21,8 @@ pub const NO_LISTENER_SLOT: u32 = LISTENERS + 1;
 pub const SLOTS: u32 = LISTENERS + 2;
 /// Sources of a listener's SYNs that are kept in its sample, a power of two.
 pub const SOURCE_SAMPLE: usize = 256;
+/// Sources of handshakes that a listener's clients completed, of which that many are kept, a power of two.
+pub const COMPLETED_SAMPLE: usize = 32;
 /// Connections in the sample from which repeats and handshakes are estimated, a power of two.
 pub const FLOWS: u32 = 16_384;
 /// SYNs on their way from a packet program to TCP that are told apart, a power of two. A packet gets there before the

@@ -15,7 +15,7 @@ use crate::{
         PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
-    sources::{HalfOpenSource, Registers, SourceSample},
+    sources::{CompletedSample, HalfOpenSource, Registers, SourceSample},
     watch::{WatchedPorts, WatchedSyns},
 };
 
@@ -65,6 +65,8 @@ macro_rules! for_each_map {
                 sources: Array<Registers> = SOURCES "SOURCES";
                 /// By slot of a listener: some of the sources.
                 source_samples: Array<SourceSample> = SOURCE_SAMPLES "SOURCE_SAMPLES";
+                /// By slot of a listener: some of those that completed handshakes.
+                completed_samples: Array<CompletedSample> = COMPLETED_SAMPLES "COMPLETED";
                 /// One entry.
                 sampling: Array<Sampling> = SAMPLING "SAMPLING";
                 /// By hash of source and listener.

@@ -8,7 +8,11 @@
     reason = "hashes are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
 )]
 
-use crate::{hash::AddrWords, layout::abi, limits::SOURCE_SAMPLE};
+use crate::{
+    hash::AddrWords,
+    layout::abi,
+    limits::{COMPLETED_SAMPLE, SOURCE_SAMPLE},
+};
 
 /// Bits of a hash that choose a register.
 pub const REGISTER_BITS: u32 = 13;
@@ -55,6 +59,16 @@ abi! {
     pub struct SourceSample {
         /// Addresses, IPv4 ones in mapped form.
         pub sources: [AddrWords; SOURCE_SAMPLE],
+    }
+}
+
+abi! {
+    /// Sources of recent handshakes that were completed at a listener: each overwrites an entry chosen at random. All
+    /// zero: none. Who is in it is a client, whatever else its address sends. Value of
+    /// [`crate::maps::COMPLETED_SAMPLES`], by slot. The daemon reads it and sets it back to zero.
+    pub struct CompletedSample {
+        /// Addresses, IPv4 ones in mapped form.
+        pub sources: [AddrWords; COMPLETED_SAMPLE],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracker_common::limits;
 
 use crate::{
@@ -57,7 +57,7 @@ impl Detector for Leaks {
 /// A leak that is suspected, or has an alert.
 #[derive(Debug)]
 struct Leak {
-    /// When it was seen first.
+    /// Since when its oldest socket leaks, at the latest.
     since: Timestamp,
     looks: u32,
     /// Looks running at which it could not be counted.
@@ -105,7 +105,8 @@ impl Leaks {
     }
 
     fn follow(&mut self, key: Key, process: &LeakObservation, count: u32, oldest: Duration, now: ObservedAt) {
-        let leak = self.suspected.entry(key).or_insert(Leak { since: now.wall, looks: 0, missed: 0 });
+        let since = SignedDuration::try_from(oldest).ok().and_then(|age| now.wall.checked_sub(age).ok());
+        let leak = self.suspected.entry(key).or_insert(Leak { since: since.unwrap_or(now.wall), looks: 0, missed: 0 });
         leak.looks += 1;
         let goes_on = if self.alerts.fires(&key) { count * 2 >= LEAK } else { leak.looks >= LOOKS };
         if goes_on {

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    alert::{ActiveAlerts, AlertStore, ObservedAt},
+    alert::{ActiveAlerts, AlertStore, ObservedAt, Report},
     detector::{Detector, Observation},
     ports::{self, PortsReading, Target, ratio},
 };
 use tracker_model::{
     api::{AlertKind, PortEvidence, Severity},
-    process::Process,
+    process::{PortHolder, PortMaker, Process},
 };
 
 /// It is over when it has been well below the thresholds for this time.
@@ -80,7 +80,7 @@ impl Detector for PortExhaustion {
 
 impl PortExhaustion {
     fn update(&mut self, reading: &PortsReading) {
-        let (netns, now) = (reading.space.netns, reading.now);
+        let (netns, now) = (reading.space.netns, (reading.now, reading.first));
         for row in &reading.rows {
             let target = Target::of_row(row);
             let utilization = Utilization { ratio: row.used_ratio, full_in: row.full_in_seconds };
@@ -90,17 +90,19 @@ impl PortExhaustion {
             };
             self.follow((netns, target), utilization, now, figures, Vec::new());
         }
+        let now = reading.now;
         let lost = reading.space.sources_lost;
         let unknown = (lost > 0).then(|| format!("{lost} sockets could not be counted by address: it may be fuller"));
         for pool in reading.pools.iter().filter(|pool| pool.matters()) {
             let utilization = Utilization { ratio: pool.used_ratio, full_in: pool.full_in_seconds };
             let unknown = unknown.iter().cloned().collect();
-            self.follow((netns, Target::Pool(pool.source)), utilization, now, || reading.of_pool(pool), unknown);
+            let figures = || reading.of_pool(pool);
+            self.follow((netns, Target::Pool(pool.source)), utilization, (now, reading.first), figures, unknown);
         }
         let udp = &reading.space.udp;
         if udp.in_use > 0 {
             let utilization = Utilization { ratio: udp.used_ratio, full_in: udp.full_in_seconds };
-            self.follow((netns, Target::Udp), utilization, now, || reading.of_udp(), Vec::new());
+            self.follow((netns, Target::Udp), utilization, (now, reading.first), || reading.of_udp(), Vec::new());
         }
         self.hold_unlisted(reading);
         self.alerts.resolve_where(|key, last| {
@@ -121,13 +123,14 @@ impl PortExhaustion {
         }
     }
 
-    /// Opens or updates the alert of a target. The figures are made only for what is alarming: of a thousand targets
+    /// Opens or updates the alert of a target; `first` is whether it was so already at the first look. The figures are
+    /// made only for what is alarming: of a thousand targets
     /// most are not.
     fn follow(
         &mut self,
         key: Key,
         utilization: Utilization,
-        now: ObservedAt,
+        (now, first): (ObservedAt, bool),
         figures: impl FnOnce() -> PortEvidence,
         unknown: Vec<String>,
     ) {
@@ -141,14 +144,15 @@ impl PortExhaustion {
         let subject = key.1.subject(key.0, top_process(&evidence));
         let severity = severity.unwrap_or(Severity::Warning);
         let report = ports::report(AlertKind::PortExhaustion, severity, subject, evidence, unknown);
+        let report = Report { since_before: first, ..report };
         self.alerts.report(key, now.wall, now, report, ports::keep_peak);
     }
 }
 
 /// The process that most of the ports belong to.
 fn top_process(evidence: &PortEvidence) -> Option<Process> {
-    let holder = evidence.processes.first().or(evidence.made_by.first())?;
-    Some(holder.process())
+    let holder = evidence.processes.first().map(PortHolder::process);
+    holder.or_else(|| evidence.made_by.first().map(PortMaker::process))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ const CLOSED: usize = 256;
 #[derive(Debug)]
 pub struct SynFlood {
     sensitivity: Sensitivity,
+    first: Option<Duration>,
     at: Option<Duration>,
     listeners: BTreeMap<ListenerId, Listener>,
     closed_ports: Option<ClosedPorts>,
@@ -58,6 +59,7 @@ impl SynFlood {
     pub fn new(sensitivity: Sensitivity, alerts: AlertStore) -> Self {
         Self {
             sensitivity,
+            first: None,
             at: None,
             listeners: BTreeMap::new(),
             closed_ports: None,
@@ -76,6 +78,7 @@ impl SynFlood {
         namespace.push(observation.at, observation.namespace);
         let context = ObservationContext {
             at: observation.at,
+            first: *self.first.get_or_insert(observation.at),
             wall: observation.wall,
             namespace: &namespace,
             census_error: observation.census_error.as_deref(),

@@ -293,6 +293,8 @@ fn sources() -> impl Strategy<Value = Option<SourcesObservation>> {
         distinct,
         distinct_total,
         syns_total: syns.saturating_mul(2),
+        completed: syns / 3,
+        completed_sample: sample.iter().take(9).copied().collect(),
         sample,
     }))
 }
@@ -341,6 +343,7 @@ fn garbage() -> impl Strategy<Value = SynObservation> {
             before: refused.2.iter().map(|(_, syns)| syns / 2).collect(),
             syns: refused.0,
             ports_touched: refused.1,
+            ports_of_scan: Some(refused.1).filter(|ports| ports % 2 == 0),
             ports: refused.2,
             served_before: refused.3,
             sources: refused.4,

@@ -17,7 +17,7 @@ use crate::{
     connectors, count, delivery, failures,
     fields::{self, IPPROTO_TCP, Memory},
     handshake::{self, UNTIMED},
-    interfaces, lifetimes, listener_counters, listener_lookup, listeners, losses,
+    interfaces, lifetimes, listener_counters, listener_lookup, listeners, losses, sources,
 };
 
 #[map]
@@ -235,6 +235,9 @@ unsafe fn accepted<M: Memory>(counters: &mut SocketCounters, socket: *const u8, 
             }
             let interface = M::read::<u32>(socket, &fields::OFF_RX_IFINDEX);
             let watched = interfaces::find(interface).is_some();
+            if watched {
+                sources::completed(slot, remote);
+            }
             // What came by loopback came by nothing else: if that is not watched, no SYN of it is in the sample.
             let flow = (watched || interface != LOOPBACK).then(|| hash::flow(source, local, remote_port, port));
             listener_counters::completed(slot, packets, watched, us, flow);

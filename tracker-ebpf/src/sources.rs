@@ -1,10 +1,10 @@
 //! Sources of SYNs, in sketches of fixed size: how many, and a random sample of which.
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, macros::map, maps::Array};
+use aya_ebpf::{bindings::BPF_F_MMAPABLE, helpers::bpf_get_prandom_u32, macros::map, maps::Array};
 use tracker_common::{
     hash::{self, AddrWords},
     limits,
-    sources::{self, HalfOpenSource, Registers, SourceSample},
+    sources::{self, CompletedSample, HalfOpenSource, Registers, SourceSample},
 };
 
 use crate::fields::HASH_KEY;
@@ -14,6 +14,9 @@ static SOURCES: Array<Registers> = Array::with_max_entries(limits::SLOTS, 0);
 
 #[map]
 static SOURCE_SAMPLES: Array<SourceSample> = Array::with_max_entries(limits::SLOTS, 0);
+
+#[map]
+static COMPLETED: Array<CompletedSample> = Array::with_max_entries(limits::SLOTS, 0);
 
 /// The daemon looks through it after each census that found a half-open request, hence mapped.
 #[map]
@@ -43,6 +46,18 @@ pub(crate) fn seen(slot: u32, source: AddrWords, hash: u64, number: u64, mask: u
     if let Some(sample) = SOURCE_SAMPLES.get_ptr_mut(slot) {
         // SAFETY: in bounds of an entry of a map. No reference is made, as other CPUs write it too.
         unsafe { *sample.cast::<AddrWords>().add(place as usize & (limits::SOURCE_SAMPLE - 1)) = source };
+    }
+}
+
+/// Adds the source of a handshake that was completed, at a place that nobody can foresee. As above, two CPUs may write
+/// one entry at a time.
+#[inline(always)]
+pub(crate) fn completed(slot: u32, source: AddrWords) {
+    if let Some(sample) = COMPLETED.get_ptr_mut(slot) {
+        // SAFETY: the helper has no conditions.
+        let place = unsafe { bpf_get_prandom_u32() } as usize & (limits::COMPLETED_SAMPLE - 1);
+        // SAFETY: in bounds of an entry of a map. No reference is made, as other CPUs write it too.
+        unsafe { *sample.cast::<AddrWords>().add(place) = source };
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Status {
     pub health: Health,
     /// What is wrong, worst first; empty when `health` is `ok`.
     pub problems: Vec<String>,
+    /// What this kernel or the settings of the daemon do not allow, a line each: alerts that cannot be raised.
+    #[serde(default)]
+    pub unavailable: Vec<String>,
     /// Alerts that fire. They leave `health` as it is, which is the daemon's own.
     pub alerts: FiringAlerts,
     /// TCP counters of all listeners of the network namespace together, by their name in TcpExt, since the namespace

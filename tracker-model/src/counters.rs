@@ -58,6 +58,12 @@ macro_rules! namespace_counters {
                 Self { $( $field: value($name), )* }
             }
 
+            /// What they grew by since `before`.
+            #[must_use]
+            pub fn since(&self, before: &Self) -> Self {
+                Self { $( $field: self.$field.saturating_sub(before.$field), )* }
+            }
+
             /// Each counter with its name in TcpExt.
             #[must_use]
             pub fn named(&self) -> [(&'static str, u64); Self::MEANINGS.len()] {

@@ -69,6 +69,8 @@ pub struct Field<T: 'static> {
     pub help: &'static str,
     /// How it is read.
     pub read: Read<T>,
+    /// Whether a sum over several items says anything; of limits it does not.
+    pub is_summed: bool,
     /// Its column in the table of the command line.
     pub column: Option<Column<T>>,
 }
@@ -103,6 +105,12 @@ impl<T> Field<T> {
             Some(column) => Self { column: Some(Column { cell: Some(cell), ..column }), ..self },
             None => self,
         }
+    }
+
+    /// Whether a sum over several items says anything.
+    #[must_use]
+    pub const fn summed(self, is_summed: bool) -> Self {
+        Self { is_summed, ..self }
     }
 
     /// What the column says, where it is not what the metric says.
@@ -159,7 +167,7 @@ macro_rules! fields {
         &[$( {
             const READ: $crate::field::Read<$of> = $read;
             const METRIC: Option<$crate::field::Metric> = fields!(@ $($kind $labels $name)? $help);
-            $crate::field::Field { metric: METRIC, help: $help, read: READ, column: None }
+            $crate::field::Field { metric: METRIC, help: $help, read: READ, is_summed: true, column: None }
                 $( .$method($argument) )*
         }, )*]
     };

@@ -19,7 +19,7 @@ use crate::{
     },
     nullable::fields_or_nulls,
     process::Process,
-    text::{grouped, listener_place, or_unknown, whole},
+    text::{UNKNOWN, grouped, listener_place, or_unknown, rate, whole},
     worst_socket::WorstSocket,
 };
 
@@ -62,6 +62,10 @@ pub struct Listener {
     /// Whether it has no counters of its own, since there are more than 1,024 listeners: then its counts are 0. It gets
     /// some within a second of its first SYN, or of its first after others needed them more, and counts from there.
     pub shares_slot: bool,
+    /// Whether it is reached by interfaces alone that are not watched, such as loopback, as far as is known:
+    /// `syns_received` and `handshakes_unanswered` then say nothing.
+    #[serde(default)]
+    pub syns_unseen: bool,
     /// SYNs received by watched interfaces, repeats included.
     pub syns_received: u64,
     /// These SYNs by family.
@@ -139,6 +143,7 @@ impl Listener {
             uid: None,
             sockets: 1,
             shares_slot: false,
+            syns_unseen: false,
             syns_received: 0,
             syns_by_family: ByFamily::default(),
             delivery: None,
@@ -207,6 +212,13 @@ impl Listener {
         self.delivery.map_or(self.syns_received, |delivery| delivery.reached())
     }
 
+    /// Notes whether its SYNs come by interfaces that are not watched.
+    pub fn note_loopback(&mut self, is_watched: bool) {
+        let by_others = self.completed_unwatched.total() > 0 && self.completed.total() == 0;
+        let by_loopback = self.address.to_canonical().is_loopback() && !is_watched;
+        self.syns_unseen = self.syns_received == 0 && self.syns_for_tcp() == 0 && (by_others || by_loopback);
+    }
+
     /// Unanswered SYNs without those of which no request was made, or not one of their own: those that were turned
     /// away, and those that repeat another.
     ///
@@ -232,11 +244,17 @@ fn against(queues: Option<ListenerQueues>, read: fn(ListenerQueues) -> (u32, u32
     or_unknown(queues.map(read), |(length, limit)| format!("{}/{}", grouped(length.into()), grouped(limit.into())))
 }
 
+/// A figure of SYNs, where those are seen.
+fn seen(listener: &Listener, figure: String) -> String {
+    if listener.syns_unseen { UNKNOWN.to_owned() } else { figure }
+}
+
 /// The figures of a listener, a row each. Where `other` listeners have no series of their own, theirs are added up.
 pub static FIELDS: &[Field<Listener>] = fields! { Listener;
     counter BY_FAMILY "tracker_listener_syns_total"
         "SYNs to this listener received by watched interfaces, repeats included."
-        => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS";
+        => Each(&[&["ipv4"], &["ipv6"]], |l| l.syns_by_family.to_array().to_vec()), column "SYNS",
+        cell |l| seen(l, grouped(l.syns_received));
     counter LABELS "tracker_listener_delivered_syns_total"
         "SYNs sent to this listener that reached TCP here."
         => Count(|l| Some(l.delivery?.delivered)), wide "DELIVERED";
@@ -256,7 +274,8 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         "SYNs sent to this listener that TCP has not looked up: dropped before TCP, sent on to another network \
          namespace, or repeats of one whose request waits for its answer."
         => Count(|l| Some(l.delivery?.undelivered)), wide "UNDELIVERED";
-    "SYNs per second, over the last second or more." => Number(|l| Some(l.syn_rate)), column "SYN/S";
+    "SYNs per second, over the last second or more." => Number(|l| Some(l.syn_rate)), column "SYN/S",
+        cell |l| seen(l, rate(l.syn_rate));
     counter BY_INTERFACE "tracker_listener_handshakes_total"
         "Handshakes completed, by whether the last packet came by a watched interface or by another such as loopback."
         => Each(
@@ -266,7 +285,8 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         about "Handshakes completed, by all interfaces.";
     "SYNs that reached this listener and neither completed a handshake nor are half-open now nor were reset by their \
      client; an upper bound, for a repeated SYN counts again."
-        => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED";
+        => Count(|l| Some(l.handshakes_unanswered)), column "UNANSWERED",
+        cell |l| seen(l, grouped(l.handshakes_unanswered));
     histogram LABELS "tracker_listener_handshake_seconds"
         "Time from the first SYN-ACK to the ACK that completes the handshake, repeats included."
         => Read::Histogram(HANDSHAKE_SHIFT, |l| &l.handshake_time);
@@ -277,7 +297,7 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max)),
         about "Connections that wait for accept() at the last census, and their limit.";
     gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
-        => Count(|l| Some(l.queues?.accept_queue_max.into()));
+        => Count(|l| Some(l.queues?.accept_queue_max.into())), summed false;
     gauge LABELS "tracker_listener_full_sockets"
         "Sockets of an SO_REUSEPORT group whose own accept queue is full, which the sum over the group hides; only of \
          groups."
@@ -300,7 +320,7 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         => Count(|l| Some(l.queues?.syn_queue_young.into())), wide "YOUNG";
     gauge LABELS "tracker_listener_syn_queue_limit"
         "Limit of the SYN queue, beyond which the kernel answers with cookies or drops."
-        => Count(|l| Some(l.queues?.syn_queue_max.into()));
+        => Count(|l| Some(l.queues?.syn_queue_max.into())), summed false;
     counter LABELS "tracker_listener_repeated_syns_total"
         "SYNs to this listener that repeat an earlier one, an estimate from a sample, and rather too low: a few of a \
          hundred are missed."
@@ -360,6 +380,31 @@ mod tests {
         assert_eq!(web.handshakes_unanswered, 150 - 130 - 5);
         let raced = Listener { completed: ByFamily { ipv4: 1_000, ipv6: 0 }, ..web };
         assert_eq!(raced.derived().handshakes_unanswered, 0, "no more than were received");
+    }
+
+    #[test]
+    fn syns_that_nobody_watches_are_not_known_to_be_none() {
+        let shown = |listener: Listener, is_watched| {
+            let mut listener = listener.derived();
+            listener.note_loopback(is_watched);
+            let cells = ["SYNS", "SYN/S", "UNANSWERED", "COMPLETED"].map(|head| {
+                let column = |field: &&Field<Listener>| field.column.as_ref().is_some_and(|it| it.head == head);
+                FIELDS.iter().find(column).expect("a column").text(&listener)
+            });
+            cells.join(" ")
+        };
+        let loopback = Listener {
+            completed_unwatched: ByFamily { ipv4: 31, ipv6: 0 },
+            ..Listener::new(1, [127, 0, 0, 1].into(), 19_246)
+        };
+        assert_eq!(shown(loopback.clone(), false), "- - - 31");
+        let any = Listener { address: Ipv6Addr::UNSPECIFIED.into(), ..loopback.clone() };
+        assert_eq!(shown(any.clone(), false), "- - - 31", "so far nobody came by another interface");
+        let idle = |address: Ipv6Addr| Listener::new(1, address.into(), 80);
+        assert_eq!(shown(idle(Ipv6Addr::LOCALHOST), false), "- - - 0");
+        assert_eq!(shown(idle(Ipv6Addr::LOCALHOST), true), "0 0 0 0");
+        assert_eq!(shown(idle(Ipv6Addr::UNSPECIFIED), false), "0 0 0 0", "nobody came");
+        assert_eq!(shown(web(), false), "150 0 15 133");
     }
 
     #[test]

@@ -29,6 +29,34 @@ pub struct PortHolder {
     pub ports: u32,
 }
 
+/// A process and its calls of `connect()`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PortMaker {
+    /// Process id, in the initial pid namespace.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// Its calls of `connect()` in the last minute or two, as far as seen; those that failed are among them.
+    pub connects: u32,
+}
+
+impl PortMaker {
+    /// Those with the most calls first, at most `most` of them.
+    #[must_use]
+    pub fn most_first(makers: impl IntoIterator<Item = Self>, most: usize) -> Vec<Self> {
+        let mut makers: Vec<_> = makers.into_iter().collect();
+        makers.sort_unstable_by_key(|maker| (Reverse(maker.connects), maker.pid));
+        makers.truncate(most);
+        makers
+    }
+
+    /// The process alone.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        Process { pid: self.pid, comm: self.comm.clone() }
+    }
+}
+
 /// `nginx (pid 815)`
 impl Display for Process {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {

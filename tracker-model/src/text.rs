@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit, tz::TimeZone};
 
-use crate::process::PortHolder;
+use crate::process::{PortHolder, PortMaker};
 
 /// A date and time, UTC, to the second.
 #[must_use]
@@ -19,12 +19,16 @@ pub fn time_after(from: Timestamp, time: Timestamp) -> String {
     time.strftime(if from.date() == time.date() { "%T" } else { "%F %T" }).to_string()
 }
 
-/// Since when, or from when to when.
+/// Since when, or from when to when. `before` is whether it was so already at `since`, when tracker looked first.
 #[must_use]
-pub fn period(since: Timestamp, until: Option<Timestamp>) -> String {
-    match until {
-        None => format!("since {} UTC", time(since)),
-        Some(until) => format!("from {} to {} UTC", time(since), time_after(since, until)),
+pub fn period(since: Timestamp, before: bool, until: Option<Timestamp>) -> String {
+    match (until, before) {
+        (None, false) => format!("since {} UTC", time(since)),
+        (None, true) => format!("since before tracker started ({} UTC)", time(since)),
+        (Some(until), false) => format!("from {} to {} UTC", time(since), time_after(since, until)),
+        (Some(until), true) => {
+            format!("from before tracker started ({}) to {} UTC", time(since), time_after(since, until))
+        }
     }
 }
 
@@ -215,12 +219,20 @@ pub fn printable(text: &str) -> String {
     safe
 }
 
-/// Processes and their ports, safe to print, each number after a mark of what kind it is; nothing without a process.
+/// Processes and their ports, safe to print; nothing without a process.
 #[must_use]
-pub fn holders(holders: &[PortHolder], mark: &str) -> Option<String> {
-    let holder = |of: &PortHolder| format!("{} {mark}{}", process(of.pid, &of.comm), grouped(of.ports.into()));
+pub fn holders(holders: &[PortHolder]) -> Option<String> {
+    let holder = |of: &PortHolder| format!("{} {}", process(of.pid, &of.comm), grouped(of.ports.into()));
     let holders: Vec<_> = holders.iter().map(holder).collect();
     (!holders.is_empty()).then(|| printable(&holders.join(", ")))
+}
+
+/// Processes and their calls of `connect()`, safe to print; nothing without a process.
+#[must_use]
+pub fn makers(makers: &[PortMaker]) -> Option<String> {
+    let maker = |of: &PortMaker| format!("{} {}", process(of.pid, &of.comm), grouped(of.connects.into()));
+    let makers: Vec<_> = makers.iter().map(maker).collect();
+    (!makers.is_empty()).then(|| printable(&makers.join(", ")))
 }
 
 /// Ports by state, most first, safe to print; nothing without a port.

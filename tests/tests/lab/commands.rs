@@ -82,7 +82,14 @@ fn doctor_says_what_root_can_do() -> Result<()> {
     for name in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "tracker_xdp", "tracker_tc", "tracker_sock_raw"] {
         assert_eq!(verdict(&checks, name), Some("ok"), "{name} in {checks}");
     }
-    Ok(())
+    // Whether this kernel has fexit or not: doctor and daemon agree on it.
+    let pair = Pair::plain()?;
+    let daemon = Daemon::start(&pair.server)?;
+    let status = daemon.status()?;
+    let sees_bind = verdict(&checks, "tracker_bind") == Some("ok");
+    assert_eq!(status.unavailable.is_empty(), sees_bind, "{:?} and {checks}", status.unavailable);
+    assert!(sees_bind || checks["verdict"] == "limited", "{checks}");
+    daemon.stop(Signal::SIGTERM)
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod explain_listen;
 mod explain_listen_firewall;
 mod explain_listen_queues;
 mod explain_listen_support;
+mod figures;
 mod floods;
 mod floods_counted;
 mod full_tables;

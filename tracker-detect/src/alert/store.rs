@@ -37,6 +37,8 @@ pub struct Report {
     pub advice: String,
     /// What is not known, and why.
     pub unknown: Vec<String>,
+    /// Whether it was so already when the daemon looked first. It counts when the alert is opened.
+    pub since_before: bool,
 }
 
 impl Report {
@@ -44,7 +46,8 @@ impl Report {
     #[must_use]
     pub fn new(kind: AlertKind, severity: Severity, subject: AlertSubject, evidence: Evidence) -> Self {
         let (headline, advice, unknown) = (String::new(), String::new(), Vec::new());
-        Self { kind, severity, subject, class: None, headline, evidence, facts: Vec::new(), advice, unknown }
+        let (class, facts, since_before) = (None, Vec::new(), false);
+        Self { kind, severity, subject, class, headline, evidence, facts, advice, unknown, since_before }
     }
 
     /// A report whose evidence is `facts`.
@@ -73,6 +76,7 @@ impl Report {
 struct StoredAlert {
     report: Report,
     since: Timestamp,
+    since_before: bool,
     until: Option<Timestamp>,
     /// Times that it was reopened.
     pauses: u32,
@@ -109,7 +113,8 @@ impl AlertStore {
             let Some(oldest) = of_kind().find(|(_, alert)| alert.until.is_some()).map(|(id, _)| *id) else { return id };
             alerts.stored.remove(&oldest);
         }
-        alerts.stored.insert(id, StoredAlert { report, since, until: None, pauses: 0 });
+        let since_before = report.since_before;
+        alerts.stored.insert(id, StoredAlert { report, since, since_before, until: None, pauses: 0 });
         id
     }
 
@@ -155,8 +160,9 @@ impl AlertStore {
 
 impl StoredAlert {
     fn render(&self, id: u64) -> Alert {
-        let Report { kind, severity, subject, class, headline, evidence, facts, advice, unknown } = self.report.clone();
-        let mut summary = format!("{headline}; {}", period(self.since, self.until));
+        let Report { kind, severity, subject, class, headline, evidence, facts, advice, unknown, since_before: _ } =
+            self.report.clone();
+        let mut summary = format!("{headline}; {}", period(self.since, self.since_before, self.until));
         if self.pauses > 0 {
             let _ = write!(summary, ", with {} pause{}", self.pauses, if self.pauses == 1 { "" } else { "s" });
         }
@@ -166,6 +172,7 @@ impl StoredAlert {
             severity,
             state: if self.until.is_some() { AlertState::Resolved } else { AlertState::Firing },
             since: self.since,
+            since_before: self.since_before,
             until: self.until,
             subject,
             class,

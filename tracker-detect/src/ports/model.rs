@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
@@ -25,6 +26,8 @@ const FOLLOWED: usize = 1_024;
 const ALWAYS_FOLLOWED: usize = 64;
 /// and those that use this share of their ports: below it neither a share nor a time is near any threshold.
 const MATTERS: f64 = 0.02;
+/// What is seen first this soon after the first census of all was there when the daemon started.
+const FIRST_LOOKS: Duration = Duration::from_secs(30);
 /// From this share of its ports on a destination is looked at often.
 const HOT_RATIO: f64 = 0.2;
 
@@ -40,6 +43,8 @@ pub fn is_short(seen: &PortsObservation) -> bool {
 /// The local ports of all network namespaces.
 #[derive(Debug, Default)]
 pub struct PortModel {
+    /// When the first census was.
+    first: Option<Duration>,
     netns: BTreeMap<u32, NetnsPorts>,
     /// How refused calls of `bind()` are seen.
     conflicts_seen_by: String,
@@ -67,12 +72,13 @@ impl PortModel {
     /// Adds a census of a network namespace, and returns what the detectors are to be shown. One that is not later than
     /// the last is left out.
     pub fn update(&mut self, seen: &PortsObservation) -> Option<Arc<PortsReading>> {
+        let is_early = seen.at.saturating_sub(*self.first.get_or_insert(seen.at)) <= FIRST_LOOKS;
         let space = self.netns.entry(seen.netns).or_default();
         if space.reading.as_ref().is_some_and(|reading| reading.now.at >= seen.at) {
             return None;
         }
         self.answer.take();
-        Some(space.update(seen))
+        Some(space.update(seen, is_early))
     }
 
     /// A network namespace is gone.
@@ -134,11 +140,13 @@ struct NetnsPorts {
 }
 
 impl NetnsPorts {
-    fn update(&mut self, seen: &PortsObservation) -> Arc<PortsReading> {
+    /// Adds a census; `is_early` is whether the daemon has just started.
+    fn update(&mut self, seen: &PortsObservation, is_early: bool) -> Arc<PortsReading> {
         let capacity = PortCapacity::new(&seen.settings, &seen.bound);
         let free_in = |range| (range, PortCapacity::free_in(range, &seen.settings, &seen.bound));
         let reading = Arc::new(PortsReading {
             now: ObservedAt { at: seen.at, wall: seen.wall },
+            first: is_early && self.reading.is_none(),
             space: space(seen, &capacity, self.udp(seen, &capacity)),
             free_for_all: capacity.free_for_all,
             free_in: seen.failures.iter().filter_map(|failure| failure.local_port_range).map(free_in).collect(),

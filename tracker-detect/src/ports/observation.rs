@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracker_common::state;
 
 use super::settings::{PortSet, PortSettings};
-use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortRange, PortRest};
+use tracker_model::api::{PortConflict, PortFailure, PortHolder, PortMaker, PortRange, PortRest};
 
 /// What a census of one network namespace saw of local ports.
 #[derive(Clone, Debug)]
@@ -65,8 +65,8 @@ pub struct TupleObservation {
     pub next_free: Option<Duration>,
     /// Processes that hold them, most first.
     pub processes: Vec<PortHolder>,
-    /// Processes that made them, most first; empty where that was not seen.
-    pub made_by: Vec<PortHolder>,
+    /// Processes that called `connect()` for them, most calls first; empty where that was not seen.
+    pub made_by: Vec<PortMaker>,
     /// Ranges that sockets of these have set for themselves.
     pub ranges: Vec<RangeObservation>,
     /// Whether all sockets have set one, those in `TIME_WAIT` as far as their port lies in one.

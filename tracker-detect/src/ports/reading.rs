@@ -12,6 +12,8 @@ use tracker_model::api::{
 #[derive(Clone, Debug)]
 pub struct PortsReading {
     pub(crate) now: ObservedAt,
+    /// Whether the daemon looked here for the first time, just after its start: what it saw was there before.
+    pub(crate) first: bool,
     pub(crate) space: PortSpace,
     /// Ports that a `connect()` to a destination without connections can choose.
     pub(crate) free_for_all: u32,

@@ -140,8 +140,8 @@ fn facts(kind: AlertKind, subject: &AlertSubject, evidence: &PortEvidence) -> Ve
         ("states", "states", text::states(&evidence.states)),
         ("growth_per_second", "growth", growth(evidence)),
         ("failed", "failed", failures(evidence)),
-        ("processes", "held by", text::holders(&evidence.processes, "")),
-        ("made_by", "made by", text::holders(&evidence.made_by, ">=")),
+        ("processes", "held by", text::holders(&evidence.processes)),
+        ("made_by", "connect() by", text::makers(&evidence.made_by)),
         ("range", "range", (!one_port).then(|| range(evidence))),
     ];
     let fact = |(name, label, line): (_, _, Option<String>)| Some(Fact::new(name, label, line?, Unit::None));

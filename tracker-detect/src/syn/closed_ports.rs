@@ -10,7 +10,7 @@ use super::{
     incident::{Incident, firing, onset, quiet},
     observation::ClosedPortsObservation,
     record::{Subject, Unknown},
-    scan::Scan,
+    scan::{Ports, Scan},
     settings::{AGAIN, FRESH_TIMEOUT, Settings},
     sources::{Attribution, UsualSources},
     subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
@@ -45,6 +45,11 @@ impl Port {
         firing(self.incident.as_ref())
     }
 
+    /// Whether a flood of it goes on, or may be beginning.
+    fn is_flooded(&self) -> bool {
+        self.fires() || self.cusum.suspicious()
+    }
+
     fn matters(&self, at: Duration) -> bool {
         self.fires() || self.incident.as_ref().is_some_and(|incident| at.saturating_sub(incident.last) <= AGAIN)
     }
@@ -57,6 +62,10 @@ pub struct ClosedPorts {
     netns: u32,
     /// All ports together.
     all: Cusum,
+    /// All but those that are flooded: what a scan may be made of.
+    scanned: Cusum,
+    /// SYNs to flooded ports.
+    flooding: u64,
     ports: BTreeMap<u16, Port>,
     scan: Scan,
     state: SubjectState,
@@ -69,6 +78,8 @@ impl ClosedPorts {
             settings,
             netns: 0,
             all: Cusum::new(settings, point(seen.syns, at)),
+            scanned: Cusum::new(settings, point(seen.syns, at)),
+            flooding: 0,
             ports: BTreeMap::new(),
             scan: Scan::default(),
             state: SubjectState::default(),
@@ -88,16 +99,16 @@ impl ClosedPorts {
     ) {
         self.netns = netns.unwrap_or(self.netns);
         let before = self.all.history.last().at;
-        let all = self.all.step(point(seen.syns, context.at), Duration::ZERO);
+        self.all.step(point(seen.syns, context.at), Duration::ZERO);
         if let Some(sources) = &seen.sources {
             self.state.count_distinct(sources);
-            self.state.sample.add(context.at, sources);
+            self.state.add_sources(context.at, sources);
         }
         let fresh =
             self.list(seen, followed, before, context.at).max(seen.ports_touched.saturating_sub(self.known(seen)));
         self.forget(followed, context.at);
         self.step_ports(seen, context);
-        self.step_scan(all.as_ref(), fresh, context);
+        self.step_scan(seen, fresh, context);
         self.watch();
         self.update_verdict(context);
     }
@@ -150,6 +161,10 @@ impl ClosedPorts {
             }
             port.served |= seen.served_before.contains(number);
             let step = port.cusum.step(point(syns, context.at), Duration::ZERO);
+            if port.is_flooded() {
+                let syns = step.map_or(0, |step| step.interval.to.syns - step.interval.from.syns);
+                self.flooding = self.flooding.saturating_add(syns);
+            }
             self.advance(port, step.as_ref(), context);
             if !port.fires() && step.is_some() {
                 self.maybe_open(*number, port, context);
@@ -220,10 +235,33 @@ impl ClosedPorts {
             && distinct >= FORGED_SHARE * float(covered)
     }
 
-    fn step_scan(&mut self, step: Option<&Step>, fresh: u32, context: &ObservationContext) {
+    fn step_scan(&mut self, seen: &ClosedPortsObservation, fresh: u32, context: &ObservationContext) {
+        let syns = seen.syns.saturating_sub(self.flooding).max(self.scanned.history.last().syns);
+        let step = self.scanned.step(point(syns, context.at), Duration::ZERO);
+        let flooded = self.flooded_until();
+        let mixed = flooded >= Some(context.at);
+        if let (Some(flooded), false) = (flooded, mixed) {
+            // What was drawn before is the flood's.
+            self.state.sample.forget_until(flooded);
+        }
         let mut scan = std::mem::take(&mut self.scan);
-        scan.step(step, fresh, self.netns, &self.view(&self.all, context));
+        let unknown = SubjectState::default();
+        let state = if mixed { &unknown } else { &self.state };
+        let view = SubjectView { state, ..self.view(&self.scanned, context) };
+        let ports = Ports { fresh, since: seen.ports_of_scan, mixed };
+        scan.step(step.as_ref(), ports, self.netns, &view);
         self.scan = scan;
+    }
+
+    /// When the last SYNs of a flood came, while one goes on or may be beginning.
+    fn flooded_until(&self) -> Option<Duration> {
+        let flooded = self.ports.values().filter(|port| port.is_flooded());
+        flooded
+            .map(|port| match &port.incident {
+                Some(incident) if incident.firing() => incident.last,
+                _ => port.cusum.history.known().at,
+            })
+            .max()
     }
 
     fn watch(&mut self) {
@@ -239,21 +277,26 @@ impl ClosedPorts {
         let floods = self.ports.values().filter_map(|port| port.incident.as_ref()).filter(|incident| incident.firing());
         let incident = floods.min_by_key(|incident| incident.alert).or(self.scan.firing());
         let class = incident.map_or(Class::None, |incident| incident.record.attribution.class);
-        self.state.set_verdict(class, incident.map(|incident| incident.alert), context.wall);
+        self.state.set_verdict(class, incident.map(Incident::identity), context.wall);
     }
 
     /// What there is to say of them.
     pub fn status(&self) -> SubjectStatus {
         let suspected = self.ports.values().filter(|port| port.cusum.suspicious());
-        self.state.status(suspected.filter_map(|port| Some(onset(port.cusum.excursion()?, &port.cusum))).min())
+        let flood = suspected.filter_map(|port| Some(onset(port.cusum.excursion()?, &port.cusum))).min();
+        let scan_from = self.scan.from();
+        // Its sources are summed up from its own onset, whatever was watched before.
+        let anew_from = scan_from.filter(|_| self.scan.firing().is_some());
+        SubjectStatus { scan_from, anew_from, ..self.state.status(anew_from.or(flood)) }
     }
 
     /// Sources with the largest shares.
     pub fn sources(&self) -> Vec<SourceShare> {
-        self.state.sample.top().0
+        self.state.sample.top(&self.state.completed).0
     }
 }
 
 const fn point(syns: u64, at: Duration) -> Point {
-    Point { at, syns, completed: 0, answered: 0, unanswered: 0, repeated: 0, drops: None }
+    let none = Duration::ZERO;
+    Point { at, syns, completed: 0, answered: 0, unanswered: 0, repeated: 0, drops: None, drops_at: none }
 }

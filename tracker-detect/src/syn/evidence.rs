@@ -29,17 +29,12 @@ pub fn update(
     distinct_sources(evidence, view);
     repeated(evidence, before, view);
     queues(evidence, before, view);
-    if let (Some(now), Some(before)) = (view.context.namespace.last(), before.namespace) {
-        let named = now.named().into_iter().zip(before.named());
-        evidence.namespace =
-            named.map(|((name, now), (_, before))| (name.to_owned(), now.saturating_sub(before))).collect();
-    }
 }
 
 /// Brings the shares of the sources up to date.
 pub fn sources(evidence: &mut FloodEvidence, view: &SubjectView) {
     if view.state.sample.len() > 0 {
-        (evidence.top_sources, evidence.top_prefixes) = view.state.sample.top();
+        (evidence.top_sources, evidence.top_prefixes) = view.state.sample.top(&view.state.completed);
     }
 }
 
@@ -47,8 +42,12 @@ fn rates(evidence: &mut FloodEvidence, from: Duration, to: Duration, view: &Subj
     let from = from.max(to.saturating_sub(WINDOW));
     let Some(span) = view.cusum.history.span(from, to) else { return };
     evidence.syn_rate = rate(&span, |point| point.syns);
-    evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(evidence.syn_rate);
     evidence.completed_rate = rate(&span, |point| point.completed);
+    // What comes to light late may be more than went unanswered in this time: no more than was not answered.
+    let most = (evidence.syn_rate - rate(&span, |point| point.answered)).max(0.0);
+    evidence.unanswered_rate = rate(&span, |point| point.unanswered).min(most);
+    let repeated = rate(&span, |point| point.repeated);
+    evidence.new_connection_rate = view.flow.map(|_| (evidence.syn_rate - repeated).max(0.0));
     let seconds = span.1.at.saturating_sub(span.0.at).as_secs_f64();
     (evidence.rates_until, evidence.rates_seconds) = (Some(view.context.wall_of(span.1.at)), seconds);
     if seconds >= PEAK || evidence.peak_syn_rate <= 0.0 {
@@ -66,8 +65,8 @@ fn distinct_sources(evidence: &mut FloodEvidence, view: &SubjectView) {
     }
     let share = (distinct / float(covered)).min(1.0);
     let missed = float(evidence.syns.saturating_sub(covered)) * share * share;
-    evidence.distinct_sources = distinct + missed;
-    evidence.distinct_sources_error = hll::ERROR.hypot(0.25 * missed / evidence.distinct_sources);
+    evidence.distinct_sources = (distinct + missed).round();
+    evidence.distinct_sources_error = hll::ERROR.hypot(0.25 * missed / (distinct + missed));
 }
 
 fn repeated(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
@@ -102,8 +101,8 @@ fn queues(evidence: &mut FloodEvidence, before: &Before, view: &SubjectView) {
     evidence.accept_queue = Some(queues.accept_queue);
     evidence.syn_queue_max = Some(queues.syn_queue_max);
     evidence.accept_queue_max = Some(queues.accept_queue_max);
-    if let Some(before) = before.point.drops {
-        // The count is that of the sockets: one that was opened again began at zero.
-        evidence.dropped = Some(queues.drops.checked_sub(before).unwrap_or(queues.drops));
-    }
+    // The count is that of the sockets: one that was opened since, or again, began at zero.
+    let since = before.point.drops.and_then(|before| queues.drops.checked_sub(before));
+    evidence.dropped = Some(since.unwrap_or(queues.drops));
+    evidence.dropped_since = since.map(|_| view.context.wall_of(before.point.drops_at));
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tracker_model::{
     api::{Fact, FloodEvidence, SourceShare, Unit},
-    text::{counted, grouped, known, percent, rate, whole},
+    text::{counted, grouped, known, percent, rate, time, whole},
 };
 
 /// What `evidence` says. `firing` is whether the alert goes on, and `listener` whether it is of a listener.
@@ -18,7 +18,6 @@ pub fn facts(evidence: &FloodEvidence, firing: bool, listener: bool) -> Vec<Fact
         ("listener", "listener", queues(evidence)),
         ("worst_socket", "worst socket", worst_socket(evidence)),
         ("waiting", "waiting", waiting(evidence)),
-        ("namespace", "namespace", namespace(evidence)),
     ];
     let fact = |(name, label, line): (_, _, Option<String>)| Some(Fact::new(name, label, line?, Unit::None));
     lines.into_iter().filter_map(fact).collect()
@@ -32,6 +31,9 @@ fn rates(evidence: &FloodEvidence, firing: bool, listener: bool) -> String {
         rate(evidence.peak_syn_rate),
         rate(evidence.unanswered_rate),
     );
+    if let Some(new) = evidence.new_connection_rate {
+        let _ = write!(line, ", ~{}/s repeat no earlier one", rate(new));
+    }
     // Where nothing listens nothing is completed.
     if listener {
         let [now, usual] = [evidence.completed_rate, evidence.usual_completed_rate].map(rate);
@@ -49,7 +51,7 @@ fn since_onset(evidence: &FloodEvidence) -> String {
         let _ = write!(line, ", about {} of the connections completed", percent(share));
     }
     if let Some(ports) = evidence.ports {
-        let _ = write!(line, ", to at most {} ports", grouped(ports.into()));
+        let _ = write!(line, ", to {}", counted(ports.into(), "port"));
     }
     if evidence.pulses > 0 {
         let _ = write!(line, ", began again after {}", counted(evidence.pulses.into(), "pause"));
@@ -76,8 +78,10 @@ fn shares(shares: &[SourceShare]) -> Option<String> {
 fn queues(evidence: &FloodEvidence) -> Option<String> {
     let FloodEvidence { half_open, syn_queue, accept_queue, dropped, .. } = *evidence;
     half_open.or(syn_queue).or(accept_queue).map(u64::from).or(dropped)?;
+    let since = evidence.dropped_since.map_or_else(|| "listen()".to_owned(), |since| format!("{} UTC", time(since)));
+    let since = if dropped.is_some() { format!(" since {since}") } else { String::new() };
     Some(format!(
-        "half-open {}, SYN queue {}/{} ({} young), accept queue {}/{}, {} turned away since onset",
+        "half-open {}, SYN queue {}/{} ({} young), accept queue {}/{}, {} turned away{since}",
         known(half_open),
         known(syn_queue),
         known(evidence.syn_queue_max),
@@ -102,11 +106,4 @@ fn waiting(evidence: &FloodEvidence) -> Option<String> {
         "~{} not accepted, each counted once; the rest of the SYNs are repeats",
         counted(clients, "connection")
     ))
-}
-
-/// Counters that moved.
-fn namespace(evidence: &FloodEvidence) -> Option<String> {
-    let moved = evidence.namespace.iter().filter(|(_, count)| **count > 0);
-    let moved: Vec<_> = moved.map(|(name, count)| format!("{name} +{}", grouped(*count))).collect();
-    (!moved.is_empty()).then(|| format!("{} since onset, all its listeners together", moved.join(", ")))
 }

@@ -29,6 +29,16 @@ pub struct Point {
     pub repeated: u64,
     /// SYNs that the listener turned away, as of the last census.
     pub drops: Option<u64>,
+    /// When that census was.
+    pub drops_at: Duration,
+}
+
+impl Point {
+    /// Whether nothing was counted between the two.
+    fn same(&self, other: &Self) -> bool {
+        let counts = |of: &Self| (of.syns, of.completed, of.answered, of.drops);
+        counts(self) == counts(other)
+    }
 }
 
 /// An interval old enough that what was to be answered in it has been.
@@ -108,9 +118,10 @@ impl History {
         self.credit = (self.credit + (point.completed - before.completed)).min(point.completed - late);
         let then = point.at.checked_sub(lag)?;
         let index = self.points.partition_point(|point| point.at <= then).checked_sub(1)?;
-        let (from, mut to) = (self.known, self.points[index]);
+        let from = self.known;
+        let mut to = self.points[index];
         if to.at <= from.at {
-            return None;
+            to = self.idle(then).filter(|idle| idle.at.saturating_sub(from.at) >= LEAST_STEP)?;
         }
         let excused = to.repeated.saturating_sub(from.repeated).min(self.credit).min(to.syns - from.syns);
         (self.credit, self.excused) = (self.credit - excused, self.excused + excused);
@@ -144,11 +155,9 @@ impl History {
 
     /// Forgets what an idle subject's points repeat: hundreds of idle listeners cost next to nothing.
     pub fn shrink(&mut self) {
-        let counts = |point: &Point| (point.syns, point.completed, point.answered, point.drops);
-        let same = |a: &Point, b: &Point| counts(a) == counts(b);
         while let [.., a, b, c] = *self.points.make_contiguous()
-            && same(&a, &b)
-            && same(&b, &c)
+            && a.same(&b)
+            && b.same(&c)
         {
             let last = self.points.len() - 1;
             self.points.swap(last, last - 1);
@@ -166,11 +175,19 @@ impl History {
         &self.known
     }
 
+    /// The counters at a moment between two points, if they did not change between them: points of an idle time are
+    /// not kept.
+    fn idle(&self, at: Duration) -> Option<Point> {
+        let next = self.points.partition_point(|point| point.at <= at);
+        let (before, after) = (self.points.get(next.checked_sub(1)?)?, self.points.get(next)?);
+        before.same(after).then_some(Point { at, ..*before })
+    }
+
     /// The first point at or after `from` and the last at or before `to`, if those are two.
     pub fn span(&self, from: Duration, to: Duration) -> Option<(Point, Point)> {
-        let first = self.points.iter().find(|point| point.at >= from)?;
-        let last = self.points.iter().rfind(|point| point.at <= to)?;
-        (first.at < last.at).then_some((*first, *last))
+        let first = self.idle(from).or_else(|| self.points.iter().find(|point| point.at >= from).copied())?;
+        let last = self.idle(to).or_else(|| self.points.iter().rfind(|point| point.at <= to).copied())?;
+        (first.at < last.at).then_some((first, last))
     }
 }
 
@@ -231,5 +248,22 @@ mod tests {
             history.shrink();
         }
         assert!(history.points.len() <= 3, "{}", history.points.len());
+    }
+
+    /// An idle time of which hardly a point is kept is known all the same: what goes on before it ends in it.
+    #[test]
+    fn an_idle_time_is_known_though_its_points_are_not_kept() {
+        let mut history = History::new(point(0, 0, 0));
+        let mut known = 0;
+        for step in 1..100 {
+            let counted = step.min(4) * 25;
+            known += u32::from(history.push(point(step, counted, counted), LAG).is_some());
+            history.shrink();
+        }
+        assert!(known > 90, "{known} of 99 steps");
+        let to = history.known().at;
+        assert_eq!(to + LAG, Duration::from_millis(99 * 250));
+        let (from, to) = history.span(to.saturating_sub(Duration::from_secs(2)), to).expect("two points");
+        assert_eq!((from.at + Duration::from_secs(2), from.syns), (to.at, to.syns));
     }
 }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use tracker_model::api::FloodEvidence;
+use jiff::Timestamp;
+use tracker_model::{
+    api::{Class, FloodEvidence},
+    counters::NamespaceCounters,
+};
 
 use super::{
     cusum::{Cusum, Excursion, Step},
     evidence,
+    history::Point,
     record::{Record, Subject, Unknown},
     settings::{AGAIN, AGREEMENT, QUIET},
     sources::Attribution,
@@ -15,6 +20,8 @@ use super::{
 };
 use crate::estimators::rate::float;
 
+/// What began this shortly after the first observation was there before it: an onset is not known better.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// Part of the highest rate of SYNs that must go unanswered for the sources to say what an incident comes from.
 const STRONG: f64 = 0.3;
 
@@ -39,8 +46,10 @@ pub struct Incident {
     pub last: Duration,
     /// For how long it is known that there were none since.
     quiet: Duration,
-    /// SYNs in that time.
-    pub pending: u64,
+    /// SYNs, completed handshakes and answered SYNs in that time.
+    pending: [u64; 3],
+    /// Its onset: that of its alert.
+    pub since: Timestamp,
     /// Another class than the alert's, and since when the sources speak for it.
     candidate: Option<(Attribution, Duration)>,
 }
@@ -72,8 +81,7 @@ impl Incident {
             incident.publish(context);
         } else {
             incident.record.note_census(context.census_error);
-            let since = context.wall_of(onset(excursion, view.cusum));
-            incident.alert = context.alerts.open(text::render(&incident.record), since);
+            incident.alert = context.alerts.open(text::render(&incident.record), incident.since);
         }
         incident
     }
@@ -81,7 +89,7 @@ impl Incident {
     /// One that no alert was opened for yet.
     fn new(subject: Subject, attribution: Attribution, excursion: &Excursion, view: &SubjectView) -> Self {
         let evidence = FloodEvidence { usual_completed_rate: excursion.usual_completed, ..FloodEvidence::default() };
-        let before = excursion.before;
+        let (before, begun) = (excursion.before, onset(excursion, view.cusum));
         Self {
             alert: 0,
             record: Record {
@@ -90,7 +98,10 @@ impl Incident {
                 subject,
                 device: view.device.map(str::to_owned),
                 firing: true,
+                since_before: begun <= view.context.first + FIRST_LOOK && attribution.class != Class::Scan,
                 evidence,
+                answered: 0,
+                namespace: NamespaceCounters::default(),
                 unknown: Vec::new(),
             },
             called: Duration::ZERO,
@@ -100,7 +111,8 @@ impl Incident {
             rates_to: Duration::ZERO,
             last: Duration::ZERO,
             quiet: Duration::ZERO,
-            pending: view.cusum.history.known().syns.saturating_sub(before.syns),
+            pending: counted(&before, view.cusum.history.known()),
+            since: view.context.wall_of(begun.max(view.context.first)),
             candidate: None,
         }
     }
@@ -112,8 +124,14 @@ impl Incident {
 
     /// Brings the figures up to date, with rates over the time before `to`.
     fn update_figures(&mut self, to: Duration, view: &SubjectView) {
-        let syns = std::mem::take(&mut self.pending);
+        let [syns, completed, answered] = std::mem::take(&mut self.pending);
+        let evidence = &mut self.record.evidence;
+        evidence.completed = evidence.completed.saturating_add(completed);
+        self.record.answered = self.record.answered.saturating_add(answered);
         evidence::update(&mut self.record.evidence, syns, &self.before, self.window_from, to, view);
+        if let (Some(now), Some(before)) = (view.context.namespace.last(), self.before.namespace) {
+            self.record.namespace = now.since(&before);
+        }
     }
 
     /// Shows what is known now.
@@ -121,12 +139,24 @@ impl Incident {
         context.alerts.update(self.alert, |report| *report = text::render(&self.record));
     }
 
+    /// Adds what was counted between two points.
+    pub fn add(&mut self, from: &Point, to: &Point) {
+        for (pending, more) in self.pending.iter_mut().zip(counted(from, to)) {
+            *pending = pending.saturating_add(more);
+        }
+    }
+
+    /// Its alert and onset.
+    pub const fn identity(&self) -> (u64, Timestamp) {
+        (self.alert, self.since)
+    }
+
     /// Adds a step. `goes_on` says whether it was one of the incident. It ends when there was none for as long as
     /// `quiet`.
     pub fn advance(&mut self, step: Option<&Step>, goes_on: bool, quiet: Duration, view: &SubjectView) {
         let Some(step) = step else { return };
         let interval = &step.interval;
-        self.pending = self.pending.saturating_add(interval.to.syns - interval.from.syns);
+        self.add(&interval.from, &interval.to);
         if !self.firing() {
             return;
         }
@@ -181,6 +211,12 @@ impl Incident {
             self.candidate = None;
         }
     }
+}
+
+/// SYNs, completed handshakes and answered SYNs between two points.
+const fn counted(from: &Point, to: &Point) -> [u64; 3] {
+    let (syns, completed) = (to.syns.saturating_sub(from.syns), to.completed.saturating_sub(from.completed));
+    [syns, completed, to.answered.saturating_sub(from.answered)]
 }
 
 /// Whether there is an incident and it goes on.

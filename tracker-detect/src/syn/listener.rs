@@ -45,14 +45,16 @@ pub struct Listener {
 impl Listener {
     /// A listener that is first seen now.
     pub fn new(settings: Settings, seen: &ListenerObservation, at: Duration) -> Self {
+        let (first, mut queues) = (point(seen, at, 0), Queues::default());
+        queues.see(seen.queues, first, seen.sample);
         Self {
             id: seen.id,
             device: seen.device.clone(),
-            cusum: Cusum::new(settings, point(seen, at, 0)),
+            cusum: Cusum::new(settings, first),
             state: SubjectState::default(),
             usual_sources: UsualSources::default(),
             sources_at: at,
-            queues: Queues::default(),
+            queues,
             worst_socket: None,
             flow: seen.sample,
             flood: None,
@@ -120,7 +122,7 @@ impl Listener {
     /// Nothing was observed for a while. Its SYNs were counted, if not when.
     fn note_gap(&mut self, before: &Point, now: &Point, context: &ObservationContext) {
         for incident in self.incidents_firing() {
-            incident.pending = incident.pending.saturating_add(now.syns.saturating_sub(before.syns));
+            incident.add(before, now);
             incident.record.note(Unknown::Gap(context.wall_of(before.at), context.wall));
         }
     }
@@ -132,7 +134,7 @@ impl Listener {
         self.state.count_distinct(seen);
         if self.state.watched || self.cusum.suspicious() {
             self.usual_sources.suspect();
-            self.state.sample.add(at, seen);
+            self.state.add_sources(at, seen);
         } else {
             self.usual_sources.learn(seen, seconds);
         }
@@ -210,8 +212,9 @@ impl Listener {
             }
             return;
         }
-        if !accepting && self.queues.overflows(context.at) && self.queues.explain() {
-            self.open_accept(&excursion, context);
+        let overflows = self.queues.overflows(context.at) && self.queues.explain();
+        if !accepting && (overflows || self.queues.turns_away(context.at)) {
+            self.open_accept(&self.stuck_excursion(&excursion), context);
             return;
         }
         let ready = self.cusum.ready();
@@ -250,6 +253,14 @@ impl Listener {
         let usual = &self.cusum.baseline;
         let before = self.queues.since().filter(|since| since.at < before.at).unwrap_or(before);
         Some(Excursion::from_point(before, usual.syns.get(), usual.completed.get(), None))
+    }
+
+    /// The excursion of an accept queue that is stuck: where nothing went unanswered, it begins when that was seen.
+    fn stuck_excursion(&self, excursion: &Excursion) -> Excursion {
+        match self.queues.since().filter(|_| self.cusum.excursion().is_none()) {
+            Some(since) => Excursion::from_point(since, excursion.usual_syns, excursion.usual_completed, None),
+            None => *excursion,
+        }
     }
 
     /// Unanswered SYNs per second over the last two seconds.
@@ -322,6 +333,7 @@ impl Listener {
             || firing(self.accept.as_ref());
         if !watched {
             self.state.sample.clear();
+            self.state.completed.clear();
         }
         self.state.set_watched(watched);
     }
@@ -329,9 +341,13 @@ impl Listener {
     fn update_verdict(&mut self, step: Option<&Step>, context: &ObservationContext) {
         let incident = [&self.flood, &self.accept].into_iter().flatten().find(|incident| incident.firing());
         let surges = self.surge.step(&self.cusum, step, incident.is_some());
-        let calm = if surges { Class::Surge } else { Class::None };
+        let calm = match (surges, self.queues.is_stuck(context.at)) {
+            (_, true) => Class::SlowAccept,
+            (true, false) => Class::Surge,
+            (false, false) => Class::None,
+        };
         let class = incident.map_or(calm, |incident| incident.record.attribution.class);
-        self.state.set_verdict(class, incident.map(|incident| incident.alert), context.wall);
+        self.state.set_verdict(class, incident.map(Incident::identity), context.wall);
     }
 
     /// What there is to say of it.
@@ -391,5 +407,6 @@ fn point(seen: &ListenerObservation, at: Duration, before: u64) -> Point {
         // A repeat that finds its request is not looked up, and so not among `syns`.
         repeated: seen.sample.repeated.saturating_sub(seen.undelivered),
         drops: seen.queues.map(|seen| seen.queues.drops),
+        drops_at: seen.queues.map_or(Duration::ZERO, |seen| seen.at),
     }
 }

@@ -110,6 +110,12 @@ pub struct SourcesObservation {
     pub syns_total: u64,
     /// Sources of at most 256 of these SYNs, chosen at random: one that sent many is in it many times.
     pub sample: Vec<IpAddr>,
+    /// Handshakes that were completed meanwhile.
+    #[serde(default)]
+    pub completed: u64,
+    /// Sources of some of these handshakes, chosen at random.
+    #[serde(default)]
+    pub completed_sample: Vec<IpAddr>,
 }
 
 /// SYNs to local addresses at ports where nothing listens.
@@ -119,6 +125,10 @@ pub struct ClosedPortsObservation {
     pub syns: u64,
     /// How many ports received one since the last observation.
     pub ports_touched: u32,
+    /// How many ports received one since [`super::SubjectStatus::scan_from`] or, while that is none, since the last
+    /// observation; none in recordings that are older than that figure.
+    #[serde(default)]
+    pub ports_of_scan: Option<u32>,
     /// The ports that received most since the last observation, at most 64: port and all its SYNs since the daemon
     /// started. Ports of listeners that have closed while the detector watched them are always in it.
     pub ports: Vec<(u16, u64)>,

@@ -49,6 +49,12 @@ impl State {
         self.last = Some((seen, point));
     }
 
+    /// Whether it lasts: the first census that saw it and the last are far enough apart.
+    fn is_lasting(&self) -> bool {
+        let (Some((first, _)), Some((last, _))) = (self.first, self.last) else { return false };
+        last.at.saturating_sub(first.at) >= LASTING
+    }
+
     /// Whether it lasts, and SYNs went unanswered or were turned away meanwhile, more than `share` for each completion.
     fn lasts(&self, share: f64) -> bool {
         let (Some((first, before)), Some((last, now))) = (self.before, self.last) else { return false };
@@ -71,6 +77,8 @@ pub struct Queues {
     calm: HandshakeStats,
     /// Two earlier readings of `drops`, [`BURST`] apart, the older first.
     drops: [Option<(Duration, u64)>; 2],
+    /// It is beyond its limit, and the next connection is turned away (`sk_acceptq_is_full`).
+    beyond: State,
     /// The SYN queue is filled with requests whose SYN-ACK was repeated: nobody answers them.
     filled: State,
 }
@@ -90,6 +98,7 @@ impl Queues {
             self.calm = flow;
         }
         self.full.see(full, seen, known);
+        self.beyond.see(seen.queues.accept_queue > seen.queues.accept_queue_max, seen, known);
         self.filled.see(is_filled(&seen.queues), seen, known);
     }
 
@@ -167,9 +176,20 @@ impl Queues {
         self.full.first.is_some() || self.filled()
     }
 
-    /// The counters when the present state began.
+    /// Whether the accept queue has been full for a while: two censuses saw it.
+    pub fn is_stuck(&self, at: Duration) -> bool {
+        self.stays_full(at) && self.full.is_lasting()
+    }
+
+    /// Whether the next connection is sure to be turned away, and has been for a while, whether one comes or not.
+    pub fn turns_away(&self, at: Duration) -> bool {
+        self.stays_full(at) && self.beyond.is_lasting()
+    }
+
+    /// The counters when the present state was first seen.
     pub fn since(&self) -> Option<Point> {
-        self.full.first.or(self.filled.first).map(|(_, point)| point)
+        let (seen, point) = self.full.first.or(self.filled.first)?;
+        Some(Point { at: seen.at, drops: Some(seen.queues.drops), drops_at: seen.at, ..point })
     }
 }
 
@@ -215,8 +235,11 @@ mod tests {
         let at = Duration::from_secs(5);
         see(&mut queues, Some(seen(4_000, full())), unanswered(0));
         assert!(queues.suspicious() && queues.full_now(at) && !queues.overflows(at));
+        see(&mut queues, Some(seen(4_500, full())), unanswered(0));
+        assert!(!queues.is_stuck(at), "for half a second");
         see(&mut queues, Some(seen(5_000, full())), unanswered(0));
         assert!(!queues.overflows(at), "nobody was turned away");
+        assert!(queues.is_stuck(at) && queues.turns_away(at), "but the next one will be");
         see(&mut queues, Some(seen(5_500, ListenerQueues { drops: 9, ..full() })), unanswered(0));
         assert!(queues.overflows(Duration::from_secs(6)));
         see(&mut queues, Some(seen(6_000, ListenerQueues { accept_queue: 3, ..full() })), unanswered(9));

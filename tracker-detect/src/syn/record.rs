@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 
 use super::{observation::ListenerId, sources::Attribution};
-use tracker_model::api::{AlertKind, AlertSubject, FloodEvidence, Severity};
+use tracker_model::{
+    api::{AlertKind, AlertSubject, FloodEvidence, Severity},
+    counters::NamespaceCounters,
+};
 
 /// Notes of what is not known, for each alert.
 const NOTES: usize = 8;
@@ -34,6 +37,8 @@ pub enum Unknown {
     Sources,
     /// The last census failed.
     Census(String),
+    /// SYNs to a flooded port came from the same sketch of sources.
+    SharedSources,
 }
 
 /// What is known of an alert.
@@ -47,7 +52,14 @@ pub struct Record {
     pub device: Option<String>,
     /// Whether it goes on.
     pub firing: bool,
+    /// Whether it was so already at the first observation.
+    pub since_before: bool,
     pub evidence: FloodEvidence,
+    /// SYNs that were answered since the onset: completed, waiting for the first data, or reset by their client.
+    pub answered: u64,
+    /// Counters of the namespace since the onset. They are of all its listeners together: they say how the kernel is
+    /// set, and are no figures of this one.
+    pub namespace: NamespaceCounters,
     pub unknown: Vec<Unknown>,
 }
 

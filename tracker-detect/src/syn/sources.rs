@@ -18,6 +18,10 @@ const ADDRESSES: usize = 1_024;
 const AGE: Duration = Duration::from_secs(3);
 /// unless there are fewer than this: a slow flood.
 const SMALL_SAMPLE: usize = 64;
+/// Prefixes that are few enough to be dropped one by one,
+const FEW: usize = 4;
+/// and the share of what goes unanswered that they hold then.
+const NEARLY_ALL: f64 = 0.9;
 /// Fewer addresses than this make no class.
 const MIN_ADDRESSES: usize = 8;
 /// Entries of a list of the largest shares.
@@ -26,6 +30,10 @@ const TOP: usize = 10;
 const USUAL: usize = 8;
 /// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
 const MIN_SHARE: f64 = 0.8;
+/// A source that completes this part of its SYNs is a client. Its SYNs may be repeats, and both are estimates.
+const COMPLETES: f64 = 0.5;
+/// Handshakes that are known to be of a source, at least, before it is taken for a client.
+const MIN_COMPLETED: u32 = 2;
 
 /// A source is one address; of the prefixes, those that a flood is classified by.
 const LENGTHS: [[u8; 3]; 2] = [[32, 24, 16], [128, 64, 48]];
@@ -92,16 +100,17 @@ pub struct SourceSample {
 struct Share {
     origin: IpNet,
     part: f64,
-    drawn: u32,
+    /// SYNs that its addresses represent.
+    weight: f64,
 }
 
 impl SourceSample {
-    /// Adds what was seen since the last time.
-    pub fn add(&mut self, at: Duration, seen: &SourcesObservation) {
+    /// Adds addresses that were drawn from `count` since the last time.
+    pub fn add(&mut self, at: Duration, count: u64, sample: &[IpAddr]) {
         // No more than is kept, whatever is handed over.
-        let sample = &seen.sample[..seen.sample.len().min(ADDRESSES)];
+        let sample = &sample[..sample.len().min(ADDRESSES)];
         #[expect(clippy::cast_precision_loss, reason = "a weight is rounded anyway")]
-        let weight = seen.syns.max(1) as f32 / sample.len().max(1) as f32;
+        let weight = count.max(1) as f32 / sample.len().max(1) as f32;
         self.drawn.extend(sample.iter().map(|&address| Drawn { at, weight, address: address.to_canonical() }));
         while self.drawn.len() > ADDRESSES
             || (self.drawn.len() > SMALL_SAMPLE
@@ -109,6 +118,17 @@ impl SourceSample {
         {
             self.drawn.pop_front();
         }
+    }
+
+    /// Forgets what was drawn up to a moment.
+    pub fn forget_until(&mut self, at: Duration) {
+        self.drawn.retain(|drawn| drawn.at > at);
+    }
+
+    /// Of how many an origin is, by this sample, and how often it was drawn.
+    fn weight_of(&self, origin: IpNet) -> (f64, u32) {
+        let drawn = self.drawn.iter().filter(|drawn| origin.contains(&drawn.address));
+        drawn.fold((0.0, 0), |(sum, count), drawn| (sum + f64::from(drawn.weight), count + 1))
     }
 
     /// Forgets all.
@@ -123,19 +143,18 @@ impl SourceSample {
 
     /// Shares of all sources and prefixes, and the number of equally weighted addresses that would say as much.
     fn shares(&self) -> (Vec<Share>, f64) {
-        let mut sums: HashMap<IpNet, (f64, u32)> = HashMap::new();
+        let mut sums: HashMap<IpNet, f64> = HashMap::new();
         let (mut all, mut squares) = (0.0, 0.0);
         for Drawn { weight, address, .. } in &self.drawn {
             let weight = f64::from(*weight);
             all += weight;
             squares += weight * weight;
             for origin in origins(*address) {
-                let sum = sums.entry(origin).or_default();
-                *sum = (sum.0 + weight, sum.1 + 1);
+                *sums.entry(origin).or_default() += weight;
             }
         }
         let mut shares: Vec<_> =
-            sums.into_iter().map(|(origin, (sum, drawn))| Share { origin, part: sum / all, drawn }).collect();
+            sums.into_iter().map(|(origin, weight)| Share { origin, part: weight / all, weight }).collect();
         shares.sort_by(|a, b| {
             b.part
                 .total_cmp(&a.part)
@@ -145,16 +164,17 @@ impl SourceSample {
         (shares, if squares > 0.0 { all * all / squares } else { 0.0 })
     }
 
-    /// Sources and prefixes with the largest shares. Of a large sample, those drawn once say nothing and are left out.
-    pub fn top(&self) -> (Vec<SourceShare>, Vec<SourceShare>) {
+    /// Sources and prefixes with the largest shares. Those whose share is not larger than its error say nothing and are
+    /// left out. `completed` are the sources of completed handshakes: they tell clients.
+    pub fn top(&self, completed: &Self) -> (Vec<SourceShare>, Vec<SourceShare>) {
         let (shares, n) = self.shares();
-        let least = if self.drawn.len() > SMALL_SAMPLE { 2 } else { 1 };
         let shown = |share: &Share| SourceShare {
             source: name(share.origin),
             share: share.part,
             error: half_width(share.part, n),
+            completes: completed.is_client(share),
         };
-        let of_weight = shares.iter().filter(|share| share.drawn >= least);
+        let of_weight = shares.iter().filter(|share| share.part > half_width(share.part, n));
         let sources = of_weight.clone().filter(|share| is_source(share.origin)).take(TOP).map(shown).collect();
         let prefixes: Vec<&Share> = of_weight.filter(|share| !is_source(share.origin)).take(4 * TOP).collect();
         let covered = |wide: &Share| {
@@ -166,6 +186,12 @@ impl SourceSample {
         };
         let prefixes = prefixes.iter().filter(|share| !covered(share)).take(TOP).map(|share| shown(share)).collect();
         (sources, prefixes)
+    }
+
+    /// Whether an origin, with its share of the SYNs, completes most of its handshakes; of a sample of those completed.
+    fn is_client(&self, share: &Share) -> bool {
+        let (weight, drawn) = self.weight_of(share.origin);
+        drawn >= MIN_COMPLETED && weight >= COMPLETES * share.weight
     }
 
     /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source
@@ -187,6 +213,28 @@ impl SourceSample {
             Attribution { class, origin: Some(origin) }
         }))
     }
+}
+
+/// The prefixes that hold nearly all that goes unanswered, if those are few: SYNs from all over may come from blocks
+/// that can be dropped. `unanswered` is the share of the SYNs that does.
+pub fn few_prefixes(prefixes: &[SourceShare], unanswered: f64) -> Option<(Vec<IpNet>, f64)> {
+    let mut chosen: Vec<IpNet> = Vec::new();
+    let mut sum = 0.0;
+    for prefix in prefixes.iter().filter(|prefix| !prefix.completes) {
+        let Ok(net) = prefix.source.parse::<IpNet>() else { continue };
+        if chosen.iter().any(|other| other.contains(&net) || net.contains(other)) {
+            continue;
+        }
+        chosen.push(net);
+        sum += prefix.share;
+        if sum >= NEARLY_ALL * unanswered.clamp(0.5, 1.0) {
+            return Some((chosen, sum));
+        }
+        if chosen.len() == FEW {
+            break;
+        }
+    }
+    None
 }
 
 /// Half of the Wilson 95 % confidence interval (E. B. Wilson, 1927) of a share of `n` draws.
@@ -259,7 +307,7 @@ mod tests {
 
     fn sample(addresses: impl IntoIterator<Item = IpAddr>) -> SourceSample {
         let mut sample = SourceSample::default();
-        sample.add(Duration::ZERO, &seen(1_000, addresses));
+        sample.add(Duration::ZERO, 1_000, &addresses.into_iter().collect::<Vec<_>>());
         sample
     }
 
@@ -299,19 +347,55 @@ mod tests {
 
     #[test]
     fn lists_are_short_and_leave_out_what_a_narrower_prefix_says() {
-        let (sources, prefixes) =
-            sample((0..200).map(|n| address(if n % 4 == 0 { n << 16 } else { 0xc000_0201 }))).top();
+        let (sources, prefixes) = sample((0..200).map(|n| address(if n % 4 == 0 { n << 16 } else { 0xc000_0201 })))
+            .top(&SourceSample::default());
         let names = |shares: &[SourceShare]| shares.iter().map(|share| share.source.clone()).collect::<Vec<_>>();
         assert_eq!((names(&sources), names(&prefixes)), (vec!["192.0.2.1".into()], vec!["192.0.2.0/24".into()]));
         assert!((sources[0].share - 0.75).abs() < 1e-9 && (0.05..0.07).contains(&sources[0].error));
-        assert_eq!(sample((0..600).map(|n| address(n % 20))).top().0.len(), TOP);
+        assert_eq!(sample((0..600).map(|n| address(n % 20))).top(&SourceSample::default()).0.len(), TOP);
+        let (sources, _) = sample((0..600).map(|n| address(random(n / 2)))).top(&SourceSample::default());
+        assert_eq!(sources, [], "a share of 0.3 % with an error of 0.5 % says nothing");
+    }
+
+    #[test]
+    fn who_completes_handshakes_is_marked_and_who_does_so_now_and_then_is_not() {
+        let (client, attacker) = (address(0x0a5b_0001), address(0xc633_6401));
+        // Of 1,000 SYNs 100 are of a client and 500 of one source, the rest of any.
+        let drawn = (0..200).map(|n| match n % 10 {
+            0 => client,
+            1..6 => attacker,
+            _ => address(random(n)),
+        });
+        let mut completed = SourceSample::default();
+        completed.add(Duration::ZERO, 100, &[vec![client; 30], vec![attacker; 2]].concat());
+        let (sources, prefixes) = sample(drawn).top(&completed);
+        let said = |shares: &[SourceShare]| -> Vec<_> {
+            shares.iter().map(|share| (share.source.clone(), share.completes)).collect()
+        };
+        assert_eq!(said(&sources), [("198.51.100.1".to_owned(), false), ("10.91.0.1".to_owned(), true)]);
+        assert_eq!(said(&prefixes), [("198.51.100.0/24".to_owned(), false), ("10.91.0.0/24".to_owned(), true)]);
+    }
+
+    #[test]
+    fn few_prefixes_are_named_when_they_hold_nearly_all() {
+        let share = |source: &str, share| SourceShare { source: source.into(), share, error: 0.01, completes: false };
+        let two = [share("198.19.0.0/16", 0.494), share("198.18.0.0/16", 0.466), share("198.18.7.0/24", 0.02)];
+        let named = |prefixes: &[SourceShare], unanswered| {
+            few_prefixes(prefixes, unanswered).map(|(nets, _)| nets.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(named(&two, 1.0), Some(vec!["198.19.0.0/16".into(), "198.18.0.0/16".into()]));
+        assert_eq!(named(&two[1..], 1.0), None, "half of it");
+        let client = SourceShare { completes: true, ..share("10.0.0.0/24", 0.5) };
+        assert_eq!(named(&[client, share("198.18.0.0/16", 0.46)], 0.5), Some(vec!["198.18.0.0/16".into()]));
+        let five: Vec<_> = (0..5).map(|n| share(&format!("10.{n}.0.0/16"), 0.2)).collect();
+        assert_eq!(named(&five, 1.0), None, "too many to be dropped one by one");
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut sample = SourceSample::default();
         for second in 0..10 {
-            sample.add(Duration::from_secs(second), &seen(1 << 40, (0..5_000).map(address)));
+            sample.add(Duration::from_secs(second), 1 << 40, &(0..5_000).map(address).collect::<Vec<_>>());
         }
         assert_eq!(sample.len(), ADDRESSES);
     }

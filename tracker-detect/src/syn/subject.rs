@@ -23,6 +23,8 @@ use crate::alert::AlertStore;
 pub struct ObservationContext<'a> {
     /// On the detector's clock.
     pub at: Duration,
+    /// When the first observation was.
+    pub first: Duration,
     /// The time of day.
     pub wall: Timestamp,
     /// The namespace's recent counters.
@@ -79,6 +81,10 @@ pub struct SubjectStatus {
     pub watched: bool,
     /// When that began for which it is watched, on the clock of [`super::SynObservation::at`], as far as it is known.
     pub onset: Option<Duration>,
+    /// When the scan began that goes on or may be one, if any: since then ports are to be counted.
+    pub scan_from: Option<Duration>,
+    /// Since when distinct sources are to be summed up, even if they were watched before: the onset of a scan.
+    pub anew_from: Option<Duration>,
 }
 
 impl SubjectStatus {
@@ -94,6 +100,8 @@ impl SubjectStatus {
 #[derive(Debug, Default)]
 pub struct SubjectState {
     pub sample: SourceSample,
+    /// Sources of handshakes that were completed.
+    pub completed: SourceSample,
     /// Distinct sources since it is watched, and the SYNs that this covers.
     pub distinct: (f64, u64),
     pub watched: bool,
@@ -101,6 +109,12 @@ pub struct SubjectState {
 }
 
 impl SubjectState {
+    /// Adds sources of SYNs and of completed handshakes.
+    pub fn add_sources(&mut self, at: Duration, seen: &SourcesObservation) {
+        self.sample.add(at, seen.syns, &seen.sample);
+        self.completed.add(at, seen.completed, &seen.completed_sample);
+    }
+
     /// Takes over the distinct sources since it is watched.
     pub fn count_distinct(&mut self, seen: &SourcesObservation) {
         if self.watched {
@@ -116,15 +130,20 @@ impl SubjectState {
         self.watched = watched;
     }
 
-    /// Brings the verdict up to date.
-    pub fn set_verdict(&mut self, class: Class, alert: Option<u64>, wall: Timestamp) {
+    /// Brings the verdict up to date: that of an alert, with its onset, or another.
+    pub fn set_verdict(&mut self, class: Class, alert: Option<(u64, Timestamp)>, wall: Timestamp) {
         let before = self.verdict.unwrap_or_default();
-        let since = if before.class == class { before.since } else { Some(wall) };
-        self.verdict = Some(Verdict { class, since, alert });
+        let since = match alert {
+            Some((_, onset)) => Some(onset),
+            None if before.class == class => before.since,
+            None => Some(wall),
+        };
+        self.verdict = Some(Verdict { class, since, alert: alert.map(|(id, _)| id) });
     }
 
     /// What there is to say of it; `onset` is when its excursion began.
     pub const fn status(&self, onset: Option<Duration>) -> SubjectStatus {
-        SubjectStatus { verdict: self.verdict, watched: self.watched, onset }
+        let (verdict, watched) = (self.verdict, self.watched);
+        SubjectStatus { verdict, watched, onset, scan_from: None, anew_from: None }
     }
 }

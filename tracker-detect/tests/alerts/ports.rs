@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tracker_detect::ports::{PortSet, SourceObservation, TupleObservation};
-use tracker_model::api::{Alert, AlertKind, AlertState, PortHolder, PortRest, Severity};
+use tracker_model::api::{Alert, AlertKind, AlertState, PortMaker, PortRest, Severity};
 
 use crate::support::{Chance, Load, NETNS, Watch, evidence, failure, seen, tuple, wall};
 
@@ -86,7 +86,9 @@ fn an_alert_ends_after_half_a_minute_well_below_and_the_next_has_another_number(
     }
     let alerts = look(131, 760);
     assert_eq!(shown(&alerts[0]), (2, AlertState::Firing, None));
-    assert!(alerts[1].summary.ends_with("680 of 1,000 used (68 %); from 2027-01-15 08:00:00 to 08:01:39 UTC"));
+    let said = "680 of 1,000 used (68 %); from before tracker started (2027-01-15 08:00:00) to 08:01:39 UTC";
+    assert!(alerts[1].summary.ends_with(said), "{}", alerts[1].summary);
+    assert!(alerts[0].summary.ends_with("; since 2027-01-15 08:02:11 UTC"), "{}", alerts[0].summary);
     assert!((evidence(&alerts[1]).peak_used_ratio.unwrap() - 0.76).abs() < 1e-9);
 }
 
@@ -129,7 +131,7 @@ fn the_worst_come_first_and_a_namespace_that_is_gone_takes_its_rows_and_alerts_a
     let mut watch = Watch::default();
     let mut full = tuple(890, 100);
     full.next_free = Some(Duration::from_millis(2_500));
-    full.made_by = vec![PortHolder { pid: 9, comm: "wrk".to_owned(), ports: 600 }];
+    full.made_by = vec![PortMaker { pid: 9, comm: "wrk".to_owned(), connects: 600 }];
     let others = [80, 90].map(|port| TupleObservation { destination_port: port, ..tuple(port - 70, 0) });
     let mut here = seen(10.0, [others.to_vec(), vec![full]].concat());
     here.rest = PortRest { sockets: 7, tuples_at_least: 3, most: 4 };
@@ -141,7 +143,7 @@ fn the_worst_come_first_and_a_namespace_that_is_gone_takes_its_rows_and_alerts_a
     let ports = watch.ports();
     let order: Vec<_> = ports.ports.iter().map(|row| (row.destination_port, row.in_use)).collect();
     assert_eq!((order, ports.taken_at), (vec![(443, 990), (90, 20), (80, 10), (443, 5)], Some(wall(10.0))));
-    assert_eq!((watch.row().next_free_seconds, watch.row().made_by[0].ports), (Some(2.5), 600));
+    assert_eq!((watch.row().next_free_seconds, watch.row().made_by[0].connects), (Some(2.5), 600));
     let rests: Vec<_> = ports.namespaces.iter().map(|space| space.rest.most).collect();
     assert_eq!(rests, [0, 4]);
     let alerts = watch.forget(NETNS, wall(20.0));

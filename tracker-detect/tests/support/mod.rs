@@ -7,6 +7,7 @@
     clippy::cast_sign_loss,
     reason = "a simulation rounds"
 )]
+#![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 mod observer;
 mod traffic;

@@ -1,6 +1,6 @@
 //! What is observed: the world as the daemon shows it to the detector, and what the detector says.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tracker_detect::alert::AlertStore;
@@ -17,6 +17,8 @@ use super::{To, Traffic, World};
 
 /// Addresses in a sample of sources, at most.
 const SAMPLE: usize = 256;
+/// The same of completed handshakes.
+const COMPLETED: u64 = 32;
 
 /// What came out of a run.
 pub struct Run {
@@ -27,6 +29,8 @@ pub struct Run {
     /// Verdicts of the first listener and of no listener.
     pub classes: Vec<Class>,
     pub refused_classes: Vec<Class>,
+    /// Verdict on the first listener at the end.
+    pub verdict: Option<Verdict>,
     /// All alerts at the end.
     pub alerts: Vec<Alert>,
     /// Alerts at each observation, by second.
@@ -58,6 +62,7 @@ impl World {
             over: None,
             classes: Vec::new(),
             refused_classes: Vec::new(),
+            verdict: None,
             alerts: Vec::new(),
             firing: Vec::new(),
         };
@@ -94,6 +99,7 @@ impl World {
             run.over = if flood.until.is_some() { run.over.or(Some(self.now)) } else { None };
         }
         run.firing.push((self.now, alerts));
+        run.verdict = detector.listener(&self.servers[0].seen.id).verdict;
         let verdict = |verdict: Option<Verdict>| verdict.unwrap_or_default().class;
         for (classes, class) in [
             (&mut run.classes, verdict(detector.listener(&self.servers[0].seen.id).verdict)),
@@ -133,22 +139,33 @@ impl World {
             seen.syns_total += traffic.watched;
             seen.distinct_total += traffic.from.distinct(traffic.watched);
         }
-        for _ in 0..syns.min(SAMPLE as u64) {
-            let mut choice = (self.random.unit() * syns as f64) as u64;
-            let chosen = self.traffic.iter().filter(|t| pick(t)).find(|t| {
-                let found = choice < t.unread;
-                choice = choice.saturating_sub(t.unread);
-                found
-            });
-            if let Some(from) = chosen.map(|t| t.from) {
-                seen.sample.push(from.draw(&mut self.random));
-            }
-        }
+        seen.sample = self.draw(syns.min(SAMPLE as u64), |t| if pick(t) { t.unread } else { 0 });
+        let completed = |t: &Traffic| if pick(t) { t.completed } else { 0 };
+        seen.completed = self.traffic.iter().map(completed).sum();
+        seen.completed_sample = self.draw(seen.completed.min(COMPLETED), completed);
         self.traffic.iter_mut().filter(|t| pick(t)).for_each(|t| {
-            t.unread = 0;
+            (t.unread, t.completed) = (0, 0);
             t.watched *= u64::from(watched);
         });
         seen
+    }
+
+    /// Sources of some of the packets that `count` counts.
+    fn draw(&mut self, addresses: u64, count: impl Fn(&Traffic) -> u64) -> Vec<IpAddr> {
+        let all: u64 = self.traffic.iter().map(&count).sum();
+        let mut drawn = Vec::new();
+        for _ in 0..addresses {
+            let mut choice = (self.random.unit() * all as f64) as u64;
+            let chosen = self.traffic.iter().find(|t| {
+                let found = choice < count(t);
+                choice = choice.saturating_sub(count(t));
+                found
+            });
+            if let Some(from) = chosen.map(|t| t.from) {
+                drawn.push(from.draw(&mut self.random));
+            }
+        }
+        drawn
     }
 
     fn observe(&mut self, detector: &SynFlood, regular: bool) -> SynObservation {
@@ -179,14 +196,17 @@ impl World {
             at: Duration::from_secs_f64(self.now),
             wall: start() + SignedDuration::from_secs_f64(self.now),
             listeners,
-            closed_ports: self.refused(sources),
+            closed_ports: self.refused(sources, detector.no_listener().scan_from),
             namespace: Some(self.namespace),
             census_error: self.census_fails.then(|| "bpf_iter: permission denied".to_owned()),
         }
     }
 
-    fn refused(&mut self, sources: Option<SourcesObservation>) -> ClosedPortsObservation {
+    fn refused(&mut self, sources: Option<SourcesObservation>, scan_from: Option<Duration>) -> ClosedPortsObservation {
         let touched = std::mem::take(&mut self.touched);
+        self.tried.extend(touched.keys().map(|port| (*port, self.now)));
+        let of_scan = |from: Duration| self.tried.values().filter(|at| **at > from.as_secs_f64() + 1e-6).count();
+        let ports_of_scan = Some(scan_from.map_or(touched.len(), of_scan) as u32);
         let mut ports: Vec<_> = touched.iter().map(|(port, syns)| (*syns, *port)).collect();
         ports.sort_unstable_by(|a, b| b.cmp(a));
         ports.truncate(64);
@@ -202,6 +222,7 @@ impl World {
             before,
             syns: self.refused.values().sum(),
             ports_touched: touched.len() as u32,
+            ports_of_scan,
             ports,
             served_before: self.servers.iter().map(|server| server.port).collect(),
             sources,

@@ -61,13 +61,16 @@ pub struct Traffic {
     pub(super) due: f64,
     pub(super) unread: u64,
     pub(super) watched: u64,
+    /// Handshakes completed since the last time that sources were read.
+    pub(super) completed: u64,
     pub(super) ports: u16,
 }
 
 impl Traffic {
     pub fn flood(from: From, to: To, rate: impl Fn(f64) -> f64 + 'static) -> Self {
         let rate = Box::new(rate);
-        Self { from, to, rate, client: None, loss: 0.0, resets: false, due: 0.0, unread: 0, watched: 0, ports: 0 }
+        let (client, loss, resets, due) = (None, 0.0, false, 0.0);
+        Self { from, to, rate, client, loss, resets, due, unread: 0, watched: 0, completed: 0, ports: 0 }
     }
 
     pub fn clients(rate: impl Fn(f64) -> f64 + 'static) -> Self {

@@ -21,7 +21,8 @@ pub struct Server {
     pub open: Box<dyn Fn(f64) -> bool>,
     pub handshake_p95_us: Option<u64>,
     pub(super) seen: ListenerObservation,
-    pub(super) accept_queue: f64,
+    /// Connections that wait to be accepted.
+    pub accept_queue: f64,
     pub(super) syn_queue: f64,
     pub(super) was_open: bool,
     accept_due: f64,
@@ -84,6 +85,8 @@ pub struct World {
     pub(super) namespace: NamespaceCounters,
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) touched: BTreeMap<u16, u64>,
+    /// When each port was last tried, as of the observation that showed it.
+    pub(super) tried: BTreeMap<u16, f64>,
     pub(super) now: f64,
     pub(super) drops: Vec<u64>,
 }
@@ -101,6 +104,7 @@ impl World {
             namespace: NamespaceCounters::default(),
             refused: BTreeMap::new(),
             touched: BTreeMap::new(),
+            tried: BTreeMap::new(),
             now: 0.0,
             drops: Vec::new(),
         }
@@ -164,6 +168,7 @@ impl World {
         match self.traffic[index].to {
             To::Listener(server) if self.servers[server].was_open => {
                 let full = f64::from(self.servers[server].backlog);
+                let drops = &mut self.drops[server];
                 let server = &mut self.servers[server];
                 server.seen.syns += syns;
                 server.seen.sample.first += syns;
@@ -179,6 +184,7 @@ impl World {
                     self.namespace.syncookies_sent += rest;
                 } else {
                     self.namespace.syn_queue_full_drops += rest;
+                    *drops += rest;
                 }
             }
             To::Listener(server) => self.refuse(self.servers[server].port, syns),
@@ -258,5 +264,6 @@ impl World {
         server_now.accept_queue += 1.0;
         server_now.seen.completed += 1;
         server_now.seen.sample.completed += 1;
+        self.traffic[index].completed += 1;
     }
 }

@@ -36,6 +36,9 @@ pub struct Alert {
     pub state: AlertState,
     /// Onset.
     pub since: Timestamp,
+    /// Whether it was so already when the daemon looked first: `since` is then that moment, and the onset is not known.
+    #[serde(default)]
+    pub since_before: bool,
     /// End; null while it fires.
     pub until: Option<Timestamp>,
     /// What it is about.
@@ -86,6 +89,9 @@ pub struct AlertSummary {
     pub class: Option<Class>,
     /// Onset.
     pub since: Timestamp,
+    /// Whether it was so already when the daemon looked first: `since` is then that moment, and the onset is not known.
+    #[serde(default)]
+    pub since_before: bool,
     /// One line for an operator.
     pub summary: String,
 }

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ByName;
 use crate::worst_socket::WorstSocket;
 
 named! {
@@ -16,7 +15,7 @@ named! {
         /// Nothing unusual.
         #[default]
         None,
-        /// A SYN flood from sources all over.
+        /// A SYN flood from sources all over: forged addresses or a botnet, which SYNs alone cannot tell apart.
         Spoofed,
         /// A SYN flood from one source.
         SingleSource,
@@ -51,7 +50,7 @@ pub struct Verdict {
     /// Verdict of the flood detector; null before its first look, and for listeners without counters of their own.
     #[serde(rename = "verdict")]
     pub class: Class,
-    /// When the verdict last changed; null while it never did.
+    /// Since when the verdict holds: the onset of its alert, where it has one; null while it never changed.
     #[serde(rename = "verdict_since")]
     pub since: Option<Timestamp>,
     /// `id` of the alert that the verdict belongs to; null when there is no alert.
@@ -72,20 +71,28 @@ pub struct FloodEvidence {
     pub syn_rate: f64,
     /// Highest `syn_rate` since the onset.
     pub peak_syn_rate: f64,
-    /// SYNs per second that were not completed, not even after the usual time.
+    /// SYNs per second that were not completed, not even after the usual time; without those that were.
     pub unanswered_rate: f64,
+    /// SYNs per second that repeat no earlier one, an estimate: connections that clients begin; null when nothing was
+    /// sampled.
+    #[serde(default)]
+    pub new_connection_rate: Option<f64>,
     /// Handshakes completed per second.
     pub completed_rate: f64,
+    /// Handshakes completed since the onset. Exact.
+    #[serde(default)]
+    pub completed: u64,
     /// Handshakes completed per second before the onset.
     pub usual_completed_rate: f64,
     /// Distinct sources since the onset, an estimate with a standard error of `distinct_sources_error`.
     pub distinct_sources: f64,
     /// Relative standard error of `distinct_sources`, such as 0.012.
     pub distinct_sources_error: f64,
-    /// Sources with the largest shares of the last SYNs, at most ten.
+    /// Sources with the largest shares of the last SYNs, at most ten. One whose share is not larger than its error is
+    /// left out.
     pub top_sources: Vec<SourceShare>,
-    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. A wider one is left out when
-    /// it holds hardly more than a narrower one in it.
+    /// Prefixes (IPv4 /24 and /16, IPv6 /64 and /48) with the largest shares, at most ten. One whose share is not
+    /// larger than its error is left out, and a wider one when it holds hardly more than a narrower one in it.
     pub top_prefixes: Vec<SourceShare>,
     /// Share of SYNs that repeat an earlier one, an estimate; null when nothing was sampled.
     pub repeated_share: Option<f64>,
@@ -104,17 +111,18 @@ pub struct FloodEvidence {
     pub accept_queue: Option<u32>,
     /// Limit of the accept queue.
     pub accept_queue_max: Option<u32>,
-    /// Requests that the listener turned away since the onset; null when not known.
+    /// Requests that the listener turned away since `dropped_since`; null when not known.
     pub dropped: Option<u64>,
+    /// The last census before the onset, from which `dropped` counts; null when the listener was opened after it:
+    /// `dropped` then counts since `listen()`.
+    #[serde(default)]
+    pub dropped_since: Option<Timestamp>,
     /// Connections that clients have tried since the accept queue filled up and that were not made: each counts once,
     /// however often its SYN is repeated. An estimate from the sample; null when the queue was not full.
     pub waiting_clients: Option<u64>,
     /// The socket of a `SO_REUSEPORT` group whose accept queue is fullest, with its process; null of a single socket.
     pub worst_socket: Option<WorstSocket>,
-    /// Counters of the whole namespace since the onset, by their name in TcpExt: cookies and overflows of all
-    /// listeners.
-    pub namespace: ByName<u64>,
-    /// Upper bound of the ports without a listener that were tried since the onset: only of a scan.
+    /// Ports without a listener that were tried since the onset: only of a scan. Exact.
     pub ports: Option<u32>,
     /// Times that it began again after a pause of less than a minute, as pulsed floods do.
     pub pulses: u32,
@@ -129,10 +137,14 @@ pub struct SourceShare {
     pub share: f64,
     /// Half of the 95 % confidence interval of `share`.
     pub error: f64,
+    /// Whether it completes most of its handshakes, as real clients do and no forged address can: an estimate.
+    #[serde(default)]
+    pub completes: bool,
 }
 
 impl fmt::Display for SourceShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:.1}±{:.1} %", self.source, self.share * 100.0, self.error * 100.0)
+        write!(f, "{} {:.1}±{:.1} %", self.source, self.share * 100.0, self.error * 100.0)?;
+        f.write_str(if self.completes { " (completes handshakes)" } else { "" })
     }
 }

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ByName;
 use crate::process::Process;
-pub use crate::{port_range::PortRange, process::PortHolder};
+pub use crate::{
+    port_range::PortRange,
+    process::{PortHolder, PortMaker},
+};
 
 /// Answer of `GET /v1/ports`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,8 +148,8 @@ pub struct PortUse {
     /// Processes that hold most of them, at most ten; known for the largest destinations only. Nobody holds those in
     /// `TIME_WAIT`.
     pub processes: Vec<PortHolder>,
-    /// Processes that made most of these connections, those in `TIME_WAIT` included, as far as seen; lower bounds.
-    pub made_by: Vec<PortHolder>,
+    /// Processes that called `connect()` most often for these connections, those in `TIME_WAIT` included, as far as seen.
+    pub made_by: Vec<PortMaker>,
 }
 
 /// The ports that `bind()` to an address with port 0 can choose from, as it is called before `connect()` to set the
@@ -295,8 +298,8 @@ pub struct PortEvidence {
     pub tw_reuse: u8,
     /// Processes that hold most of the ports; of a conflict, who holds the address.
     pub processes: Vec<PortHolder>,
-    /// Processes that made most of the connections.
-    pub made_by: Vec<PortHolder>,
+    /// Processes that called `connect()` most often.
+    pub made_by: Vec<PortMaker>,
 }
 
 impl PortEvidence {

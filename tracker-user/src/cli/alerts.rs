@@ -50,12 +50,18 @@ pub(super) fn render(answer: &Alerts, view: View) -> String {
     text
 }
 
+/// How long ago it began; more than that if it was so already when the daemon looked first.
+fn since(alert: &Alert, view: View) -> String {
+    let ago = ago(alert.since, view.now);
+    if alert.since_before { format!(">{ago}") } else { ago }
+}
+
 fn row(alert: &Alert, view: View) -> Vec<String> {
     vec![
         alert.id.to_string(),
         format!(" {}", alert.severity.name()),
         alert.state.name().to_owned(),
-        ago(alert.since, view.now),
+        since(alert, view),
         alert.until.map_or_else(|| UNKNOWN.to_owned(), |until| ago(until, view.now)),
         alert.kind.name().to_owned(),
         alert.class.map_or(UNKNOWN, Class::name).to_owned(),

@@ -138,7 +138,7 @@ mod tests {
             |it| drop(it.alerts.remove(0)),
             0,
             FINE,
-            "; Port scan: up to 1,210 ports without a listener tried, mostly from 203.0.113.9, 31 SYN/s; since \
+            "; Port scan: 1,210 ports without a listener tried, mostly from 203.0.113.9, 40 SYN/s at most; since \
              2027-",
         ),
         // One that is over is not shown.

@@ -1,8 +1,8 @@
 //! Numbers and times as people read them: those of [`tracker_model::text`].
 
 pub(super) use tracker_model::text::{
-    UNKNOWN, address_port, ago, grouped as count, holders, length, printable, rate, short, states, until as span, used,
-    whole,
+    UNKNOWN, address_port, ago, grouped as count, holders, length, makers, printable, rate, short, states,
+    until as span, used, whole,
 };
 
 /// A process, with its name made safe to print.

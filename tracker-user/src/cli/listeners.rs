@@ -31,6 +31,10 @@ pub(super) fn render(answer: &Listeners, view: View) -> String {
     if view.wide {
         text += &half_open_sources(answer);
     }
+    if answer.listeners.iter().any(|listener| listener.syns_unseen) {
+        text +=
+            "\n-: reached by interfaces alone that are not watched, such as lo (tracker status): SYNs are not seen\n";
+    }
     let census = answer.census_at.map_or_else(|| UNKNOWN.to_owned(), |time| ago(time, view.now));
     let _ = writeln!(text, "\nSYNs to no listener: {}", no_listener(&answer.no_listener));
     if let Some(line) = undelivered(answer.no_listener.undelivered.as_ref()) {

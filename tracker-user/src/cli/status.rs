@@ -48,6 +48,9 @@ fn head(status: &Status, view: View) -> String {
     for problem in &status.problems {
         line("", problem);
     }
+    for (index, what) in status.unavailable.iter().enumerate() {
+        line(if index == 0 { "Not available" } else { "" }, what);
+    }
     line("Namespace", &status.netns.to_string());
     line("Socket events", &status.socket_events);
     line("Census", &census(status, view));
@@ -72,7 +75,8 @@ fn alerts(status: &Status) -> String {
 
 fn firing(alert: &AlertSummary, view: View) -> String {
     let lasts = length(view.now.duration_since(alert.since).max(SignedDuration::ZERO));
-    format!("{} for {lasts}: {}", alert.severity.name(), alert.summary)
+    let at_least = if alert.since_before { "at least " } else { "" };
+    format!("{} for {at_least}{lasts}: {}", alert.severity.name(), alert.summary)
 }
 
 fn health(health: Health) -> &'static str {

@@ -29,6 +29,7 @@ fn render(report: &Report) -> String {
     }
     let summary = match report.verdict {
         Verdict::Ok => "tracker can run here, with everything.",
+        Verdict::Unknown => "tracker can run here, with everything as far as it can be told.",
         Verdict::Limited => "tracker can run here, with the limits named above.",
         Verdict::Failed => "tracker cannot run here as it is.",
     };
@@ -39,6 +40,7 @@ fn render(report: &Report) -> String {
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ok => "ok",
+        Verdict::Unknown => "unknown",
         Verdict::Limited => "limited",
         Verdict::Failed => "FAILED",
     }
@@ -68,5 +70,18 @@ FAILED   a right  seen
 tracker cannot run here as it is.
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_limited_or_not_known_is_not_everything() {
+        for (verdict, word, summary) in [
+            (Verdict::Ok, "ok ", "tracker can run here, with everything.\n"),
+            (Verdict::Unknown, "unknown ", "tracker can run here, with everything as far as it can be told.\n"),
+            (Verdict::Limited, "limited ", "tracker can run here, with the limits named above.\n"),
+        ] {
+            let (name, found, consequence) = ("a check".to_owned(), "seen".to_owned(), "so".to_owned());
+            let text = render(&Report { verdict, checks: vec![Check { name, verdict, found, consequence }] });
+            assert!(text.starts_with(word) && text.ends_with(summary), "{text}");
+        }
     }
 }

@@ -252,6 +252,10 @@ impl Collector {
         // The counts of SYNs are of this moment; what is read after it takes its time.
         let moment = (Instant::now(), Timestamp::now());
         let mut open = self.open_listeners(moment.0)?;
+        let is_loopback_watched = interfaces.iter().any(|interface| interface.name == "lo");
+        for (_, listener) in &mut open {
+            listener.note_loopback(is_loopback_watched);
+        }
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;

@@ -15,6 +15,8 @@ use super::{KernelError, Settings, SocketEvents, btf, drops, object};
 pub enum Verdict {
     /// All is well.
     Ok,
+    /// It cannot be told from here.
+    Unknown,
     /// Something is missing; the daemon runs without it.
     Limited,
     /// The daemon cannot run.
@@ -138,7 +140,7 @@ fn rights() -> Vec<Check> {
 }
 
 /// Each program: what it allows, and what is lost without it.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     (
         names::PROGRAM_XDP,
         "packets of physical and virtio interfaces are seen by XDP where the driver runs it",
@@ -172,16 +174,25 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
         "`tracker explain listen` names the reason for which the kernel drops SYNs",
         "`tracker explain listen` does not know which SYNs the kernel drops, and why",
     ),
+    (
+        names::PROGRAM_BIND,
+        "refused bind() calls are seen by fexit, and raise bind_conflict alerts",
+        "refused bind() calls are not seen, and bind_conflict alerts are not raised, without --trace-bind",
+    ),
 ];
 
-/// Loads each program, and attaches none but the tracepoints, which go again at once.
+/// Loads each program, and attaches none but the tracepoints and fexit, which go again at once.
 fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let settings = Settings { btf: btf_file.map(Path::to_path_buf), ..Settings::default() };
     let mut object = match object::open(&settings, 0) {
         Ok(object) => object,
         Err(error) => return vec![check("maps", Verdict::Failed, error.to_string(), "the daemon does not start")],
     };
-    let text = |error: KernelError| error.to_string();
+    let text = |error: KernelError| match error {
+        // Which one is said above.
+        KernelError::NoRight => "the kernel refuses it: a right is missing, or lockdown forbids it".to_owned(),
+        error => error.to_string(),
+    };
     let packets = [names::PROGRAM_XDP, names::PROGRAM_TC]
         .map(|name| (name, object::load_packet_program(&mut object, name).map_err(text)));
     let events = [(names::PROGRAM_SOCK_BTF, SocketEvents::TpBtf), (names::PROGRAM_SOCK_RAW, SocketEvents::RawTp)]
@@ -192,8 +203,9 @@ fn programs(btf_file: Option<&Path>) -> Vec<Check> {
     let drops = [(names::PROGRAM_DROPS, drops::load(&mut object).map(drop).map_err(text))];
     let passes = object::load_passes(&mut object).map_err(text);
     let passes = [names::PROGRAM_CENSUS, names::PROGRAM_HOLDERS].map(|name| (name, passes.clone()));
-    let mut results: BTreeMap<_, _> =
-        packets.into_iter().chain(events).chain(lookup).chain(drops).chain(passes).collect();
+    let bind = [(names::PROGRAM_BIND, object::attach_fexit(&mut object).map_err(text))];
+    let all = packets.into_iter().chain(events).chain(lookup).chain(drops).chain(passes).chain(bind);
+    let mut results: BTreeMap<_, _> = all.collect();
     PROGRAMS
         .into_iter()
         .map(|(name, allows, lost)| match results.remove(name).unwrap_or_else(|| Err("it was not tried".into())) {
@@ -228,7 +240,7 @@ fn jit() -> Check {
         }
         Ok(_) => check(name, Verdict::Ok, "on", "programs run as machine code"),
         // Absent in a namespace of its own; a kernel built with CONFIG_BPF_JIT_ALWAYS_ON has no choice.
-        Err(_) => check(name, Verdict::Ok, "not shown in this namespace", "most kernels have it always on"),
+        Err(_) => check(name, Verdict::Unknown, "not shown in this namespace", "most kernels have it always on"),
     }
 }
 
@@ -236,11 +248,37 @@ fn lockdown() -> Check {
     let name = "lockdown";
     // The active mode stands in brackets: none [integrity] confidentiality
     let modes = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
-    let mode = modes.split('[').nth(1).and_then(|rest| rest.split(']').next()).unwrap_or("not shown");
-    if mode == "confidentiality" {
-        let consequence = "kernel memory may not be read: no socket events, no census; boot with lockdown=integrity";
-        check(name, Verdict::Failed, mode, consequence)
-    } else {
-        check(name, Verdict::Ok, mode, "kernel memory may be read by programs")
+    let mode = modes.split('[').nth(1).and_then(|rest| rest.split(']').next());
+    lockdown_mode(name, mode)
+}
+
+fn lockdown_mode(name: &str, mode: Option<&str>) -> Check {
+    match mode {
+        Some(mode @ "confidentiality") => {
+            let lost = "kernel memory may not be read: no socket events, no census; boot with lockdown=integrity";
+            check(name, Verdict::Failed, mode, lost)
+        }
+        Some(mode) => check(name, Verdict::Ok, mode, "kernel memory may be read by programs"),
+        None => {
+            let lost = "whether kernel memory may be read is not known from this; it may where the programs above load";
+            check(name, Verdict::Unknown, "not shown (/sys/kernel/security is not mounted)", lost)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lockdown_that_is_not_shown_is_not_known_to_be_none() {
+        let verdict = |mode| lockdown_mode("lockdown", mode).verdict;
+        assert_eq!(verdict(None), Verdict::Unknown);
+        assert_eq!([verdict(Some("none")), verdict(Some("integrity"))], [Verdict::Ok; 2]);
+        assert_eq!(verdict(Some("confidentiality")), Verdict::Failed);
+        assert!(
+            Verdict::Ok < Verdict::Unknown && Verdict::Unknown < Verdict::Limited,
+            "the worst is what is summed up"
+        );
     }
 }

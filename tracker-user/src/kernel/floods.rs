@@ -31,7 +31,7 @@ use super::{
     listening::Listening,
     maps::{Mapped, Maps},
     recording::Recording,
-    sources::{Sources, address, octets},
+    sources::{Question, Sources, address, octets},
 };
 
 /// Clients of a service that is gone try again for this long.
@@ -155,15 +155,17 @@ impl FloodCollector {
         context: &ReadContext<'_>,
     ) -> Result<ListenerObservation, KernelError> {
         let id = id(listener);
-        let syns = listener.syns_for_tcp();
-        let sources = self.sources.read(maps, slot, syns, at, detector.listener(&id).watched_from(at))?;
+        let (syns, completed) = (listener.syns_for_tcp(), listener.completed.total());
+        let watched = detector.listener(&id).watched_from(at);
+        let question = Question { slot, counted: (syns, completed), at, watched, anew: None };
+        let sources = self.sources.read(maps, &question)?;
         listener.distinct_sources = self.sources.distinct(slot);
         let queues = listener.queues.map(|queues| self.queues(listener, queues, context));
         Ok(ListenerObservation {
             id,
             syns,
             undelivered: listener.delivery.map_or(0, |delivery| delivery.diverted + delivery.undelivered),
-            completed: listener.completed.total(),
+            completed,
             aborted: self.aborted.of(slot, listener.sample.aborted),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),
             sample: listener.sample,
@@ -198,9 +200,11 @@ impl FloodCollector {
         self.handshakes.retain(|id, _| open.contains(id) || detector.listener(id).watched);
         let vanished: HashSet<u16> = self.handshakes.keys().filter(|id| !open.contains(id)).map(|id| id.port).collect();
         let counts = if self.shows_delivery { &maps.closed_delivered } else { &maps.closed_ports };
-        let mut refused = self.closed_ports.read(counts, &vanished, at);
-        let watched_from = detector.no_listener().watched_from(at);
-        refused.sources = self.sources.read(maps, limits::NO_LISTENER_SLOT, refused.syns, at, watched_from)?;
+        let status = detector.no_listener();
+        let mut refused = self.closed_ports.read(counts, &vanished, at, status.scan_from);
+        let (slot, counted) = (limits::NO_LISTENER_SLOT, (refused.syns, 0));
+        let question = Question { slot, counted, at, watched: status.watched_from(at), anew: status.anew_from };
+        refused.sources = self.sources.read(maps, &question)?;
         Ok(refused)
     }
 
@@ -305,6 +309,7 @@ struct ClosedPorts {
     before: Box<[u64]>,
     /// When something last listened at a port, other than for this host alone.
     served: Box<[Option<Duration>]>,
+    tried: Tried,
     first: bool,
 }
 
@@ -312,7 +317,8 @@ impl Default for ClosedPorts {
     fn default() -> Self {
         // Zeroed memory of this size costs nothing until it is written.
         let ports = usize::from(u16::MAX) + 1;
-        Self { before: vec![0; ports].into(), served: vec![None; ports].into(), first: true }
+        let (before, served, tried) = (vec![0; ports].into(), vec![None; ports].into(), vec![0; ports].into());
+        Self { before, served, tried: Tried(tried), first: true }
     }
 }
 
@@ -323,14 +329,26 @@ impl ClosedPorts {
         }
     }
 
-    fn read(&mut self, counts: &Mapped<u64>, always: &HashSet<u16>, at: Duration) -> ClosedPortsObservation {
+    /// What came since the last reading. `scan_from` is since when ports are to be counted.
+    fn read(
+        &mut self,
+        counts: &Mapped<u64>,
+        always: &HashSet<u16>,
+        at: Duration,
+        scan_from: Option<Duration>,
+    ) -> ClosedPortsObservation {
         let mut refused = ClosedPortsObservation::default();
+        let now = milliseconds(at).max(1);
+        // What was seen at that moment came before it.
+        let from = scan_from.map_or(now, |from| milliseconds(from).saturating_add(1));
+        let mut of_scan = 0;
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
         for (port, (syns, before)) in (0..=u16::MAX).zip(counts.read().zip(&mut self.before)) {
             refused.syns += syns;
             let changed = syns != *before && !self.first;
             refused.ports_touched += u32::from(changed);
+            of_scan += u32::from(self.tried.see(port, changed.then_some(now)) >= from);
             if changed || always.contains(&port) {
                 listed.push((port, syns, *before));
             }
@@ -340,6 +358,7 @@ impl ClosedPorts {
             }
         }
         self.first = false;
+        refused.ports_of_scan = Some(of_scan);
         let most = |(port, now, before): &(u16, u64, u64)| {
             Reverse(if always.contains(port) { u64::MAX } else { now.saturating_sub(*before) })
         };
@@ -355,4 +374,22 @@ impl ClosedPorts {
         refused.ports = listed.into_iter().map(|(port, syns, _)| (port, syns)).collect();
         refused
     }
+}
+
+/// When each port was last seen to have received a SYN, milliseconds; 0 is never.
+struct Tried(Box<[u64]>);
+
+impl Tried {
+    /// Notes whether a port received one just now, and returns when it last did.
+    fn see(&mut self, port: u16, now: Option<u64>) -> u64 {
+        let tried = &mut self.0[usize::from(port)];
+        if let Some(now) = now {
+            *tried = now;
+        }
+        *tried
+    }
+}
+
+fn milliseconds(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }

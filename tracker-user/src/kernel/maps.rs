@@ -24,7 +24,7 @@ use tracker_common::{
         PortSource, PortTotals, PortTuple, Watched,
     },
     socket::SocketQuery,
-    sources::{HalfOpenSource, Registers, SourceSample},
+    sources::{CompletedSample, HalfOpenSource, Registers, SourceSample},
     watch::{WatchedPorts, WatchedSyns},
 };
 

@@ -171,7 +171,8 @@ pub fn attach_bind(object: &mut Ebpf, trace: bool) -> Result<&'static str, Kerne
     Ok("tracepoints")
 }
 
-fn attach_fexit(object: &mut Ebpf) -> Result<(), KernelError> {
+/// Attaches what sees the end of `bind()` by fexit.
+pub fn attach_fexit(object: &mut Ebpf) -> Result<(), KernelError> {
     let name = names::PROGRAM_BIND;
     let btf = kernel_btf("fexit", "use --trace-bind")?;
     let program = program::<FExit>(object, name)?;

@@ -21,7 +21,8 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
             verdicts(samples, &[&it.netns, &it.at(), &it.port], &Class::OF_LISTENERS, it.verdict);
         };
     gauge "tracker_listener_verdict_last_change_timestamp_seconds" ["netns", "address", "port"]
-        "When the verdict on this listener last changed, seconds since 1970; absent while it never did."
+        "Since when the verdict on this listener holds, seconds since 1970: the onset of its alert, if it has one, or \
+         the last change; absent while it never changed."
         => |scrape, samples| for it in scrape.listeners() {
             last_change(samples, &[&it.netns, &it.at(), &it.port], it.verdict);
         };
@@ -34,7 +35,8 @@ pub(super) static METRICS: &[Row<Scrape>] = rows! { Scrape;
         "Verdict of the flood detector on the SYNs to no listener: 1 for the one that holds, 0 for the others."
         => |scrape, samples| verdicts(samples, &[], &Class::OF_NO_LISTENER, scrape.snapshot.no_listener.verdict);
     gauge "tracker_no_listener_verdict_last_change_timestamp_seconds" []
-        "When the verdict on the SYNs to no listener last changed, seconds since 1970; absent while it never did."
+        "Since when the verdict on the SYNs to no listener holds, seconds since 1970: the onset of its alert, if it \
+         has one, or the last change; absent while it never changed."
         => |scrape, samples| last_change(samples, &[], scrape.snapshot.no_listener.verdict);
     gauge "tracker_alerts" ["kind", "severity", "state"] "Alerts that fire."
         => |scrape, samples| for &kind in AlertKind::ALL {

@@ -52,13 +52,13 @@ pub(super) static METRICS: &[Row<Snapshot>] = rows! { Snapshot;
             samples.count(&[&map.name], map.capacity);
         };
     counter "tracker_program_runs_total" ["program"]
-        "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for program in &snapshot.programs {
+        "Runs of a kernel program; the kernel counts them only while kernel.bpf_stats_enabled is 1; absent before."
+        => |snapshot, samples| for program in snapshot.programs.iter().filter(|program| program.run_count > 0) {
             samples.count(&[&program.name], program.run_count);
         };
     counter "tracker_program_run_seconds_total" ["program"]
-        "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1."
-        => |snapshot, samples| for program in &snapshot.programs {
+        "Time a kernel program ran; the kernel measures it only while kernel.bpf_stats_enabled is 1; absent before."
+        => |snapshot, samples| for program in snapshot.programs.iter().filter(|program| program.run_count > 0) {
             samples.add(&[&program.name], program.run_seconds);
         };
 };

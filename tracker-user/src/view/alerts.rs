@@ -49,6 +49,7 @@ fn summary(alert: &Alert) -> AlertSummary {
         severity: alert.severity,
         class: alert.class,
         since: alert.since,
+        since_before: alert.since_before,
         summary: alert.summary.clone(),
     }
 }

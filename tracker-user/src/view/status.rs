@@ -33,6 +33,7 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         netns: snapshot.netns,
         health: problems.iter().map(|(health, _)| *health).max().unwrap_or(Health::Ok),
         problems: problems.into_iter().map(|(_, text)| text).collect(),
+        unavailable: unavailable(snapshot),
         alerts: firing(&snapshot.alerts),
         tcp_counters: snapshot.tcp_counters.as_ref().map(by_name),
         interfaces: snapshot.interfaces.clone(),
@@ -43,6 +44,15 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
         programs: snapshot.programs.clone(),
         maps: snapshot.maps.clone(),
     }
+}
+
+/// What cannot be told here, and why.
+fn unavailable(snapshot: &Snapshot) -> Vec<String> {
+    let blind = snapshot.ports.conflicts_seen_by == "no";
+    blind
+        .then(|| "bind_conflict alerts: the kernel refuses fexit programs; run the daemon with --trace-bind".to_owned())
+        .into_iter()
+        .collect()
 }
 
 fn by_name(counters: &NamespaceCounters) -> BTreeMap<String, u64> {
@@ -58,4 +68,25 @@ fn unwatched(snapshot: &Snapshot) -> Vec<Unwatched> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracker_fixtures as sample;
+    use tracker_model::api::Ports;
+
+    use super::*;
+
+    #[test]
+    fn alerts_that_cannot_be_raised_are_named_and_leave_health_as_it_is() {
+        for (seen_by, named) in [("fexit", 0), ("tracepoints", 0), ("no", 1)] {
+            let mut snapshot = sample::snapshot();
+            snapshot.ports = Arc::new(Ports { conflicts_seen_by: seen_by.to_owned(), ..Ports::default() });
+            let status = status(&snapshot, Daemon { version: "1", pid: 7 }, snapshot.taken_at);
+            assert_eq!((status.unavailable.len(), status.health), (named, Health::Ok), "{seen_by}");
+            assert!(status.unavailable.iter().all(|line| line.starts_with("bind_conflict alerts: ")));
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub(in crate::cli) fn render(answer: &ConnectAnswer, _: View) -> String {
         line("Next free", &next.map_or_else(|| "not known".to_owned(), |seconds| format!("in {}", span(seconds))));
     }
     line("In use", &states(answer));
-    line("Processes", &holders(&answer.processes, "").unwrap_or_else(|| UNKNOWN.to_owned()));
+    line("Processes", &holders(&answer.processes).unwrap_or_else(|| UNKNOWN.to_owned()));
     if !answer.causes.is_empty() {
         let _ = write!(text, "\n{}", causes(&answer.causes));
     }

@@ -106,7 +106,7 @@ pub(super) fn conflicts(answer: &Ports, shown: &Shown, view: View) -> Option<Str
             format!(" {}", ago(conflict.first, view.now)),
             ago(conflict.last, view.now),
             process(conflict.process.pid, &conflict.process.comm),
-            holders(&conflict.holders, "").unwrap_or_else(|| UNKNOWN.to_owned()),
+            holders(&conflict.holders).unwrap_or_else(|| UNKNOWN.to_owned()),
         ];
         if view.wide {
             row.extend([conflict.uid.to_string(), conflict.cgroup.to_string(), conflict.netns.to_string()]);
@@ -132,7 +132,7 @@ fn udp(udp: &UdpPorts) -> String {
     if udp.sockets == 0 {
         return String::new();
     }
-    let by = holders(&udp.processes, "").map(|all| format!(", most by {all}")).unwrap_or_default();
+    let by = holders(&udp.processes).map(|all| format!(", most by {all}")).unwrap_or_default();
     let when = match udp.full_in_seconds.map(|seconds| full_in(seconds, udp.used_ratio)).as_deref() {
         None => String::new(),
         Some("now") => ", none is left".to_owned(),

@@ -11,7 +11,7 @@ use tracker_model::{
 };
 
 use super::{
-    format::{UNKNOWN, address_port, count, holders, printable, process, states, used},
+    format::{UNKNOWN, address_port, count, holders, makers, printable, process, states, used},
     output::View,
     table::{self, Column},
 };
@@ -106,7 +106,7 @@ fn columns(wide: bool) -> Vec<Column> {
     }
     columns.push(Column::Text(" PROCESS"));
     if wide {
-        columns.extend(["MADE-BY", "STATES"].map(Column::Text));
+        columns.extend(["CONNECTS-BY", "STATES"].map(Column::Text));
     }
     columns
 }
@@ -120,8 +120,8 @@ fn row(row: &PortUse, view: View) -> Vec<String> {
     cells.extend(table::fields(TUPLE, view.wide).map(|(_, field)| field.text(row)));
     if view.wide {
         cells.push(row.netns.to_string());
-        cells.push(holders(&row.processes, "").map_or_else(|| format!(" {UNKNOWN}"), |all| format!(" {all}")));
-        cells.push(holders(&row.made_by, ">=").unwrap_or_else(unknown));
+        cells.push(holders(&row.processes).map_or_else(|| format!(" {UNKNOWN}"), |all| format!(" {all}")));
+        cells.push(makers(&row.made_by).unwrap_or_else(unknown));
         cells.push(states(&row.states).unwrap_or_else(unknown));
     } else {
         cells.push(format!(" {}", top_process(row)));
@@ -139,13 +139,13 @@ fn source(source: IpAddr, range: Option<PortRange>) -> String {
 }
 
 /// The process with the most ports, and how many there are besides. Nobody holds those in `TIME_WAIT`: then the one
-/// that made most of them.
+/// that connects most.
 fn top_process(row: &PortUse) -> String {
     let more = |others: usize| if others > 0 { format!(" +{others}") } else { String::new() };
     match (row.processes.as_slice(), row.made_by.as_slice()) {
         ([first, others @ ..], _) => process(first.pid, &first.comm) + &more(others.len()),
         ([], [first, others @ ..]) => {
-            format!("made by {}{}", process(first.pid, &first.comm), more(others.len()))
+            format!("connects: {}{}", process(first.pid, &first.comm), more(others.len()))
         }
         ([], []) => UNKNOWN.to_owned(),
     }

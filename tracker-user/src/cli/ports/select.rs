@@ -40,8 +40,10 @@ impl Filter {
     }
 
     fn has_row(&self, row: &PortUse) -> bool {
-        let holds =
-            |process: &Holder| row.processes.iter().chain(&row.made_by).any(|of| process.matches(of.pid, &of.comm));
+        let holds = |process: &Holder| {
+            let held = row.processes.iter().any(|of| process.matches(of.pid, &of.comm));
+            held || row.made_by.iter().any(|of| process.matches(of.pid, &of.comm))
+        };
         self.destination.is_none_or(|it| it.matches(row.destination, row.destination_port))
             && self.process.as_ref().is_none_or(holds)
     }

@@ -1,5 +1,5 @@
-//! Which processes make the connections to destinations that are short of ports: counted by socket events, in turns of
-//! a minute, the time that a connection stays in `TIME_WAIT`.
+//! Which processes connect to destinations that are short of ports: calls of `connect()`, failed ones too, counted by
+//! socket events in turns of a minute, the time that a connection stays in `TIME_WAIT`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,7 @@ use tracker_common::{
     ports::{Connector, ConnectorKey, Watched},
 };
 use tracker_detect::ports::{PortSettings, TupleObservation};
-use tracker_model::api::{PortHolder, PortRange};
+use tracker_model::api::{PortMaker, PortRange};
 
 use super::holders::TOP;
 use crate::kernel::{
@@ -37,13 +37,13 @@ pub struct Connectors {
     /// Those of the turn before this.
     before: HashMap<(Destination, u32), Maker>,
     /// By the range that the last connection of each has set for itself too.
-    both: HashMap<(Destination, Option<PortRange>), Vec<PortHolder>>,
+    both: HashMap<(Destination, Option<PortRange>), Vec<PortMaker>>,
 }
 
 /// A process that connects.
 #[derive(Clone)]
 struct Maker {
-    holder: PortHolder,
+    caller: PortMaker,
     /// What the socket of its last call has set by `IP_LOCAL_PORT_RANGE`.
     range: u32,
 }
@@ -63,17 +63,17 @@ impl Connectors {
     ) -> Result<(), KernelError> {
         self.watch(maps, tuples)?;
         let now = read(maps);
-        let mut both: HashMap<(Destination, Option<PortRange>), HashMap<u32, PortHolder>> = HashMap::new();
-        for ((destination, pid), Maker { holder, range }) in self.before.iter().chain(&now) {
+        let mut both: HashMap<(Destination, Option<PortRange>), HashMap<u32, PortMaker>> = HashMap::new();
+        for ((destination, pid), Maker { caller, range }) in self.before.iter().chain(&now) {
             let own = settings.own_range(*range);
             for range in own.map(Some).into_iter().chain([None]) {
                 let makers = both.entry((*destination, range)).or_default();
-                let sum = makers.entry(*pid).or_insert_with(|| PortHolder { ports: 0, ..holder.clone() });
-                sum.ports = sum.ports.saturating_add(holder.ports);
+                let sum = makers.entry(*pid).or_insert_with(|| PortMaker { connects: 0, ..caller.clone() });
+                sum.connects = sum.connects.saturating_add(caller.connects);
             }
         }
         self.both =
-            both.into_iter().map(|(key, holders)| (key, PortHolder::most_first(holders.into_values(), TOP))).collect();
+            both.into_iter().map(|(key, callers)| (key, PortMaker::most_first(callers.into_values(), TOP))).collect();
         if self.turn.is_none_or(|turn| turn.elapsed() >= TURN) {
             self.turn = Some(Instant::now());
             for (destination, pid) in now.keys() {
@@ -86,7 +86,7 @@ impl Connectors {
     }
 
     /// Those of a destination, most first; of those with a range of their own, those of that range.
-    pub fn of_destination(&self, destination: IpAddr, port: u16, range: Option<PortRange>) -> Vec<PortHolder> {
+    pub fn of_destination(&self, destination: IpAddr, port: u16, range: Option<PortRange>) -> Vec<PortMaker> {
         self.both.get(&((destination, port), range)).cloned().unwrap_or_default()
     }
 
@@ -125,9 +125,9 @@ fn key((destination, port): Destination, pid: u32) -> ConnectorKey {
 fn read(maps: &Maps) -> HashMap<(Destination, u32), Maker> {
     let entry = |(key, maker): (ConnectorKey, Connector)| {
         let destination = (address(hash::to_octets(key.destination)), u16::try_from(key.port).unwrap_or_default());
-        let ports = u32::try_from(maker.connects).unwrap_or(u32::MAX);
-        let holder = PortHolder { pid: key.pid, comm: name_of(&maker.comm), ports };
-        ((destination, key.pid), Maker { holder, range: maker.range })
+        let connects = u32::try_from(maker.connects).unwrap_or(u32::MAX);
+        let caller = PortMaker { pid: key.pid, comm: name_of(&maker.comm), connects };
+        ((destination, key.pid), Maker { caller, range: maker.range })
     };
     maps.connectors.entries().map(entry).collect()
 }

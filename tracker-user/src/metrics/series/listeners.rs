@@ -87,7 +87,7 @@ impl ListenerSeries {
         let before = self.rest.entry(key(listener)).or_insert_with(|| vec![Vec::new(); FIELDS.len()]);
         for ((sums, before), field) in all.iter_mut().zip(before).zip(FIELDS) {
             let now = field.counts(listener);
-            if now.is_empty() {
+            if now.is_empty() || !field.is_summed {
                 // What was known is kept: a counter that comes back goes on from there.
                 continue;
             }
@@ -158,6 +158,11 @@ mod tests {
         series.update(&all);
         assert_eq!(series.own.len(), 256);
         assert_eq!((sum(&series, "syns_total"), sum(&series, "handshake_seconds")[2]), (vec![20, 0], 20));
+        assert_eq!(
+            [sum(&series, "accept_queue_limit"), sum(&series, "syn_queue_limit")],
+            [[0; 0]; 2],
+            "no sum of limits"
+        );
         assert_eq!(
             [sum(&series, "half_open"), sum(&series, "dropped_requests_total"), sum(&series, "sockets")],
             [[8], [4], [4]]
