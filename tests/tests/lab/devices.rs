@@ -135,8 +135,11 @@ fn a_listener_bound_to_the_device_comes_before_one_that_is_bound_to_none() -> Re
         let single = site.pair.link.right.socket(family, 8_081);
         let any_single = wildcard(family, 8_081);
         let daemon = Daemon::start(&site.pair.server)?;
-        // Overlapping sockets need SO_REUSEPORT, with which the kernel takes the first in its list.
-        for (address, device) in [(any, Some(first)), (any, None), (single, Some(first)), (any_single, None)] {
+        // Overlapping sockets need SO_REUSEPORT, with which the kernel takes the first in its list: of IPv4 the one
+        // that listened last, of IPv6 the one that listened first (`inet_hash`).
+        let order = if family == Family::Ipv4 { [None, Some(first)] } else { [Some(first), None] };
+        let overlapping = order.map(|device| (any, device));
+        for (address, device) in overlapping.into_iter().chain([(single, Some(first)), (any_single, None)]) {
             listen(&server, address, device)?;
         }
         let calls = [site.connect(family, 8_080, [3, 5])?, site.connect(family, 8_081, [2, 4])?];

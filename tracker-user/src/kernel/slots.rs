@@ -180,7 +180,7 @@ impl Slots {
         let mut waiting = Vec::new();
         for (key, slot) in std::mem::take(&mut self.recalled) {
             match maps.listeners.lookup(&key) {
-                Some(listener) if listener.slot == 0 => self.free(maps, slot)?,
+                Some(listener) if listener.slot == 0 => self.free(maps, slot, true)?,
                 // The order stands until the next reading: where the census obeys it, that is when it has.
                 Some(listener) if listener.slot == slot && self.ordered.contains(&slot) => waiting.push((key, slot)),
                 _ => {}
@@ -195,13 +195,14 @@ impl Slots {
         let recalled = self.recalled.iter().position(|(of, _)| of == key).map(|index| self.recalled.swap_remove(index));
         match (slot, recalled) {
             (0, None) => Ok(()),
-            (0, Some((_, lost))) => self.free(maps, lost),
-            (slot, _) => self.free(maps, slot),
+            (0, Some((_, lost))) => self.free(maps, lost, false),
+            (slot, _) => self.free(maps, slot, false),
         }
     }
 
-    /// Takes a slot back that nobody has any more, with its counters at zero.
-    fn free(&mut self, maps: &mut Maps, slot: u32) -> Result<(), KernelError> {
+    /// Takes a slot back that nobody has any more, with its counters at zero; `wanted` is whether somebody in need of
+    /// one waits for it, so that it goes into the reserve however full that is.
+    fn free(&mut self, maps: &mut Maps, slot: u32, wanted: bool) -> Result<(), KernelError> {
         // A port that still leads here then finds a slot of another port.
         maps.slots.update(slot, Slot::default())?;
         maps.listener_counters.reset(slot)?;
@@ -209,7 +210,7 @@ impl Slots {
         maps.listener_census.update(slot, ListenerCensus::default())?;
         sources::clear(maps, slot)?;
         self.freed.push(slot);
-        if self.reserved < limits::RESERVED_SLOTS as usize {
+        if wanted || self.reserved < limits::RESERVED_SLOTS as usize {
             self.reserved += 1;
             return maps.reserved_slots.enqueue(slot);
         }
