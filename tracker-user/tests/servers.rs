@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tracker_fixtures as sample;
-use tracker_model::api::paths::{ALL, EXPLAIN_BIND, EXPLAIN_CONNECT, STATUS};
+use tracker_model::api::paths::{ALL, EXPLAIN_BIND, EXPLAIN_CONNECT, EXPLAIN_LISTEN, STATUS};
 use tracker_user::{
     api::{self, ApiSocket},
     client,
@@ -48,6 +48,7 @@ async fn every_path_answers_with_one_object() {
     for path in ALL {
         let query = match path {
             EXPLAIN_BIND => "?address=0.0.0.0&port=80",
+            EXPLAIN_LISTEN => "?address=0.0.0.0&port=80&seconds=1",
             EXPLAIN_CONNECT => "?address=198.51.100.7&port=443&source=192.0.2.10",
             _ => "",
         };

@@ -41,15 +41,16 @@ fn who_listens_elsewhere_is_named() -> Result<()> {
     ensure!(answers.iter().all(|answer| answer.figures.sockets.is_empty()), "{answers:#?}");
 
     let options = ListenOptions::default();
-    let others = [SocketAddr::from((other4, PORT)), SocketAddr::from((other6, PORT))];
-    let listeners = others.map(|other| listen(&pair.server, other, options)).into_iter().collect::<Result<Vec<_>>>()?;
+    let addresses = [SocketAddr::from((other4, PORT)), SocketAddr::from((other6, PORT))];
+    let listeners =
+        addresses.map(|other| listen(&pair.server, other, options)).into_iter().collect::<Result<Vec<_>>>()?;
     for answer in scene.tried(PORT, ListenCause::OtherAddress)? {
         ensure!(answer.figures.sockets.iter().all(|socket| !socket.takes), "{answer:#?}");
         ensure!(answer.summary.contains(&format!("(pid {})", std::process::id())), "{answer:#?}");
     }
     // Where it does listen, all is well.
-    scene.checked(&others, ListenCause::Fine, || {
-        drop(clients(&pair.client, &others, 3));
+    scene.checked(&addresses, ListenCause::Fine, || {
+        drop(clients(&pair.client, &addresses, 3));
         Ok(())
     })?;
     drop(listeners);

@@ -248,7 +248,7 @@ fn the_range_of_connections_that_no_census_meets_is_known_from_their_calls() -> 
         assert_eq!(caller.call(&closed(10))?.connected, 10);
         eventually("the range is known", || Ok(figures(&api, target)? == [(Some(range(0, 39)), 30, 40, 0)]))?;
         let ports = api.counted_ports()?;
-        let made: BTreeSet<_> = row(&ports, target)?.made_by.iter().map(|by| (by.pid, by.ports)).collect();
+        let made: BTreeSet<_> = row(&ports, target)?.made_by.iter().map(|by| (by.pid, by.connects)).collect();
         assert_eq!(made, [(caller.pid(), 10)].into());
         assert_eq!(caller.call(&closed(12))?.failed, counts([(NO_PORT, 2)]));
         let ports = api.counted_ports()?;

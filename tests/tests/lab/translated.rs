@@ -156,12 +156,13 @@ fn a_transparent_proxy_takes_the_syns_of_another_port() -> Result<()> {
 }
 
 /// A container as Docker publishes its port: a proxy process listens on the host, and a rule sends clients past it.
+#[expect(dead_code, reason = "they live as long as this")]
 struct Published {
     // Dropped in this order.
-    _proxy: Sink,
-    _server: Sink,
-    _link: Link,
-    _container: Namespace,
+    proxy: Sink,
+    server: Sink,
+    link: Link,
+    container: Namespace,
 }
 
 impl Published {
@@ -180,9 +181,9 @@ impl Published {
              }}",
             link.right.ipv4, link.right.ipv6,
         ))?;
-        let _proxy = Sink::start(host, wildcard(family, 8_080), OnClose::Close)?;
-        let _server = Sink::start(&container, wildcard(family, 80), OnClose::Answer)?;
-        Ok(Self { _proxy, _server, _link: link, _container: container })
+        let proxy = Sink::start(host, wildcard(family, 8_080), OnClose::Close)?;
+        let server = Sink::start(&container, wildcard(family, 80), OnClose::Answer)?;
+        Ok(Self { proxy, server, link, container })
     }
 }
 

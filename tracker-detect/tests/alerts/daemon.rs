@@ -39,7 +39,11 @@ fn a_map_is_an_alert_from_nine_tenths_until_it_is_below_eight() {
     }
     let summary = "The kernel map LISTENER_CTRS is nearly full: 950 of 1,000 entries; since 2027-01-15 08:00:06 UTC";
     assert_eq!((alerts[0].summary.as_str(), alerts[0].subject.object.as_deref()), (summary, Some("LISTENER_CTRS")));
-    assert!(alerts[0].advice.starts_with("When it is full, listeners beyond share one slot"), "{}", alerts[0].advice);
+    assert!(
+        alerts[0].advice.starts_with("When it is full, listeners beyond are counted from their first SYN on"),
+        "{}",
+        alerts[0].advice
+    );
     let evidence = serde_json::to_value(&alerts[1].evidence).unwrap();
     assert_eq!(evidence, serde_json::json!({"entries": 800, "peak_entries": 1000, "capacity": 1000}));
 }

@@ -68,32 +68,32 @@ impl Aborted {
 mod tests {
     use super::*;
 
-    fn resets(embryonic_resets: u64) -> Option<NamespaceCounters> {
-        Some(NamespaceCounters { embryonic_resets, ..NamespaceCounters::default() })
+    fn resets(embryonic_resets: u64) -> NamespaceCounters {
+        NamespaceCounters { embryonic_resets, ..NamespaceCounters::default() }
     }
 
     #[test]
     fn what_the_kernel_counts_too_is_believed() {
         let mut aborted = Aborted::default();
-        aborted.resets(resets(1_000));
+        aborted.resets(Some(resets(1_000)));
         assert_eq!((aborted.of(1, 0), aborted.of(2, 0)), (0, 0));
-        aborted.resets(resets(1_030));
+        aborted.resets(Some(resets(1_030)));
         assert_eq!((aborted.of(1, 20), aborted.of(2, 10)), (20, 10));
         // The kernel's count may be a moment late, or early.
-        aborted.resets(resets(1_030));
+        aborted.resets(Some(resets(1_030)));
         assert_eq!(aborted.of(1, 25), 20);
-        aborted.resets(resets(1_040));
+        aborted.resets(Some(resets(1_040)));
         assert_eq!(aborted.of(1, 25), 25);
-        aborted.resets(resets(1_040));
+        aborted.resets(Some(resets(1_040)));
         assert_eq!(aborted.of(1, 30), 30);
     }
 
     #[test]
     fn what_the_kernel_did_not_take_is_not() {
         let mut aborted = Aborted::default();
-        aborted.resets(resets(7));
+        aborted.resets(Some(resets(7)));
         for reading in 1..20 {
-            aborted.resets(resets(7 + reading));
+            aborted.resets(Some(resets(7 + reading)));
             assert!(aborted.of(1, reading * 1_000) <= reading + 1, "one a reading was real");
         }
         assert_eq!(aborted.of(1, 5), 0, "the slot is another listener's");

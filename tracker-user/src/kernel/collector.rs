@@ -1,5 +1,7 @@
 //! Reads everything that the kernel side knows into a snapshot.
 
+mod daemon_state;
+mod start;
 mod watch;
 
 use std::{
@@ -7,16 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{Ebpf, programs::ProgramInfo};
-use caps::{CapSet, Capability};
+use aya::Ebpf;
 use jiff::Timestamp;
-use tracker_common::{
-    classify::Outcome,
-    counters::{InterfaceCounters, Loss, SocketCounters},
-    limits,
-    listener::ListenerKey,
-    names,
-};
+use tracker_common::{classify::Outcome, counters::InterfaceCounters, listener::ListenerKey};
 use tracker_detect::{
     alert::{AlertStore, ObservedAt},
     detector::{HostObservation, Observation},
@@ -25,13 +20,12 @@ use tracker_detect::{
 };
 use tracker_model::{
     Snapshot,
-    api::{Interface, MapFill, NoListener, Program, Unwatched},
+    api::{Interface, MapFill, NoListener, Unwatched},
     counters::NamespaceCounters,
-    text::listener_place,
 };
 
 use super::{
-    OWN_NETNS, Settings, SocketsAsked, SocketsFound,
+    SocketsAsked, SocketsFound,
     attach::Attachments,
     census::CensusScheduler,
     closed_ports::ClosedPorts,
@@ -103,53 +97,6 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Loads the programs, attaches those that see sockets, and takes the first census.
-    pub fn start(settings: &Settings, recording: Option<Recording>, listing: &Listing) -> Result<Self, KernelError> {
-        let netns = own_netns()?;
-        let mut object = object::open(settings, netns)?;
-        let log = if settings.kernel_log { aya_log::EbpfLogger::init(&mut object).ok() } else { None };
-        let mut maps = Maps::take(&mut object)?;
-        let slots = Slots::fill(&mut maps)?;
-        let local = LocalAddresses::of(&listing.local_prefixes, &mut maps)?;
-        // Events first, then the census: a listener that opens in between is known to both.
-        let socket_events = object::attach_socket_events(&mut object, settings.socket_events)?;
-        let shows_delivery = attach_sk_lookup(&mut object)?;
-        let (census, listening) = (load_census(settings, &mut object)?, Listening::load(&mut object));
-        check_netns_right(settings)?;
-        let bind_seen_by = object::attach_bind(&mut object, settings.trace_bind)?;
-        let (alerts, begun) = (AlertStore::default(), Instant::now());
-        let mut collector = Self {
-            object,
-            maps,
-            local,
-            attachments: Attachments::new(settings.hook, settings.interfaces.clone()),
-            links: listing.links.clone(),
-            notifications_lost: false,
-            listeners: Listeners::new(shows_delivery),
-            listening,
-            slots,
-            closed_ports: ClosedPorts::new(shows_delivery),
-            drops: Drops::default(),
-            floods: FloodCollector::new(recording, shows_delivery),
-            half_open: HalfOpen::default(),
-            missed_events: MissedEvents::default(),
-            ports: Ports::new(netns, settings.all_netns, bind_seen_by),
-            detectors: Detectors::new(settings.sensitivity, &alerts),
-            alerts,
-            census,
-            syns: 0,
-            read_at: begun,
-            started_at: Timestamp::now(),
-            begun,
-            netns,
-            lifetime_sample: settings.lifetime_sample,
-            socket_events,
-            log,
-        };
-        collector.take_census(false)?;
-        Ok(collector)
-    }
-
     /// Takes all programs off the interfaces.
     pub async fn detach(&mut self) {
         self.attachments.clear(&mut self.maps).await;
@@ -251,11 +198,7 @@ impl Collector {
         let (interfaces, unwatched) = self.attachments.read(&self.maps)?;
         // The counts of SYNs are of this moment; what is read after it takes its time.
         let moment = (Instant::now(), Timestamp::now());
-        let mut open = self.open_listeners(moment.0)?;
-        let is_loopback_watched = interfaces.iter().any(|interface| interface.name == "lo");
-        for (_, listener) in &mut open {
-            listener.note_loopback(is_loopback_watched);
-        }
+        let mut open = self.open_listeners(moment.0, &interfaces)?;
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
@@ -291,7 +234,7 @@ impl Collector {
     }
 
     /// The listeners that are open, with their queues of this moment.
-    fn open_listeners(&mut self, now: Instant) -> Result<Vec<Open>, KernelError> {
+    fn open_listeners(&mut self, now: Instant, interfaces: &[Interface]) -> Result<Vec<Open>, KernelError> {
         // Slots that were freed before the last look have been forgotten.
         self.slots.freed.clear();
         let detector = self.detectors.get::<SynFlood>();
@@ -304,7 +247,10 @@ impl Collector {
             half_open: &self.half_open,
             listening: &self.listening,
         };
-        self.listeners.read(&mut self.maps, &mut self.slots, now, &seen)
+        let mut open = self.listeners.read(&mut self.maps, &mut self.slots, now, &seen)?;
+        let is_loopback_watched = interfaces.iter().any(|interface| interface.name == "lo");
+        open.iter_mut().for_each(|(_, listener)| listener.note_loopback(is_loopback_watched));
+        Ok(open)
     }
 
     fn no_listener(&mut self) -> NoListener {
@@ -343,120 +289,4 @@ impl Collector {
         };
         self.floods.observe(&mut self.detectors, &mut self.maps, open, &context)
     }
-
-    /// What is wrong with the daemon itself.
-    fn warnings(&self) -> Vec<String> {
-        let lost = self.notifications_lost.then(|| {
-            let seconds = links::RESYNC.as_secs();
-            format!("the kernel does not notify of changed interfaces: they are listed every {seconds} s until it does")
-        });
-        let recording = self.floods.why_recording_ended();
-        lost.into_iter()
-            .chain(self.unjudged())
-            .chain(recording.map(|why| format!("the recording (--detector.record) has ended: {why}")))
-            .collect()
-    }
-
-    /// Listeners that are not judged though they receive SYNs.
-    fn unjudged(&self) -> Option<String> {
-        let starved = &self.slots.starved;
-        let [first, ..] = &starved[..] else { return None };
-        let (id, device) = (floods::id_of(first), self.links.get(&first.device).map(|link| link.name.as_str()));
-        let slots = limits::LISTENERS;
-        Some(format!(
-            "listeners that receive SYNs and are not judged: {}, first {}; the {slots} that are counted apart receive \
-             more",
-            starved.len(),
-            listener_place(id.address, device, id.port)
-        ))
-    }
-
-    /// Socket events, and what could not be counted.
-    fn sockets_and_losses(&mut self) -> Result<(SocketCounters, [u64; Loss::COUNT]), KernelError> {
-        let counters = &self.maps.socket_counters;
-        let (sockets, missed) = self.missed_events.count(missed_events::passive_opens, || counters.sum(0))?;
-        let mut losses = [0; Loss::COUNT];
-        for loss in Loss::ALL {
-            losses[loss as usize] = self.maps.losses.sum(loss as u32)?;
-        }
-        losses[Loss::EventSkipped as usize] = object::skipped_events(&self.object);
-        losses[Loss::EventUnseen as usize] = missed;
-        Ok((sockets, losses))
-    }
-
-    fn fill(&self, sockets: &SocketCounters) -> Vec<MapFill> {
-        let (addresses, prefixes) = self.local.counts();
-        let timed = sockets.timed.cast_signed().max(0).cast_unsigned();
-        [
-            (names::LISTENERS, self.listeners.entries, limits::KNOWN_LISTENERS),
-            (names::LISTENER_COUNTERS, self.listeners.slots, limits::LISTENERS),
-            (names::INTERFACE_COUNTERS, self.attachments.slots(), limits::INTERFACES - 1),
-            (names::LOCAL_ADDRESSES, addresses, limits::LOCAL_ADDRESSES),
-            (names::LOCAL_PREFIXES, prefixes, limits::LOCAL_PREFIXES),
-            (names::LIFETIMES, timed, limits::MEASURED_LIFETIMES),
-        ]
-        .into_iter()
-        .map(|(name, entries, capacity)| MapFill { name: name.into(), entries, capacity: capacity.into() })
-        .collect()
-    }
-
-    fn programs(&self) -> Vec<Program> {
-        let report = |names::Program { name, kind, .. }: &names::Program| {
-            // A program that was not loaded has no info.
-            let info: ProgramInfo = self.object.program(name)?.info().ok()?;
-            Some(Program {
-                name: (*name).into(),
-                kind: (*kind).into(),
-                id: info.id(),
-                run_count: info.run_count(),
-                run_seconds: info.run_time().as_secs_f64(),
-            })
-        };
-        let mut programs: Vec<_> = names::PROGRAMS.iter().filter_map(report).collect();
-        programs.sort_by(|a, b| a.name.cmp(&b.name));
-        programs
-    }
-}
-
-/// Attaches what sees which SYNs reach TCP; whether that is known. It may go without, and says so then.
-fn attach_sk_lookup(object: &mut Ebpf) -> Result<bool, KernelError> {
-    match object::attach_sk_lookup(object) {
-        Ok(()) => Ok(true),
-        Err(KernelError::NoRight) => Err(KernelError::NoRight),
-        Err(error) => {
-            tracing::warn!("SYNs that rules divert or drop before TCP are taken for those of a flood: {error}");
-            Ok(false)
-        }
-    }
-}
-
-/// Loads the programs of the census. It may go without one, and says so then.
-fn load_census(settings: &Settings, object: &mut Ebpf) -> Result<CensusScheduler, KernelError> {
-    let mut census = CensusScheduler::new(settings.census_interval);
-    match object::load_passes(object) {
-        Ok(()) => {}
-        Err(KernelError::NoRight) => return Err(KernelError::NoRight),
-        Err(error) => {
-            tracing::warn!("no census: {error}");
-            census.give_up(format!(
-                "{error}; listeners older than the daemon are not known, and SYNs to them count as meeting none"
-            ));
-        }
-    }
-    Ok(census)
-}
-
-/// Other network namespaces may be entered, if that is wanted.
-fn check_netns_right(settings: &Settings) -> Result<(), KernelError> {
-    let may_enter = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false);
-    if settings.all_netns && !may_enter() { Err(KernelError::NoRightForNetns) } else { Ok(()) }
-}
-
-/// Inode number of this thread's network namespace.
-fn own_netns() -> Result<u32, KernelError> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(OWN_NETNS)
-        .map_err(|source| KernelError::Io { what: format!("read {OWN_NETNS}; is /proc mounted?"), source })?;
-    // The kernel's namespace inode numbers are 32 bits wide (`ns_common.inum`).
-    Ok(u32::try_from(metadata.ino()).unwrap_or_default())
 }

@@ -45,7 +45,9 @@ pub(super) static NO_LISTENER: &[Row<Scrape>] = rows! { Scrape;
          transparent proxy, or dropped before TCP; absent where the kernel does not show that."
         => |scrape, samples| {
             let undelivered = scrape.snapshot.no_listener.undelivered.as_ref();
-            samples.known(&[], undelivered.map(|undelivered| undelivered.syns as f64));
+            if let Some(undelivered) = undelivered {
+                samples.count(&[], undelivered.syns);
+            }
         };
 };
 
