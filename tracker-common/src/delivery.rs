@@ -8,7 +8,8 @@
 
 #![allow(
     clippy::cast_possible_truncation,
-    reason = "numbers are cut to the bits that are wanted; a checked conversion could panic, which no kernel program may"
+    reason = "numbers are cut to the bits that are wanted; a checked conversion could panic, which no kernel program \
+     may"
 )]
 
 /// A listener by its slot, or a port without one.

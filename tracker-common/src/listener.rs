@@ -1,7 +1,8 @@
 //! Listening addresses: how the kernel side finds the listener of a SYN, and what it counts for it.
 //!
 //! A *listener* is a local address and port on which at least one socket listens, of one device if it is bound to one;
-//! the sockets of a `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any other.
+//! the sockets of a `SO_REUSEPORT` group are one listener. The wildcard addresses 0.0.0.0 and :: are addresses like any
+//! other.
 
 use crate::{
     classify::Family,

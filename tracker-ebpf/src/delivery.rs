@@ -38,9 +38,9 @@ pub(crate) fn received(source: u64, source_port: u16, target: Target) {
     }
 }
 
-/// TCP looks for a listener at `place`, for a packet of this source, whose hash is `source`. It is a SYN's first lookup, or another one: by a
-/// rule for transparent proxies before that of TCP, or for the ACK that returns a cookie. The last one at another place
-/// counts.
+/// TCP looks for a listener at `place`, for a packet of this source, whose hash is `source`. It is a SYN's first
+/// lookup, or another one: by a rule for transparent proxies before that of TCP, or for the ACK that returns a cookie.
+/// The last one at another place counts.
 #[inline(always)]
 pub(crate) fn looked_up(address: AddrWords, source: u64, source_port: u16, place: Target) {
     let hash = delivery::hash(source, source_port);

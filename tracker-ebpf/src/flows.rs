@@ -65,8 +65,8 @@ pub(crate) fn enter(sampling: Sampling, slot: u32, hash: u64, sequence: u32) {
     unsafe { flow.write(Flow { tag, sequence, epoch, slot, weight, state: Flow::PENDING }) };
 }
 
-/// The client of the connection with this hash reset it, with this sequence number as in the packet. Returns the slot of
-/// its listener and the weight, if the connection is in the sample and its handshake was not completed: only a reset
+/// The client of the connection with this hash reset it, with this sequence number as in the packet. Returns the slot
+/// of its listener and the weight, if the connection is in the sample and its handshake was not completed: only a reset
 /// that continues its SYN ends a request.
 #[inline(always)]
 pub(crate) fn reset(hash: u64, sequence: u32) -> Option<(u32, u64)> {

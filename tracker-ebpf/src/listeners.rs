@@ -36,8 +36,8 @@ static RESERVED_SLOTS: Queue<u32> = Queue::with_max_entries(limits::LISTENERS, 0
 #[map]
 static SLOT_ORDERS: Array<SlotOrder> = Array::with_max_entries(listener::SLOT_ORDERS, 0);
 
-/// Where [`crate::listener_lookup::find`] looks for the listener of a socket: by the device that it is bound to, which a
-/// connection has from its listener.
+/// Where [`crate::listener_lookup::find`] looks for the listener of a socket: by the device that it is bound to, which
+/// a connection has from its listener.
 ///
 /// # Safety
 /// `socket` is a `sock_common` that `M` can read.

@@ -1,5 +1,5 @@
-//! Listening sockets, each by itself: a mark that the kernel keeps with the socket, by which `programs/listening.rs` finds
-//! them all without a walk over all other sockets.
+//! Listening sockets, each by itself: a mark that the kernel keeps with the socket, by which `programs/listening.rs`
+//! finds them all without a walk over all other sockets.
 
 use aya_ebpf::{
     bindings::BPF_SK_STORAGE_GET_F_CREATE,

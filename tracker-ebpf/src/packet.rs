@@ -54,8 +54,8 @@ pub(crate) fn classify(bytes: &Bytes, interface: Interface) -> Packet {
     if interface.flags & Interface::RAW_IP == 0 { classify::ethernet(bytes) } else { classify::raw_ip(bytes) }
 }
 
-/// Counts a packet that came by `interface`: one that was merged or has yet to be split counts as what is on the wire. `is_foreign` says whether
-/// it is for another host by its Ethernet address; it is called for SYNs only.
+/// Counts a packet that came by `interface`: one that was merged or has yet to be split counts as what is on the wire.
+/// `is_foreign` says whether it is for another host by its Ethernet address; it is called for SYNs only.
 #[inline(always)]
 pub(crate) fn count(
     bytes: &Bytes,

@@ -90,8 +90,8 @@ pub struct Listener {
     /// Time from the first SYN-ACK to ESTABLISHED.
     #[serde(skip)]
     pub handshake_time: Histogram,
-    /// SYNs that reached this listener by watched interfaces and neither completed a handshake nor are half-open now nor
-    /// were reset by their client. An upper bound: a repeated SYN counts again.
+    /// SYNs that reached this listener by watched interfaces and neither completed a handshake nor are half-open now
+    /// nor were reset by their client. An upper bound: a repeated SYN counts again.
     pub handshakes_unanswered: u64,
     /// Requests that ended without a connection: they timed out, or their cookie was not returned.
     /// An upper bound: `handshakes_unanswered` less `overflows` or less the lower end of `syns_repeated`, whichever is

@@ -1,5 +1,5 @@
-//! Accept queues that are full: of one socket of a group, of a listener that nobody accepts on, and of one whose backlog
-//! is too small for a burst.
+//! Accept queues that are full: of one socket of a group, of a listener that nobody accepts on, and of one whose
+//! backlog is too small for a burst.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},

@@ -92,7 +92,8 @@ fn a_redirected_port_is_no_flood_of_a_closed_one() -> Result<()> {
         let lab = Lab::new(1, 0)?;
         let _server = Sink::start(&lab.pair.server, wildcard(family, 8_080), OnClose::Answer)?;
         lab.pair.server.nft(
-            "table inet lab { chain in { type nat hook prerouting priority dstnat; tcp dport 80 redirect to :8080\n}\n}",
+            "table inet lab { chain in { type nat hook prerouting priority dstnat; tcp dport 80 redirect to \
+             :8080\n}\n}",
         )?;
         let daemon = Daemon::start(&lab.pair.server)?;
         let seen = healthy(&lab, &daemon, lab.target(family, 80), Behaviour::Request)?;

@@ -1,5 +1,6 @@
-//! Whether `bind()` or `connect()` would fail now, why nobody can connect to a port, which sockets are in the way, by which rule of the kernel, and what
-//! would help. How the sockets are read and how the answer is printed does not belong here.
+//! Whether `bind()` or `connect()` would fail now, why nobody can connect to a port, which sockets are in the way, by
+//! which rule of the kernel, and what would help. How the sockets are read and how the answer is printed does not
+//! belong here.
 //!
 //! The rules are those of Linux 6.18 (`net/ipv4/inet_connection_sock.c`, `inet_hashtables.c`, `udp.c`), each named
 //! where it is modelled; the tests compare them with what that kernel did. Not modelled, because it cannot be seen from

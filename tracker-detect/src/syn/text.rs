@@ -194,7 +194,8 @@ fn all_over_advice(evidence: &FloodEvidence, port: u16) -> String {
         .collect();
     let all: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
     format!(
-        "{} of the SYNs come from {}: drop them upstream or in the firewall ({}), unless real clients are there: sources \
+        "{} of the SYNs come from {}: drop them upstream or in the firewall ({}), unless real clients are there: \
+         sources \
          can be forged.",
         percent(share),
         all.join(", "),
@@ -314,7 +315,8 @@ mod tests {
         assert_eq!(
             said(true, |_| {}),
             format!(
-                "192.0.2.1:80 does not accept: {queue}; 71 SYN/s unanswered, about 10 new connections/s, the rest repeats"
+                "192.0.2.1:80 does not accept: {queue}; 71 SYN/s unanswered, about 10 new connections/s, the rest \
+                 repeats"
             )
         );
         assert_eq!(
@@ -363,7 +365,8 @@ mod tests {
             "{}",
             headline(&two)
         );
-        let rule = "96 % of the SYNs come from 198.19.0.0/16, 198.18.0.0/16: drop them upstream or in the firewall (ip saddr \
+        let rule = "96 % of the SYNs come from 198.19.0.0/16, 198.18.0.0/16: drop them upstream or in the firewall \
+         (ip saddr \
                     { 198.19.0.0/16, 198.18.0.0/16 } tcp dport 80 drop)";
         assert!(advice(&two).starts_with(rule), "{}", advice(&two));
         let any = record(Class::Spoofed, true, FloodEvidence { top_prefixes: Vec::new(), ..evidence });

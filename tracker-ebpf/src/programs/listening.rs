@@ -1,5 +1,5 @@
-//! The queues of each listening socket, by `bpf_iter/bpf_sk_storage_map` over the marks of `listening.rs`: it visits these
-//! sockets alone, where a census walks all.
+//! The queues of each listening socket, by `bpf_iter/bpf_sk_storage_map` over the marks of `listening.rs`: it visits
+//! these sockets alone, where a census walks all.
 
 use core::ffi::c_void;
 

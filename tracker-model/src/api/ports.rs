@@ -148,7 +148,8 @@ pub struct PortUse {
     /// Processes that hold most of them, at most ten; known for the largest destinations only. Nobody holds those in
     /// `TIME_WAIT`.
     pub processes: Vec<PortHolder>,
-    /// Processes that called `connect()` most often for these connections, those in `TIME_WAIT` included, as far as seen.
+    /// Processes that called `connect()` most often for these connections, those in `TIME_WAIT` included, as far as
+    /// seen.
     pub made_by: Vec<PortMaker>,
 }
 

@@ -82,7 +82,8 @@ pub enum ListenCause {
     TransparentProxy,
     /// The SYNs are forwarded to another namespace or host (DNAT, IPVS).
     Forwarded,
-    /// Something takes the SYNs before TCP sees them, and drops none: a SYN proxy, a translation or another BPF program.
+    /// Something takes the SYNs before TCP sees them, and drops none: a SYN proxy, a translation or another BPF
+    /// program.
     TakenBeforeTcp,
     /// The SYN queue is full, and SYN cookies are off.
     SynQueueFull,
@@ -103,7 +104,8 @@ pub enum ListenCause {
 }
 
 impl ListenCause {
-    /// Whether it keeps connections from being made; [`Self::Redirected`] only where the other port does not serve them.
+    /// Whether it keeps connections from being made; [`Self::Redirected`] only where the other port does not serve
+    /// them.
     #[must_use]
     pub const fn is_blocking(self) -> bool {
         use ListenCause as C;

@@ -249,7 +249,9 @@ impl Collector {
         };
         let mut open = self.listeners.read(&mut self.maps, &mut self.slots, now, &seen)?;
         let is_loopback_watched = interfaces.iter().any(|interface| interface.name == "lo");
-        open.iter_mut().for_each(|(_, listener)| listener.note_loopback(is_loopback_watched));
+        for (_, listener) in &mut open {
+            listener.note_loopback(is_loopback_watched);
+        }
         Ok(open)
     }
 

@@ -44,7 +44,8 @@ fn arriving(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         }
         ListenCause::InterfaceDown => format!("Bring it up: `ip link set {on} up`."),
         _ => format!(
-            "Look before this host: the clients' route and name, firewalls and security groups, a load balancer. At the \
+            "Look before this host: the clients' route and name, firewalls and security groups, a load balancer. At \
+             the \
              client `tcpdump -n tcp port {port}` shows whether it sends, here whether it arrives."
         ),
     };
@@ -94,7 +95,8 @@ fn passing(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         ListenCause::ConntrackFull => {
             let (count, max) = case.seen_all.settings.conntrack.unwrap_or_default();
             format!(
-                "Raise net.netfilter.nf_conntrack_max ({count} of {max} in use), or keep this port out of the table with \
+                "Raise net.netfilter.nf_conntrack_max ({count} of {max} in use), or keep this port out of the table \
+                 with \
                  `notrack`."
             )
         }
@@ -103,7 +105,8 @@ fn passing(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
              net.ipv4.conf.{by}.rp_filter=2 (loose; without any route 0, and net.ipv4.conf.all.rp_filter too)."
         ),
         ListenCause::BadChecksum => format!(
-            "Look at the checksum offload of what sends or forwards them: `ethtool -K DEVICE tx off` there, or rx off on {by}."
+            "Look at the checksum offload of what sends or forwards them: `ethtool -K DEVICE tx off` there, or rx \
+             off on {by}."
         ),
         ListenCause::Dropped => "Look the reason up in the kernel's include/net/dropreason-core.h.".to_owned(),
         _ => format!(
@@ -116,16 +119,21 @@ fn taking(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
     let (port, to) = (case.port, elsewhere(case));
     vec![match cause {
         ListenCause::Redirected => {
-            format!("See why {to} does not answer, or take the rule away: `nft list ruleset`, `redirect` or `dnat` of port {port}.")
+            format!(
+                "See why {to} does not answer, or take the rule away: `nft list ruleset`, `redirect` or `dnat` \
+             of port {port}."
+            )
         }
         ListenCause::TransparentProxy => {
             format!("See what the proxy does with them; its rule is a `tproxy` of port {port} in `nft list ruleset`.")
         }
         ListenCause::Forwarded => format!(
-            "Look where they go: `dnat` of port {port} in `nft list ruleset`, `ipvsadm -L`; then ask there, `ip netns exec \
+            "Look where they go: `dnat` of port {port} in `nft list ruleset`, `ipvsadm -L`; then ask there, `ip \
+             netns exec \
              NAME tracker …` or --all-netns."
         ),
-        _ => "Look for a SYN proxy, a translation or another BPF program: `nft list ruleset`, `ipvsadm -L`, `bpftool net`."
+        _ => "Look for a SYN proxy, a translation or another BPF program: `nft list ruleset`, `ipvsadm -L`, `bpftool \
+         net`."
             .to_owned(),
     }]
 }
@@ -145,7 +153,8 @@ fn answering(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
              backlog helps only against bursts."
         ),
         ListenCause::StuckSocket => {
-            "Restart that worker, or see why it does not call accept(): the kernel goes on giving it its share of the clients."
+            "Restart that worker, or see why it does not call accept(): the kernel goes on giving it its share of \
+             the clients."
                 .to_owned()
         }
         ListenCause::AnswersDropped => format!(
@@ -153,12 +162,14 @@ fn answering(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
             case.port
         ),
         ListenCause::ClientsReset => {
-            "See who they are (`tcpdump`): half-open health checks are harmless; else a firewall or another route at their side \
+            "See who they are (`tcpdump`): half-open health checks are harmless; else a firewall or another route at \
+             their side \
              has no connection to the answer."
                 .to_owned()
         }
         ListenCause::NotKnown => "Watch longer: --for 30s.".to_owned(),
-        _ => "Follow the answers: `ip route get CLIENT` here, then firewalls on the way back, which may be another than the \
+        _ => "Follow the answers: `ip route get CLIENT` here, then firewalls on the way back, which may be another \
+         than the \
              way here; and the client's own firewall."
             .to_owned(),
     }]

@@ -152,8 +152,8 @@ impl<'a> Case<'a> {
         self.listeners().map(grown).sum()
     }
 
-    /// SYNs that reached TCP at the port; none when that is not known. Repeats of one whose request waits are not looked
-    /// up again, so that it may be less than arrived.
+    /// SYNs that reached TCP at the port; none when that is not known. Repeats of one whose request waits are not
+    /// looked up again, so that it may be less than arrived.
     pub(super) fn delivered(&self) -> Option<u64> {
         self.looked_up(|listener| Some(listener.delivery?.delivered), |of| of.delivered)
     }

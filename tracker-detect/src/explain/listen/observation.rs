@@ -132,8 +132,8 @@ pub struct ListenSettings {
     pub conntrack_drops: u64,
 }
 
-/// Listeners that got SYNs which were sent to `port`, by translation or by a transparent proxy. Where the kernel does not
-/// show what reaches TCP these are listeners with more handshakes than SYNs.
+/// Listeners that got SYNs which were sent to `port`, by translation or by a transparent proxy. Where the kernel does
+/// not show what reaches TCP these are listeners with more handshakes than SYNs.
 #[must_use]
 pub fn went_elsewhere(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewhere> {
     let [before, after] = listeners;

@@ -18,7 +18,8 @@ pub(super) fn summary(cause: ListenCause, case: &Case<'_>, names_family: bool) -
             open(cause, case, &target)
         }
         ListenCause::NotKnown => format!(
-            "SYNs reach {target} and none of {} has become a connection within {}; nothing that stands in the way is seen",
+            "SYNs reach {target} and none of {} has become a connection within {}; nothing that stands in the way is \
+             seen",
             grouped(case.seen),
             time(case)
         ),

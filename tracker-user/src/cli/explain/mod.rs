@@ -1,5 +1,5 @@
-//! `tracker explain`: asks the daemon whether a call would fail now, or why nobody connects, and shows why. The rules of the kernel and the
-//! sentences about them belong to tracker-detect.
+//! `tracker explain`: asks the daemon whether a call would fail now, or why nobody connects, and shows why. The rules
+//! of the kernel and the sentences about them belong to tracker-detect.
 
 pub(super) mod bind;
 pub(super) mod connect;
