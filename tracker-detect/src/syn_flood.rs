@@ -122,6 +122,7 @@ impl SynFlood {
                     id: *id,
                     syns: counted.map_or(0, |(_, syns)| *syns),
                     undelivered: 0,
+                    drop_reasons: Vec::new(),
                     completed: 0,
                     aborted: 0,
                     handshake_p95_us: None,

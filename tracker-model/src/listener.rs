@@ -73,6 +73,9 @@ pub struct Listener {
     /// Where these SYNs went; all null where the kernel does not show what reaches TCP.
     #[serde(flatten, serialize_with = "fields_or_nulls")]
     pub delivery: Option<Delivery>,
+    /// Why the kernel drops the SYNs of `syns_filtered` (`enum skb_drop_reason`), the most frequent reason first, while
+    /// it does.
+    pub drop_reasons: Vec<String>,
     /// Port that the last of `syns_diverted_here` was sent to; null when there is none.
     pub diverted_from: Option<u16>,
     /// SYNs per second, over the last second or more.
@@ -147,6 +150,7 @@ impl Listener {
             syns_received: 0,
             syns_by_family: ByFamily::default(),
             delivery: None,
+            drop_reasons: Vec::new(),
             diverted_from: None,
             syn_rate: 0.0,
             handshakes_completed: 0,
@@ -270,9 +274,16 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
             (delivery, _) => or_unknown(delivery, |delivery| grouped(delivery.diverted_here)),
         },
         about "SYNs sent to another address or port that reached this listener, and the port of the last one.";
+    counter LABELS "tracker_listener_filtered_syns_total"
+        "SYNs sent to this listener that the kernel dropped before TCP, by what it drops when it is asked, two seconds \
+         a minute."
+        => Count(|l| Some(l.delivery?.filtered)), wide "FILTERED", cell |l| match (l.delivery, l.drop_reasons.first()) {
+            (Some(delivery), Some(reason)) => format!("{} ({reason})", grouped(delivery.filtered)),
+            (delivery, _) => or_unknown(delivery, |delivery| grouped(delivery.filtered)),
+        }, about "SYNs sent to this listener that the kernel dropped before TCP, and its reason.";
     counter LABELS "tracker_listener_undelivered_syns_total"
-        "SYNs sent to this listener that TCP has not looked up: dropped before TCP, sent on to another network \
-         namespace, or repeats of one whose request waits for its answer."
+        "SYNs sent to this listener that TCP has not looked up, of which it is not known what became: dropped before \
+         TCP, sent on to another network namespace, or repeats of one whose request waits for its answer."
         => Count(|l| Some(l.delivery?.undelivered)), wide "UNDELIVERED";
     "SYNs per second, over the last second or more." => Number(|l| Some(l.syn_rate)), column "SYN/S",
         cell |l| seen(l, rate(l.syn_rate));

@@ -3,6 +3,7 @@
 use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use object::build::elf::{Builder, SectionData};
 
 /// The toolchain that `cargo xtask setup` links: a rustc with a core for the BPF target.
 const TOOLCHAIN: &str = "tracker-bpf";
@@ -37,8 +38,28 @@ pub fn build(package: &str, directory: &str, binary: &str) -> Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     let built = target.join(TARGET).join("release").join(binary);
-    fs::copy(&built, out.join(binary)).with_context(|| format!("copy {}", built.display()))?;
-    Ok(())
+    let object = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    let small = without_debug(&object).with_context(|| format!("take debug information out of {}", built.display()))?;
+    fs::write(out.join(binary), small).with_context(|| format!("write {binary}"))
+}
+
+/// The object without debug information, most of its size: the linker has made type information (BTF) of it, and nobody
+/// reads it after that.
+fn without_debug(object: &[u8]) -> Result<Vec<u8>> {
+    let mut elf = Builder::read(object)?;
+    for section in &mut elf.sections {
+        let name = section.name.to_string();
+        section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
+    }
+    elf.delete_orphans();
+    // LLVM keeps the names of sections with those of symbols; the writer wants them apart.
+    let names = elf.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut small = Vec::new();
+    elf.write(&mut small)?;
+    Ok(small)
 }
 
 /// A program of the toolchain.

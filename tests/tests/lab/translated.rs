@@ -35,11 +35,11 @@ const CALLED_WITHIN: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(6);
 
 /// Clients that are all served, a second.
-const RATE: f64 = 200.0;
+const RATE: u32 = 200;
 
 /// Clients connect for a while, and no alert is raised. Returns what became of them.
 fn healthy(lab: &Lab, daemon: &Daemon<'_>, target: SocketAddr, behaviour: Behaviour) -> Result<Seen> {
-    let plan = Plan { behaviour, ..Plan::requests(vec![target], client_addresses(target), RATE) };
+    let plan = Plan { behaviour, ..Plan::requests(vec![target], client_addresses(target), RATE.into()) };
     let running = plan.start(&lab.pair.client)?;
     thread::sleep(WATCHED);
     let seen = running.stop()?;
@@ -198,8 +198,10 @@ fn a_published_port_is_no_flood_of_the_proxy() -> Result<()> {
         let seen = healthy(&lab, &daemon, lab.target(family, 8_080), Behaviour::Request)?;
         served(&seen)?;
         let (listener, delivery) = delivery(&daemon, wildcard(family, 8_080))?;
-        let expected = Delivery { undelivered: seen.attempted, ..Delivery::default() };
+        let expected = Delivery { undelivered: seen.attempted - delivery.diverted, ..delivery };
         assert_eq!((listener.syns_received, delivery), (seen.attempted, expected), "{listener:#?}");
+        assert_eq!((delivery.delivered, delivery.diverted_here, delivery.filtered), (0, 0, 0), "{listener:#?}");
+        assert!(delivery.diverted > RATE.into(), "nothing is dropped, so they go elsewhere: {listener:#?}");
         assert_eq!(listener.handshakes_unanswered, 0);
 
         // What is sent to the published port under a flood is not the proxy's either.
@@ -230,15 +232,17 @@ fn what_a_firewall_drops_floods_no_listener() -> Result<()> {
         let daemon = Daemon::start(&lab.pair.server)?;
         // Clients that try again and again, where somebody listens and where nobody does.
         let retry = |target| {
-            let plan = Plan::requests(vec![target], client_addresses(target), RATE);
+            let plan = Plan::requests(vec![target], client_addresses(target), RATE.into());
             Plan { patience: Duration::from_secs(2), ..plan }.start(&lab.pair.client)
         };
         let (first, second) = (retry(dropped)?, retry(lab.target(family, 83))?);
         served(&healthy(&lab, &daemon, open, Behaviour::Request)?)?;
         let (listener, delivery) = delivery(&daemon, wildcard(family, dropped.port()))?;
         assert!(listener.syns_received > 1_000, "{listener:#?}");
-        let expected = Delivery { undelivered: listener.syns_received, ..Delivery::default() };
+        let expected = Delivery { undelivered: listener.syns_received - delivery.filtered, ..delivery };
         assert_eq!((delivery, listener.handshakes_unanswered), (expected, 0), "{listener:#?}");
+        assert_eq!((delivery.delivered, delivery.diverted, delivery.diverted_here), (0, 0, 0), "{listener:#?}");
+        assert!(delivery.filtered > RATE.into() && listener.drop_reasons == ["NETFILTER_DROP"], "{listener:#?}");
         let closed = daemon.listeners()?.no_listener;
         assert_eq!(closed.ports, 0, "{closed:#?}");
 

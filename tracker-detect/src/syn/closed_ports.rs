@@ -183,6 +183,7 @@ impl ClosedPorts {
             waiting: None,
             device: None,
             worst_socket: None,
+            drop_reasons: &[],
         }
     }
 
@@ -298,5 +299,15 @@ impl ClosedPorts {
 
 const fn point(syns: u64, at: Duration) -> Point {
     let none = Duration::ZERO;
-    Point { at, syns, completed: 0, answered: 0, unanswered: 0, repeated: 0, drops: None, drops_at: none }
+    Point {
+        at,
+        syns,
+        completed: 0,
+        answered: 0,
+        unanswered: 0,
+        repeated: 0,
+        undelivered: 0,
+        drops: None,
+        drops_at: none,
+    }
 }

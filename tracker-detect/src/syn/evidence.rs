@@ -29,6 +29,8 @@ pub fn update(
     distinct_sources(evidence, view);
     repeated(evidence, before, view);
     queues(evidence, before, view);
+    evidence.undelivered = view.cusum.history.last().undelivered.saturating_sub(before.point.undelivered);
+    evidence.drop_reasons = view.drop_reasons.to_vec();
 }
 
 /// Brings the shares of the sources up to date.

@@ -53,6 +53,12 @@ fn since_onset(evidence: &FloodEvidence) -> String {
     if let Some(ports) = evidence.ports {
         let _ = write!(line, ", to {}", counted(ports.into(), "port"));
     }
+    if evidence.undelivered > 0 {
+        let _ = write!(line, "; {} more did not reach TCP here", grouped(evidence.undelivered));
+        if !evidence.drop_reasons.is_empty() {
+            let _ = write!(line, ", dropped for {}", evidence.drop_reasons.join(", "));
+        }
+    }
     if evidence.pulses > 0 {
         let _ = write!(line, ", began again after {}", counted(evidence.pulses.into(), "pause"));
     }

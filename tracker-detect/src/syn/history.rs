@@ -27,6 +27,8 @@ pub struct Point {
     pub unanswered: u64,
     /// Of `syns`, those that repeat an earlier one, an estimate.
     pub repeated: u64,
+    /// SYNs that did not reach TCP.
+    pub undelivered: u64,
     /// SYNs that the listener turned away, as of the last census.
     pub drops: Option<u64>,
     /// When that census was.

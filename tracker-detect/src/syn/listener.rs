@@ -33,6 +33,7 @@ pub struct Listener {
     sources_at: Duration,
     queues: Queues,
     worst_socket: Option<WorstSocket>,
+    drop_reasons: Vec<String>,
     flow: HandshakeStats,
     flood: Option<Incident>,
     accept: Option<Incident>,
@@ -56,6 +57,7 @@ impl Listener {
             sources_at: at,
             queues,
             worst_socket: None,
+            drop_reasons: Vec::new(),
             flow: seen.sample,
             flood: None,
             accept: None,
@@ -89,6 +91,7 @@ impl Listener {
         }
         self.queues.see(seen.queues, *self.cusum.history.known(), self.flow);
         self.worst_socket.clone_from(&seen.worst_socket);
+        self.drop_reasons.clone_from(&seen.drop_reasons);
         self.take_sources(seen.sources.as_ref(), context.at);
         self.advance(step.as_ref(), context);
         self.maybe_open(step.as_ref(), context);
@@ -150,6 +153,7 @@ impl Listener {
             waiting: self.queues.waiting(self.flow),
             device: self.device.as_deref(),
             worst_socket: self.worst_socket.as_ref(),
+            drop_reasons: &self.drop_reasons,
         }
     }
 
@@ -406,6 +410,7 @@ fn point(seen: &ListenerObservation, at: Duration, before: u64) -> Point {
         unanswered: 0,
         // A repeat that finds its request is not looked up, and so not among `syns`.
         repeated: seen.sample.repeated.saturating_sub(seen.undelivered),
+        undelivered: seen.undelivered,
         drops: seen.queues.map(|seen| seen.queues.drops),
         drops_at: seen.queues.map_or(Duration::ZERO, |seen| seen.at),
     }

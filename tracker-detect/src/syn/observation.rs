@@ -57,6 +57,9 @@ pub struct ListenerObservation {
     /// Those that repeat a request which waits for its answer are among them, for TCP need not look for the listener.
     #[serde(default)]
     pub undelivered: u64,
+    /// Why the kernel drops them, while it does.
+    #[serde(default)]
+    pub drop_reasons: Vec<String>,
     /// Handshakes completed by watched interfaces.
     pub completed: u64,
     /// Requests that their client reset before the handshake was completed, an estimate from the sample.

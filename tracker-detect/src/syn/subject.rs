@@ -58,6 +58,8 @@ pub struct SubjectView<'a> {
     pub device: Option<&'a str>,
     /// The socket of a group that is worst off.
     pub worst_socket: Option<&'a WorstSocket>,
+    /// Why the kernel drops SYNs to it before TCP, while it does.
+    pub drop_reasons: &'a [String],
 }
 
 /// What was before the onset.

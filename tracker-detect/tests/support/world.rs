@@ -46,6 +46,7 @@ impl Server {
                 id,
                 syns: 0,
                 undelivered: 0,
+                drop_reasons: Vec::new(),
                 completed: 0,
                 aborted: 0,
                 handshake_p95_us: None,

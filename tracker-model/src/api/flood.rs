@@ -63,6 +63,12 @@ pub struct Verdict {
 pub struct FloodEvidence {
     /// SYNs since the onset, repeats and those of legitimate clients included. Exact.
     pub syns: u64,
+    /// SYNs to the listener since the onset that did not reach TCP there, and are not among `syns`.
+    #[serde(default)]
+    pub undelivered: u64,
+    /// Why the kernel drops them (`enum skb_drop_reason`), the most frequent reason first, while it does.
+    #[serde(default)]
+    pub drop_reasons: Vec<String>,
     /// End of the time that the rates are over: a moment ago, or the end of the flood; null before there are rates.
     pub rates_until: Option<Timestamp>,
     /// Length of that time, seconds: 2, or less just after the onset.

@@ -44,6 +44,7 @@ use super::{
     recording::Recording,
     slots::Slots,
     tcp_counters,
+    undelivered::Undelivered,
 };
 
 pub use self::watch::BegunWatch;
@@ -77,6 +78,7 @@ pub struct Collector {
     slots: Slots,
     closed_ports: ClosedPorts,
     drops: Drops,
+    undelivered: Undelivered,
     floods: FloodCollector,
     half_open: HalfOpen,
     missed_events: MissedEvents,
@@ -199,6 +201,8 @@ impl Collector {
         // The counts of SYNs are of this moment; what is read after it takes its time.
         let moment = (Instant::now(), Timestamp::now());
         let mut open = self.open_listeners(moment.0, &interfaces)?;
+        let at = moment.0.saturating_duration_since(self.begun);
+        self.undelivered.step(&mut self.object, &mut self.maps, &mut self.drops, &mut open, at)?;
         let tcp_counters = tcp_counters::read().inspect_err(|error| tracing::debug!("{error}")).ok();
         self.judge(moment, syns(&interfaces), tcp_counters, &mut open)?;
         let (sockets, losses) = self.sockets_and_losses()?;
@@ -278,6 +282,7 @@ impl Collector {
     ) -> Result<(), KernelError> {
         for slot in &self.slots.freed {
             self.floods.forget(*slot);
+            self.undelivered.forget(*slot);
         }
         let context = ReadContext {
             at,

@@ -164,7 +164,8 @@ impl FloodCollector {
         Ok(ListenerObservation {
             id,
             syns,
-            undelivered: listener.delivery.map_or(0, |delivery| delivery.diverted + delivery.undelivered),
+            undelivered: listener.delivery.map_or(0, |delivery| delivery.lost()),
+            drop_reasons: listener.drop_reasons.clone(),
             completed,
             aborted: self.aborted.of(slot, listener.sample.aborted),
             handshake_p95_us: self.handshakes.entry(id).or_default().p95(at, &listener.handshake_time),

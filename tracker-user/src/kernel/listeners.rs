@@ -364,7 +364,7 @@ fn delivery(counters: &ListenerCounters) -> Delivery {
         delivered: count(counters.delivered),
         diverted: count(counters.diverted),
         diverted_here: count(counters.diverted_here),
-        undelivered: 0,
+        ..Delivery::default()
     }
 }
 

@@ -48,6 +48,7 @@ mod sources;
 mod syn_queue;
 mod tcp_counters;
 mod thread;
+mod undelivered;
 mod watches;
 
 pub use attach::clsact;

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use tracker_detect::{alert::AlertStore, registry::Detectors};
 
 use super::{
-    super::{OWN_NETNS, Settings, attach::Attachments, closed_ports::ClosedPorts, drops::Drops, half_open::HalfOpen},
+    super::{
+        OWN_NETNS, Settings, attach::Attachments, closed_ports::ClosedPorts, drops::Drops, half_open::HalfOpen,
+        undelivered::Undelivered,
+    },
     CensusScheduler, Collector, FloodCollector, KernelError, Listeners, Listening, Listing, LocalAddresses, Maps,
     MissedEvents, Ports, Recording, Slots, object,
 };
@@ -45,6 +48,7 @@ impl Collector {
             slots,
             closed_ports: ClosedPorts::new(attached.shows_delivery),
             drops: Drops::default(),
+            undelivered: Undelivered::default(),
             floods: FloodCollector::new(recording, attached.shows_delivery),
             half_open: HalfOpen::default(),
             missed_events: MissedEvents::default(),
