@@ -1,10 +1,11 @@
 //! Which SYNs reach TCP, and where.
 //!
-//! A packet program notes for each SYN which listener or port it was sent to, at a place that its source address and
-//! source port choose. When TCP looks for a listener, after netfilter, the same place tells whose SYN that is: it was
-//! delivered where it was sent to, or translated (DNAT, `REDIRECT`) or taken by a transparent proxy (`TPROXY`) and
-//! delivered somewhere else. An ACK that carries a cookie and a stray segment are looked up too, and find that their
-//! SYN, if any, is already counted.
+//! A packet program notes each SYN at two places: at one that its source address, its source port and what it was sent
+//! to choose, and at one that its source alone chooses, together with what it was sent to. When TCP looks for a
+//! listener, after netfilter, the first place tells that the SYN was delivered where it was sent to. If it has nothing
+//! of the kind, the second tells whose SYN it is that was translated (DNAT, `REDIRECT`) or taken by a transparent proxy
+//! (`TPROXY`), and delivered here. An ACK that carries a cookie and a stray segment are looked up too, and find that
+//! their SYN, if any, is already counted.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -139,6 +140,14 @@ impl SynOrigin {
 #[must_use]
 pub const fn index(hash: u64) -> u32 {
     hash as u32 & (crate::limits::SYN_ORIGINS - 1)
+}
+
+/// The same of a SYN together with what it was sent to.
+#[inline(always)]
+#[must_use]
+pub const fn hash_to(hash: u64, target: Target) -> u64 {
+    let x = (hash ^ target.0 as u64).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 32)
 }
 
 /// Hash of a SYN by the [`crate::hash::source`] of its source address, and its source port. The former has the key, so

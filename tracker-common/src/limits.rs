@@ -27,8 +27,9 @@ pub const COMPLETED_SAMPLE: usize = 32;
 pub const FLOWS: u32 = 16_384;
 /// SYNs on their way from a packet program to TCP that are told apart, a power of two. A packet gets there before the
 /// next batch of its interface is taken in, or waits in the backlog of another CPU (`net.core.netdev_max_backlog`, 1000
-/// packets): of as many, 1.5 in 100 lose their place to a later one.
-pub const SYN_ORIGINS: u32 = 32_768;
+/// packets): of as many, 3 in 100 lose one of
+/// their two places to a later one.
+pub const SYN_ORIGINS: u32 = 65_536;
 /// Sources of half-open requests that a census keeps, a power of two.
 pub const HALF_OPEN_SOURCES: u32 = 4096;
 /// Entries that are tried for one of them.

@@ -32,37 +32,77 @@ static DIVERTED_FROM: Array<u32> = Array::with_max_entries(limits::LISTENERS + 1
 #[inline(always)]
 pub(crate) fn received(source: u64, source_port: u16, target: Target) {
     let hash = delivery::hash(source, source_port);
+    note(delivery::hash_to(hash, target), target);
+    note(hash, target);
+}
+
+/// Notes a SYN that was just received. Whichever SYN comes last has the place.
+#[inline(always)]
+fn note(hash: u64, target: Target) {
     if let Some(origin) = SYN_ORIGINS.get_ptr_mut(delivery::index(hash)) {
-        // SAFETY: an aligned number in a map, written at once. Whichever SYN comes last has the place.
+        // SAFETY: an aligned number in a map, written at once.
         unsafe { write_volatile(origin, SynOrigin::received(hash, target).to_bits()) };
     }
 }
 
+/// The SYN of this hash and where it stands, if it still stands there.
+#[inline(always)]
+fn find(hash: u64) -> Option<(*mut u64, SynOrigin)> {
+    let origin = SYN_ORIGINS.get_ptr_mut(delivery::index(hash))?;
+    // SAFETY: an aligned number in a map, read at once.
+    let syn = SynOrigin::from_bits(unsafe { read_volatile(origin) });
+    syn.is_of(hash).then_some((origin, syn))
+}
+
 /// TCP looks for a listener at `place`, for a packet of this source, whose hash is `source`. It is a SYN's first
 /// lookup, or another one: by a rule for transparent proxies before that of TCP, or for the ACK that returns a cookie.
-/// The last one at another place counts.
 #[inline(always)]
 pub(crate) fn looked_up(address: AddrWords, source: u64, source_port: u16, place: Target) {
-    let hash = delivery::hash(source, source_port);
-    let Some(origin) = SYN_ORIGINS.get_ptr_mut(delivery::index(hash)) else { return };
-    // SAFETY: an aligned number in a map, read at once.
-    let mut syn = SynOrigin::from_bits(unsafe { read_volatile(origin) });
     if SCATTER.load() != 0 {
         // A benchmark runs this many times for one SYN, each time as if it had just been received.
-        syn = SynOrigin::received(hash, place);
+        note(delivery::hash_to(delivery::hash(source, source_port), place), place);
     }
-    if !syn.is_of(hash) {
+    let hash = delivery::hash(source, source_port);
+    let any = find(hash);
+    if let Some((origin, syn)) = find(delivery::hash_to(hash, place)) {
+        if syn.delivered().is_some() {
+            return;
+        }
+        deliver(origin, syn, place);
+        if let Some((origin, syn)) = any
+            && syn.target() == place
+        {
+            // SAFETY: the place that was found; a SYN that came there meanwhile on another CPU is lost to it.
+            unsafe { write_volatile(origin, syn.delivered_to(place).to_bits()) };
+        }
+    } else if let Some((origin, syn)) = any {
+        match syn.delivered() {
+            // A rule looked for a listener where the SYN was sent to, found none, and TCP now has another.
+            Some(before) if before.port().is_some() && place.slot().is_some() => {
+                count(syn.target(), before, MINUS_ONE);
+            }
+            // What comes when it was delivered is no SYN, or is one for nobody to take away from its listener.
+            Some(_) => return,
+            None => {}
+        }
+        deliver(origin, syn, place);
+    } else {
         return;
     }
-    match syn.delivered() {
-        // What comes to a port without a listener later, when the connection is over, is no SYN.
-        Some(before) if before == place || (before.slot().is_some() && place.port().is_some()) => return,
-        Some(before) => count(syn.target(), before, MINUS_ONE),
-        None => {}
-    }
-    // SAFETY: the number that was read. A SYN that came at its place meanwhile on another CPU is lost to it.
+    note_source(address, source, place);
+}
+
+/// A SYN was delivered to `place`.
+#[inline(always)]
+fn deliver(origin: *mut u64, syn: SynOrigin, place: Target) {
+    // SAFETY: a place that was found; a SYN that came there meanwhile on another CPU is lost to it.
     unsafe { write_volatile(origin, syn.delivered_to(place).to_bits()) };
     count(syn.target(), place, 1);
+}
+
+/// Notes the source of a SYN with the listener that it reached, or with the ports that have none.
+#[inline(always)]
+fn note_source(address: AddrWords, source: u64, place: Target) {
     let slot = match place.slot() {
         Some(slot) => slot,
         None => limits::NO_LISTENER_SLOT,
@@ -75,11 +115,8 @@ pub(crate) fn looked_up(address: AddrWords, source: u64, source_port: u16, place
 /// Where TCP last looked for the listener of this source's SYN; none when that is not known (any more).
 #[inline(always)]
 pub(crate) fn place(source: u64, source_port: u16) -> Option<Target> {
-    let hash = delivery::hash(source, source_port);
-    let origin = SYN_ORIGINS.get_ptr_mut(delivery::index(hash))?;
-    // SAFETY: an aligned number in a map, read at once.
-    let syn = SynOrigin::from_bits(unsafe { read_volatile(origin) });
-    if syn.is_of(hash) { syn.delivered() } else { None }
+    let (_, syn) = find(delivery::hash(source, source_port))?;
+    syn.delivered()
 }
 
 /// Counts, or with minus one takes back, a SYN sent to `target` that TCP looked up at `place`.

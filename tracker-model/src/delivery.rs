@@ -10,16 +10,16 @@ pub struct Delivery {
     /// SYNs sent to this listener that reached it.
     #[serde(rename = "syns_delivered")]
     pub delivered: u64,
-    /// SYNs sent to this listener for which TCP looked elsewhere: their destination was translated (DNAT, `REDIRECT`), or
-    /// a transparent proxy took them (`TPROXY`). Also those that TCP did not look up in this network namespace while the
-    /// kernel, asked for two seconds a minute, dropped fewer than half of them: they go to another namespace.
+    /// SYNs sent to this listener for which TCP looked elsewhere: their destination was translated (DNAT, `REDIRECT`),
+    /// or a transparent proxy took them (`TPROXY`). Also those that TCP did not look up in this network namespace while
+    /// the kernel, asked for two seconds a minute, dropped fewer than half of them: they go to another namespace.
     #[serde(rename = "syns_diverted")]
     pub diverted: u64,
     /// SYNs sent to another address or port that reached this listener.
     #[serde(rename = "syns_diverted_here")]
     pub diverted_here: u64,
-    /// SYNs sent to this listener that TCP did not look up while the kernel, asked for two seconds a minute, dropped half
-    /// of them or more; `drop_reasons` says why.
+    /// SYNs sent to this listener that TCP did not look up while the kernel, asked for two seconds a minute, dropped
+    /// half of them or more; `drop_reasons` says why.
     #[serde(rename = "syns_filtered", default)]
     pub filtered: u64,
     /// SYNs sent to this listener that TCP has not looked up, of which it is not known what became: dropped before TCP,

@@ -303,10 +303,10 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         => Read::Histogram(HANDSHAKE_SHIFT, |l| &l.handshake_time);
     gauge LABELS "tracker_listener_half_open" "Half-open request sockets at the last census."
         => Count(|l| Some(l.queues?.half_open.into())), column "HALF-OPEN";
-    gauge LABELS "tracker_listener_accept_queue" "Connections that wait for accept() at the last census."
+    gauge LABELS "tracker_listener_accept_queue" "Connections that wait for accept()."
         => Count(|l| Some(l.queues?.accept_queue.into())), column "ACCEPT-Q",
         cell |l| against(l.queues, |queues| (queues.accept_queue, queues.accept_queue_max)),
-        about "Connections that wait for accept() at the last census, and their limit.";
+        about "Connections that wait for accept(), and their limit.";
     gauge LABELS "tracker_listener_accept_queue_limit" "Limit of the accept queue."
         => Count(|l| Some(l.queues?.accept_queue_max.into())), summed false;
     gauge LABELS "tracker_listener_full_sockets"
@@ -317,17 +317,17 @@ pub static FIELDS: &[Field<Listener>] = fields! { Listener;
         about "The socket of an SO_REUSEPORT group whose accept queue is fullest: its queue against the limit, and how \
                many sockets of the group are full.";
     counter LABELS "tracker_listener_dropped_requests_total"
-        "Requests that the listening sockets turned away, by the last census; not those of other listeners. SYNs, and \
+        "Requests that the listening sockets turned away; not those of other listeners. SYNs, and \
          while the accept queue is full also ACKs that would have completed a handshake."
         => Count(|l| Some(l.queues?.drops)), column "DROPPED";
     gauge LABELS "tracker_listener_connected" "Established sockets of this listener at the last census."
         => Count(|l| Some(l.queues?.connected.into())), column "CONNECTED";
-    gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue at the last census."
+    gauge LABELS "tracker_listener_syn_queue" "Requests in the SYN queue."
         => Count(|l| Some(l.queues?.syn_queue.into())), wide "SYN-Q",
         cell |l| against(l.queues, |queues| (queues.syn_queue, queues.syn_queue_max)),
-        about "Requests in the SYN queue at the last census, and their limit.";
+        about "Requests in the SYN queue, and their limit.";
     gauge LABELS "tracker_listener_syn_queue_young"
-        "Requests in the SYN queue whose SYN-ACK was not yet repeated, at the last census."
+        "Requests in the SYN queue whose SYN-ACK was not yet repeated."
         => Count(|l| Some(l.queues?.syn_queue_young.into())), wide "YOUNG";
     gauge LABELS "tracker_listener_syn_queue_limit"
         "Limit of the SYN queue, beyond which the kernel answers with cookies or drops."

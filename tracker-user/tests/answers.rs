@@ -150,7 +150,7 @@ fn a_port_is_watched_and_a_check_tells_whether_something_is_in_the_way() {
     let api = Api::serve(sample::under_shortage());
     let quiet = ["explain", "listen", "192.0.2.10:80", "--for", "1s"];
     let (code, text) = api.run(&quiet);
-    let summary = "No SYN to 192.0.2.10:80 arrived in 1 s, and nothing here would stop one";
+    let summary = "No SYN to 192.0.2.10:80 arrived in 1 s, though something listens there";
     assert!(code == 0 && text.starts_with(&format!("{summary}\n\nWhat to do:\n")), "{text}");
     assert_eq!(api.run(&[&quiet[..], &["--check"]].concat()), (0, format!("TRACKER OK: {summary}\n")));
     let answer = api.json(&["explain", "listen", "*:8080", "-o", "json"]);

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use socket2::SockRef;
 use tracker_model::{
-    api::{Alert, AlertKind, AlertState},
+    api::{Alert, AlertKind, AlertState, Class},
     delivery::Delivery,
     listener::Listener,
 };
@@ -70,6 +70,7 @@ fn called(daemon: &Daemon<'_>, port: u16) -> Result<Alert> {
         let alerts = api(daemon).alerts()?.answer.alerts;
         if let [alert] = &alerts[..] {
             assert_eq!((alert.kind, alert.state), (AlertKind::SynFlood, AlertState::Firing), "{alert:#?}");
+            assert_eq!(alert.class, Some(Class::Spoofed), "{alert:#?}");
             assert_eq!(alert.subject.port, Some(port), "{alert:#?}");
             return Ok(alert.clone());
         }
@@ -152,6 +153,36 @@ fn a_transparent_proxy_takes_the_syns_of_another_port() -> Result<()> {
         called(&daemon, 15_001)?;
         flood.stop()?;
         daemon.stop(Signal::SIGTERM)?;
+    }
+    Ok(())
+}
+
+/// Beside clients of a translated port a flood of another listener is called, and the other way round.
+#[test]
+fn a_flood_beside_a_translated_port_is_called() -> Result<()> {
+    let _alone = serial::alone();
+    for family in Family::BOTH {
+        let lab = Lab::new(1, 1)?;
+        let (translated, other) = (lab.target(family, 80), lab.target(family, Lab::port(0)));
+        let _server = Sink::start(&lab.pair.server, wildcard(family, 8_080), OnClose::Answer)?;
+        lab.pair.server.nft(
+            "table inet lab { chain in { type nat hook prerouting priority dstnat
+                 tcp dport 80 redirect to :8080
+             }
+             }",
+        )?;
+        for (target, called_at) in [(other, other.port()), (translated, 8_080)] {
+            let daemon = Daemon::start(&lab.pair.server)?;
+            let start = |to| Plan::requests(vec![to], client_addresses(to), RATE.into()).start(&lab.pair.client);
+            let clients = (start(translated)?, start(other)?);
+            thread::sleep(Duration::from_secs(3));
+            assert!(api(&daemon).alerts()?.answer.alerts.is_empty());
+            let flood = flood(&lab, target, 500.0)?;
+            called(&daemon, called_at)?;
+            flood.stop()?;
+            drop(clients);
+            daemon.stop(Signal::SIGTERM)?;
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use nix::sys::{signal::Signal, socket::setsockopt};
-use tracker_model::api::{AlertKind, AlertState};
+use tracker_model::api::{AlertKind, AlertState, Class};
 use tracker_tests::{
     Family,
     daemon::Daemon,
@@ -53,6 +53,7 @@ fn flood_is_called(lab: &Lab, daemon: &Daemon<'_>, target: SocketAddr) -> Result
         let alerts = api(daemon).alerts()?.answer.alerts;
         if let [alert] = &alerts[..] {
             assert_eq!((alert.kind, alert.state), (AlertKind::SynFlood, AlertState::Firing), "{alert:#?}");
+            assert_eq!(alert.class, Some(Class::Spoofed), "{alert:#?}");
             assert_eq!(alert.subject.port, Some(target.port()), "{alert:#?}");
             break;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracker_model::{api::Class, counters::HandshakeStats, worst_socket::WorstSocket};
 
 use super::{
+    counters::{Counters, handshake_time},
     cusum::{Cusum, Excursion, Step},
     history::{Point, rate},
     incident::{Incident, firing, onset, quiet},
@@ -28,6 +29,7 @@ pub struct Listener {
     id: ListenerId,
     device: Option<String>,
     pub cusum: Cusum,
+    counters: Counters,
     state: SubjectState,
     usual_sources: UsualSources,
     sources_at: Duration,
@@ -46,9 +48,11 @@ pub struct Listener {
 impl Listener {
     /// A listener that is first seen now.
     pub fn new(settings: Settings, seen: &ListenerObservation, at: Duration) -> Self {
-        let (first, mut queues) = (point(seen, at, 0), Queues::default());
+        let (mut counters, mut queues) = (Counters::default(), Queues::default());
+        let first = counters.point(seen, at);
         queues.see(seen.queues, first, seen.sample);
         Self {
+            counters,
             id: seen.id,
             device: seen.device.clone(),
             cusum: Cusum::new(settings, first),
@@ -71,8 +75,10 @@ impl Listener {
     pub fn step(&mut self, seen: &ListenerObservation, open: bool, context: &ObservationContext) {
         self.seen = context.at;
         let before = *self.cusum.history.last();
-        let answered = if open == self.open && seen.completed >= before.completed { before.answered } else { 0 };
-        let point = point(seen, context.at, answered);
+        if open != self.open {
+            self.counters = Counters::default();
+        }
+        let point = self.counters.point(seen, context.at);
         let mut step = None;
         if open == self.open {
             let (gap, restarted) = self.cusum.breaks(&point);
@@ -387,31 +393,5 @@ impl Listener {
         }
         self.cusum.end();
         self.state.watched = false;
-    }
-}
-
-/// What 95 % of its handshakes took at most, microseconds. Where it waits for the first data, the kernel counts that
-/// in: it says nothing of how long clients take to acknowledge.
-fn handshake_time(seen: &ListenerObservation) -> Option<u64> {
-    let defers = seen.queues.is_some_and(|seen| seen.queues.defer_accept > 0);
-    seen.handshake_p95_us.filter(|_| !defers)
-}
-
-/// The counters of an observation; `before` is how many were answered before it. A client that completed its
-/// handshake and speaks late floods nobody, nor does one that only asked whether the port is open. How many wait to
-/// speak is known as of the last census.
-fn point(seen: &ListenerObservation, at: Duration, before: u64) -> Point {
-    let waiting = seen.queues.map_or(0, |seen| u64::from(seen.queues.waiting_for_data));
-    Point {
-        at,
-        syns: seen.syns,
-        completed: seen.completed,
-        answered: before.max(seen.completed.saturating_add(seen.aborted).saturating_add(waiting)),
-        unanswered: 0,
-        // A repeat that finds its request is not looked up, and so not among `syns`.
-        repeated: seen.sample.repeated.saturating_sub(seen.undelivered),
-        undelivered: seen.undelivered,
-        drops: seen.queues.map(|seen| seen.queues.drops),
-        drops_at: seen.queues.map_or(Duration::ZERO, |seen| seen.at),
     }
 }

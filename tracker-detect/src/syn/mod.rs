@@ -5,6 +5,7 @@
 
 mod baseline;
 pub(crate) mod closed_ports;
+mod counters;
 mod cusum;
 mod evidence;
 mod facts;

@@ -239,6 +239,7 @@ impl AlertSubject {
 /// The figures that an alert rests on: which they are depends on its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "a few hundred alerts at most")]
 pub enum Evidence {
     /// Of [`AlertKind::SynFlood`], [`AlertKind::AcceptOverflow`] and [`AlertKind::PortScan`].
     Flood(FloodEvidence),

@@ -42,7 +42,7 @@ pub struct ListenAnswer {
 pub enum ListenCause {
     /// Nothing: handshakes were completed.
     Fine,
-    /// No SYN arrived, and nothing on this host stands in the way of one.
+    /// No SYN arrived. Something listens; whether a rule would drop one shows only when one arrives.
     NoSyns,
     /// Nothing is known of SYNs: the interface with the address is not watched.
     InterfaceNotWatched,
@@ -104,6 +104,12 @@ pub enum ListenCause {
 }
 
 impl ListenCause {
+    /// Whether it says how connections fare.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        !matches!(self, Self::NotKnown | Self::InterfaceNotWatched)
+    }
+
     /// Whether it keeps connections from being made; [`Self::Redirected`] only where the other port does not serve
     /// them.
     #[must_use]

@@ -16,13 +16,15 @@ pub struct ClosedPorts {
     rates: PortRates,
     /// The same of SYNs that TCP did not look up at their port; none where that is not known.
     undelivered: Option<PortRates>,
+    /// All of these: SYNs on their way are among them for a moment, and the sum is not to go back.
+    lost: u64,
 }
 
 impl ClosedPorts {
     /// Nothing was read yet. `shows_delivery` is whether the kernel shows which SYNs reach TCP.
     pub fn new(shows_delivery: bool) -> Self {
         let undelivered = shows_delivery.then(PortRates::default);
-        Self { begun: Instant::now(), rates: PortRates::default(), undelivered }
+        Self { begun: Instant::now(), rates: PortRates::default(), undelivered, lost: 0 }
     }
 
     /// Whether the kernel shows which SYNs reach TCP.
@@ -43,7 +45,11 @@ impl ClosedPorts {
         let lost = undelivered.update(at, counted, TOP_PORTS);
         let seen = self.rates.update(at, ports().zip(maps.closed_delivered.read()), TOP_PORTS);
         let (ports, syn_rate, top_ports) = (lost.ports, lost.syn_rate, lost.top_ports);
+        self.lost = self.lost.max(total);
         let diverted = maps.closed_diverted.read().sum();
-        NoListener { undelivered: Some(UndeliveredSyns { syns: total, diverted, ports, syn_rate, top_ports }), ..seen }
+        NoListener {
+            undelivered: Some(UndeliveredSyns { syns: self.lost, diverted, ports, syn_rate, top_ports }),
+            ..seen
+        }
     }
 }

@@ -97,7 +97,11 @@ impl Drops {
             self.places[*place] = Some(*wanted);
         }
         self.attach(object);
-        self.publish(maps)?;
+        if let Err(error) = self.publish(maps) {
+            // Nobody would end it.
+            let _ = self.stop(maps, &watching);
+            return Err(error);
+        }
         Ok(Some(watching))
     }
 

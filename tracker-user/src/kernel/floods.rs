@@ -346,6 +346,8 @@ impl ClosedPorts {
         // Port, count now, count before.
         let mut listed: Vec<(u16, u64, u64)> = Vec::new();
         for (port, (syns, before)) in (0..=u16::MAX).zip(counts.read().zip(&mut self.before)) {
+            // One that a rule for transparent proxies looked up here first is taken back.
+            let syns = syns.max(*before);
             refused.syns += syns;
             let changed = syns != *before && !self.first;
             refused.ports_touched += u32::from(changed);

@@ -113,6 +113,8 @@ impl Undelivered {
             Some((Fate::Elsewhere, _)) => kept.elsewhere += new,
             Some((Fate::Repeated, _)) | None => {}
         }
+        // SYNs on their way are among them for a moment, and the count is not to go back.
+        delivery.undelivered = kept.seen.0;
         delivery.filtered = kept.filtered.min(delivery.undelivered);
         let elsewhere = kept.elsewhere.min(delivery.undelivered - delivery.filtered);
         delivery.diverted += elsewhere;

@@ -48,11 +48,16 @@ pub fn status(snapshot: &Snapshot, daemon: Daemon<'_>, now: Timestamp) -> Status
 
 /// What cannot be told here, and why.
 fn unavailable(snapshot: &Snapshot) -> Vec<String> {
-    let blind = snapshot.ports.conflicts_seen_by == "no";
-    blind
-        .then(|| "bind_conflict alerts: the kernel refuses fexit programs; run the daemon with --trace-bind".to_owned())
-        .into_iter()
-        .collect()
+    let is_blind = snapshot.ports.conflicts_seen_by == "no";
+    let sees_delivery = snapshot.no_listener.undelivered.is_some();
+    let lines = [
+        (is_blind, "bind_conflict alerts: the kernel refuses fexit programs; run the daemon with --trace-bind"),
+        (
+            !sees_delivery,
+            "which SYNs reach TCP: the kernel refuses sk_lookup programs; SYNs to translated ports may raise syn_flood",
+        ),
+    ];
+    lines.into_iter().filter(|(missing, _)| *missing).map(|(_, line)| line.to_owned()).collect()
 }
 
 fn by_name(counters: &NamespaceCounters) -> BTreeMap<String, u64> {
@@ -88,5 +93,9 @@ mod tests {
             assert_eq!((status.unavailable.len(), status.health), (named, Health::Ok), "{seen_by}");
             assert!(status.unavailable.iter().all(|line| line.starts_with("bind_conflict alerts: ")));
         }
+        let mut snapshot = sample::snapshot();
+        snapshot.no_listener.undelivered = None;
+        let status = status(&snapshot, Daemon { version: "1", pid: 7 }, snapshot.taken_at);
+        assert!(status.unavailable.iter().any(|line| line.starts_with("which SYNs reach TCP: ")), "{status:?}");
     }
 }

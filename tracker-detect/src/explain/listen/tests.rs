@@ -114,7 +114,7 @@ fn all_is_well() {
 #[test]
 fn nothing_arrives() {
     let quiet = || ListenObservation { interfaces: vec![arrived([0, 0])], ..stopped() };
-    is(&quiet(), C::NoSyns, "No SYN to 192.0.2.1:80 arrived in 3 s, and nothing here would stop one");
+    is(&quiet(), C::NoSyns, "No SYN to 192.0.2.1:80 arrived in 3 s, though something listens there");
     let mut xdp = quiet();
     xdp.interfaces[0].other_xdp = true;
     assert!(is(&xdp, C::NoSyns, "").advice[1].contains("XDP program runs on eth0"));

@@ -66,7 +66,7 @@ fn open(cause: ListenCause, case: &Case<'_>, target: &str) -> String {
             let on = case.seen_all.on_interface.as_ref().map_or("it", |interface| &interface.name);
             format!("Whether SYNs to {target} arrive is not known: {on}, which has the address, is not watched")
         }
-        _ => format!("No SYN to {target} arrived in {}, and nothing here would stop one", time(case)),
+        _ => format!("No SYN to {target} arrived in {}, though something listens there", time(case)),
     }
 }
 

@@ -24,22 +24,23 @@ use super::{
 
 /// Exit code with `--check`: the call would fail, or nobody can connect.
 const WOULD_FAIL: u8 = 1;
-/// Exit code with `--check`: not known, the daemon did not answer.
+/// Exit code with `--check`: not known, or the daemon did not answer.
 const NOT_KNOWN: u8 = 2;
 
 /// Asks about the call, and prints.
 pub(super) fn run(call: &Explain, socket: &Path, output: Output) -> Result<ExitCode> {
     match call {
         Explain::Connect(args) => {
-            let verdict = |answer: &ConnectAnswer| (answer.would_fail, answer.summary.clone());
+            let verdict = |answer: &ConnectAnswer| (Some(answer.would_fail), answer.summary.clone());
             show(connect_path(args), args.check, socket, output, verdict, connect::render)
         }
         Explain::Bind(args) => {
-            let verdict = |answer: &BindAnswer| (!answer.succeeds, answer.summary.clone());
+            let verdict = |answer: &BindAnswer| (Some(!answer.succeeds), answer.summary.clone());
             show(bind_path(args), args.check, socket, output, verdict, bind::render)
         }
         Explain::Listen(args) => {
-            let verdict = |answer: &ListenAnswer| (answer.blocked, answer.summary.clone());
+            let verdict =
+                |answer: &ListenAnswer| (answer.cause.is_known().then_some(answer.blocked), answer.summary.clone());
             show(listen_path(args), args.check, socket, output, verdict, listen::render)
         }
     }
@@ -60,7 +61,7 @@ fn show<T: DeserializeOwned + Serialize>(
     is_check: bool,
     socket: &Path,
     output: Output,
-    verdict: fn(&T) -> (bool, String),
+    verdict: fn(&T) -> (Option<bool>, String),
     render: fn(&T, View) -> String,
 ) -> Result<ExitCode> {
     let answer = question.and_then(|asked| Ok((get_after::<T>(socket, &asked.path, asked.takes)?, asked.note)));
@@ -73,10 +74,11 @@ fn show<T: DeserializeOwned + Serialize>(
 }
 
 /// Prints one line: whether the call would fail, and how, or why that is not known.
-fn check(verdict: Result<(bool, String)>) -> ExitCode {
+fn check(verdict: Result<(Option<bool>, String)>) -> ExitCode {
     let (code, line) = match verdict {
-        Ok((false, summary)) => (0, format!("TRACKER OK: {}", printable(&summary))),
-        Ok((true, summary)) => (WOULD_FAIL, format!("TRACKER WARNING: {}", printable(&summary))),
+        Ok((Some(false), summary)) => (0, format!("TRACKER OK: {}", printable(&summary))),
+        Ok((Some(true), summary)) => (WOULD_FAIL, format!("TRACKER WARNING: {}", printable(&summary))),
+        Ok((None, summary)) => (NOT_KNOWN, format!("TRACKER CRITICAL: {}", printable(&summary))),
         Err(error) => (NOT_KNOWN, format!("TRACKER CRITICAL: {}", errors::chain(&error))),
     };
     let _ = output::print(&(line + "\n"));
