@@ -15,6 +15,9 @@ pub struct Delivery {
     /// the kernel, asked for two seconds a minute, dropped fewer than half of them: they go to another namespace.
     #[serde(rename = "syns_diverted")]
     pub diverted: u64,
+    /// Those of `diverted` that TCP looked up nowhere in this network namespace.
+    #[serde(skip)]
+    pub elsewhere: u64,
     /// SYNs sent to another address or port that reached this listener.
     #[serde(rename = "syns_diverted_here")]
     pub diverted_here: u64,

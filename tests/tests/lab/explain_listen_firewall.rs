@@ -226,11 +226,10 @@ fn a_filter_of_the_socket_and_a_syn_proxy_are_told_apart() -> Result<()> {
          tcp dport 80 tcp flags syn notrack\n}\nchain input {\ntype filter hook input priority 0\n\
          tcp dport 80 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm\n}\n}\n",
     )?;
-    let both = Family::BOTH.map(|family| scene.server(family, PORT));
+    // Of IPv6 the kernel gives those that its SYN proxy takes as dropped by the firewall.
+    let ipv4 = [scene.server(Family::Ipv4, PORT)];
     let sender = Sender::of(&pair)?;
-    scene.checked(&both, ListenCause::TakenBeforeTcp, || {
-        Family::BOTH.iter().try_for_each(|family| sender.syns(*family, 9, PORT))
-    })?;
+    scene.checked(&ipv4, ListenCause::TakenBeforeTcp, || sender.syns(Family::Ipv4, 9, PORT))?;
     no_rules(&pair.server)?;
 
     // A filter that keeps nothing: a reason that has no rule of its own.

@@ -205,7 +205,8 @@ impl ClosedPorts {
         let (from, to) = cusum.window();
         let span = |cusum: &Cusum| cusum.history.span(from, to).map(|span| rate(&span, |point| point.syns));
         let (port, all) = (span(cusum)?, span(&self.all)?);
-        if port > 0.0 { self.state.sample.attribute(all.max(port), port, &UsualSources::default()) } else { None }
+        let SubjectState { sample, completed, .. } = &self.state;
+        if port > 0.0 { sample.attribute(all.max(port), port, &UsualSources::default(), completed) } else { None }
     }
 
     fn maybe_open(&self, number: u16, port: &mut Port, context: &ObservationContext) {

@@ -202,7 +202,8 @@ impl Listener {
         let (from, to) = self.cusum.window();
         let span = self.cusum.history.span(from, to)?;
         let (syns, unanswered) = (rate(&span, |point| point.syns), rate(&span, |point| point.unanswered));
-        if unanswered > 0.0 { self.state.sample.attribute(syns, unanswered, &self.usual_sources) } else { None }
+        let SubjectState { sample, completed, .. } = &self.state;
+        if unanswered > 0.0 { sample.attribute(syns, unanswered, &self.usual_sources, completed) } else { None }
     }
 
     /// Calls an alarm, if there is one to be called.

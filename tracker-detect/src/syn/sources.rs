@@ -196,8 +196,14 @@ impl SourceSample {
 
     /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source
     /// usually sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood
-    /// comes from.
-    pub fn attribute(&self, syn_rate: f64, unanswered_rate: f64, usual: &UsualSources) -> Option<Attribution> {
+    /// comes from. Nor is it one that completes most of its handshakes, by `completed`: a surge of clients from one prefix.
+    pub fn attribute(
+        &self,
+        syn_rate: f64,
+        unanswered_rate: f64,
+        usual: &UsualSources,
+        completed: &Self,
+    ) -> Option<Attribution> {
         if self.drawn.len() < MIN_ADDRESSES {
             return None;
         }
@@ -205,7 +211,7 @@ impl SourceSample {
         let (shares, _) = self.shares();
         let origin = shares
             .iter()
-            .filter(|share| share.part * syn_rate - usual.rate(share.origin) >= most)
+            .filter(|share| share.part * syn_rate - usual.rate(share.origin) >= most && !completed.is_client(share))
             .min_by_key(|share| std::cmp::Reverse(share.origin.prefix_len()))
             .map(|share| share.origin);
         Some(origin.map_or(Attribution::ALL_OVER, |origin| {
@@ -318,8 +324,9 @@ mod tests {
     #[test]
     fn the_narrowest_origin_of_most_is_the_class() {
         let class = |addresses: &dyn Fn(u32) -> IpAddr| {
-            let attribution =
-                sample((0..200).map(addresses)).attribute(1_000.0, 900.0, &UsualSources::default()).unwrap();
+            let attribution = sample((0..200).map(addresses))
+                .attribute(1_000.0, 900.0, &UsualSources::default(), &SourceSample::default())
+                .unwrap();
             (attribution.class, attribution.origin_name().unwrap_or_default())
         };
         let six = |n: u128| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + n));
@@ -331,7 +338,11 @@ mod tests {
         assert_eq!(class(&|n| address(0x0a01_0000 + random(n) % 65_536)), prefix("10.1.0.0/16"));
         assert_eq!(class(&|n| six(u128::from(n) * 7_919)), prefix("2001:db8::/64"));
         assert_eq!(class(&|n| six(u128::from(n) << 64)), prefix("2001:db8::/48"));
-        assert_eq!(sample((0..7).map(address)).attribute(5.0, 5.0, &UsualSources::default()), None, "too few");
+        assert_eq!(
+            sample((0..7).map(address)).attribute(5.0, 5.0, &UsualSources::default(), &SourceSample::default()),
+            None,
+            "too few"
+        );
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Undelivered {
         delivery.filtered = kept.filtered.min(delivery.undelivered);
         let elsewhere = kept.elsewhere.min(delivery.undelivered - delivery.filtered);
         delivery.diverted += elsewhere;
+        delivery.elsewhere = elsewhere;
         delivery.undelivered -= delivery.filtered + elsewhere;
         if at.saturating_sub(kept.before.1) < Duration::from_secs(1) {
             return false;

@@ -160,7 +160,11 @@ impl<'a> Case<'a> {
 
     /// SYNs for which TCP looked elsewhere.
     pub(super) fn diverted(&self) -> u64 {
-        self.looked_up(|listener| Some(listener.delivery?.diverted), |of| of.diverted).unwrap_or_default()
+        self.looked_up(
+            |listener| listener.delivery.map(|delivery| delivery.diverted.saturating_sub(delivery.elsewhere)),
+            |of| of.diverted,
+        )
+        .unwrap_or_default()
     }
 
     /// SYNs that were sent to another address or port, and reached these listeners.
