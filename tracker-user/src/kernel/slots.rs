@@ -31,8 +31,9 @@ pub struct Slots {
     reserved: usize,
     /// Listeners that are losing their slot.
     recalled: Vec<(ListenerKey, u32)>,
-    /// Orders that were given.
-    ordered: Vec<u32>,
+    /// Orders that were given, and whether the first entry says so.
+    ordered: HashSet<u32>,
+    has_orders: bool,
     /// Slots that were cleared since they were asked for.
     pub freed: Vec<u32>,
     /// Listeners that received SYNs, or handshakes, and got no slot at the last reading.
@@ -68,7 +69,8 @@ impl Slots {
             read_at: Instant::now(),
             reserved: limits::RESERVED_SLOTS as usize,
             recalled: Vec::new(),
-            ordered: Vec::new(),
+            ordered: HashSet::new(),
+            has_orders: false,
             freed: Vec::new(),
             starved: Vec::new(),
         })
@@ -103,7 +105,7 @@ impl Slots {
     /// Ends what the last call began.
     fn finish(&mut self, maps: &mut Maps) -> Result<(), KernelError> {
         self.take_recalled(maps)?;
-        if self.ordered.is_empty() {
+        if !std::mem::take(&mut self.has_orders) {
             return Ok(());
         }
         for order in std::mem::take(&mut self.ordered) {
@@ -115,10 +117,11 @@ impl Slots {
     fn order(&mut self, maps: &mut Maps, index: u32) -> Result<(), KernelError> {
         let yes: SlotOrder = 1;
         maps.slot_orders.update(index, yes)?;
-        if self.ordered.is_empty() {
+        if !self.has_orders {
             maps.slot_orders.update(0, yes)?;
         }
-        self.ordered.push(index);
+        self.has_orders = true;
+        self.ordered.insert(index);
         Ok(())
     }
 
@@ -180,7 +183,13 @@ impl Slots {
         let mut waiting = Vec::new();
         for (key, slot) in std::mem::take(&mut self.recalled) {
             match maps.listeners.lookup(&key) {
-                Some(listener) if listener.slot == 0 => self.free(maps, slot, true)?,
+                Some(listener) if listener.slot == 0 => {
+                    // Whoever gets it next is to keep it.
+                    if self.ordered.remove(&slot) {
+                        maps.slot_orders.update(slot, 0)?;
+                    }
+                    self.free(maps, slot, true)?;
+                }
                 // The order stands until the next reading: where the census obeys it, that is when it has.
                 Some(listener) if listener.slot == slot && self.ordered.contains(&slot) => waiting.push((key, slot)),
                 _ => {}
