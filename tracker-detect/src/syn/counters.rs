@@ -70,8 +70,8 @@ impl Counters {
     }
 }
 
-/// What 95 % of a listener's handshakes took at most, microseconds. Where it waits for the first data, the kernel counts
-/// that in: it says nothing of how long clients take to acknowledge.
+/// What 95 % of a listener's handshakes took at most, microseconds. Where it waits for the first data, the kernel
+/// counts that in: it says nothing of how long clients take to acknowledge.
 pub fn handshake_time(seen: &ListenerObservation) -> Option<u64> {
     let defers = seen.queues.is_some_and(|seen| seen.queues.defer_accept > 0);
     seen.handshake_p95_us.filter(|_| !defers)

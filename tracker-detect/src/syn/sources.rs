@@ -196,7 +196,8 @@ impl SourceSample {
 
     /// Where the unanswered SYNs come from; none when too few are known. Shares are of all SYNs, so what each source
     /// usually sends is taken off: a load balancer that sends most of the legitimate ones is not where a spoofed flood
-    /// comes from. Nor is it one that completes most of its handshakes, by `completed`: a surge of clients from one prefix.
+    /// comes from. Nor is it one that completes most of its handshakes, by `completed`: a surge of clients from one
+    /// prefix.
     pub fn attribute(
         &self,
         syn_rate: f64,
@@ -353,7 +354,7 @@ mod tests {
             usual.learn(&seen(12_000, vec![proxy; 200]), 15.0);
         }
         let sample = sample((0..250).map(|n| if n % 5 == 0 { address(random(n)) } else { proxy }));
-        assert_eq!(sample.attribute(1_000.0, 200.0, &usual), Some(Attribution::ALL_OVER));
+        assert_eq!(sample.attribute(1_000.0, 200.0, &usual, &SourceSample::default()), Some(Attribution::ALL_OVER));
     }
 
     #[test]
