@@ -26,14 +26,17 @@ pub struct SocketLookup {
     local_ipv4: [u8; 4],
     local_ipv6: [u8; 16],
     local_port: u32,
+    /// The kernel takes no other than 0 for a test.
     interface: u32,
+    /// What the compiler would leave as it is must be 0 too.
+    tail: u32,
 }
 
 impl SocketLookup {
     /// A packet of a protocol (`IPPROTO_TCP`, `IPPROTO_UDP`) from `remote` to `local`, both of one family.
     pub fn new(protocol: libc::c_int, remote: SocketAddr, local: SocketAddr) -> Result<Self> {
         let port = local.port().into();
-        let mut lookup = Self { protocol: protocol.try_into()?, local_port: port, interface: 1, ..Self::default() };
+        let mut lookup = Self { protocol: protocol.try_into()?, local_port: port, ..Self::default() };
         lookup.remote_port = remote.port().to_be_bytes();
         match (remote, local) {
             (SocketAddr::V4(remote), SocketAddr::V4(local)) => {
