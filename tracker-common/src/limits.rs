@@ -25,7 +25,7 @@ pub const SOURCE_SAMPLE: usize = 256;
 pub const COMPLETED_SAMPLE: usize = 32;
 /// Connections in the sample from which repeats and handshakes are estimated, a power of two.
 pub const FLOWS: u32 = 16_384;
-/// SYNs on their way from a packet program to TCP that are told apart, a power of two. A packet gets there before the
+/// Places for SYNs on their way from a packet program to TCP, a power of two. A packet gets there before the
 /// next batch of its interface is taken in, or waits in the backlog of another CPU (`net.core.netdev_max_backlog`, 1000
 /// packets): of as many, 3 in 100 lose one of
 /// their two places to a later one.

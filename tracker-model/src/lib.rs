@@ -9,6 +9,7 @@ pub mod errno;
 pub mod explain;
 pub mod field;
 pub mod listener;
+pub mod listener_fields;
 mod nullable;
 pub mod port_fields;
 pub mod port_range;

@@ -5,7 +5,7 @@ use tracker_common::counters::Loss;
 use tracker_model::{
     counters::NamespaceCounters,
     field::{Field, Metric},
-    listener, port_fields,
+    listener_fields, port_fields,
 };
 
 use tracker_user::{
@@ -22,7 +22,7 @@ pub fn tables() -> Vec<(String, String)> {
     let mut tables = vec![("settings".to_owned(), settings()), ("commands".to_owned(), commands())];
     tables.extend([("losses".to_owned(), losses()), ("tcp counters".to_owned(), tcp_counters())]);
     tables.extend([
-        ("columns of listeners".to_owned(), columns(listener::FIELDS)),
+        ("columns of listeners".to_owned(), columns(listener_fields::FIELDS)),
         ("columns of ports".to_owned(), columns(port_fields::TUPLE)),
         ("columns of bind pools".to_owned(), columns(port_fields::POOL)),
     ]);

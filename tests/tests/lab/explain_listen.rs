@@ -167,7 +167,7 @@ fn a_watch_goes_when_nobody_waits_for_it_and_few_are_at_once() -> Result<()> {
     let asking = (0..4).map(|_| ask()).collect::<Result<Vec<_>>>()?;
     let attached = || -> Result<bool> { Ok(command::output("bpftool", ["link"])?.contains("kfree_skb")) };
     eventually("the programs are attached", attached)?;
-    // The fifth is told so at once.
+    // The fifth is refused at once.
     let refused = || scene.api.refused("/v1/explain/listen?address=::&port=81&seconds=1");
     eventually("a fifth watch is refused", || Ok(refused().is_ok_and(|(status, _)| status == 503)))?;
     assert!(refused()?.1.contains("too many"), "{:?}", refused()?);

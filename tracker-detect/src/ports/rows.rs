@@ -9,8 +9,8 @@ use super::{
 };
 use tracker_model::api::PortUse;
 
-/// The rows of a tuple, and how many of their ports entered `TIME_WAIT` of late: one for each range that its sockets
-/// have set for themselves, and one for that of the namespace unless all sockets have set one.
+/// The rows of a tuple, and how many of their ports entered `TIME_WAIT` in the last seconds: one for each range that
+/// its sockets have set for themselves, and one for that of the namespace unless all sockets have set one.
 pub(super) fn of_tuple(
     tuple: &TupleObservation,
     available: &PortCapacity,

@@ -12,8 +12,9 @@ use super::{
     record::{Subject, Unknown},
     scan::{Ports, Scan},
     settings::{AGAIN, FRESH_TIMEOUT, Settings},
-    sources::{Attribution, UsualSources},
+    sources::Attribution,
     subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
+    usual_sources::UsualSources,
 };
 use crate::estimators::rate::float;
 

@@ -13,9 +13,10 @@ use super::{
     queues::Queues,
     record::{Subject, Unknown},
     settings::{AGAIN, FRESH, FRESH_TIMEOUT, LEAST_NORM, Settings, WINDOW, lag},
-    sources::{Attribution, UsualSources},
+    sources::Attribution,
     subject::{ObservationContext, SubjectState, SubjectStatus, SubjectView},
     surge::Surge,
+    usual_sources::UsualSources,
 };
 use crate::estimators::rate::float;
 

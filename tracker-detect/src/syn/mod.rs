@@ -22,6 +22,7 @@ pub(crate) mod subject;
 mod surge;
 pub(crate) mod tcp_ext;
 mod text;
+mod usual_sources;
 
 pub use facts::facts;
 pub use observation::{

@@ -9,11 +9,8 @@ use std::{
 use ipnet::IpNet;
 use tracker_model::api::{AlertKind, Class, SourceShare};
 
-use super::{observation::SourcesObservation, settings::BLOCK};
-use crate::estimators::rate::float;
+use super::{settings::ADDRESSES, usual_sources::UsualSources};
 
-/// Addresses kept: 95 % of the shares are then within 3 % of the truth.
-const ADDRESSES: usize = 1_024;
 /// Addresses older than this are dropped,
 const AGE: Duration = Duration::from_secs(3);
 /// unless there are fewer than this: a slow flood.
@@ -26,8 +23,6 @@ const NEARLY_ALL: f64 = 0.9;
 const MIN_ADDRESSES: usize = 8;
 /// Entries of a list of the largest shares.
 const TOP: usize = 10;
-/// Baseline sources that are remembered.
-const USUAL: usize = 8;
 /// A source or prefix with such a part of the unanswered SYNs is where the flood comes from.
 const MIN_SHARE: f64 = 0.8;
 /// A source that completes this part of its SYNs is a client. Its SYNs may be repeats, and both are estimates.
@@ -255,54 +250,12 @@ fn half_width(share: f64, n: f64) -> f64 {
     (Z * variance.max(0.0).sqrt() / (1.0 + square)).min(1.0)
 }
 
-/// A source and its SYNs per second.
-type SourceRate = (IpAddr, f64);
-
-/// The largest sources while all is well. Learnt as [`super::baseline::Baseline`] is: a block late.
-#[derive(Debug, Default)]
-pub struct UsualSources {
-    rates: Vec<SourceRate>,
-    held: Vec<SourceRate>,
-    block: HashMap<IpAddr, f64>,
-    seconds: f64,
-}
-
-impl UsualSources {
-    /// Adds what was seen in `seconds`, while there was no suspicion.
-    pub fn learn(&mut self, seen: &SourcesObservation, seconds: f64) {
-        self.seconds += seconds;
-        let weight = float(seen.syns) / float(seen.sample.len().max(1) as u64);
-        for address in seen.sample.iter().take(ADDRESSES).map(IpAddr::to_canonical) {
-            if self.block.len() < 2 * USUAL || self.block.contains_key(&address) {
-                *self.block.entry(address).or_default() += weight;
-            }
-        }
-        if self.seconds >= BLOCK {
-            let mut rates: Vec<_> = self.block.drain().map(|(source, sum)| (source, sum / self.seconds)).collect();
-            rates.sort_by(|a, b| b.1.total_cmp(&a.1));
-            rates.truncate(USUAL);
-            self.rates = std::mem::replace(&mut self.held, rates);
-            self.seconds = 0.0;
-        }
-    }
-
-    /// Forgets what is not yet taken for usual: there is suspicion.
-    pub fn suspect(&mut self) {
-        self.block.clear();
-        self.held.clear();
-        self.seconds = 0.0;
-    }
-
-    fn rate(&self, origin: IpNet) -> f64 {
-        self.rates.iter().filter(|(source, _)| origin.contains(source)).map(|(_, rate)| rate).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::syn::SourcesObservation;
 
     fn seen(syns: u64, sample: impl IntoIterator<Item = IpAddr>) -> SourcesObservation {
         SourcesObservation { syns, sample: sample.into_iter().collect(), ..SourcesObservation::default() }

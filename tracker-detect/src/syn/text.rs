@@ -195,8 +195,7 @@ fn all_over_advice(evidence: &FloodEvidence, port: u16) -> String {
     let all: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
     format!(
         "{} of the SYNs come from {}: drop them upstream or in the firewall ({}), unless real clients are there: \
-         sources \
-         can be forged.",
+         sources can be forged.",
         percent(share),
         all.join(", "),
         rules.join("; ")
@@ -366,8 +365,7 @@ mod tests {
             headline(&two)
         );
         let rule = "96 % of the SYNs come from 198.19.0.0/16, 198.18.0.0/16: drop them upstream or in the firewall \
-         (ip saddr \
-                    { 198.19.0.0/16, 198.18.0.0/16 } tcp dport 80 drop)";
+                    (ip saddr { 198.19.0.0/16, 198.18.0.0/16 } tcp dport 80 drop)";
         assert!(advice(&two).starts_with(rule), "{}", advice(&two));
         let any = record(Class::Spoofed, true, FloodEvidence { top_prefixes: Vec::new(), ..evidence });
         assert!(advice(&any).starts_with("Dropping by source does not help: "), "{}", advice(&any));

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use tracker_model::{
     api::{Class, NoListener, UndeliveredSyns, Verdict},
     counters::PortSyns,
-    listener::{self, Listener, Listeners},
+    listener::{Listener, Listeners},
+    listener_fields,
 };
 
 use super::{
@@ -49,7 +50,7 @@ pub(super) fn render(answer: &Listeners, view: View) -> String {
 
 fn columns(wide: bool) -> Vec<Column> {
     let mut columns = ["LISTENER", "PROCESS", "VERDICT"].map(Column::Text).to_vec();
-    columns.extend(table::fields(listener::FIELDS, wide).map(|(head, _)| Column::Number(head)));
+    columns.extend(table::fields(listener_fields::FIELDS, wide).map(|(head, _)| Column::Number(head)));
     if wide {
         columns.extend(["UID", "NETNS"].map(Column::Number));
         columns.push(Column::Text(" STACK"));
@@ -59,7 +60,7 @@ fn columns(wide: bool) -> Vec<Column> {
 
 fn row(listener: &Listener, view: View) -> Vec<String> {
     let mut row = vec![listener.place(), process(listener, view.wide), verdict(listener.verdict, view.now)];
-    row.extend(table::fields(listener::FIELDS, view.wide).map(|(_, field)| field.text(listener)));
+    row.extend(table::fields(listener_fields::FIELDS, view.wide).map(|(_, field)| field.text(listener)));
     if view.wide {
         row.push(listener.uid.map_or_else(|| UNKNOWN.to_owned(), |uid| uid.to_string()));
         row.push(listener.netns.to_string());

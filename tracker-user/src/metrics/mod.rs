@@ -18,7 +18,8 @@ use tracker_common::counters::SynTarget;
 use tracker_model::{
     Snapshot,
     field::{Field, Metric},
-    listener::{self, Listener},
+    listener::Listener,
+    listener_fields,
     port_fields::{NAMESPACE, POOL, TUPLE},
 };
 
@@ -33,7 +34,7 @@ use crate::kernel::KernelHandle;
 pub fn all() -> [(&'static str, Vec<&'static Metric>); 7] {
     [
         ("packets", metrics_of(packets::METRICS).chain(metrics_of(packets::NO_LISTENER)).collect()),
-        ("listeners", metrics_of(listeners::METRICS).chain(metrics_in(listener::FIELDS)).collect()),
+        ("listeners", metrics_of(listeners::METRICS).chain(metrics_in(listener_fields::FIELDS)).collect()),
         ("floods", metrics_of(floods::METRICS).collect()),
         ("sockets", metrics_of(sockets::METRICS).collect()),
         (

@@ -45,8 +45,7 @@ fn arriving(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         ListenCause::InterfaceDown => format!("Bring it up: `ip link set {on} up`."),
         _ => format!(
             "Look before this host: the clients' route and name, firewalls and security groups, a load balancer. At \
-             the \
-             client `tcpdump -n tcp port {port}` shows whether it sends, here whether it arrives."
+             the client `tcpdump -n tcp port {port}` shows whether it sends, here whether it arrives."
         ),
     };
     let mut lines = vec![line];
@@ -96,8 +95,7 @@ fn passing(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
             let (count, max) = case.seen_all.settings.conntrack.unwrap_or_default();
             format!(
                 "Raise net.netfilter.nf_conntrack_max ({count} of {max} in use), or keep this port out of the table \
-                 with \
-                 `notrack`."
+                 with `notrack`."
             )
         }
         ListenCause::ReversePath => format!(
@@ -129,8 +127,7 @@ fn taking(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         }
         ListenCause::Forwarded => format!(
             "Look where they go: `dnat` of port {port} in `nft list ruleset`, `ipvsadm -L`; then ask there, `ip \
-             netns exec \
-             NAME tracker …` or --all-netns."
+             netns exec NAME tracker …` or --all-netns."
         ),
         _ => "Look for a SYN proxy, a translation or another BPF program: `nft list ruleset`, `ipvsadm -L`, `bpftool \
          net`."
@@ -163,14 +160,12 @@ fn answering(cause: ListenCause, case: &Case<'_>) -> Vec<String> {
         ),
         ListenCause::ClientsReset => {
             "See who they are (`tcpdump`): half-open health checks are harmless; else a firewall or another route at \
-             their side \
-             has no connection to the answer."
+             their side has no connection to the answer."
                 .to_owned()
         }
         ListenCause::NotKnown => "Watch longer: --for 30s.".to_owned(),
         _ => "Follow the answers: `ip route get CLIENT` here, then firewalls on the way back, which may be another \
-         than the \
-             way here; and the client's own firewall."
+              than the way here; and the client's own firewall."
             .to_owned(),
     }]
 }

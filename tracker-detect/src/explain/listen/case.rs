@@ -127,7 +127,7 @@ impl<'a> Case<'a> {
         let is_it = |listener: &&Listener| {
             listener.port == self.port && self.taking().any(|socket| socket.address == listener.address)
         };
-        let begun = |now: &Listener| before.iter().find(|then| (then.address, then.port) == (now.address, now.port));
+        let begun = |now: &Listener| before.iter().find(|then| then.is_same(now));
         after.iter().filter(is_it).map(move |now| (begun(now), now))
     }
 

@@ -67,7 +67,7 @@ fn cases(address: IpAddr, port: u16, seen: &ListenObservation) -> Vec<Case<'_>> 
     families.iter().map(|family| Case::new(*family, asked, port, seen)).collect()
 }
 
-/// Which of two causes is told: one that is in the way before one that is not, then that which more SYNs speak of. That
+/// Which of two causes is shown: one that blocks before one that does not, then the one with more SYNs. That
 /// nothing listens of a family by which nobody comes is no news where the other is served.
 fn weight(cause: ListenCause, case: &Case<'_>) -> (bool, bool, bool, u64) {
     let is_certain = cause.is_blocking() && (case.seen > 0 || !case.has_listener_of_other_family());

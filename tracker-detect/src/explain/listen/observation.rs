@@ -137,9 +137,7 @@ pub struct ListenSettings {
 #[must_use]
 pub fn went_elsewhere(listeners: &[Vec<Listener>; 2], port: u16) -> Vec<Elsewhere> {
     let [before, after] = listeners;
-    let begun = |now: &Listener| {
-        before.iter().find(|then| (then.netns, then.address, then.port) == (now.netns, now.address, now.port))
-    };
+    let begun = |now: &Listener| before.iter().find(|then| then.is_same(now));
     let grown = |now: &Listener, of: fn(&Listener) -> u64| of(now).saturating_sub(begun(now).map_or(0, of));
     let count = |now: &Listener| match now.delivery {
         Some(_) if now.diverted_from != Some(port) => 0,

@@ -5,10 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use tracker_model::{
-    field::Kind,
-    listener::{FIELDS, Listener},
-};
+use tracker_model::{field::Kind, listener::Listener, listener_fields::FIELDS};
 
 /// Most listeners that have a series of their own at one moment.
 const MAX: usize = 256;
